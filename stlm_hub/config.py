@@ -1,0 +1,170 @@
+"""The configuration of one STLM model: a frozen dataclass that is `config.json`, field for field.
+
+Everything that decides what a prediction looks like is in here, so that a published folder predicts the same
+everywhere. Values are checked on construction and bounded: a hostile `config.json` is refused before anything is
+allocated.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from .errors import ConfigError
+
+FORMAT_VERSION = 1
+"""Raised when a field changes its meaning; a newer folder than this library knows is refused with a sentence."""
+
+LEVEL_CHANNELS: dict[str, int] = {"stage1": 128, "stage2": 160, "embedding": 256, "decoder": 256}
+"""Level features that a stream can hand out, with their channels. `stage1` is on a grid of H/8, the others of H/16."""
+
+MAX_IMAGE_SIZE = 2048
+MAX_CONFIG_BYTES = 1_000_000
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """How the threshold was chosen: from scores of held-out normal photographs only.
+
+    Args:
+        threshold: anomaly score at or above which a photograph is judged anomalous, in [0, 1].
+        false_alarm_rate: share of normal parts that is expected to be judged anomalous, in (0, 1).
+        n: number of held-out normal photographs behind it.
+        method: name of the estimate, see `stlm_hub.calibration`.
+        date: ISO date of the calibration.
+    """
+
+    threshold: float
+    false_alarm_rate: float
+    n: int
+    method: str
+    date: str
+
+    def __post_init__(self) -> None:
+        _number("calibration.threshold", self.threshold, 0.0, 1.0)
+        _number("calibration.false_alarm_rate", self.false_alarm_rate, 0.0, 1.0)
+        _integer("calibration.n", self.n, 1, 10_000_000)
+        for name in ("method", "date"):
+            _text(f"calibration.{name}", getattr(self, name), 200)
+
+
+@dataclass(frozen=True)
+class STLMConfig:
+    """Architecture, preprocessing, scoring and calibration of a model. Defaults are the paper's (arXiv 2402.19145)."""
+
+    image_size: int = 1024  # side of the square network input in pixels, a multiple of 64
+    feature_levels: tuple[str, ...] = ("embedding", "decoder")  # levels that are distilled, multiplied and aggregated
+    aggregation_channels: int = 128  # width of the aggregation module (paper, section 3.3)
+    anomaly_map: Literal["aggregation", "cosine"] = "aggregation"  # which map is scored, thresholded and shown
+    score_top_k: int = 100  # the anomaly score is the mean of this many highest map values at `image_size`
+    category: str = ""  # what the part is, e.g. "bottle"; shown to people, used for nothing else
+    dataset: str = ""  # where the normal photographs came from, e.g. "MVTec AD"
+    calibration: Calibration | None = None  # None: not calibrated, the threshold is DEFAULT_THRESHOLD
+    format_version: int = field(default=FORMAT_VERSION)  # of this file
+
+    def __post_init__(self) -> None:
+        _integer("format_version", self.format_version, 1, 10_000)
+        if self.format_version > FORMAT_VERSION:
+            raise ConfigError(
+                f"This model was saved in format {self.format_version}, but this stlm_hub reads up to "
+                f"{FORMAT_VERSION}. Upgrade with: pip install --upgrade stlm_hub"
+            )
+        _integer("image_size", self.image_size, 64, MAX_IMAGE_SIZE)
+        if self.image_size % 64:
+            raise ConfigError(f"image_size must be a multiple of 64, not {self.image_size}.")
+        if isinstance(self.feature_levels, (str, bytes)) or not isinstance(self.feature_levels, (list, tuple)):
+            raise ConfigError(f"feature_levels must be a list of names out of {sorted(LEVEL_CHANNELS)}.")
+        if not all(isinstance(level, str) for level in self.feature_levels):
+            raise ConfigError(f"feature_levels must be a list of names out of {sorted(LEVEL_CHANNELS)}.")
+        object.__setattr__(self, "feature_levels", tuple(self.feature_levels))
+        unknown = [level for level in self.feature_levels if level not in LEVEL_CHANNELS]
+        if unknown or not self.feature_levels or len(set(self.feature_levels)) != len(self.feature_levels):
+            raise ConfigError(
+                f"feature_levels must name each level once, out of {sorted(LEVEL_CHANNELS)}, "
+                f"not {self.feature_levels!s:.200}."
+            )
+        _integer("aggregation_channels", self.aggregation_channels, 8, 512)
+        if self.anomaly_map not in ("aggregation", "cosine"):
+            raise ConfigError(f'anomaly_map must be "aggregation" or "cosine", not {self.anomaly_map!r:.60}.')
+        _integer("score_top_k", self.score_top_k, 1, self.image_size**2)
+        _text("category", self.category, 200)
+        _text("dataset", self.dataset, 200)
+        if self.calibration is not None and not isinstance(self.calibration, Calibration):
+            raise ConfigError("calibration must be an object with threshold, false_alarm_rate, n, method and date.")
+
+    @property
+    def aggregation_in_channels(self) -> int:
+        """Channels of the concatenated level products that enter the aggregation module."""
+        return sum(LEVEL_CHANNELS[level] for level in self.feature_levels)
+
+    def replace(self, **changes: Any) -> STLMConfig:
+        """A copy with some fields changed, validated again."""
+        return dataclasses.replace(self, **changes)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data, ready for JSON."""
+        data = dataclasses.asdict(self)
+        data["feature_levels"] = list(self.feature_levels)
+        return data
+
+    @classmethod
+    def from_dict(cls, data: Any) -> STLMConfig:
+        """Builds a config from parsed JSON. Unknown fields are refused: they would change a prediction silently.
+
+        Raises:
+            ConfigError: a field is unknown, of the wrong type or out of range.
+        """
+        if not isinstance(data, dict):
+            raise ConfigError("config.json must hold a JSON object; use the file that save_pretrained wrote.")
+        version = data.get("format_version", FORMAT_VERSION)
+        if isinstance(version, int) and version > FORMAT_VERSION:
+            cls(format_version=version)  # raises the sentence about upgrading before unknown fields are looked at
+        known = {f.name for f in dataclasses.fields(cls)}
+        unknown = sorted(str(key)[:40] for key in set(data) - known)
+        if unknown:
+            raise ConfigError(f"config.json has unknown fields {unknown[:5]}; use the file that save_pretrained wrote.")
+        values = dict(data)
+        calibration = values.get("calibration")
+        if calibration is not None:
+            names = {f.name for f in dataclasses.fields(Calibration)}
+            if not isinstance(calibration, dict) or set(calibration) != names:
+                raise ConfigError(f"calibration in config.json must have exactly the fields {sorted(names)}.")
+            values["calibration"] = Calibration(**calibration)
+        return cls(**values)
+
+    @classmethod
+    def load(cls, path: Path) -> STLMConfig:
+        """Reads and checks `config.json`.
+
+        Raises:
+            ConfigError: the file is too large, is not JSON or does not hold a valid configuration.
+        """
+        try:
+            if path.stat().st_size > MAX_CONFIG_BYTES:
+                raise ConfigError(f"{path} is larger than {MAX_CONFIG_BYTES} bytes and is not an stlm_hub config.json.")
+            data = json.loads(path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise ConfigError(f"{path} is missing; a model folder holds config.json and model.safetensors.") from None
+        except OSError as error:
+            raise ConfigError(f"{path} cannot be read ({error.strerror}); check the path.") from None
+        except (ValueError, RecursionError) as error:
+            raise ConfigError(f"{path} is not valid JSON ({error}); use the file that save_pretrained wrote.") from None
+        return cls.from_dict(data)
+
+
+def _integer(name: str, value: Any, low: int, high: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+        raise ConfigError(f"{name} must be a whole number from {low} to {high}, not {value!r:.60}.")
+
+
+def _number(name: str, value: Any, low: float, high: float) -> None:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not low <= value <= high:
+        raise ConfigError(f"{name} must be a number from {low} to {high}, not {value!r:.60}.")
+
+
+def _text(name: str, value: Any, longest: int) -> None:
+    if not isinstance(value, str) or len(value) > longest:
+        raise ConfigError(f"{name} must be a text of at most {longest} characters.")

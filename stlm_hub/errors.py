@@ -1,0 +1,29 @@
+"""Errors a user can cause. Each message is a sentence that says what to do; the CLI and the Space print it as it is."""
+
+
+class STLMError(Exception):
+    """Base class: catch this one to catch every error that `stlm_hub` raises on purpose."""
+
+
+class ImageError(STLMError):
+    """A file, byte string or array cannot be used as a photograph."""
+
+
+class ConfigError(STLMError):
+    """A configuration value is missing, of the wrong type or out of range."""
+
+
+class WeightsError(STLMError):
+    """A weights file is missing, incomplete, altered or of an unknown form."""
+
+
+class HubError(STLMError):
+    """A model cannot be found, downloaded or published."""
+
+
+class DataError(STLMError):
+    """A folder of photographs cannot be used for training, calibration or evaluation."""
+
+
+class TrainingError(STLMError):
+    """A training run cannot start, resume or finish."""
