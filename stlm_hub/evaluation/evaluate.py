@@ -1,0 +1,131 @@
+"""A test set -> figures with and without the aggregation module, through the same predictor that users call."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from ..errors import DataError
+from ..images import load_image
+from ..model.network import STLMNetwork
+from ..predictor import ScoredMap, infer
+from .metrics import Metrics, compute_metrics
+
+
+@dataclass(frozen=True)
+class TestSet:
+    """Photographs to evaluate on. They choose nothing: neither steps nor threshold.
+
+    Args:
+        good: normal photographs.
+        anomalous: photographs with a defect.
+        masks: for each anomalous photograph its mask file, non-zero where the defect is.
+    """
+
+    __test__ = False  # its name looks like a test case's to pytest
+
+    good: list[Path]
+    anomalous: list[Path]
+    masks: list[Path]
+
+    @property
+    def photographs(self) -> list[Path]:
+        return self.good + self.anomalous
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Figures and scores of one test set. `maps` of the chosen kind are kept for pictures."""
+
+    metrics: Metrics
+    metrics_without_aggregation: Metrics
+    good_scores: list[float]
+    anomalous_scores: list[float]
+    seconds: float
+    scores: list[float] = field(repr=False)
+    labels: list[int] = field(repr=False)
+    maps: list[np.ndarray] = field(repr=False)
+    masks: list[np.ndarray] = field(repr=False)
+
+
+def evaluate(
+    model: STLMNetwork,
+    test: TestSet,
+    threshold: float,
+    threshold_without_aggregation: float,
+    on_image: Callable[[int, int], None] | None = None,
+) -> Evaluation:
+    """
+    Args:
+        model: what is evaluated.
+        test: photographs and masks; maps are compared with masks in the frame of the photograph.
+        threshold: of the calibrated model; decides the false-negative rate only.
+        threshold_without_aggregation: the same for the map without aggregation.
+        on_image: told (done, total) after each photograph.
+
+    Raises:
+        DataError: a mask does not fit its photograph, or a photograph of either kind is missing.
+    """
+    if not test.good or not test.anomalous:
+        raise DataError("Evaluation needs good and defective test photographs; the test folder lacks one of them.")
+    images: list[np.ndarray] = []  # those on their way through the network
+    total = len(test.photographs)
+
+    def photographs() -> Iterator[np.ndarray]:
+        for path in test.photographs:
+            images.append(load_image(path))
+            yield images[-1]
+
+    started = time.monotonic()
+    found: dict[str, list[ScoredMap]] = {"aggregation": [], "cosine": []}
+    for done, maps in enumerate(infer(model, photographs()), start=1):
+        for name, scored in maps.items():
+            found[name].append(scored)
+        if on_image:
+            on_image(done, total)
+    seconds = time.monotonic() - started
+    masks = [np.zeros(image.shape[:2], bool) for image in images[: len(test.good)]]
+    for path, image in zip(test.masks, images[len(test.good) :], strict=True):
+        masks.append(read_mask(path, image.shape[:2]))
+    labels = [0] * len(test.good) + [1] * len(test.anomalous)
+    thresholds = {"aggregation": threshold, "cosine": threshold_without_aggregation}
+    metrics = {
+        name: compute_metrics(
+            [s.score for s in scored], labels, [s.anomaly_map for s in scored], masks, threshold=thresholds[name]
+        )
+        for name, scored in found.items()
+    }
+    chosen = found[model.config.anomaly_map]
+    scores = [s.score for s in chosen]
+    return Evaluation(
+        metrics=metrics["aggregation"],
+        metrics_without_aggregation=metrics["cosine"],
+        good_scores=scores[: len(test.good)],
+        anomalous_scores=scores[len(test.good) :],
+        seconds=seconds,
+        scores=scores,
+        labels=labels,
+        maps=[s.anomaly_map for s in chosen],
+        masks=masks,
+    )
+
+
+def read_mask(path: Path, shape: tuple[int, int]) -> np.ndarray:
+    """A mask file -> HxW bool in the frame of its photograph.
+
+    Raises:
+        DataError: the file cannot be read or has another shape.
+    """
+    mask = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
+    if mask is None:
+        raise DataError(f"{path} cannot be read as a mask; it must be a PNG with the defect in white.")
+    if mask.shape != tuple(shape):
+        raise DataError(
+            f"{path} is {mask.shape[1]}x{mask.shape[0]} px, its photograph {shape[1]}x{shape[0]}; fix the mask."
+        )
+    return mask > 0

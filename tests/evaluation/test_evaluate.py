@@ -1,0 +1,138 @@
+"""Evaluation: the predictor's own maps and scores go into the figures, in the frame of each photograph."""
+
+from __future__ import annotations
+
+from dataclasses import astuple
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from stlm_hub.config import STLMConfig
+from stlm_hub.errors import DataError, ImageError
+from stlm_hub.evaluation.evaluate import TestSet, evaluate, read_mask
+from stlm_hub.evaluation.metrics import compute_metrics
+from stlm_hub.images import load_image
+from stlm_hub.model.network import STLMNetwork
+from stlm_hub.predictor import infer, predict
+
+SHAPES = [(64, 64), (80, 120), (50, 40), (64, 64), (96, 72)]  # two good ones, three with a defect
+
+
+def network(anomaly_map: str) -> STLMNetwork:
+    config = STLMConfig(image_size=64, aggregation_channels=8, score_top_k=10, anomaly_map=anomaly_map)  # type: ignore[arg-type]
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return STLMNetwork(config).eval()
+
+
+@pytest.fixture(scope="module")
+def model() -> STLMNetwork:
+    return network("aggregation")
+
+
+@pytest.fixture
+def test_set(tmp_path: Path) -> TestSet:
+    """Noise with, on three of five, a painted bar and its mask; one mask is of 1 and not of 255."""
+    rng = np.random.default_rng(0)
+    photographs, masks = [], []
+    for i, shape in enumerate(SHAPES):
+        image = rng.integers(90, 150, (*shape, 3), dtype=np.uint8)
+        mask = np.zeros(shape, np.uint8)
+        if i >= 2:
+            mask[10 : 20 + i, 5:30] = 1 if i == 3 else 255
+            image[mask > 0] = (230, 40, 20)
+            masks.append(tmp_path / f"{i}_mask.png")
+            Image.fromarray(mask).save(masks[-1])
+        photographs.append(tmp_path / f"{i}.png")
+        Image.fromarray(image).save(photographs[-1])
+    return TestSet(good=photographs[:2], anomalous=photographs[2:], masks=masks)
+
+
+@pytest.mark.parametrize("anomaly_map", ["aggregation", "cosine"])
+def test_figures_are_those_of_the_predictors_maps(test_set: TestSet, anomaly_map: str) -> None:
+    model = network(anomaly_map)
+    found = list(infer(model, [load_image(path) for path in test_set.photographs]))
+    masks = [np.zeros(shape, bool) for shape in SHAPES]
+    for i in (2, 3, 4):
+        masks[i][10 : 20 + i, 5:30] = True
+    thresholds = {name: sorted(maps[name].score for maps in found[2:])[1] for name in ("aggregation", "cosine")}
+    expected = {
+        name: compute_metrics(
+            [maps[name].score for maps in found],
+            [0, 0, 1, 1, 1],
+            [maps[name].anomaly_map for maps in found],
+            masks,
+            threshold=thresholds[name],
+        )
+        for name in thresholds
+    }
+    result = evaluate(model, test_set, thresholds["aggregation"], thresholds["cosine"])
+    assert astuple(result.metrics) == pytest.approx(astuple(expected["aggregation"]))
+    assert astuple(result.metrics_without_aggregation) == pytest.approx(astuple(expected["cosine"]))
+    assert result.metrics.fnr == result.metrics_without_aggregation.fnr == pytest.approx(1 / 3)
+    assert result.metrics.p_auroc != result.metrics_without_aggregation.p_auroc
+
+    assert result.labels == [0, 0, 1, 1, 1]
+    assert result.good_scores + result.anomalous_scores == result.scores
+    assert len(result.good_scores) == 2
+    assert result.seconds > 0
+    predictions = predict(model, [*test_set.photographs])
+    assert isinstance(predictions, list)
+    for i, prediction in enumerate(predictions):  # what a user sees is what was evaluated
+        assert result.scores[i] == pytest.approx(prediction.score, abs=1e-6)
+        np.testing.assert_allclose(result.maps[i], prediction.anomaly_map, atol=1e-6)
+        np.testing.assert_array_equal(result.masks[i], masks[i])
+        assert result.maps[i].shape == SHAPES[i]
+
+
+def test_thresholds_decide_the_false_negative_rate_only(model: STLMNetwork, test_set: TestSet) -> None:
+    low, high = evaluate(model, test_set, 0.0, 1.0), evaluate(model, test_set, 1.0, 0.0)
+    assert (low.metrics.fnr, low.metrics_without_aggregation.fnr) == (0.0, 1.0)
+    assert (high.metrics.fnr, high.metrics_without_aggregation.fnr) == (1.0, 0.0)
+    assert astuple(low.metrics)[:-1] == astuple(high.metrics)[:-1]
+
+
+def test_progress_is_told_after_each_photograph_in_order(model: STLMNetwork, test_set: TestSet) -> None:
+    told: list[tuple[int, int]] = []
+    evaluate(model, test_set, 0.5, 0.5, lambda done, total: told.append((done, total)))
+    assert told == [(1, 5), (2, 5), (3, 5), (4, 5), (5, 5)]
+
+
+@pytest.mark.parametrize("missing", ["good", "anomalous"])
+def test_a_missing_kind_is_refused(model: STLMNetwork, test_set: TestSet, missing: str) -> None:
+    kinds = {"good": test_set.good, "anomalous": test_set.anomalous, "masks": test_set.masks} | {missing: []}
+    with pytest.raises(DataError, match="lacks one"):
+        evaluate(model, TestSet(**kinds), 0.5, 0.5)
+
+
+def test_a_mask_of_another_size_is_refused_by_name(model: STLMNetwork, test_set: TestSet) -> None:
+    Image.fromarray(np.zeros((40, 50), np.uint8)).save(test_set.masks[0])  # its photograph is 50 high and 40 wide
+    with pytest.raises(DataError, match=r"2_mask\.png is 50x40 px, its photograph 40x50"):
+        evaluate(model, test_set, 0.5, 0.5)
+
+
+def test_a_mask_that_cannot_be_read_is_refused_by_name(model: STLMNetwork, test_set: TestSet) -> None:
+    test_set.masks[1].write_bytes(b"not a picture")
+    with pytest.raises(DataError, match=r"3_mask\.png cannot be read"):
+        evaluate(model, test_set, 0.5, 0.5)
+    test_set.masks[1].unlink()
+    with pytest.raises(DataError, match=r"3_mask\.png cannot be read"):
+        evaluate(model, test_set, 0.5, 0.5)
+
+
+def test_a_photograph_that_cannot_be_read_is_refused_by_name(model: STLMNetwork, test_set: TestSet) -> None:
+    test_set.good[1].write_bytes(b"not a picture")
+    with pytest.raises(ImageError, match=r"1\.png"):
+        evaluate(model, test_set, 0.5, 0.5)
+
+
+def test_every_pixel_of_a_mask_above_zero_is_a_defect(tmp_path: Path) -> None:
+    values = np.array([[0, 1, 127], [128, 255, 0]], np.uint8)
+    assert cv2.imwrite(str(tmp_path / "mask.png"), values)
+    mask = read_mask(tmp_path / "mask.png", (2, 3))
+    assert mask.dtype == bool
+    np.testing.assert_array_equal(mask, [[False, True, True], [True, True, False]])
