@@ -1,0 +1,266 @@
+"""A Hub inside the test process that speaks the real HTTP API, as far as publishing and loading a model go.
+
+Repositories live in memory. Tests read `requests`, and break things: `corrupt`, `put`, `remove`, `after`.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import socket
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Any
+
+import uvicorn
+import yaml
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+TOKEN = "hf_test"
+LARGE = (".safetensors", ".png", ".bin")
+
+
+@dataclass
+class Repo:
+    """Commits hold whole trees: path -> content. `corrupted` content is served in place of the committed one."""
+
+    commits: dict[str, dict[str, bytes]] = field(default_factory=dict)
+    refs: dict[str, str] = field(default_factory=dict)
+    tags: dict[str, str] = field(default_factory=dict)
+    corrupted: dict[str, bytes] = field(default_factory=dict)
+
+    def commit(self, tree: dict[str, bytes]) -> str:
+        listing = "".join(f"{path}{_oid(path, content)}" for path, content in sorted(tree.items()))
+        sha = hashlib.sha1(f"{self.refs.get('main')}{listing}".encode()).hexdigest()
+        self.commits[sha] = dict(tree)
+        self.refs["main"] = sha
+        return sha
+
+    def resolve(self, revision: str) -> str | None:
+        sha = self.refs.get(revision) or self.tags.get(revision) or revision
+        return sha if sha in self.commits else None
+
+    @property
+    def tree(self) -> dict[str, bytes]:
+        return self.commits[self.refs["main"]]
+
+
+class HubServer:
+    """Serves at `url` until `stop`. `requests` lists every request as "METHOD /path"."""
+
+    def __init__(self) -> None:
+        self.repos: dict[str, Repo] = {}
+        self.refused: dict[str, tuple[int, str]] = {}  # repository -> HTTP status and error code of every answer
+        self.requests: list[str] = []
+        self._objects: dict[str, bytes] = {}
+        self._hooks: dict[str, Callable[[], object]] = {}
+        model = "/api/models/{ns}/{name}"
+        routes = [
+            Route("/api/repos/create", self._create, methods=["POST"]),
+            Route("/api/validate-yaml", self._validate_yaml, methods=["POST"]),
+            Route(model, self._info),
+            Route(model + "/revision/{rev:path}", self._info),
+            Route(model + "/preupload/{rev}", self._preupload, methods=["POST"]),
+            Route(model + "/commit/{rev}", self._commit, methods=["POST"]),
+            Route(model + "/tag/{rev}", self._tag, methods=["POST"]),
+            Route("/{ns}/{name}.git/info/lfs/objects/batch", self._lfs_batch, methods=["POST"]),
+            Route("/lfs/{oid}", self._lfs_put, methods=["PUT"]),
+            Route("/{ns}/{name}/resolve/{rev}/{path:path}", self._file, methods=["GET", "HEAD"]),
+        ]
+        self._socket = socket.socket()
+        self._socket.bind(("127.0.0.1", 0))
+        self.url = f"http://127.0.0.1:{self._socket.getsockname()[1]}"
+        app = Starlette(routes=routes)
+        config = uvicorn.Config(app, log_level="warning", lifespan="off", timeout_graceful_shutdown=1)
+        self._server = uvicorn.Server(config)
+        self._thread = threading.Thread(target=self._server.run, kwargs={"sockets": [self._socket]}, daemon=True)
+
+    def start(self) -> HubServer:
+        self._thread.start()
+        while not self._server.started:
+            time.sleep(0.01)
+        return self
+
+    def stop(self) -> None:
+        self._server.should_exit = True
+        self._thread.join()
+
+    # What tests do to repositories
+
+    def put(self, repo_id: str, files: dict[str, bytes]) -> str:
+        """A new commit on main with these files changed or added; creates the repository."""
+        repo = self.repos.setdefault(repo_id, Repo())
+        return repo.commit({**(repo.tree if repo.refs else {}), **files})
+
+    def remove(self, repo_id: str, path: str) -> str:
+        """A new commit on main without the file."""
+        repo = self.repos[repo_id]
+        return repo.commit({name: content for name, content in repo.tree.items() if name != path})
+
+    def corrupt(self, repo_id: str, path: str) -> None:
+        """Serves the file with one bit changed near its end; size, ETag and metadata stay those of the real one."""
+        content = bytearray(self.repos[repo_id].tree[path])
+        content[-100] ^= 1
+        self.repos[repo_id].corrupted[path] = bytes(content)
+
+    def after(self, path: str, action: Callable[[], object]) -> None:
+        """Runs the action once, after the next GET of a file with this path was answered."""
+        self._hooks[path] = action
+
+    # What clients ask
+
+    def _seen(self, request: Request) -> None:
+        self.requests.append(f"{request.method} {request.url.path}")
+
+    def _may_write(self, request: Request) -> bool:
+        self._seen(request)
+        return request.headers.get("authorization") == f"Bearer {TOKEN}"
+
+    def _found(self, request: Request) -> tuple[Repo, str] | Response:
+        """The repository and commit that a path names, or the answer why not."""
+        repo_id = f"{request.path_params['ns']}/{request.path_params['name']}"
+        repo = self.repos.get(repo_id)
+        if repo_id in self.refused:
+            return _error(*self.refused[repo_id])
+        if repo is None:
+            return _error(404, "RepoNotFound")
+        sha = repo.resolve(request.path_params.get("rev", "main"))
+        return _error(404, "RevisionNotFound") if sha is None else (repo, sha)
+
+    async def _create(self, request: Request) -> Response:
+        if not self._may_write(request):
+            return _error(401)
+        body = await request.json()
+        repo_id = f"{body.get('organization') or 'tester'}/{body['name']}"
+        answer = {"url": f"{self.url}/{repo_id}"}
+        if repo_id in self.repos:
+            return JSONResponse({**answer, "error": "You already created this model repo"}, 409)
+        self.put(repo_id, {".gitattributes": b"*.safetensors filter=lfs diff=lfs merge=lfs -text\n"})
+        return JSONResponse(answer)
+
+    async def _validate_yaml(self, request: Request) -> Response:
+        self._seen(request)
+        front = yaml.safe_load((await request.json())["content"].split("---")[1])
+        errors = [] if isinstance(front.get("tags", []), list) else [{"message": '"tags" must be an array'}]
+        return JSONResponse({"errors": errors, "warnings": []}, 400 if errors else 200)
+
+    async def _info(self, request: Request) -> Response:
+        self._seen(request)
+        found = self._found(request)
+        if isinstance(found, Response):
+            return found
+        repo, sha = found
+        siblings: list[dict[str, Any]] = []
+        for path, content in sorted(repo.commits[sha].items()):
+            file = {"rfilename": path, "size": len(content), "blobId": hashlib.sha1(content).hexdigest()}
+            if path.endswith(LARGE):
+                file["lfs"] = {"sha256": _oid(path, content), "size": len(content), "pointerSize": 134}
+            siblings.append(file)
+        repo_id = f"{request.path_params['ns']}/{request.path_params['name']}"
+        return JSONResponse({"id": repo_id, "modelId": repo_id, "sha": sha, "private": False, "siblings": siblings})
+
+    async def _preupload(self, request: Request) -> Response:
+        if not self._may_write(request):
+            return _error(401)
+        found = self._found(request)
+        if isinstance(found, Response):
+            return found
+        repo, sha = found
+        files = []
+        for file in (await request.json())["files"]:
+            path, tree = file["path"], repo.commits[sha]
+            mode = "lfs" if path.endswith(LARGE) else "regular"
+            oid = _oid(path, tree[path]) if path in tree else None
+            files.append({"path": path, "uploadMode": mode, "shouldIgnore": False, "oid": oid})
+        return JSONResponse({"files": files})
+
+    async def _lfs_batch(self, request: Request) -> Response:
+        if not self._may_write(request):
+            return _error(401)
+        objects = []
+        for item in (await request.json())["objects"]:
+            entry = {"oid": item["oid"], "size": item["size"]}
+            if item["oid"] not in self._objects:
+                entry["actions"] = {"upload": {"href": f"{self.url}/lfs/{item['oid']}", "header": {}}}
+            objects.append(entry)
+        return JSONResponse({"transfer": "basic", "objects": objects})
+
+    async def _lfs_put(self, request: Request) -> Response:
+        self._seen(request)
+        content = await request.body()
+        if hashlib.sha256(content).hexdigest() != request.path_params["oid"]:
+            return _error(400)
+        self._objects[request.path_params["oid"]] = content
+        return Response()
+
+    async def _commit(self, request: Request) -> Response:
+        if not self._may_write(request):
+            return _error(401)
+        found = self._found(request)
+        if isinstance(found, Response):
+            return found
+        repo, sha = found
+        tree = dict(repo.commits[sha])
+        for line in (await request.body()).splitlines():
+            item = json.loads(line)
+            value = item["value"]
+            if item["key"] == "file":
+                tree[value["path"]] = base64.b64decode(value["content"])
+            elif item["key"] == "lfsFile":
+                tree[value["path"]] = self._objects[value["oid"]]
+            elif item["key"] == "deletedFile":
+                del tree[value["path"]]
+        commit = repo.commit(tree)
+        url = f"{self.url}/{request.path_params['ns']}/{request.path_params['name']}/commit/{commit}"
+        return JSONResponse({"success": True, "commitOid": commit, "commitUrl": url})
+
+    async def _tag(self, request: Request) -> Response:
+        if not self._may_write(request):
+            return _error(401)
+        found = self._found(request)
+        if isinstance(found, Response):
+            return found
+        repo, sha = found
+        name = (await request.json())["tag"]
+        if name in repo.tags:
+            return _error(409)
+        repo.tags[name] = sha
+        return Response()
+
+    async def _file(self, request: Request) -> Response:
+        self._seen(request)
+        found = self._found(request)
+        if isinstance(found, Response):
+            return found
+        repo, sha = found
+        path = request.path_params["path"]
+        headers = {"X-Repo-Commit": sha}
+        if path not in repo.commits[sha]:
+            return _error(404, "EntryNotFound", headers)
+        content = repo.commits[sha][path]
+        headers |= {"ETag": f'"{_oid(path, content)}"', "Content-Length": str(len(content))}
+        if request.method == "HEAD":
+            return Response(headers=headers)
+        response = Response(repo.corrupted.get(path, content), headers=headers)
+        if path in self._hooks:
+            self._hooks.pop(path)()
+        return response
+
+
+@lru_cache(maxsize=64)
+def _oid(path: str, content: bytes) -> str:
+    """What the Hub names a file by: SHA-256 of a large one, git's blob hash of a small one."""
+    if path.endswith(LARGE):
+        return hashlib.sha256(content).hexdigest()
+    return hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
+
+
+def _error(status: int, code: str = "", headers: dict[str, str] | None = None) -> Response:
+    return Response(status_code=status, headers={**(headers or {}), **({"X-Error-Code": code} if code else {})})
