@@ -15,6 +15,7 @@ from stlm_hub.model.network import STLMNetwork, STLMOutput, aggregation_map, cos
 from stlm_hub.training.losses import focal, l1
 
 LEVELS = list(LEVEL_CHANNELS)
+AGGREGATIONS: dict[tuple[str, ...], FeatureAggregation] = {}
 
 
 def random(*shape: int, seed: int = 0) -> Tensor:
@@ -40,8 +41,9 @@ def unchanged(network: STLMNetwork) -> None:
 
 def choose(network: STLMNetwork, levels: tuple[str, ...]) -> STLMNetwork:
     network.config = STLMConfig(feature_levels=levels)
-    if network.aggregation.residual[0].conv1[0].in_channels != network.config.aggregation_in_channels:
-        network.aggregation = FeatureAggregation(network.config.aggregation_in_channels, 128).eval()
+    if levels not in AGGREGATIONS:
+        AGGREGATIONS[levels] = FeatureAggregation(network.config.aggregation_in_channels, 128).eval()
+    network.aggregation = AGGREGATIONS[levels]
     return network
 
 
@@ -103,7 +105,7 @@ def test_channels_of_a_product_add_up_to_the_cosine_similarity(
     network: STLMNetwork, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     catch = Catch()
-    monkeypatch.setitem(network._modules, "aggregation", catch)  # type: ignore[arg-type]
+    monkeypatch.setitem(network._modules, "aggregation", catch)
     plain = {"embedding": random(2, 256, 4, 6), "decoder": 5 * random(2, 256, 4, 6, seed=1)}
     denoising = {"embedding": 3 * random(2, 256, 4, 6, seed=2), "decoder": random(2, 256, 4, 6, seed=3)}
     denoising["decoder"] += plain["decoder"] / 5
@@ -119,7 +121,7 @@ def test_channels_of_a_product_add_up_to_the_cosine_similarity(
 
 def test_levels_meet_on_the_finest_grid(network: STLMNetwork, monkeypatch: pytest.MonkeyPatch) -> None:
     catch = Catch()
-    monkeypatch.setitem(network._modules, "aggregation", catch)  # type: ignore[arg-type]
+    monkeypatch.setitem(network._modules, "aggregation", catch)
     plain = {"embedding": random(1, 256, 2, 3), "stage1": random(1, 128, 4, 6, seed=1)}
     denoising = {"embedding": random(1, 256, 2, 3, seed=2), "stage1": random(1, 128, 4, 6, seed=3)}
     network.aggregate(plain, denoising)
@@ -173,7 +175,10 @@ def test_the_aggregation_map_is_the_sigmoid_of_the_logits() -> None:
 
 def test_the_cosine_map_is_the_product_over_levels() -> None:
     plain = {"embedding": random(2, 256, 2, 3), "decoder": random(2, 256, 2, 3, seed=1)}
-    denoising = {"embedding": random(2, 256, 2, 3, seed=2) + plain["embedding"], "decoder": random(2, 256, 2, 3, seed=3)}
+    denoising = {
+        "embedding": random(2, 256, 2, 3, seed=2) + plain["embedding"],
+        "decoder": random(2, 256, 2, 3, seed=3),
+    }
     expected = torch.ones(2, 1, 2, 3)
     for level in plain:
         for n in range(2):
@@ -185,8 +190,8 @@ def test_the_cosine_map_is_the_product_over_levels() -> None:
     torch.testing.assert_close(cosine_map(output, (2, 3)), expected, rtol=1e-4, atol=1e-6)
     # each level is brought to size before they are multiplied
     sizes = [
-        cosine_map(STLMOutput(output.logits, {level: plain[level]}, {level: denoising[level]}), (32, 48)) for level in
-        plain
+        cosine_map(STLMOutput(output.logits, {level: plain[level]}, {level: denoising[level]}), (32, 48))
+        for level in plain
     ]
     torch.testing.assert_close(cosine_map(output, (32, 48)), sizes[0] * sizes[1])
 
@@ -204,6 +209,7 @@ def test_streams_that_agree_give_a_cosine_map_of_0_and_opposite_ones_of_1() -> N
 
 def test_the_loss_of_the_aggregation_reaches_both_streams(network: STLMNetwork) -> None:
     """The paper trains in one stage: the aggregation's loss also moves the encoders and the decoder."""
+    network.train()  # in eval mode the encoders keep gathered attention biases, perhaps without a gradient
     logits = network(image(n=2)).logits
     mask = torch.zeros_like(logits)
     mask[:, :, :2] = 1
@@ -219,3 +225,4 @@ def test_the_loss_of_the_aggregation_reaches_both_streams(network: STLMNetwork) 
             assert total > 0
     finally:
         network.zero_grad(set_to_none=True)
+        network.eval()

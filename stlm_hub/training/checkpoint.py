@@ -1,0 +1,108 @@
+"""Training checkpoints without pickle: tensors as safetensors, the rest as JSON, a marker written last.
+
+A folder without its marker was cut off while it was written and is not looked at.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from ..errors import TrainingError
+
+MARKER = "complete"
+KEEP = 2
+
+
+def save(
+    folder: Path, step: int, model: nn.Module, optimizers: dict[str, torch.optim.Optimizer], meta: dict[str, Any]
+) -> None:
+    """Writes `folder/step-<step>`, then forgets all but the last two. `meta` must be JSON."""
+    target = folder / f"step-{step:07d}"
+    temporary = folder / f".step-{step:07d}.tmp"
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir(parents=True)
+    save_file(
+        {k: v.detach().cpu().contiguous() for k, v in model.state_dict().items()}, temporary / "model.safetensors"
+    )
+    tensors: dict[str, Tensor] = {}
+    rest: dict[str, Any] = {}
+    for name, optimizer in optimizers.items():
+        state = optimizer.state_dict()
+        groups = [{k: v for k, v in group.items() if k != "params"} for group in state["param_groups"]]
+        rest[name] = {"params": [group["params"] for group in state["param_groups"]], "groups": groups, "scalars": {}}
+        for index, values in state["state"].items():
+            for key, value in values.items():
+                if isinstance(value, Tensor):
+                    tensors[f"{name}.{index}.{key}"] = value.detach().cpu().contiguous()
+                else:
+                    rest[name]["scalars"][f"{index}.{key}"] = value
+    save_file(tensors, temporary / "optimizers.safetensors")
+    (temporary / "state.json").write_text(json.dumps({"step": step, "optimizers": rest, **meta}, indent=1))
+    for path in temporary.iterdir():
+        _sync(path)
+    shutil.rmtree(target, ignore_errors=True)
+    temporary.replace(target)
+    (target / MARKER).touch()
+    _sync(target)
+    _sync(folder)
+    for old in _complete(folder)[:-KEEP]:
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def latest(folder: Path) -> Path | None:
+    """The newest complete checkpoint in a run's folder, or None."""
+    found = _complete(folder)
+    return found[-1] if found else None
+
+
+def load(path: Path, model: nn.Module, optimizers: dict[str, torch.optim.Optimizer]) -> dict[str, Any]:
+    """Restores model and optimisers in place and returns the JSON part ("step" and the run's `meta`).
+
+    Raises:
+        TrainingError: the checkpoint does not fit this model or these optimisers.
+    """
+    try:
+        data = json.loads((path / "state.json").read_text())
+        model.load_state_dict(load_file(path / "model.safetensors"), strict=True)
+        tensors = load_file(path / "optimizers.safetensors")
+        for name, optimizer in optimizers.items():
+            saved = data["optimizers"][name]
+            state: dict[int, dict[str, Any]] = {}
+            for full, value in tensors.items():
+                owner, index, key = full.split(".", 2)
+                if owner == name:
+                    state.setdefault(int(index), {})[key] = value
+            for full, value in saved["scalars"].items():
+                index, key = full.split(".", 1)
+                state.setdefault(int(index), {})[key] = value
+            groups = [{**g, "params": p} for g, p in zip(saved["groups"], saved["params"], strict=True)]
+            optimizer.load_state_dict({"state": state, "param_groups": groups})
+    except (OSError, ValueError, TypeError, LookupError, AttributeError, RuntimeError, SafetensorError) as error:
+        raise TrainingError(
+            f"{path} does not fit this training ({error!s:.300}); start anew with another output folder."
+        ) from error
+    return data
+
+
+def _complete(folder: Path) -> list[Path]:
+    if not folder.is_dir():
+        return []
+    return sorted(p for p in folder.iterdir() if re.fullmatch(r"step-\d{7}", p.name) and (p / MARKER).exists())
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

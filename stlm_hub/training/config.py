@@ -1,0 +1,136 @@
+"""How one training runs. Defaults are the paper's (section 4.1.3); recipes change them, field by field."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from typing import Any
+
+from ..errors import ConfigError
+from .synthesis import SynthesisConfig
+
+TEACHERS = ("vit_h", "vit_l", "vit_b", "mobile")
+ROTATIONS = ("none", "slight", "quarter", "full")
+PRECISIONS = ("auto", "no", "bf16")
+
+_WHOLE = {  # smallest and largest value of the whole numbers
+    "steps": (0, 10**9),
+    "batch_size": (2, 4096),  # of a single photograph BatchNorm behind the image pooling has no statistics
+    "frozen_stages": (0, 3),
+    "warmup_steps": (0, 10**9),
+    "seed": (0, 2**63 - 1),
+    "checkpoint_every": (1, 10**9),
+    "feature_cache_bytes": (0, 2**50),
+}
+_REAL = {  # and of the others
+    "epochs": (0.0, 1e9),
+    "learning_rate": (0.0, 1e9),
+    "residual_learning_rate": (0.0, 1e9),
+    "head_learning_rate": (0.0, 1e9),
+    "momentum": (0.0, 1.0),
+    "weight_decay": (0.0, 1e9),
+    "final_learning_rate": (0.0, 1e9),
+    "gradient_clip": (0.0, 1e9),
+    "held_out": (0.0, 0.9),
+}
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """Everything that decides a training besides the model's own `STLMConfig` and the photographs."""
+
+    steps: int = 0  # optimiser steps; 0: as many as `epochs` needs
+    epochs: float = 200.0  # passes over the training photographs, used where steps is 0
+    batch_size: int = 2  # photographs a step and process
+    teacher: str = "vit_h"  # whose knowledge is distilled: SAM's ViT-H, ViT-L, ViT-B or MobileSAM ("mobile")
+    plain_stream: str = (
+        "trained"  # "frozen": stays at the mobile teacher's weights, where its own loss is zero from the start
+    )
+    frozen_stages: int = 0  # stages of both encoders kept at the starting weights, patch embedding included; 0: none
+    learning_rate: float = 5e-4  # Adam, streams and decoder
+    betas: tuple[float, float] = (0.5, 0.999)  # of Adam
+    residual_learning_rate: float = 0.1  # SGD, residual blocks of the aggregation module
+    head_learning_rate: float = 0.01  # SGD, its ASPP and convolutions
+    momentum: float = 0.9  # of SGD
+    weight_decay: float = 1e-4  # of SGD
+    warmup_steps: int = 0  # learning rates rise linearly over this many steps
+    final_learning_rate: float = 1.0  # factor that the learning rates fall to by the last step, along half a cosine
+    gradient_clip: float = 0.0  # largest norm of the gradient of all weights; 0: no clipping
+    rotation: str = "none"  # of training photographs: slight (+-5 degrees), quarter (k x 90), full (both); see recipes
+    synthesis: SynthesisConfig = field(default_factory=SynthesisConfig)  # pseudo anomalies
+    precision: str = "auto"  # auto: bf16 where the processor multiplies it in hardware, else float32
+    seed: int = 0  # decides shuffling, augmentation, pseudo anomalies, held-out photographs and initial weights
+    held_out: float = 0.15  # share of the normal photographs kept for calibration, never trained on
+    checkpoint_every: int = 100  # steps between checkpoints
+    feature_cache_bytes: int = 3 * 2**30  # memory for teacher features of photographs that come back unchanged
+
+    def __post_init__(self) -> None:
+        _choice("teacher", self.teacher, TEACHERS)
+        _choice("plain_stream", self.plain_stream, ("trained", "frozen"))
+        _choice("rotation", self.rotation, ROTATIONS)
+        _choice("precision", self.precision, PRECISIONS)
+        for name, (low, high) in _WHOLE.items():
+            _within(name, getattr(self, name), low, high, int)
+        for name, (least, most) in _REAL.items():
+            _within(name, getattr(self, name), least, most, (int, float))
+        if not isinstance(self.betas, (list, tuple)) or len(self.betas) != 2:
+            raise ConfigError(f"betas must be two numbers, not {self.betas!r}.")
+        object.__setattr__(self, "betas", tuple(self.betas))
+        for beta in self.betas:
+            _within("betas", beta, 0.0, 0.999999, (int, float))
+        if not isinstance(self.synthesis, SynthesisConfig):
+            raise ConfigError("synthesis must hold the fields of SynthesisConfig.")
+        if self.plain_stream == "frozen" and self.teacher != "mobile":
+            raise ConfigError('plain_stream "frozen" needs teacher "mobile": the plain stream then is the teacher.')
+        if self.steps == 0 and self.epochs == 0:
+            raise ConfigError("steps or epochs must be above 0.")
+        if not 0 < self.held_out < 0.9:
+            raise ConfigError(f"held_out must be a share between 0 and 0.9, not {self.held_out}.")
+
+    def total_steps(self, n_photographs: int, processes: int = 1) -> int:
+        """Optimiser steps for `n_photographs` training photographs, at least 1."""
+        if self.steps:
+            return self.steps
+        return max(1, round(self.epochs * n_photographs / (self.batch_size * processes)))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data, ready for JSON and YAML."""
+        return _plain(dataclasses.asdict(self))
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> TrainingConfig:
+        """Raises ConfigError for a field that does not exist or has an impossible value."""
+        if not isinstance(data, dict):
+            raise ConfigError(f"The training settings must be fields with values, not {data!r:.60}.")
+        values = dict(data)
+        if isinstance(values.get("synthesis"), dict):
+            _known("synthesis", values["synthesis"], SynthesisConfig)
+            values["synthesis"] = SynthesisConfig(**values["synthesis"])
+        _known("training", values, cls)
+        return cls(**values)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _known(section: str, values: dict[str, Any], cls: type) -> None:
+    unknown = sorted(map(str, set(values) - {f.name for f in dataclasses.fields(cls)}))
+    if unknown:
+        raise ConfigError(
+            f"{section} has no field {unknown[0]!r}; it has {sorted(f.name for f in dataclasses.fields(cls))}."
+        )
+
+
+def _within(name: str, value: Any, low: float, high: float, kind: Any) -> None:
+    if isinstance(value, bool) or not isinstance(value, kind) or not low <= value <= high:
+        # YAML reads 5e-4 as a text; it wants 5.0e-4
+        what = "a whole number" if kind is int else "a number"
+        raise ConfigError(f"{name} must be {what} from {low} to {high}, not {value!r:.60}.")
+
+
+def _choice(name: str, value: Any, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise ConfigError(f"{name} must be one of {list(choices)}, not {value!r}.")

@@ -1,0 +1,121 @@
+"""Fine-tuning on a user's own folder of good photographs: no test set, no masks, no layout."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+from ..calibration import DEFAULT_FALSE_ALARM_RATE, MIN_PHOTOGRAPHS, check_false_alarm_rate
+from ..config import STLMConfig
+from ..errors import ConfigError
+from ..weights import starting_weights
+from .config import TrainingConfig
+from .data import split_normals
+from .photographs import check_photographs
+from .run import Observer, Source, run
+from .synthesis import SynthesisConfig
+from .textures import TextureSource
+
+DEFAULT_STEPS = 400
+DEFAULT_IMAGE_SIZE = 256
+LEVELS = ("stage1", "stage2", "embedding", "decoder")
+
+
+def small_machine(steps: int, seed: int = 0, rotation: str = "none") -> TrainingConfig:
+    """Settings that train in minutes without a GPU; the zoo's `cpu` recipes use the same, longer."""
+    return TrainingConfig(
+        steps=steps,
+        batch_size=4,
+        teacher="mobile",
+        plain_stream="frozen",
+        frozen_stages=1,
+        learning_rate=3e-4,
+        warmup_steps=min(30, max(1, steps // 10)),
+        final_learning_rate=0.02,
+        rotation=rotation,
+        checkpoint_every=50,
+        seed=seed,
+        synthesis=SynthesisConfig(families=("perlin", "perlin", "nsa", "cutpaste_union")),
+    )
+
+
+def finetune(
+    photographs: str | Path,
+    name: str,
+    *,
+    output: str | Path | None = None,
+    steps: int = DEFAULT_STEPS,
+    image_size: int = DEFAULT_IMAGE_SIZE,
+    false_alarm_rate: float = DEFAULT_FALSE_ALARM_RATE,
+    rotation: str = "none",
+    seed: int = 0,
+    textures: str | Path | None = None,
+    starting_from: str | Path | None = None,
+    observer: Observer | None = None,
+) -> Path:
+    """Trains a model of one part from photographs of good parts.
+
+    Args:
+        photographs: folder of at least 8 different photographs.
+        name: of the model: letters, digits, dots, dashes.
+        output: the model folder to write, by default `models/<name>`; `<output>.run` keeps checkpoints, so that the
+            same call
+            goes on after an interruption.
+        steps: optimiser steps of 4 photographs.
+        image_size: side of the network's square input in pixels, a multiple of 64; smaller defects need a larger one.
+        false_alarm_rate: share of good parts that may be judged anomalous, in (0, 0.5].
+        rotation: "none", or how parts may lie: "slight", "quarter", "full" (see `TrainingConfig.rotation`).
+        textures: folder of photographs whose material is pasted; by default the built-in source.
+        starting_from: file of starting weights; by default MobileSAM's, see `stlm_hub.weights`.
+
+    Returns:
+        The model folder; `STLM.from_pretrained` loads it.
+
+    Raises:
+        DataError: the photographs cannot be used, see `check_photographs`; or the false-alarm rate is out of range.
+        ConfigError: an option is out of range.
+        WeightsError: the starting weights cannot be had.
+    """
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,80}", name):
+        raise ConfigError(f"A model's name is made of letters, digits, dots and dashes; {name!r} is not.")
+    observer = observer or Observer()
+    model_config = STLMConfig(image_size=image_size, feature_levels=LEVELS, category=name, dataset="own photographs")
+    training = small_machine(steps, seed, rotation)
+    check_false_alarm_rate(false_alarm_rate)
+    folder = Path(photographs)
+    found = check_photographs(folder)
+    for duplicate, original in found.duplicates:
+        observer.on_message(f"{duplicate.name} is the same photograph as {original.name} and is left out.")
+    split = split_normals(found.paths, training.held_out, seed, at_least=MIN_PHOTOGRAPHS)
+    target = Path(output) if output else Path("models") / name
+    options: dict[str, tuple[Any, Any]] = {
+        "steps": (steps, DEFAULT_STEPS),
+        "size": (image_size, DEFAULT_IMAGE_SIZE),
+        "seed": (seed, 0),
+    }
+    options |= {"rotation": (rotation, "none"), "false-alarm-rate": (false_alarm_rate, DEFAULT_FALSE_ALARM_RATE)}
+    source = Source(
+        alias=name,
+        dataset={"name": "own photographs", "license": "other", "homepage": "", "split": "no test set"},
+        weights_license="other",
+        repo_id=f"your-name/{name}",
+        command=f"stlm finetune FOLDER --name {name}" + _changed(options),
+    )
+    run(
+        split,
+        model_config,
+        training,
+        starting_weights(Path(starting_from) if starting_from else None, on_message=observer.on_message),
+        source,
+        work=target.with_name(target.name + ".run"),
+        output=target,
+        textures=TextureSource.from_folder(textures) if textures else None,
+        false_alarm_rate=false_alarm_rate,
+        observer=observer,
+    )
+    return target
+
+
+def _changed(options: dict[str, tuple[Any, Any]]) -> str:
+    return "".join(f" --{name} {value}" for name, (value, default) in options.items() if value != default)

@@ -1,0 +1,57 @@
+"""The losses of STLM (paper, equations 2 to 8); each carries equal weight."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+FOCAL_GAMMA = 4.0
+
+
+def cosine_distillation(student: Mapping[str, Tensor], teacher: Mapping[str, Tensor]) -> Tensor:
+    """Sum over levels of the mean cosine distance (equations 2 to 4).
+
+    Args:
+        student: level name -> BxCxhxw features.
+        teacher: the same levels and shapes; no gradient flows into it.
+
+    Returns:
+        Scalar >= 0.
+    """
+    distances = [
+        1 - F.cosine_similarity(feature.float(), teacher[level].detach().float(), dim=1).mean()
+        for level, feature in student.items()
+    ]
+    return torch.stack(distances).sum()
+
+
+def focal(logits: Tensor, mask: Tensor, gamma: float = FOCAL_GAMMA) -> Tensor:
+    """Mean of -(1 - p)^gamma log(p), p the probability of the right class (equations 5 and 6).
+
+    Args:
+        logits: Bx1xhxw.
+        mask: Bx1xhxw of 0 and 1.
+
+    Returns:
+        Scalar >= 0, finite for any logits.
+    """
+    cross_entropy = F.binary_cross_entropy_with_logits(logits.float(), mask.float(), reduction="none")
+    return ((1 - torch.exp(-cross_entropy)) ** gamma * cross_entropy).mean()
+
+
+def l1(logits: Tensor, mask: Tensor) -> Tensor:
+    """Mean of |mask - sigmoid(logits)| (equation 7, whose minus sign is a slip: the loss would reward errors)."""
+    return (mask.float() - logits.float().sigmoid()).abs().mean()
+
+
+def mask_on_grid(mask: Tensor, size: tuple[int, int]) -> Tensor:
+    """A mask at the size of the logit map: a cell is anomalous where at least half of it is.
+
+    Args:
+        mask: Bx1xHxW of 0 and 1.
+        size: (h, w) of the logits.
+    """
+    return (F.interpolate(mask.float(), size=size, mode="area") >= 0.5).float()

@@ -1,0 +1,273 @@
+"""One whole run: photographs in, a finished model folder out. `stlm finetune` and the zoo's recipes both call it.
+
+The order is train, save, load what was saved, calibrate, evaluate, write: every figure is of the folder's own weights.
+"""
+
+from __future__ import annotations
+
+import datetime
+import json
+import os
+import platform
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import timm
+import torch
+
+from .. import __version__, hub
+from ..calibration import DEFAULT_FALSE_ALARM_RATE, calibrate
+from ..card import write_card
+from ..config import STLMConfig
+from ..errors import TrainingError
+from ..evaluation.evaluate import Evaluation, TestSet, evaluate
+from ..evaluation.metrics import pro_points, roc_points
+from ..evaluation.report import plot_curves, plot_losses, plot_score_histogram
+from ..images import load_image
+from ..model.checkpoints import StartingWeights
+from ..predictor import infer
+from ..stlm import STLM
+from .config import TrainingConfig
+from .data import Split, fingerprint
+from .loop import StepReport, mixed_precision, train
+from .textures import TextureSource
+
+LOSSES = ("denoising", "plain", "focal", "l1")
+LATENCY_IMAGES = 10
+
+
+@dataclass(frozen=True)
+class Source:
+    """What the results say of where a model came from.
+
+    Args:
+        alias: name of the model.
+        dataset: name, license, homepage, split and, if need be, a note: as the card shows them.
+        weights_license: of the trained weights, as the Hub names licences.
+        repo_id: where the model is or will be published.
+        command: what makes it again.
+        profile: of the recipe, if there is one.
+        paper: the paper's figures for the category, if there are any.
+    """
+
+    alias: str
+    dataset: dict[str, Any]
+    weights_license: str
+    repo_id: str
+    command: str
+    profile: str = ""
+    paper: dict[str, Any] | None = None
+
+
+@dataclass(frozen=True)
+class Observer:
+    """Whom a run tells of its progress; the defaults keep quiet."""
+
+    on_step: Callable[[StepReport], None] | None = None
+    on_image: Callable[[int, int], None] | None = None
+    on_message: Callable[[str], None] = field(default=lambda message: None)
+    should_stop: Callable[[], bool] | None = None
+
+
+def run(
+    split: Split,
+    model_config: STLMConfig,
+    training: TrainingConfig,
+    weights: StartingWeights,
+    source: Source,
+    *,
+    work: Path,
+    output: Path,
+    test: TestSet | None = None,
+    textures: TextureSource | None = None,
+    teacher_checkpoint: Path | None = None,
+    workers: int = 0,
+    false_alarm_rate: float = DEFAULT_FALSE_ALARM_RATE,
+    observer: Observer | None = None,
+) -> dict[str, Any]:
+    """Trains, calibrates, evaluates and writes one model folder.
+
+    Args:
+        split: photographs to train on and to calibrate with.
+        work: checkpoints and logs; a run that was cut off goes on from there.
+        output: receives config.json, model.safetensors (float16), results.json, README.md and plots.
+        test: photographs to evaluate on; None where a user has only good ones.
+        textures, teacher_checkpoint, workers: see `loop.train`.
+        false_alarm_rate: that the threshold is calibrated for.
+
+    Returns:
+        What results.json holds.
+
+    Raises:
+        TrainingError: `observer.should_stop` ended the training early; a checkpoint is kept.
+    """
+    observer = observer or Observer()
+    started = time.monotonic()
+    # Before anything is drawn: the aggregation module is all that starts from random values.
+    torch.manual_seed(training.seed)
+    model = STLM(model_config)
+    observer.on_message(
+        f"Training on {len(split.train)} photographs, {len(split.held_out)} are held out for calibration."
+    )
+    log = train(
+        model,
+        split.train,
+        training,
+        weights,
+        work,
+        textures=textures,
+        teacher_checkpoint=teacher_checkpoint,
+        workers=workers,
+        on_step=observer.on_step,
+        should_stop=observer.should_stop,
+    )
+    total = training.total_steps(len(split.train))
+    if len(log) < total:
+        raise TrainingError(f"Training stopped after step {len(log)} of {total}; the same command goes on from there.")
+    model.save_pretrained(output, dtype=torch.float16)
+    model = STLM.from_pretrained(output)
+
+    observer.on_message(f"Calibrating on {len(split.held_out)} photographs of good parts that were not trained on.")
+    scores = {"aggregation": [], "cosine": []}  # type: dict[str, list[float]]
+    for maps in infer(model, (load_image(path) for path in split.held_out)):
+        for name, scored in maps.items():
+            scores[name].append(scored.score)
+    calibrations = {name: calibrate(found, false_alarm_rate) for name, found in scores.items()}
+    held_out_scores, calibration = scores[model_config.anomaly_map], calibrations[model_config.anomaly_map]
+    model.config = model.config.replace(calibration=calibration)
+    model.save_pretrained(output, dtype=torch.float16)
+
+    evaluation = None
+    if test is not None:
+        observer.on_message(f"Evaluating on {len(test.photographs)} test photographs.")
+        thresholds = (calibrations["aggregation"].threshold, calibrations["cosine"].threshold)
+        evaluation = evaluate(model, test, *thresholds, observer.on_image)
+    results = {
+        "alias": source.alias,
+        "category": model_config.category,
+        "profile": source.profile,
+        "dataset": {
+            **source.dataset,
+            "train": {"n": len(split.train), "sha256": fingerprint(split.train)},
+            "held_out": {"n": len(split.held_out), "sha256": fingerprint(split.held_out)},
+            "test": _test_facts(test),
+        },
+        "weights_license": source.weights_license,
+        "repo_id": source.repo_id,
+        "metrics": asdict(evaluation.metrics) if evaluation else None,
+        "metrics_without_aggregation": asdict(evaluation.metrics_without_aggregation) if evaluation else None,
+        "calibration": asdict(calibration),
+        "held_out_scores": held_out_scores,
+        "test_scores": {"good": evaluation.good_scores, "anomalous": evaluation.anomalous_scores}
+        if evaluation
+        else None,
+        "curves": _curves(evaluation) if evaluation else None,
+        "paper": source.paper,
+        "training": training.to_dict(),
+        "steps": len(log),
+        "seconds": round(sum(record["seconds"] for record in log), 1),
+        "final_losses": {name: _last_mean([record[name] for record in log]) for name in LOSSES},
+        "image_size": model_config.image_size,
+        "feature_levels": list(model_config.feature_levels),
+        "seed": training.seed,
+        "teacher": training.teacher,
+        "precision": mixed_precision(training.precision),
+        "parameters": sum(p.numel() for p in model.parameters()),
+        "latency": measure_latency(model, split.held_out),
+        "weights": {
+            "sha256": hub.file_sha256(output / hub.WEIGHTS_NAME),
+            "bytes": (output / hub.WEIGHTS_NAME).stat().st_size,
+            "dtype": "float16",
+        },
+        "starting_weights": {"source": _public_source(weights.source), "sha256": weights.sha256},
+        "command": source.command,
+        "hardware": hardware(),
+        "date": datetime.date.today().isoformat(),
+        "versions": {
+            "stlm_hub": __version__,
+            "torch": torch.__version__,
+            "timm": timm.__version__,
+            "python": platform.python_version(),
+        },
+    }
+    (output / "results.json").write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+    _plots(output, results, log)
+    (output / "README.md").unlink(missing_ok=True)  # the short one that save_pretrained left
+    write_card(output, source.repo_id)
+    observer.on_message(f"{output} is finished after {(time.monotonic() - started) / 60:.0f} minutes.")
+    return results
+
+
+def measure_latency(model: STLM, photographs: Sequence[Path]) -> dict[str, Any]:
+    """Median time of one photograph through `predict`, decoded beforehand, batch of one, after one warm-up."""
+    images = [load_image(path) for path in photographs[:LATENCY_IMAGES]]
+    times = []
+    for image in [images[0], *images]:
+        started = time.perf_counter()
+        model.predict(image)
+        times.append(time.perf_counter() - started)
+    return {
+        "milliseconds_per_image": round(1000 * float(np.median(times[1:])), 1),
+        "threads": torch.get_num_threads(),
+        "device": str(next(model.parameters()).device),
+        "image_size": model.config.image_size,
+    }
+
+
+def hardware() -> str:
+    """The processor or the graphics card that is used, in words."""
+    if torch.cuda.is_available():
+        return torch.cuda.get_device_name()
+    name = str(torch.cpu.get_capabilities().get("cpu_name") or platform.processor() or platform.machine())
+    return f"{name}, {os.cpu_count()} cores"
+
+
+def _public_source(source: str) -> str:
+    """Results are published: of a path on someone's machine the file's name is enough."""
+    return Path(source).name if Path(source).is_absolute() else source
+
+
+def _test_facts(test: TestSet | None) -> dict[str, Any] | None:
+    if test is None:
+        return None
+    return {
+        "n_good": len(test.good),
+        "n_anomalous": len(test.anomalous),
+        "sha256": fingerprint(test.photographs + test.masks),
+    }
+
+
+def _curves(evaluation: Evaluation) -> dict[str, Any]:
+    pixels = np.concatenate([m.ravel() for m in evaluation.maps])
+    truth = np.concatenate([m.ravel() for m in evaluation.masks])
+    return {
+        "image_roc": roc_points(np.asarray(evaluation.scores), np.asarray(evaluation.labels)),
+        "pixel_roc": roc_points(pixels, truth),
+        "pro": pro_points(evaluation.maps, evaluation.masks),
+    }
+
+
+def _plots(output: Path, results: dict[str, Any], log: list[dict[str, float]]) -> None:
+    test = results["test_scores"] or {"good": None, "anomalous": None}
+    plot_score_histogram(
+        output / "scores.png",
+        results["held_out_scores"],
+        results["calibration"]["threshold"],
+        test["good"],
+        test["anomalous"],
+    )
+    plot_losses(
+        output / "losses.png",
+        [int(record["step"]) for record in log],
+        {name: [record[name] for record in log] for name in LOSSES},
+    )
+    if results["curves"]:
+        plot_curves(output / "curves.png", results["curves"])
+
+
+def _last_mean(values: list[float], n: int = 50) -> float:
+    return round(float(np.mean(values[-n:])), 5)
