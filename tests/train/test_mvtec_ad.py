@@ -1,0 +1,69 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from stlm_hub.errors import DataError
+from train.datasets.mvtec_ad import OFFICIAL_COUNTS, read_category
+
+DATA = Path(__file__).resolve().parents[3] / "shared" / "datasets" / "mvtec_ad"
+
+
+def picture(path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.zeros((8, 8), np.uint8)).save(path)
+
+
+@pytest.fixture
+def category(tmp_path: Path) -> Path:
+    folder = tmp_path / "cable"
+    for i in range(3):
+        picture(folder / "train" / "good" / f"{i:03d}.png")
+    picture(folder / "test" / "good" / "000.png")
+    for kind, names in {"bent_wire": ("000", "001"), "combined": ("000",)}.items():
+        for name in names:
+            picture(folder / "test" / kind / f"{name}.png")
+            picture(folder / "ground_truth" / kind / f"{name}_mask.png")
+    return folder
+
+
+def test_every_anomalous_photograph_gets_its_own_mask(category: Path) -> None:
+    found = read_category(category)
+    assert len(found.train) == 3 and len(found.test.good) == 1
+    assert [(p.parent.name, p.stem) for p in found.test.anomalous] == [
+        ("bent_wire", "000"),
+        ("bent_wire", "001"),
+        ("combined", "000"),
+    ]
+    for photograph, mask in zip(found.test.anomalous, found.test.masks, strict=True):
+        assert mask.parent.name == photograph.parent.name and mask.stem == f"{photograph.stem}_mask"
+
+
+def test_another_split_is_not_called_official(category: Path) -> None:
+    split = read_category(category).split
+    assert split.startswith("not the official one: 3 train, 1 good and 3 anomalous") and "224, 58 and 92" in split
+
+
+def test_missing_parts_are_refused(category: Path) -> None:
+    (category / "ground_truth" / "combined" / "000_mask.png").unlink()
+    with pytest.raises(DataError, match=r"combined.000_mask\.png is missing"):
+        read_category(category)
+    with pytest.raises(DataError, match="--data"):
+        read_category(category.parent / "zipper")
+
+
+def test_official_counts_are_those_of_the_data_set() -> None:
+    assert len(OFFICIAL_COUNTS) == 15
+    train, good, anomalous = (sum(counts[i] for counts in OFFICIAL_COUNTS.values()) for i in range(3))
+    assert (train, good, anomalous) == (3629, 467, 1258)
+
+
+@pytest.mark.skipif(not DATA.is_dir(), reason="MVTec AD photographs are not beside this checkout")
+def test_the_real_bottle_is_the_official_split() -> None:
+    found = read_category(DATA / "bottle")
+    assert found.split == "official"
+    assert (len(found.train), len(found.test.good), len(found.test.anomalous)) == OFFICIAL_COUNTS["bottle"]
+    assert read_category(DATA / "grid").split.startswith("not the official one")

@@ -1,0 +1,1 @@
+"""How the zoo is made: a program that runs from a checkout. `python -m train --help` tells more."""

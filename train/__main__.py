@@ -1,0 +1,135 @@
+"""Makes one model of the zoo: `python -m train mvtec-bottle --profile cpu --data DIR`.
+
+Trains from the recipe, calibrates, evaluates on the test split and leaves model_cards/<alias>/ complete. A run that
+was cut off goes on from its last checkpoint when the same command is given again.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+import yaml
+
+from stlm_hub import zoo
+from stlm_hub.card import write_card
+from stlm_hub.errors import ConfigError, DataError
+from stlm_hub.evaluation.evaluate import TestSet
+from stlm_hub.progress import RunProgress, console, exit_on_error
+from stlm_hub.samples import write_samples
+from stlm_hub.stlm import STLM
+from stlm_hub.training.data import split_normals
+from stlm_hub.training.run import Source, run
+from stlm_hub.training.textures import TextureSource
+from stlm_hub.weights import starting_weights
+
+from .datasets.mvtec_ad import Category, read_category
+from .recipe import Recipe, load_recipe
+
+ROOT = Path(__file__).resolve().parent.parent
+SAMPLE_SEED = 0
+EXAMPLE_KINDS = ("crack", "stain", "good")
+
+
+def make(
+    alias: Annotated[str, typer.Argument(help="Which model, e.g. mvtec-bottle or sample-brick.")],
+    profile: Annotated[str, typer.Option(help="Settings of the recipe: cpu or paper-gpu.")] = "cpu",
+    data: Annotated[Path | None, typer.Option(help="Folder with one folder per category, e.g. .../mvtec_ad.")] = None,
+    runs: Annotated[Path, typer.Option(help="Where checkpoints and logs go.")] = ROOT / "runs",
+    output: Annotated[Path, typer.Option(help="Where <alias>/ is written.")] = ROOT / "model_cards",
+    org: Annotated[str, typer.Option(help="Organisation on the Hub that the model is meant for.")] = "stlm-hub",
+    textures: Annotated[Path | None, typer.Option(help="Folder of textures; default: the built-in ones.")] = None,
+    teacher_checkpoint: Annotated[
+        Path | None, typer.Option(help="Segment Anything's .pth, for the ViT teachers.")
+    ] = None,
+    weights: Annotated[Path | None, typer.Option(help="Starting weights; default: fetched and kept.")] = None,
+    workers: Annotated[int, typer.Option(help="Loader processes; 0 without a GPU.")] = 0,
+) -> None:
+    """Trains, calibrates, evaluates and writes one model of the zoo."""
+    recipe = load_recipe(alias, profile)
+    command = f"python -m train {alias} --profile {profile}"
+    if recipe.family == "sample":
+        category = _samples(recipe, runs)
+        source_license = "cc0-1.0"
+    else:
+        if data is None:
+            raise ConfigError(
+                f"{alias} needs its photographs: pass --data with the folder that holds {recipe.category}/."
+            )
+        category = read_category(data / recipe.category)
+        source_license = recipe.license
+        command += " --data DIR"
+    if textures:
+        command += " --textures DIR"
+    if not category.train:
+        raise DataError(f"There are no photographs in {recipe.category}/train/good.")
+    split = split_normals(category.train, recipe.training.held_out, recipe.training.seed)
+    source = Source(
+        alias=alias,
+        dataset={
+            "name": recipe.dataset,
+            "license": source_license,
+            "homepage": recipe.homepage,
+            "split": category.split,
+            "note": recipe.note or None,
+        },
+        weights_license=recipe.license,
+        repo_id=f"{org}/stlm-{alias}",
+        command=command,
+        profile=profile,
+        paper=_paper(recipe),
+    )
+    with RunProgress(alias) as observer:
+        results = run(
+            split,
+            recipe.model,
+            recipe.training,
+            starting_weights(weights, on_message=observer.on_message),
+            source,
+            work=runs / f"{alias}-{profile}",
+            output=output / alias,
+            test=category.test,
+            textures=TextureSource.from_folder(textures) if textures else None,
+            teacher_checkpoint=teacher_checkpoint,
+            workers=workers,
+            observer=observer,
+        )
+    if recipe.family == "sample":
+        _example_panels(output / alias, category.test)
+        write_card(output / alias, source.repo_id)
+    if output == ROOT / "model_cards":
+        zoo.register(output / alias, alias, source.repo_id, recipe.license)
+    for name in ("metrics", "metrics_without_aggregation"):
+        figures = ", ".join(f"{key} {100 * value:.2f}" for key, value in results[name].items() if value is not None)
+        console.print(f"{name}: {figures}")
+
+
+def _samples(recipe: Recipe, runs: Path) -> Category:
+    folder = runs / f"samples-{recipe.model.image_size}-{SAMPLE_SEED}"
+    if not (folder / recipe.category).is_dir():
+        write_samples(folder, part=recipe.category, size=recipe.model.image_size, seed=SAMPLE_SEED)
+    return read_category(folder / recipe.category)
+
+
+def _example_panels(folder: Path, test: TestSet) -> None:
+    """Panels of the first test photograph of some kinds; only for photographs that may be published."""
+    model = STLM.from_pretrained(folder)
+    for path in test.photographs:
+        if path.parent.name in EXAMPLE_KINDS and path.stem == "000":
+            model.predict(path).save(folder / f"example_{path.parent.name}.png", title=path.parent.name)
+
+
+def _paper(recipe: Recipe) -> dict[str, object] | None:
+    data = yaml.safe_load((Path(__file__).parent / "paper.yaml").read_text(encoding="utf-8"))
+    figures = data.get(recipe.family, {}).get(recipe.category)
+    return (
+        {**figures, "image_size": data["image_size"], "teacher": data["teacher"], "source": data["source"]}
+        if figures
+        else None
+    )
+
+
+if __name__ == "__main__":
+    with exit_on_error():
+        typer.run(make)

@@ -1,0 +1,66 @@
+"""Recipes: which settings make a model of the zoo. One YAML file per dataset family, see `train/recipes`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from stlm_hub.config import STLMConfig
+from stlm_hub.errors import ConfigError
+from stlm_hub.training.config import TrainingConfig
+
+RECIPES = Path(__file__).parent / "recipes"
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """One model of the zoo: alias, e.g. "mvtec-bottle", its settings and where its photographs come from."""
+
+    alias: str
+    category: str
+    profile: str
+    family: str
+    dataset: str  # name of the data set
+    license: str  # of the weights, as the Hub names licences
+    homepage: str
+    note: str  # what a reader of the figures must know
+    model: STLMConfig
+    training: TrainingConfig
+
+
+def load_recipe(alias: str, profile: str) -> Recipe:
+    """The recipe of an alias.
+
+    Raises:
+        ConfigError: no recipe makes this alias, it has no such profile, or a field does not exist.
+    """
+    families = {data["family"]: data for data in map(_read, sorted(RECIPES.glob("*.yaml")))}
+    family, _, category = alias.partition("-")
+    if family not in families or category not in families[family]["categories"]:
+        known = [f"{name}-{c}" for name, data in families.items() for c in data["categories"]]
+        raise ConfigError(f"No recipe makes {alias!r}; there are recipes for {', '.join(known)}.")
+    data = families[family]
+    if profile not in data["profiles"]:
+        raise ConfigError(f"{alias} has no profile {profile!r}; choose one of {', '.join(data['profiles'])}.")
+    chosen = data["profiles"][profile]
+    model: dict[str, Any] = {"category": category, "dataset": data["dataset"], **chosen.get("model", {})}
+    training: dict[str, Any] = {**chosen.get("training", {}), **(data["categories"][category] or {})}
+    return Recipe(
+        alias=alias,
+        category=category,
+        profile=profile,
+        family=family,
+        dataset=data["dataset"],
+        license=data["license"],
+        homepage=data["homepage"],
+        note=data.get("note", ""),
+        model=STLMConfig.from_dict(model),
+        training=TrainingConfig.from_dict(training),
+    )
+
+
+def _read(path: Path) -> dict[str, Any]:
+    return yaml.safe_load(path.read_text(encoding="utf-8"))
