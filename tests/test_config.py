@@ -100,6 +100,7 @@ def test_what_is_no_whole_number_in_range_is_refused(field: str, value: Any) -> 
     "data, message",
     [
         ({"image_size": 100}, "multiple of 64, not 100"),
+        ({"image_size": 96}, "multiple of 64, not 96"),
         ({"image_size": 0}, "image_size must be a whole number from 64 to 2048"),
         ({"image_size": 2112}, "image_size must be"),
         ({"image_size": 64, "score_top_k": 64 * 64 + 1}, "score_top_k must be a whole number from 1 to 4096"),

@@ -384,11 +384,12 @@ def test_a_prediction_leaves_the_weights_alone(tiny_model: STLM) -> None:
 # ---------------------------------------------------------------- resizing
 
 
-def test_shrinking_averages_so_that_nothing_aliases() -> None:
-    checkerboard = np.indices((256, 128)).sum(0) % 2 * np.uint8(254)
-    small = resize_image(np.stack([checkerboard] * 3, 2).astype(np.uint8), 64)
+def test_shrinking_averages_so_that_thin_lines_stay() -> None:
+    lines = grey(0, 512, 1024)
+    lines[:, ::8] = 240  # one line for each half of a column of the small image
+    small = resize_image(lines, 64)
     assert small.shape == (64, 64, 3) and small.dtype == np.uint8
-    assert small.min() == small.max() == 127
+    assert small.min() == small.max() == 30
 
 
 @pytest.mark.parametrize("shape", [(32, 32), (16, 200), (200, 16)])

@@ -16,6 +16,7 @@ from stlm_hub import zoo
 from stlm_hub.card import write_card
 from stlm_hub.errors import ConfigError, DataError
 from stlm_hub.evaluation.evaluate import TestSet
+from stlm_hub.images import load_image
 from stlm_hub.progress import RunProgress, console, exit_on_error
 from stlm_hub.samples import write_samples
 from stlm_hub.stlm import STLM
@@ -29,6 +30,7 @@ from .recipe import Recipe, load_recipe
 
 ROOT = Path(__file__).resolve().parent.parent
 SAMPLE_SEED = 0
+SMALLEST_ORIGINAL = 700  # px, longer side of the smallest photographs of MVTec AD
 EXAMPLE_KINDS = ("crack", "stain", "good")
 
 
@@ -72,7 +74,7 @@ def make(
             "license": source_license,
             "homepage": recipe.homepage,
             "split": category.split,
-            "note": recipe.note or None,
+            "note": recipe.note or _size_note(category.train[0]),
         },
         weights_license=recipe.license,
         repo_id=f"{org}/stlm-{alias}",
@@ -118,6 +120,14 @@ def _example_panels(folder: Path, test: TestSet) -> None:
     for path in test.photographs:
         if path.parent.name in EXAMPLE_KINDS and path.stem == "000":
             model.predict(path).save(folder / f"example_{path.parent.name}.png", title=path.parent.name)
+
+
+def _size_note(photograph: Path) -> str | None:
+    """MVTec AD ships photographs of 700 px and more; smaller ones were scaled down, which has to be said."""
+    height, width = load_image(photograph).shape[:2]
+    if max(height, width) >= SMALLEST_ORIGINAL:
+        return None
+    return f"Trained and evaluated on photographs scaled down to {width}x{height} px; the data set ships larger ones."
 
 
 def _paper(recipe: Recipe) -> dict[str, object] | None:

@@ -73,13 +73,22 @@ def evaluate(
     """
     if not test.good or not test.anomalous:
         raise DataError("Evaluation needs good and defective test photographs; the test folder lacks one of them.")
-    images: list[np.ndarray] = []  # those on their way through the network
+    if len(test.masks) != len(test.anomalous):
+        raise DataError(
+            f"There are {len(test.anomalous)} defective photographs, but {len(test.masks)} masks."
+        )
+    masks: list[np.ndarray] = []
     total = len(test.photographs)
 
     def photographs() -> Iterator[np.ndarray]:
-        for path in test.photographs:
-            images.append(load_image(path))
-            yield images[-1]
+        for path in test.good:
+            image = load_image(path)
+            masks.append(np.zeros(image.shape[:2], bool))
+            yield image
+        for path, mask in zip(test.anomalous, test.masks, strict=True):
+            image = load_image(path)
+            masks.append(read_mask(mask, image.shape[:2]))
+            yield image
 
     started = time.monotonic()
     found: dict[str, list[ScoredMap]] = {"aggregation": [], "cosine": []}
@@ -89,9 +98,6 @@ def evaluate(
         if on_image:
             on_image(done, total)
     seconds = time.monotonic() - started
-    masks = [np.zeros(image.shape[:2], bool) for image in images[: len(test.good)]]
-    for path, image in zip(test.masks, images[len(test.good) :], strict=True):
-        masks.append(read_mask(path, image.shape[:2]))
     labels = [0] * len(test.good) + [1] * len(test.anomalous)
     thresholds = {"aggregation": threshold, "cosine": threshold_without_aggregation}
     metrics = {

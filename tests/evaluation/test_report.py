@@ -31,7 +31,7 @@ def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
 def picture(path: Path, width: int = 800) -> np.ndarray:
     """The pixels of a PNG, after a look at what every plot must be."""
     assert path.read_bytes().startswith(b"\x89PNG")
-    assert path.stat().st_size < 150_000
+    assert path.stat().st_size < 200_000
     with Image.open(path) as image:
         pixels = np.asarray(image.convert("RGB"))
     assert pixels.shape[1] == width

@@ -37,7 +37,8 @@ def test_the_mobile_teacher_is_the_encoder_and_decoder_with_the_starting_weights
     teacher = build_teacher("mobile", levels, starting_weights)
     features = teacher(image(n=2))
     assert tuple(features) == levels
-    assert all(torch.equal(features[level], expected[level]) for level in levels)
+    for level in levels:  # the last bit depends on where tensors lie in memory
+        torch.testing.assert_close(features[level], expected[level], rtol=1e-5, atol=1e-5)
     assert all(feature.std(dim=0).mean() > 0.01 for feature in features.values())  # it knows the image
 
 
