@@ -74,9 +74,7 @@ def evaluate(
     if not test.good or not test.anomalous:
         raise DataError("Evaluation needs good and defective test photographs; the test folder lacks one of them.")
     if len(test.masks) != len(test.anomalous):
-        raise DataError(
-            f"There are {len(test.anomalous)} defective photographs, but {len(test.masks)} masks."
-        )
+        raise DataError(f"There are {len(test.anomalous)} defective photographs, but {len(test.masks)} masks.")
     masks: list[np.ndarray] = []
     total = len(test.photographs)
 
