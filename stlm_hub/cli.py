@@ -170,7 +170,7 @@ def zoo_pull(
     alias: str, force: Annotated[bool, typer.Option(help="Download again what is there but damaged.")] = False
 ) -> None:
     """Gets a model onto this machine, so that it loads without a network."""
-    from .zoo import pull
+    from .zoo_files import pull
 
     console.print(f"{alias}: {pull(alias, force=force).weights_path}", highlight=False, soft_wrap=True)
 
@@ -178,7 +178,7 @@ def zoo_pull(
 @zoo_app.command("verify")
 def zoo_verify(alias: str) -> None:
     """Compares a model's files on this machine with the checksums of the zoo."""
-    from .zoo import verify
+    from .zoo_files import verify
 
     found = verify(alias)
     for problem in found.problems:

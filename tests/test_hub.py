@@ -16,7 +16,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from stlm_hub import zoo
+from stlm_hub import zoo, zoo_files
 from stlm_hub.config import STLMConfig
 from stlm_hub.errors import ConfigError, HubError, WeightsError
 from stlm_hub.hub import resolve
@@ -41,7 +41,7 @@ def own_zoo(saved_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(zoo, "CHECKOUT", tmp_path / "no checkout")
     for name in ("STLM_ZOO_DIR", "STLM_HUB_ORG"):
         monkeypatch.delenv(name, raising=False)
-    return zoo.register(saved_model, "test-bottle", "someone/stlm-test-bottle", "apache-2.0")
+    return zoo_files.register(saved_model, "test-bottle", "someone/stlm-test-bottle", "apache-2.0")
 
 
 def other_weights(folder: Path) -> None:

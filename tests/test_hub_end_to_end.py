@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 from hub_server import TOKEN, HubServer
 
-from stlm_hub import zoo
+from stlm_hub import zoo_files
 
 ROOT = Path(__file__).parents[1]
 
@@ -29,7 +29,7 @@ import functools, hashlib, json, sys
 from pathlib import Path
 import numpy as np
 import torch
-from stlm_hub import hub, zoo
+from stlm_hub import hub, zoo, zoo_files
 from stlm_hub.errors import STLMError
 from stlm_hub.publish import publish
 from stlm_hub.stlm import STLM
@@ -54,8 +54,8 @@ model = functools.cache(STLM.from_pretrained)
 ACTIONS = {
     "load": load,
     "resolve": lambda name, **options: files(hub.resolve(name, **options)),
-    "pull": lambda alias, **options: files(zoo.pull(alias, **options)),
-    "verify": lambda alias: {"problems": zoo.verify(alias).problems},
+    "pull": lambda alias, **options: files(zoo_files.pull(alias, **options)),
+    "verify": lambda alias: {"problems": zoo_files.verify(alias).problems},
     "publish": lambda folder, repo_id, **options: vars(publish(Path(folder), repo_id, **options)),
     "push": lambda folder, repo_id, **options: {"url": model(folder).push_to_hub(repo_id, **options)},
     "use_zoo": use_zoo,
@@ -141,7 +141,9 @@ def published(hub: HubServer, client: Client, saved_model: Path, zoo_path: Path)
     """`saved_model` as org/stlm-good, published by the client, in the client's zoo as test-good."""
     answer = client("publish", str(saved_model), "org/stlm-good", token=TOKEN, tag="v1")
     assert "error" not in answer, answer
-    zoo.register(saved_model, "test-good", "org/stlm-good", "apache-2.0", revision=answer["revision"], path=zoo_path)
+    zoo_files.register(
+        saved_model, "test-good", "org/stlm-good", "apache-2.0", revision=answer["revision"], path=zoo_path
+    )
     client("use_zoo", str(zoo_path))
     return answer
 
@@ -283,7 +285,7 @@ def test_altered_weights_are_refused_and_can_be_got_anew(
 ) -> None:
     commit = hub.put("org/stlm-altered", hub.repos["org/stlm-good"].tree)
     hub.corrupt("org/stlm-altered", "model.safetensors")
-    zoo.register(saved_model, "test-altered", "org/stlm-altered", "apache-2.0", revision=commit, path=zoo_path)
+    zoo_files.register(saved_model, "test-altered", "org/stlm-altered", "apache-2.0", revision=commit, path=zoo_path)
     for name in ("test-altered", "org/stlm-altered"):
         sentence = client.refuses("load", name)
         assert sentence.startswith("WeightsError") and "altered or corrupted" in sentence, name
@@ -304,7 +306,7 @@ def test_other_weights_or_config_than_the_zoo_says_are_refused(
     zoo_path: Path,
     files: dict[str, bytes],
 ) -> None:
-    zoo.register(saved_model, "test-swapped", "org/stlm-swapped", "apache-2.0", path=zoo_path)
+    zoo_files.register(saved_model, "test-swapped", "org/stlm-swapped", "apache-2.0", path=zoo_path)
     hub.put("org/stlm-swapped", {**files, "config.json": config_of(files, score_top_k=1)})
     assert "not saved together" in client.refuses("load", "test-swapped")
     other = bytearray(files["model.safetensors"])
@@ -410,7 +412,7 @@ def test_without_a_network_the_cache_serves(
 ) -> None:
     on_main = client("resolve", "org/stlm-good")
     client("pull", "test-good")
-    zoo.register(saved_model, "test-never", "org/stlm-never", "apache-2.0", revision="0" * 40, path=zoo_path)
+    zoo_files.register(saved_model, "test-never", "org/stlm-never", "apache-2.0", revision="0" * 40, path=zoo_path)
     with socket.socket() as closed:  # bound but not listening: connections are refused
         closed.bind(("127.0.0.1", 0))
         cut_off = Client(f"http://127.0.0.1:{closed.getsockname()[1]}", client.home)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from stlm_hub import zoo
+from stlm_hub import zoo, zoo_files
 from stlm_hub.errors import HubError, WeightsError
 from stlm_hub.hub import file_sha256
 
@@ -44,7 +44,7 @@ def test_the_zoo_of_this_library_is_whole() -> None:
 
 
 def test_entry_says_what_the_folder_holds(folder: Path) -> None:
-    entry = zoo.register(folder, "test-bottle", "someone/stlm-test-bottle", "apache-2.0")
+    entry = zoo_files.register(folder, "test-bottle", "someone/stlm-test-bottle", "apache-2.0")
     weights = folder / "model.safetensors"
     assert entry == zoo.ZooEntry(
         alias="test-bottle",
@@ -62,35 +62,35 @@ def test_entry_says_what_the_folder_holds(folder: Path) -> None:
 
 def test_entries_are_sorted_and_writing_them_again_changes_nothing(folder: Path, empty_zoo: Path) -> None:
     for alias in ("test-z", "test-a"):
-        zoo.register(folder, alias, f"someone/stlm-{alias}", "apache-2.0")
+        zoo_files.register(folder, alias, f"someone/stlm-{alias}", "apache-2.0")
     written = empty_zoo.read_bytes()
     assert [entry.alias for entry in zoo.list_models()] == ["test-a", "test-z"]
     assert written.index(b"test-a") < written.index(b"test-z") and written.endswith(b"}\n")
-    zoo.register(folder, "test-z", "someone/stlm-test-z", "apache-2.0")
+    zoo_files.register(folder, "test-z", "someone/stlm-test-z", "apache-2.0")
     assert empty_zoo.read_bytes() == written
 
 
 def test_results_may_be_missing_but_not_broken(folder: Path) -> None:
     (folder / "results.json").write_text('{"metrics": null}')
-    assert zoo.register(folder, "test-bottle", "someone/x", "apache-2.0").metrics == {}
+    assert zoo_files.register(folder, "test-bottle", "someone/x", "apache-2.0").metrics == {}
     (folder / "results.json").unlink()
-    assert zoo.register(folder, "test-bottle", "someone/x", "apache-2.0").metrics == {}
+    assert zoo_files.register(folder, "test-bottle", "someone/x", "apache-2.0").metrics == {}
     for content in ("{", "[]"):
         (folder / "results.json").write_text(content)
         with pytest.raises(HubError, match=r"results\.json .*evaluate the model again"):
-            zoo.register(folder, "test-bottle", "someone/x", "apache-2.0")
+            zoo_files.register(folder, "test-bottle", "someone/x", "apache-2.0")
 
 
 def test_revision_holds_only_for_the_weights_that_were_published(folder: Path, empty_zoo: Path) -> None:
     commit = "0123456789" * 4
-    zoo.register(folder, "test-bottle", "someone/x", "apache-2.0", revision=commit)
-    assert zoo.register(folder, "test-bottle", "someone/x", "mit").revision == commit
-    assert zoo.register(folder, "test-bottle", "someone/y", "mit").revision is None
-    zoo.register(folder, "test-bottle", "someone/x", "apache-2.0", revision=commit)
+    zoo_files.register(folder, "test-bottle", "someone/x", "apache-2.0", revision=commit)
+    assert zoo_files.register(folder, "test-bottle", "someone/x", "mit").revision == commit
+    assert zoo_files.register(folder, "test-bottle", "someone/y", "mit").revision is None
+    zoo_files.register(folder, "test-bottle", "someone/x", "apache-2.0", revision=commit)
     data = json.loads(empty_zoo.read_text())
     data["models"]["test-bottle"]["sha256"] = "0" * 64  # as if other weights had been published
     empty_zoo.write_text(json.dumps(data))
-    assert zoo.register(folder, "test-bottle", "someone/x", "apache-2.0").revision is None
+    assert zoo_files.register(folder, "test-bottle", "someone/x", "apache-2.0").revision is None
 
 
 def test_malformed_names_and_changed_configs_are_not_registered(folder: Path, empty_zoo: Path) -> None:
@@ -101,10 +101,10 @@ def test_malformed_names_and_changed_configs_are_not_registered(folder: Path, em
         ("test", "someone/x", "main"),
     ):
         with pytest.raises(HubError, match="zoo entry must match"):
-            zoo.register(folder, alias, repo_id, "apache-2.0", revision=revision)
+            zoo_files.register(folder, alias, repo_id, "apache-2.0", revision=revision)
     (folder / "config.json").write_text('{"image_size": 64}')
     with pytest.raises(WeightsError, match=r"not saved together.*STLM\.save_pretrained"):
-        zoo.register(folder, "test-bottle", "someone/x", "apache-2.0")
+        zoo_files.register(folder, "test-bottle", "someone/x", "apache-2.0")
     assert json.loads(empty_zoo.read_text()) == {"models": {}}
 
 
@@ -118,30 +118,30 @@ def test_broken_zoo_is_a_sentence(content: str, empty_zoo: Path) -> None:
 
 
 def test_verify_finds_what_is_wrong(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    entry = zoo.register(folder, "test-bottle", "someone/stlm-never-downloaded", "apache-2.0")
+    entry = zoo_files.register(folder, "test-bottle", "someone/stlm-never-downloaded", "apache-2.0")
     with pytest.raises(HubError, match="not in the cache"):
-        zoo.verify("test-bottle")
+        zoo_files.verify("test-bottle")
     monkeypatch.setenv("STLM_ZOO_DIR", str(folder.parent))
     weights = folder / "model.safetensors"
-    report = zoo.verify("test-bottle")
-    assert report == zoo.Verification("test-bottle", weights, entry.sha256, entry.bytes, ())
-    assert zoo.pull("test-bottle").weights_path == weights
+    report = zoo_files.verify("test-bottle")
+    assert report == zoo_files.Verification("test-bottle", weights, entry.sha256, entry.bytes, ())
+    assert zoo_files.pull("test-bottle").weights_path == weights
 
     (folder / "config.json").write_text('{"image_size": 64}')
-    assert "not saved together" in zoo.verify("test-bottle").problems[0]
+    assert "not saved together" in zoo_files.verify("test-bottle").problems[0]
     (folder / "config.json").write_text("{")
-    assert "not valid JSON" in zoo.verify("test-bottle").problems[0]
+    assert "not valid JSON" in zoo_files.verify("test-bottle").problems[0]
 
     weights.write_bytes(weights.read_bytes() + b"\0")
-    report = zoo.verify("test-bottle")
+    report = zoo_files.verify("test-bottle")
     assert report.bytes == entry.bytes + 1 and report.sha256 != entry.sha256
     assert [("bytes" in problem, "SHA-256" in problem) for problem in report.problems] == [(True, False), (False, True)]
     with pytest.raises(WeightsError, match="altered or corrupted"):
-        zoo.pull("test-bottle")
+        zoo_files.pull("test-bottle")
 
 
 def test_unknown_alias_lists_close_matches(folder: Path) -> None:
-    zoo.register(folder, "test-bottle", "someone/x", "apache-2.0")
-    for ask in (zoo.pull, zoo.verify):
+    zoo_files.register(folder, "test-bottle", "someone/x", "apache-2.0")
+    for ask in (zoo_files.pull, zoo_files.verify):
         with pytest.raises(HubError, match=r"Did you mean test-bottle\?"):
             ask("test-bottel")

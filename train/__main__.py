@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 import yaml
 
-from stlm_hub import zoo
+from stlm_hub import zoo_files
 from stlm_hub.card import write_card
 from stlm_hub.errors import ConfigError, DataError
 from stlm_hub.evaluation.evaluate import TestSet
@@ -101,7 +101,7 @@ def make(
         _example_panels(output / alias, category.test)
         write_card(output / alias, source.repo_id)
     if output == ROOT / "model_cards":
-        zoo.register(output / alias, alias, source.repo_id, recipe.license)
+        zoo_files.register(output / alias, alias, source.repo_id, recipe.license)
     for name in ("metrics", "metrics_without_aggregation"):
         figures = ", ".join(f"{key} {100 * value:.2f}" for key, value in results[name].items() if value is not None)
         console.print(f"{name}: {figures}")
