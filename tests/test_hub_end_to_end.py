@@ -289,7 +289,7 @@ def test_altered_weights_are_refused_and_can_be_got_anew(
     for name in ("test-altered", "org/stlm-altered"):
         sentence = client.refuses("load", name)
         assert sentence.startswith("WeightsError") and "altered or corrupted" in sentence, name
-    assert "force=True" in client.refuses("pull", "test-altered")
+    assert "stlm zoo pull test-altered --force" in client.refuses("pull", "test-altered")
     assert "SHA-256" in client("verify", "test-altered")["problems"][0]
 
     hub.repos["org/stlm-altered"].corrupted.clear()
