@@ -63,16 +63,49 @@ def check_false_alarm_rate(rate: float) -> None:
         raise DataError(f"The false-alarm rate must lie above 0 and not above 0.5, not {rate}.")
 
 
+def expected_false_alarm_rate(scores: Sequence[float], threshold: float) -> float:
+    """What a threshold means for good parts: the share of them that is expected to reach it. The inverse of `calibrate`.
+
+    Args:
+        scores: anomaly scores of at least 4 normal photographs that the model was not trained on, each in [0, 1].
+        threshold: in [0, 1].
+
+    Returns:
+        (k + 1) / (n + 1) where k >= 1 of the n scores reach the threshold. Above all of them, the tail of the scores'
+        log-odds under a normal distribution, and at most 1 / (n + 1). It never rises with the threshold.
+
+    Raises:
+        DataError: fewer than 4 scores.
+    """
+    values = np.asarray(scores, dtype=np.float64)
+    n = len(values)
+    if n < MIN_PHOTOGRAPHS:
+        raise DataError(f"A false-alarm rate needs at least {MIN_PHOTOGRAPHS} normal photographs, got {n}.")
+    reached = int((values >= threshold).sum())
+    counted = (reached + 1) / (n + 1)
+    if reached:
+        return counted
+    from scipy.stats import t
+
+    centre, scale = _log_odds_sample(values)
+    return min(counted, float(t.sf((float(_log_odds(threshold)) - centre) / scale, n - 1)))
+
+
 def _prediction_bound(values: np.ndarray, rate: float) -> float:
-    clipped = np.clip(values, _EPS, 1 - _EPS)
-    odds = np.log(clipped / (1 - clipped))
-    n = len(odds)
-    spread = max(float(odds.std(ddof=1)), _MIN_SPREAD)
-    bound = float(odds.mean()) + _student_t(n - 1, 1 - rate) * spread * math.sqrt(1 + 1 / n)
+    from scipy.stats import t  # here and not above: loading it takes a while
+
+    centre, scale = _log_odds_sample(values)
+    bound = centre + float(t.ppf(1 - rate, len(values) - 1)) * scale
     return max(1 / (1 + math.exp(-bound)), float(values[-1]))
 
 
-def _student_t(degrees: int, probability: float) -> float:
-    from scipy.stats import t  # here and not above: it is the only use, and loading it takes a while
+def _log_odds_sample(values: np.ndarray) -> tuple[float, float]:
+    """Mean of the scores' log-odds, and the standard error of the next one: s sqrt(1 + 1 / n)."""
+    odds = _log_odds(values)
+    spread = max(float(odds.std(ddof=1)), _MIN_SPREAD)
+    return float(odds.mean()), spread * math.sqrt(1 + 1 / len(values))
 
-    return float(t.ppf(probability, degrees))
+
+def _log_odds(probability: np.ndarray | float) -> np.ndarray:
+    clipped = np.clip(probability, _EPS, 1 - _EPS)
+    return np.log(clipped / (1 - clipped))

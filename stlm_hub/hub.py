@@ -10,7 +10,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from huggingface_hub import HfApi, constants, hf_hub_download, try_to_load_from_cache
+from huggingface_hub import (
+    HfApi,
+    constants,
+    get_hf_file_metadata,
+    hf_hub_download,
+    hf_hub_url,
+    try_to_load_from_cache,
+)
 from huggingface_hub.errors import (
     DisabledRepoError,
     GatedRepoError,
@@ -121,6 +128,35 @@ def resolve(
     raise HubError(
         f'There is no folder {text}; give an alias, "org/repo" or a folder with config.json and {WEIGHTS_NAME}.'
     )
+
+
+def companion_file(local: LocalModel, name: str, *, token: str | bool | None = None) -> Path | None:
+    """A further file of a model that `resolve` found, of the same commit, e.g. results.json; None if it has none.
+
+    A model works without its companions, so a Hub that is out of reach counts as "none", too.
+    """
+    beside = local.config_path.parent / name
+    if local.revision is None or beside.is_file():
+        return beside if beside.is_file() else None
+    try:
+        with hub_errors(local.source, local.revision):
+            # One question before any download: it fails at once where downloads would retry for most of a minute.
+            url = hf_hub_url(local.source, name, revision=local.revision)
+            get_hf_file_metadata(url, token=token, timeout=TIMEOUT)
+            return Path(
+                hf_hub_download(
+                    local.source,
+                    name,
+                    revision=local.revision,
+                    token=token,
+                    etag_timeout=TIMEOUT,
+                    library_name="stlm_hub",
+                    library_version=__version__,
+                )
+            )
+    except HubError as error:
+        logger.info("%s of %s: %s", name, local.source, error)
+        return None
 
 
 def in_folder(folder: Path, entry: zoo.ZooEntry | None) -> LocalModel:

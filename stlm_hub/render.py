@@ -171,12 +171,24 @@ def panel(
     photo = cv2.resize(image, size, interpolation=cv2.INTER_AREA if mask.size > TILE_AREA else cv2.INTER_CUBIC)
     tiles = {
         "Photograph": photo,
-        "Anomaly map": overlay(photo, _resize_map(anomaly_map.astype(np.float32), size), threshold, strength=0.75),
+        "Anomaly map": overlay(photo, resize_map(anomaly_map.astype(np.float32), size), threshold, strength=0.75),
         "Outline" if mask.any() else "Outline: nothing marked": draw_contour(
-            photo, _resize_map(mask.astype(np.float32), size) >= 0.5
+            photo, resize_map(mask.astype(np.float32), size) >= 0.5
         ),
     }
     return np.array(_lay_out(tiles, threshold, score, is_anomalous, _ascii(title[:200])))
+
+
+def resize_map(values: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Scales an HxW float32 map to (width, height) for display.
+
+    Where it shrinks each pixel becomes the highest value that it covers, so that a small defect does not fade; where it
+    grows, values are interpolated.
+    """
+    reach = [int(np.ceil(source / target)) for source, target in zip(values.shape, size[::-1], strict=True)]
+    if max(reach) == 1:
+        return cv2.resize(values, size, interpolation=cv2.INTER_LINEAR)
+    return cv2.resize(cv2.dilate(values, np.ones(reach, np.uint8)), size, interpolation=cv2.INTER_NEAREST)
 
 
 def _lay_out(
@@ -260,14 +272,6 @@ def _tile_size(height: int, width: int) -> tuple[int, int]:
     """Width and height, in pixels, of a tile that shows a photograph of this size."""
     scale = min((TILE_AREA / (height * width)) ** 0.5, TILE_MAX_SIDE / max(height, width))
     return max(1, round(scale * width)), max(1, round(scale * height))
-
-
-def _resize_map(values: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Scales an HxW float map to (width, height): each pixel the highest value that it covers, or interpolated."""
-    reach = [int(np.ceil(source / target)) for source, target in zip(values.shape, size[::-1], strict=True)]
-    if max(reach) == 1:
-        return cv2.resize(values, size, interpolation=cv2.INTER_LINEAR)
-    return cv2.resize(cv2.dilate(values, np.ones(reach, np.uint8)), size, interpolation=cv2.INTER_NEAREST)
 
 
 def _distinct(values: list[float], digits: int = 3) -> list[str]:

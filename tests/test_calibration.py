@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from scipy.stats import norm, t
 
-from stlm_hub.calibration import MIN_PHOTOGRAPHS, calibrate
+from stlm_hub.calibration import MIN_PHOTOGRAPHS, calibrate, expected_false_alarm_rate
 from stlm_hub.config import Calibration
 from stlm_hub.errors import DataError
 
@@ -150,3 +150,56 @@ def test_the_order_of_the_scores_does_not_matter() -> None:
 def test_what_cannot_be_calibrated_is_refused(scores: list[float], rate: float, message: str) -> None:
     with pytest.raises(DataError, match=message):
         calibrate(scores, rate)
+
+
+@pytest.mark.parametrize(
+    "n, rate",
+    [(9, 0.1), (9, 0.25), (20, 0.05), (20, 0.5), (99, 0.01), (99, 0.02), (219, 0.01), (219, 0.1), (1000, 0.01)],
+)
+def test_the_expected_rate_at_a_conformal_threshold_is_the_stated_one_rounded_down(n: int, rate: float) -> None:
+    scores = spaced(n)
+    result = calibrate(scores, rate)
+    assert result.method == "conformal"
+    reached = sum(score >= result.threshold for score in scores)
+    found = expected_false_alarm_rate(scores, result.threshold)
+    assert found <= rate + 1e-12
+    if reached:
+        assert found == (reached + 1) / (n + 1) > rate - 1 / (n + 1)
+
+
+@pytest.mark.parametrize("n, rate", [(31, 0.01), (20, 0.01), (8, 0.05), (15, 0.05), (4, 0.001)])
+def test_the_expected_rate_at_a_log_odds_threshold_is_the_stated_one(n: int, rate: float) -> None:
+    odds = np.random.default_rng(n).normal(-2.0, 0.7, n)
+    scores = (1 / (1 + np.exp(-odds))).tolist()
+    result = calibrate(scores, rate)
+    found = expected_false_alarm_rate(scores, result.threshold)
+    assert result.method == "log-odds-t"
+    if result.threshold > just_above(max(scores)):
+        assert found == pytest.approx(rate, rel=1e-4)
+    else:  # the bound was raised to the highest score
+        assert n == 15 and 0.5 * rate < found < rate
+
+
+def test_the_expected_rate_of_few_photographs_counts_up_to_the_highest_score() -> None:
+    scores = [0.1, 0.2, 0.3, 0.4, 0.5]
+    assert [expected_false_alarm_rate(scores, at) for at in (0.0, 0.1, 0.15, 0.3, 0.5)] == [1, 1, 5 / 6, 4 / 6, 2 / 6]
+    assert expected_false_alarm_rate(scores, just_above(0.5)) == 1 / 6  # the tail alone would say 0.18
+    odds = np.log(np.array(scores) / (1 - np.array(scores)))
+    deviations = (math.log(9) - odds.mean()) / (odds.std(ddof=1) * math.sqrt(1 + 1 / 5))
+    assert t.sf(deviations, 4) < 1 / 6
+    assert expected_false_alarm_rate(scores, 0.9) == pytest.approx(t.sf(deviations, 4))
+
+
+@pytest.mark.parametrize("n", [4, 12, 130])
+def test_the_expected_rate_never_rises_with_the_threshold(n: int) -> None:
+    scores = spaced(n)
+    for values in (scores, [0.2] * n, [0.0, *scores[1:]], [1.0, *scores[1:]]):
+        rates = [expected_false_alarm_rate(values, at) for at in np.linspace(0, 1, 401)]
+        assert rates == sorted(rates, reverse=True)
+        assert rates[0] == 1 and 0 < rates[-1] <= (1 + (max(values) == 1)) / (n + 1)
+
+
+def test_the_expected_rate_needs_photographs() -> None:
+    with pytest.raises(DataError, match="at least 4 normal photographs, got 3"):
+        expected_false_alarm_rate([0.1, 0.2, 0.3], 0.5)
+    assert expected_false_alarm_rate([0.1, 0.2, 0.3, 0.3], 0.25) == 3 / 5

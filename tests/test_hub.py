@@ -19,7 +19,7 @@ from torch import Tensor
 from stlm_hub import zoo, zoo_files
 from stlm_hub.config import STLMConfig
 from stlm_hub.errors import ConfigError, HubError, WeightsError
-from stlm_hub.hub import resolve
+from stlm_hub.hub import companion_file, resolve
 from stlm_hub.saved_weights import read_weights
 from stlm_hub.stlm import STLM
 
@@ -219,6 +219,17 @@ def test_revisions_must_make_sense(saved_model: Path, own_zoo: zoo.ZooEntry) -> 
         resolve(saved_model, revision="v1")
     with pytest.raises(HubError, match="leave the revision out"):
         resolve(f"{saved_model}@v1")
+
+
+def test_companion_of_a_folder_lies_beside_the_config(saved_model: Path, own_zoo: zoo.ZooEntry, tmp_path: Path) -> None:
+    folder = shutil.copytree(saved_model, tmp_path / "model")
+    local = resolve(folder)
+    assert companion_file(local, "results.json") is None
+    (folder / "results.json").mkdir()
+    assert companion_file(local, "results.json") is None
+    (folder / "results.json").rmdir()
+    (folder / "results.json").write_text("{}")
+    assert companion_file(local, "results.json") == folder / "results.json"
 
 
 def test_folder_with_an_at_sign_is_a_folder(saved_model: Path, own_zoo: zoo.ZooEntry, tmp_path: Path) -> None:

@@ -47,6 +47,10 @@ def files(local):
     category = json.loads(local.config_path.read_text())["category"]
     return {"revision": local.revision, "category": category, "sha256": hub.file_sha256(local.weights_path)}
 
+def companion(name, file):
+    path = hub.companion_file(hub.resolve(name), file)
+    return {"text": path and path.read_text()}
+
 def use_zoo(path):
     zoo.ZOO_PATH, zoo.CHECKOUT = Path(path), Path(path)
 
@@ -54,6 +58,7 @@ model = functools.cache(STLM.from_pretrained)
 ACTIONS = {
     "load": load,
     "resolve": lambda name, **options: files(hub.resolve(name, **options)),
+    "companion": companion,
     "pull": lambda alias, **options: files(zoo_files.pull(alias, **options)),
     "verify": lambda alias: {"problems": zoo_files.verify(alias).problems},
     "publish": lambda folder, repo_id, **options: vars(publish(Path(folder), repo_id, **options)),
@@ -278,6 +283,35 @@ def test_config_and_weights_are_of_one_commit_when_main_moves(
     assert moved and hub.repos["org/stlm-moving"].refs["main"] == moved[0]
     assert (answer["revision"], answer["category"]) == (first, "bottle")
     assert answer["sha256"] == hashlib.sha256(files["model.safetensors"]).hexdigest()
+
+
+def test_companions_are_of_the_same_commit_and_kept(hub: HubServer, client: Client, files: dict[str, bytes]) -> None:
+    old = hub.put("org/stlm-companion", {**files, "results.json": b"old"})
+    assert client("companion", "org/stlm-companion", "results.json") == {"text": "old"}
+    new = hub.put("org/stlm-companion", {"results.json": b"new"})
+    assert client("companion", "org/stlm-companion", "results.json") == {"text": "new"}
+    hub.requests.clear()
+    assert client("companion", f"org/stlm-companion@{old}", "results.json") == {"text": "old"}
+    assert client("companion", f"org/stlm-companion@{new}", "results.json") == {"text": "new"}
+    assert hub.requests == []
+    assert client("companion", "org/stlm-companion", "scores.json") == {"text": None}
+    assert hub.requests
+
+
+def test_companions_of_a_model_of_the_cache_are_none_without_a_network(
+    hub: HubServer, client: Client, files: dict[str, bytes]
+) -> None:
+    commit = hub.put("org/stlm-lonely", {**files, "results.json": b"{}", "scores.json": b"[]"})
+    assert client("companion", "org/stlm-lonely", "results.json") == {"text": "{}"}
+    with socket.socket() as closed:  # bound but not listening: connections are refused
+        closed.bind(("127.0.0.1", 0))
+        cut_off = Client(f"http://127.0.0.1:{closed.getsockname()[1]}", client.home)
+        start = time.monotonic()
+        for name in ("org/stlm-lonely", f"org/stlm-lonely@{commit}"):
+            assert cut_off("companion", name, "results.json") == {"text": "{}"}
+        assert cut_off("companion", f"org/stlm-lonely@{commit}", "scores.json") == {"text": None}
+        assert time.monotonic() - start < 15
+        cut_off.close()
 
 
 def test_altered_weights_are_refused_and_can_be_got_anew(
