@@ -57,20 +57,30 @@ def write_card(folder: Path, repo_id: str) -> Path:
         WeightsError: results.json is of other weights than those in the folder.
     """
     config = STLMConfig.load(folder / hub.CONFIG_NAME)
-    path = folder / "results.json"
+    results = read_results(folder / "results.json", folder / hub.WEIGHTS_NAME)
+    images = sorted(file.relative_to(folder).as_posix() for file in folder.rglob("*.png"))
+    card = folder / "README.md"
+    card.write_text(render_card(results, config, repo_id=repo_id, images=images), encoding="utf-8", newline="\n")
+    return card
+
+
+def read_results(path: Path, weights: Path) -> Any:
+    """What results.json of a model says.
+
+    Raises:
+        ConfigError: it is missing or no JSON.
+        WeightsError: it is of other weights than `weights`, if they are there.
+    """
     try:
         results = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ConfigError(f"{path} is missing; a card is written from the results of a training.") from None
     except (ValueError, RecursionError) as error:
         raise ConfigError(f"{path} is not valid JSON ({error}); train or evaluate the model again.") from None
-    weights, measured = folder / hub.WEIGHTS_NAME, _get(results, "weights.sha256")
+    measured = _get(results, "weights.sha256")
     if measured and weights.is_file() and hub.file_sha256(weights) != measured:
         raise WeightsError(f"{path} is of other weights than {weights}; train or evaluate the model again.")
-    images = sorted(file.relative_to(folder).as_posix() for file in folder.rglob("*.png"))
-    card = folder / "README.md"
-    card.write_text(render_card(results, config, repo_id=repo_id, images=images), encoding="utf-8", newline="\n")
-    return card
+    return results
 
 
 def render_card(results: dict[str, Any], config: STLMConfig, *, repo_id: str, images: Sequence[str] = ()) -> str:
@@ -115,7 +125,7 @@ def render_card(results: dict[str, Any], config: STLMConfig, *, repo_id: str, im
         teachers=TEACHERS,
         homepage=_homepage(results),
         source=_source(results),
-        command=" ".join(str(_get(results, "command") or "").split()),
+        command="\n".join(" ".join(str(command).split()) for command in _commands(results)),
         percent=_percent,
         duration=_duration,
         **_figures(results, config),
@@ -304,6 +314,11 @@ def _source(results: dict[str, Any]) -> str:
     source = str(_get(results, "starting_weights.source") or "")
     is_path = PurePosixPath(source).is_absolute() or PureWindowsPath(source).is_absolute()
     return _text(PureWindowsPath(source).name if is_path else source)
+
+
+def _commands(results: dict[str, Any]) -> list[Any]:
+    """What makes the model again, in order."""
+    return [found for path in ("command", "recalibration.command") if (found := _get(results, path))]
 
 
 def _homepage(results: dict[str, Any]) -> str:

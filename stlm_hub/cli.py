@@ -8,18 +8,24 @@ from typing import Annotated
 
 import typer
 from rich.markup import escape
+from rich.progress import Progress
 from rich.table import Table
 
-from .errors import DataError, STLMError
+from .errors import ConfigError, DataError, STLMError
 from .progress import RunProgress, console, exit_on_error
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Anomaly detection from photographs of good parts.")
 weights_app = typer.Typer(no_args_is_help=True, help="Starting weights that training begins from (MobileSAM and SAM).")
 zoo_app = typer.Typer(no_args_is_help=True, help="The published models.")
+space_app = typer.Typer(no_args_is_help=True, help="The web page, as a folder or as a Space of the Hub.")
 app.add_typer(weights_app, name="weights")
 app.add_typer(zoo_app, name="zoo")
+app.add_typer(space_app, name="space")
 
 DeviceOption = Annotated[str | None, typer.Option(help="cpu, cuda, ...; default: cuda where there is one.")]
+ModelsOption = Annotated[
+    list[str] | None, typer.Option("--model", "-m", help="Alias to offer, may be repeated; default: the whole zoo.")
+]
 
 
 @app.command()
@@ -98,6 +104,53 @@ def finetune(
         )
     console.print(f"Try it: stlm predict PHOTO --model {made} --output panels", highlight=False, soft_wrap=True)
     console.print(f"Publish it: stlm publish {made} --repo ORG/{name}", highlight=False, soft_wrap=True)
+
+
+@app.command()
+def calibrate(
+    folder: Annotated[Path, typer.Argument(help="Folder of photographs of good parts, at least 4, not trained on.")],
+    model: Annotated[str, typer.Option("--model", "-m", help="Alias, org/repo, org/repo@revision or folder.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Model folder to write.")],
+    false_alarm_rate: Annotated[float, typer.Option(help="Share of good parts that may be judged anomalous.")] = 0.01,
+    device: DeviceOption = None,
+) -> None:
+    """Chooses a model's threshold anew, for your camera and light; the network stays as it is."""
+    from . import hub
+    from .calibration import MIN_PHOTOGRAPHS
+    from .card import read_results
+    from .recalibrate import recalibrate
+    from .stlm import STLM
+    from .training.photographs import check_photographs
+
+    found = check_photographs(folder, at_least=MIN_PHOTOGRAPHS, work="calibration")
+    for duplicate, original in found.duplicates:
+        console.print(f"{duplicate.name} is the same photograph as {original.name} and is left out.", markup=False)
+    local = hub.resolve(model)
+    if output.resolve() == local.config_path.parent.resolve():
+        raise ConfigError(f"{output} is the folder of the model itself; name another --output.")
+    network = STLM.from_pretrained(model, device=device)
+    known = hub.companion_file(local, "results.json")
+    name = output.resolve().name
+    with Progress(console=console, transient=True) as bars:
+        task = bars.add_task("scoring", total=len(found.paths))
+        made = recalibrate(
+            network,
+            found.paths,
+            output,
+            repo_id=f"your-name/{name}",
+            results=read_results(known, local.weights_path) if known else None,
+            false_alarm_rate=false_alarm_rate,
+            on_image=lambda done, _: bars.update(task, completed=done),
+        )
+    before, now = network.config.calibration, made["calibration"]
+    console.print(
+        f"The threshold is {now['threshold']:.4f}, from {now['n']} photographs; before it was "
+        f"{f'{before.threshold:.4f}' if before else 'not calibrated'}.",
+        highlight=False,
+        soft_wrap=True,
+    )
+    console.print(f"Try it: stlm predict PHOTO --model {output} --output panels", highlight=False, soft_wrap=True)
+    console.print(f"Publish it: stlm publish {output} --repo ORG/{name}", highlight=False, soft_wrap=True)
 
 
 @app.command()
@@ -186,6 +239,31 @@ def zoo_verify(alias: str) -> None:
     if found.problems:
         raise typer.Exit(1)
     console.print(f"{alias} is whole: {found.path}, SHA-256 {found.sha256}.", highlight=False, soft_wrap=True)
+
+
+@space_app.command("build")
+def space_build(
+    folder: Annotated[Path, typer.Argument(help="Where to write it; must be empty.")], model: ModelsOption = None
+) -> None:
+    """Writes the page with all it needs into a folder: pip install -r requirements.txt and python app.py run it."""
+    from .space import build
+
+    console.print(f"{build(folder, models=model or None)} is written.", highlight=False, soft_wrap=True)
+
+
+@space_app.command("push")
+def space_push(
+    repo: Annotated[str, typer.Option(help="ORG/NAME of the Space; it is created where needed.")],
+    private: Annotated[bool, typer.Option(help="Only you can see it.")] = False,
+    hardware: Annotated[str | None, typer.Option(help="cpu-basic, zero-a10g, t4-small, ...")] = None,
+    token: Annotated[str | None, typer.Option(help="Access token; default: that of `hf auth login`.")] = None,
+    model: ModelsOption = None,
+) -> None:
+    """Uploads the page as a Space; files that it held before and that are no part of it now are deleted."""
+    from .space import push
+
+    made = push(repo, token=token, private=private, hardware=hardware, models=model or None)
+    console.print(f"{made.url} is pushed at revision {made.revision}.", highlight=False, soft_wrap=True)
 
 
 def _flat_name(path: Path) -> str:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
-from stlm_hub import zoo
+from stlm_hub import STLM, zoo
 from stlm_hub.cli import main
 
 
@@ -28,7 +31,7 @@ def stlm(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
 def test_help_names_every_command(stlm) -> None:
     code, out, _ = stlm("--help")
     assert code == 0
-    for command in ("predict", "finetune", "samples", "publish", "weights", "zoo"):
+    for command in ("predict", "finetune", "calibrate", "samples", "publish", "weights", "zoo"):
         assert command in out
 
 
@@ -64,6 +67,7 @@ def test_zoo_verify_tells_whole_from_altered(stlm, tmp_path: Path, monkeypatch: 
         (("predict", "x.png", "-m", "nowhere/at/all"), "There is no folder nowhere/at/all"),
         (("finetune", "nowhere", "--name", "part"), "nowhere is not a folder"),
         (("finetune", "nowhere", "--name", "part", "--size", "100"), "multiple of 64"),
+        (("calibrate", "nowhere", "-m", "sample-brick", "-o", "out"), "nowhere is not a folder"),
         (("publish", "nowhere", "--repo", "a/b"), "There is no folder nowhere"),
         (("weights", "import", "nowhere.pt"), "nowhere.pt"),
         (("zoo", "pull", "mvtec-botle"), 'There is no model "mvtec-botle"'),
@@ -86,3 +90,45 @@ def test_samples_refuse_to_write_over_photographs(stlm, tmp_path: Path) -> None:
     assert len(list((tmp_path / "gravel" / "train" / "good").glob("*.png"))) == 120
     code, _, err = stlm("samples", tmp_path, "--part", "gravel", "--size", "64")
     assert code == 1 and "gravel" in err
+
+
+def photographs(folder: Path, n: int) -> Path:
+    folder.mkdir()
+    for i in range(n):
+        pixels = np.random.default_rng(i).integers(0, 256, (9, 9, 3), np.uint8)
+        Image.fromarray(pixels).resize((120, 120), Image.Resampling.BICUBIC).save(folder / f"part_{i}.png")
+    return folder
+
+
+def test_calibrate_writes_a_model_with_a_threshold_of_its_own(stlm, tmp_path: Path) -> None:
+    folder, output = photographs(tmp_path / "good", 5), tmp_path / "line-2"
+    (folder / "copy.png").write_bytes((folder / "part_0.png").read_bytes())
+    code, out, _ = stlm("calibrate", folder, "-m", "sample-brick", "-o", output, "--false-alarm-rate", "0.2")
+    assert code == 0
+    calibration = STLM.from_pretrained(output, device="cpu").config.calibration
+    before = STLM.from_pretrained("sample-brick", device="cpu").config.calibration
+    assert calibration is not None and before is not None
+    assert (calibration.n, calibration.false_alarm_rate) == (5, 0.2) and calibration.threshold != before.threshold
+    assert "part_0.png is the same photograph as copy.png" in out
+    assert f"is {calibration.threshold:.4f}, from 5 photographs; before it was {before.threshold:.4f}." in out
+    assert f"stlm predict PHOTO --model {output} " in out and f"stlm publish {output} --repo ORG/line-2" in out
+    results = json.loads((output / "results.json").read_text())
+    assert results["weights_license"] == "apache-2.0" and results["recalibration"]["before"]["alias"] == "sample-brick"
+    assert (
+        results["metrics"]["aupro"] > 0.9
+        and 'from_pretrained("your-name/line-2")' in (output / "README.md").read_text()
+    )
+
+
+def test_calibrate_refuses_in_a_sentence(stlm, saved_model: Path, tmp_path: Path) -> None:
+    folder = photographs(tmp_path / "good", 3)
+    calibrate = ("calibrate", folder, "-m", saved_model, "-o")
+    code, _, err = stlm(*calibrate, tmp_path / "m")
+    assert code == 1 and "holds 3 photographs; calibration needs at least 4 different ones" in err
+    for name in ("broken.png", "empty.png"):
+        (folder / name).write_bytes(b"")
+    code, _, err = stlm(*calibrate, tmp_path / "m")
+    assert code == 1 and "2 of 5 files" in err and "broken.png" in err and "empty.png" in err
+    code, _, err = stlm("calibrate", photographs(tmp_path / "more", 4), "-m", saved_model, "-o", saved_model)
+    assert code == 1 and "is the folder of the model itself" in err
+    assert not (tmp_path / "m").exists()

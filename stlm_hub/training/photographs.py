@@ -26,22 +26,24 @@ class Photographs:
     duplicates: list[tuple[Path, Path]]
 
 
-def check_photographs(folder: Path) -> Photographs:
+def check_photographs(folder: Path, *, at_least: int = MIN_PHOTOGRAPHS, work: str = "training") -> Photographs:
     """Reads every photograph of a folder of good parts once.
 
     Args:
         folder: PNG, JPEG, WEBP, BMP or TIFF files; other files and sub-folders are ignored.
+        at_least: different photographs that are needed.
+        work: what they are needed for, as messages call it.
 
     Raises:
-        DataError: the folder is missing; files cannot be read (all are named); fewer than 8 photographs remain without
+        DataError: the folder is missing; files cannot be read (all are named); fewer than `at_least` remain without
             duplicates; sizes or aspect ratios differ beyond reason; a photograph shows nothing.
     """
     if not folder.is_dir():
         raise DataError(f"{folder} is not a folder; pass the folder with the photographs of good parts.")
     paths = list_images(folder)
-    if len(paths) < MIN_PHOTOGRAPHS:
+    if len(paths) < at_least:
         raise DataError(
-            f"{folder} holds {len(paths)} photographs; training needs at least {MIN_PHOTOGRAPHS} different ones "
+            f"{folder} holds {len(paths)} photographs; {work} needs at least {at_least} different ones "
             "of good parts (50 or more are better)."
         )
     broken: list[str] = []
@@ -70,10 +72,10 @@ def check_photographs(folder: Path) -> Photographs:
         )
     if blank:
         raise DataError(f"{', '.join(blank[:5])} show one single colour; remove blank photographs and start again.")
-    if len(sizes) < MIN_PHOTOGRAPHS:
+    if len(sizes) < at_least:
         raise DataError(
             f"{folder} holds {len(paths)} photographs, but only {len(sizes)} different ones ({duplicates[0][0].name} "
-            f"is the same as {duplicates[0][1].name}); training needs at least {MIN_PHOTOGRAPHS}."
+            f"is the same as {duplicates[0][1].name}); {work} needs at least {at_least}."
         )
     _check_sizes(sizes)
     return Photographs(list(sizes), duplicates)

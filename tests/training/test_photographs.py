@@ -31,6 +31,17 @@ def test_too_few_photographs_are_refused(tmp_path: Path) -> None:
         check_photographs(tmp_path)
 
 
+def test_other_work_needs_another_number(tmp_path: Path) -> None:
+    write(tmp_path, 3)
+    with pytest.raises(DataError, match="holds 3 photographs; calibration needs at least 4"):
+        check_photographs(tmp_path, at_least=4, work="calibration")
+    (tmp_path / "copy.png").write_bytes((tmp_path / "00.png").read_bytes())
+    with pytest.raises(DataError, match=r"only 3 different ones.*calibration needs at least 4"):
+        check_photographs(tmp_path, at_least=4, work="calibration")
+    write(tmp_path, 1, start=9)
+    assert len(check_photographs(tmp_path, at_least=4, work="calibration").paths) == 4
+
+
 def test_a_missing_folder_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="is not a folder"):
         check_photographs(tmp_path / "nowhere")
