@@ -10,6 +10,7 @@ from ..calibration import DEFAULT_FALSE_ALARM_RATE, MIN_PHOTOGRAPHS, check_false
 from ..config import STLMConfig
 from ..errors import ConfigError
 from ..weights import starting_weights
+from .budget import check_seconds, steps_of_run, steps_within
 from .config import TrainingConfig
 from .data import split_normals
 from .photographs import check_photographs
@@ -40,12 +41,32 @@ def small_machine(steps: int, seed: int = 0, rotation: str = "none") -> Training
     )
 
 
+def settings(
+    name: str,
+    *,
+    steps: int = DEFAULT_STEPS,
+    image_size: int = DEFAULT_IMAGE_SIZE,
+    rotation: str = "none",
+    seed: int = 0,
+) -> tuple[STLMConfig, TrainingConfig]:
+    """What `finetune` trains, and how, with the same options.
+
+    Raises:
+        ConfigError: an option is out of range.
+    """
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,80}", name):
+        raise ConfigError(f"A model's name is made of letters, digits, dots and dashes; {name!r} is not.")
+    model_config = STLMConfig(image_size=image_size, feature_levels=LEVELS, category=name, dataset="own photographs")
+    return model_config, small_machine(steps, seed, rotation)
+
+
 def finetune(
     photographs: str | Path,
     name: str,
     *,
     output: str | Path | None = None,
     steps: int = DEFAULT_STEPS,
+    minutes: float | None = None,
     image_size: int = DEFAULT_IMAGE_SIZE,
     false_alarm_rate: float = DEFAULT_FALSE_ALARM_RATE,
     rotation: str = "none",
@@ -63,6 +84,8 @@ def finetune(
             same call
             goes on after an interruption.
         steps: optimiser steps of 4 photographs.
+        minutes: time for the training, in place of `steps`: a few steps are measured first, see `steps_within`. The
+            same call goes on with the number of steps that it began with.
         image_size: side of the network's square input in pixels, a multiple of 64; smaller defects need a larger one.
         false_alarm_rate: share of good parts that may be judged anomalous, in (0, 0.5].
         rotation: "none", or how parts may lie: "slight", "quarter", "full" (see `TrainingConfig.rotation`).
@@ -77,11 +100,10 @@ def finetune(
         ConfigError: an option is out of range.
         WeightsError: the starting weights cannot be had.
     """
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,80}", name):
-        raise ConfigError(f"A model's name is made of letters, digits, dots and dashes; {name!r} is not.")
     observer = observer or Observer()
-    model_config = STLMConfig(image_size=image_size, feature_levels=LEVELS, category=name, dataset="own photographs")
-    training = small_machine(steps, seed, rotation)
+    model_config, training = settings(name, steps=steps, image_size=image_size, rotation=rotation, seed=seed)
+    if minutes is not None:
+        check_seconds(60 * minutes)
     check_false_alarm_rate(false_alarm_rate)
     folder = Path(photographs)
     found = check_photographs(folder)
@@ -89,6 +111,17 @@ def finetune(
         observer.on_message(f"{duplicate.name} is the same photograph as {original.name} and is left out.")
     split = split_normals(found.paths, training.held_out, seed, at_least=MIN_PHOTOGRAPHS)
     target = Path(output) if output else Path("models") / name
+    work = target.with_name(target.name + ".run")
+    weights = starting_weights(Path(starting_from) if starting_from else None, on_message=observer.on_message)
+    if minutes is not None:
+        seconds, stop = 60 * minutes, observer.should_stop
+        steps = steps_of_run(
+            work,
+            seconds,
+            lambda: steps_within(seconds, split.train, model_config, training, weights, should_stop=stop),
+        )
+        observer.on_message(f"{minutes:g} minutes are {steps} steps on this machine.")
+        training = small_machine(steps, seed, rotation)
     options: dict[str, tuple[Any, Any]] = {
         "steps": (steps, DEFAULT_STEPS),
         "size": (image_size, DEFAULT_IMAGE_SIZE),
@@ -106,9 +139,9 @@ def finetune(
         split,
         model_config,
         training,
-        starting_weights(Path(starting_from) if starting_from else None, on_message=observer.on_message),
+        weights,
         source,
-        work=target.with_name(target.name + ".run"),
+        work=work,
         output=target,
         textures=TextureSource.from_folder(textures) if textures else None,
         false_alarm_rate=false_alarm_rate,

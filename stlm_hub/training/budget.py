@@ -1,0 +1,91 @@
+"""A budget of time -> a number of steps, from a few steps that are really trained on this machine."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import torch
+
+from ..config import STLMConfig
+from ..errors import ConfigError, TrainingError
+from ..model.checkpoints import StartingWeights
+from ..model.network import STLMNetwork
+from .config import TrainingConfig
+from .loop import train
+
+MIN_STEPS = 20  # fewer teach nothing
+MAX_STEPS = 5000  # ten times what the zoo's `cpu` recipes take
+MEASURED_STEPS = 6  # the first one, which allocates and compiles, does not count
+
+
+def steps_within(
+    seconds: float,
+    photographs: Sequence[Path],
+    model_config: STLMConfig,
+    training: TrainingConfig,
+    weights: StartingWeights,
+    *,
+    should_stop: Callable[[], bool] | None = None,
+) -> int:
+    """Measures a few training steps in a temporary folder.
+
+    These steps are of the first epoch. Where teacher features are kept for later epochs those are faster, so a long
+    training rather ends early than late.
+
+    Args:
+        seconds: for the training steps; loading, calibration and this measurement come on top.
+        photographs, weights: see `loop.train`.
+        model_config, training: of the training to come; its `steps` and `epochs` are not looked at.
+        should_stop: asked after every step.
+
+    Returns:
+        Steps that take `seconds` on this machine, at least 20 and at most 5000.
+
+    Raises:
+        ConfigError: `seconds` is not above 0.
+        TrainingError: `should_stop` ended the measurement.
+    """
+    check_seconds(seconds)
+    probe = dataclasses.replace(training, steps=MEASURED_STEPS, checkpoint_every=MEASURED_STEPS)
+    # What is drawn here is thrown away: the training to come must not depend on whether it was measured.
+    with torch.random.fork_rng(devices=[]), TemporaryDirectory(prefix="stlm-budget-") as folder:
+        network = STLMNetwork(model_config)
+        log = train(network, photographs, probe, weights, Path(folder), should_stop=should_stop)
+    if len(log) < MEASURED_STEPS:
+        raise TrainingError("Measuring the time of a step was stopped; nothing was trained yet, start again.")
+    pace = sum(record["seconds"] for record in log[1:]) / (MEASURED_STEPS - 1)
+    return int(min(MAX_STEPS, max(MIN_STEPS, seconds / max(pace, 1e-3))))
+
+
+def check_seconds(seconds: float) -> None:
+    """Raises ConfigError for a budget that is not above 0."""
+    if not seconds > 0:
+        raise ConfigError(f"A training needs a budget of time above 0, not {seconds}.")
+
+
+def steps_of_run(folder: Path, seconds: float, measure: Callable[[], int]) -> int:
+    """The number of steps that a budget came to when a run was started with it; measured where it was not.
+
+    No two measurements agree, and a run goes on from its checkpoints only with the number that it had.
+
+    Args:
+        folder: of the run; receives `budget.json`.
+        seconds: the budget; another one is another number.
+        measure: gives the number of steps.
+    """
+    path, budget = folder / "budget.json", f"{seconds:g}"
+    try:
+        known: dict[str, int] = json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
+        known = {}
+    if budget not in known:
+        known[budget] = measure()
+        folder.mkdir(parents=True, exist_ok=True)
+        part = path.with_name(f".{path.name}.part")
+        part.write_text(json.dumps(known) + "\n", encoding="utf-8")
+        part.replace(path)
+    return known[budget]

@@ -1,0 +1,132 @@
+"""How many steps fit in a budget of time, and that a run keeps the number it began with."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import math
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from stlm_hub.config import STLMConfig
+from stlm_hub.errors import ConfigError, TrainingError
+from stlm_hub.model.checkpoints import StartingWeights
+from stlm_hub.training import budget
+from stlm_hub.training.budget import MAX_STEPS, MEASURED_STEPS, MIN_STEPS, steps_of_run, steps_within
+from stlm_hub.training.config import TrainingConfig
+from stlm_hub.training.run import Observer, Source
+
+MODEL = STLMConfig(image_size=64, aggregation_channels=8)
+TRAINING = TrainingConfig(steps=900, batch_size=2, teacher="mobile", plain_stream="frozen", frozen_stages=1)
+finetuning = importlib.import_module("stlm_hub.training.finetune")
+
+
+@pytest.fixture
+def pace(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """What `loop.train` is made to log, in seconds for each step."""
+    seconds = [60.0, 0.4, 0.5, 0.6, 0.4, 0.6]
+
+    def train(network: Any, photographs: Any, config: TrainingConfig, *_: Any, **__: Any) -> list[dict[str, float]]:
+        assert config.steps == MEASURED_STEPS and config.batch_size == TRAINING.batch_size
+        return [{"step": i, "seconds": value} for i, value in enumerate(seconds, start=1)]
+
+    monkeypatch.setattr(budget, "train", train)
+    monkeypatch.setattr(budget, "STLMNetwork", lambda config: None)  # takes a second to make
+    return seconds
+
+
+def within(seconds: float, weights: Any = None, photographs: Any = (), **options: Any) -> int:
+    return steps_within(seconds, photographs, MODEL, TRAINING, weights, **options)
+
+
+def test_the_first_step_does_not_count(pace: list[float]) -> None:
+    assert within(100.2) == 200  # the other five take 0.5 s on the average
+    assert within(50) == 100
+    pace[0] = 0.0
+    assert within(50) == 100
+
+
+def test_the_number_has_bounds(pace: list[float]) -> None:
+    assert within(1) == MIN_STEPS and within(0.5 * (MIN_STEPS + 1)) == MIN_STEPS + 1
+    assert within(1e6) == within(math.inf) == MAX_STEPS
+    pace[:] = [0.0] * MEASURED_STEPS
+    assert within(10) == MAX_STEPS
+
+
+@pytest.mark.parametrize("seconds", [0, -1, math.nan])
+def test_a_budget_of_nothing_is_refused(pace: list[float], seconds: float) -> None:
+    with pytest.raises(ConfigError, match="above 0"):
+        within(seconds)
+
+
+def test_real_steps_are_measured_and_leave_no_trace(
+    photographs: list[Path], starting_weights: StartingWeights, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    steps: list[int] = []
+    torch.manual_seed(3)
+    expected = torch.rand(2)
+    torch.manual_seed(3)
+
+    def count() -> bool:
+        steps.append(len(list(tmp_path.rglob("log.jsonl"))))
+        return False
+
+    found = within(30, starting_weights, photographs, should_stop=count)
+    assert steps == [1] * MEASURED_STEPS
+    assert type(found) is int and MIN_STEPS <= found <= MAX_STEPS
+    assert list(tmp_path.iterdir()) == [] and torch.equal(torch.rand(2), expected)
+
+
+def test_measuring_can_be_stopped(
+    photographs: list[Path], starting_weights: StartingWeights, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    with pytest.raises(TrainingError, match="stopped"):
+        within(30, starting_weights, photographs, should_stop=lambda: True)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_run_keeps_its_number_of_steps(run_folder: Path) -> None:
+    assert steps_of_run(run_folder, 300.0, lambda: 240) == 240
+    assert steps_of_run(run_folder, 300.0, lambda: 999) == 240
+    assert steps_of_run(run_folder, 600.0, lambda: 470) == 470
+    assert steps_of_run(run_folder, 300.0, lambda: 999) == 240
+    assert [path.name for path in run_folder.iterdir()] == ["budget.json"]
+    (run_folder / "budget.json").write_text('{"300')  # not ours, or cut off
+    assert steps_of_run(run_folder, 300.0, lambda: 7) == 7
+
+
+def test_finetuning_by_minutes_goes_on_with_the_same_steps(
+    photographs: list[Path], starting_weights: StartingWeights, run_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[float] = []
+
+    def measured(seconds: float, found: list[Path], model: STLMConfig, training: TrainingConfig, *_: Any, **__: Any):
+        asked.append(seconds)
+        assert len(found) == 4 and model.image_size == 64 and training.batch_size == 4
+        return 3 if len(asked) == 1 else 5
+
+    def run(split: Any, model: STLMConfig, training: TrainingConfig, _: Any, source: Source, **places: Any) -> None:
+        begun.append((training.steps, source.command, places["work"]))
+
+    begun: list[tuple[int, str, Path]] = []
+    monkeypatch.setattr(finetuning, "steps_within", measured)
+    monkeypatch.setattr(finetuning, "run", run)
+    run_folder.mkdir()
+    starting_weights.save(run_folder / "weights.safetensors")
+    options = {"output": run_folder / "part", "image_size": 64, "starting_from": run_folder / "weights.safetensors"}
+    said: list[str] = []
+    for _ in range(2):
+        finetuning.finetune(
+            photographs[0].parent, "part", minutes=0.5, **options, observer=Observer(on_message=said.append)
+        )
+    assert asked == [30.0] and said == ["0.5 minutes are 3 steps on this machine."] * 2
+    assert begun == [(3, "stlm finetune FOLDER --name part --steps 3 --size 64", run_folder / "part.run")] * 2
+    assert json.loads((run_folder / "part.run" / "budget.json").read_text()) == {"30": 3}
+    with pytest.raises(ConfigError, match="above 0"):
+        finetuning.finetune(photographs[0].parent, "part", minutes=0, **options)
