@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import fnmatch
 import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -61,18 +63,13 @@ def publish(
     _address_card(folder, repo_id)
     tag = tag or f"v{__version__}"
     api = HfApi(endpoint=endpoint, token=token, library_name="stlm_hub", library_version=__version__)
-    with hub.hub_errors(repo_id, tag):
-        try:
-            repo = api.create_repo(repo_id, private=private, exist_ok=True)
-            commit = _upload(api, repo, files)
-            _tag(api, repo, commit, tag)
-        except LocalTokenNotFoundError as error:
-            raise HubError(_login(repo_id)) from error
-        except HfHubHTTPError as error:
-            if error.response.status_code in (401, 403):
-                raise HubError(_login(repo_id)) from error
-            raise
-    return PublishedModel(repo.repo_id, commit, f"{api.endpoint}/{repo.repo_id}")
+    with write_errors(repo_id, tag):
+        repo = api.create_repo(repo_id, private=private, exist_ok=True)
+        there = [file.rfilename for file in api.model_info(repo.repo_id).siblings or []]
+        stale = [name for name in there if name not in files and _matches(name, MIRRORED)]
+        revision = commit(api, repo, files, stale)
+        _tag(api, repo, revision, tag)
+    return PublishedModel(repo.repo_id, revision, f"{api.endpoint}/{repo.repo_id}")
 
 
 def check_folder(folder: Path) -> dict[str, Path]:
@@ -100,6 +97,39 @@ def check_folder(folder: Path) -> dict[str, Path]:
     return files
 
 
+def commit(api: HfApi, repo: RepoUrl, files: dict[str, Path], stale: Sequence[str]) -> str:
+    """Writes `files` (by their path in the repository) and deletes `stale`, in one commit, and returns its 40-hex name.
+
+    Unchanged files are left out, and without a change the last commit stands.
+
+    Raises:
+        HubError: the Hub does not accept the front matter of README.md.
+    """
+    operations: list[CommitOperationAdd | CommitOperationDelete] = [CommitOperationDelete(name) for name in stale]
+    operations += [CommitOperationAdd(name, path) for name, path in files.items()]
+    message = "Publish with stlm_hub"
+    try:
+        return str(api.create_commit(repo.repo_id, operations, commit_message=message, repo_type=repo.repo_type).oid)
+    except ValueError as error:
+        if "README.md" not in str(error):
+            raise
+        raise HubError(f"The Hub does not accept the card, correct it ({' '.join(str(error).split())}).") from error
+
+
+@contextmanager
+def write_errors(repo_id: str, revision: str | None = None) -> Iterator[None]:
+    """`hub.hub_errors` where something is uploaded: whoever may not write is told how to log in."""
+    with hub.hub_errors(repo_id, revision):
+        try:
+            yield
+        except LocalTokenNotFoundError as error:
+            raise HubError(_login(repo_id)) from error
+        except HfHubHTTPError as error:
+            if error.response.status_code in (401, 403):
+                raise HubError(_login(repo_id)) from error
+            raise
+
+
 def _address_card(folder: Path, repo_id: str) -> None:
     """The card's snippet names the repository that the training was told; now it is known where the model goes."""
     results, card = folder / "results.json", folder / "README.md"
@@ -122,20 +152,6 @@ def _check_card(path: Path) -> None:
         raise HubError(f"The front matter of {path} is not valid ({detail}); correct the lines between ---.") from error
     if not data:
         raise HubError(f"{path} has no front matter; a model card begins with license, tags and so on between ---.")
-
-
-def _upload(api: HfApi, repo: RepoUrl, files: dict[str, Path]) -> str:
-    """One commit with all files; unchanged ones are left out, and without a change the last commit stands."""
-    there = [file.rfilename for file in api.model_info(repo.repo_id).siblings or []]
-    stale = [name for name in there if name not in files and _matches(name, MIRRORED)]
-    operations: list[CommitOperationAdd | CommitOperationDelete] = [CommitOperationDelete(name) for name in stale]
-    operations += [CommitOperationAdd(name, path) for name, path in files.items()]
-    try:
-        return str(api.create_commit(repo.repo_id, operations, commit_message="Publish with stlm_hub").oid)
-    except ValueError as error:
-        if "README.md" not in str(error):
-            raise
-        raise HubError(f"The Hub does not accept the card, correct it ({' '.join(str(error).split())}).") from error
 
 
 def _tag(api: HfApi, repo: RepoUrl, commit: str, tag: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
 import json
 import os
@@ -67,6 +68,14 @@ def load_zoo(path: Path | None = None) -> dict[str, ZooEntry]:
         return {alias: ZooEntry(alias=alias, **entry) for alias, entry in models.items()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise HubError(f"{path} is not a zoo ({error}); install stlm_hub again.") from error
+
+
+def save_zoo(entries: dict[str, ZooEntry], path: Path) -> None:
+    """Writes the entries so that `load_zoo` reads them back."""
+    models = {alias: dataclasses.asdict(entry) for alias, entry in sorted(entries.items())}
+    for entry in models.values():
+        del entry["alias"]
+    path.write_text(json.dumps({"models": models}, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
 def list_models() -> list[ZooEntry]:

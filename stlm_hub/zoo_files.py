@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import math
 from dataclasses import dataclass
@@ -115,10 +114,7 @@ def register(
         image_size=config.image_size,
         metrics=_metrics(results),
     )
-    models = {name: dataclasses.asdict(entry) for name, entry in sorted(entries.items())}
-    for entry in models.values():
-        del entry["alias"]
-    path.write_text(json.dumps({"models": models}, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    zoo.save_zoo(entries, path)
     return entries[alias]
 
 

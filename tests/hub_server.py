@@ -1,6 +1,7 @@
-"""A Hub inside the test process that speaks the real HTTP API, as far as publishing and loading a model go.
+"""A Hub inside the test process that speaks the real HTTP API, as far as publishing and loading a model or Space go.
 
-Repositories live in memory. Tests read `requests`, and break things: `corrupt`, `put`, `remove`, `after`.
+Repositories live in memory, a Space under the name "spaces/org/name".
+Tests read `requests`, and break things: `corrupt`, `put`, `remove`, `after`.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from starlette.routing import Route
 
 TOKEN = "hf_test"
 LARGE = (".safetensors", ".png", ".bin")
+PAID = ("a100-large",)  # hardware that nobody here may have
 
 
 @dataclass
@@ -35,6 +37,8 @@ class Repo:
     refs: dict[str, str] = field(default_factory=dict)
     tags: dict[str, str] = field(default_factory=dict)
     corrupted: dict[str, bytes] = field(default_factory=dict)
+    created_with: dict[str, Any] = field(default_factory=dict)  # what the client asked for
+    hardware: str | None = None
 
     def commit(self, tree: dict[str, bytes]) -> str:
         listing = "".join(f"{path}{_oid(path, content)}" for path, content in sorted(tree.items()))
@@ -61,16 +65,18 @@ class HubServer:
         self.requests: list[str] = []
         self._objects: dict[str, bytes] = {}
         self._hooks: dict[str, Callable[[], object]] = {}
-        model = "/api/models/{ns}/{name}"
+        repo = "/api/{kind}/{ns}/{name}"
         routes = [
             Route("/api/repos/create", self._create, methods=["POST"]),
             Route("/api/validate-yaml", self._validate_yaml, methods=["POST"]),
-            Route(model, self._info),
-            Route(model + "/revision/{rev:path}", self._info),
-            Route(model + "/preupload/{rev}", self._preupload, methods=["POST"]),
-            Route(model + "/commit/{rev}", self._commit, methods=["POST"]),
-            Route(model + "/tag/{rev}", self._tag, methods=["POST"]),
+            Route(repo, self._info),
+            Route(repo + "/revision/{rev:path}", self._info),
+            Route(repo + "/preupload/{rev}", self._preupload, methods=["POST"]),
+            Route(repo + "/commit/{rev}", self._commit, methods=["POST"]),
+            Route(repo + "/tag/{rev}", self._tag, methods=["POST"]),
+            Route(repo + "/hardware", self._hardware, methods=["POST"]),
             Route("/{ns}/{name}.git/info/lfs/objects/batch", self._lfs_batch, methods=["POST"]),
+            Route("/{kind}/{ns}/{name}.git/info/lfs/objects/batch", self._lfs_batch, methods=["POST"]),
             Route("/lfs/{oid}", self._lfs_put, methods=["PUT"]),
             Route("/{ns}/{name}/resolve/{rev}/{path:path}", self._file, methods=["GET", "HEAD"]),
         ]
@@ -125,7 +131,7 @@ class HubServer:
 
     def _found(self, request: Request) -> tuple[Repo, str] | Response:
         """The repository and commit that a path names, or the answer why not."""
-        repo_id = f"{request.path_params['ns']}/{request.path_params['name']}"
+        repo_id = _repo_id(request)
         repo = self.repos.get(repo_id)
         if repo_id in self.refused:
             return _error(*self.refused[repo_id])
@@ -138,11 +144,16 @@ class HubServer:
         if not self._may_write(request):
             return _error(401)
         body = await request.json()
-        repo_id = f"{body.get('organization') or 'tester'}/{body['name']}"
+        kind = "spaces/" if body.get("type") == "space" else ""
+        repo_id = f"{kind}{body.get('organization') or 'tester'}/{body['name']}"
         answer = {"url": f"{self.url}/{repo_id}"}
         if repo_id in self.repos:
-            return JSONResponse({**answer, "error": "You already created this model repo"}, 409)
+            return JSONResponse({**answer, "error": "You already created this repo"}, 409)
+        if body.get("hardware") in PAID:
+            return JSONResponse({"error": "Payment required"}, 402)
         self.put(repo_id, {".gitattributes": b"*.safetensors filter=lfs diff=lfs merge=lfs -text\n"})
+        self.repos[repo_id].created_with = body
+        self.repos[repo_id].hardware = body.get("hardware")
         return JSONResponse(answer)
 
     async def _validate_yaml(self, request: Request) -> Response:
@@ -164,7 +175,10 @@ class HubServer:
                 file["lfs"] = {"sha256": _oid(path, content), "size": len(content), "pointerSize": 134}
             siblings.append(file)
         repo_id = f"{request.path_params['ns']}/{request.path_params['name']}"
-        return JSONResponse({"id": repo_id, "modelId": repo_id, "sha": sha, "private": False, "siblings": siblings})
+        answer = {"id": repo_id, "modelId": repo_id, "sha": sha, "private": False, "siblings": siblings}
+        if request.path_params["kind"] == "spaces":
+            answer["runtime"] = {"stage": "BUILDING", "hardware": {"current": None, "requested": repo.hardware}}
+        return JSONResponse(answer)
 
     async def _preupload(self, request: Request) -> Response:
         if not self._may_write(request):
@@ -218,7 +232,7 @@ class HubServer:
             elif item["key"] == "deletedFile":
                 del tree[value["path"]]
         commit = repo.commit(tree)
-        url = f"{self.url}/{request.path_params['ns']}/{request.path_params['name']}/commit/{commit}"
+        url = f"{self.url}/{_repo_id(request)}/commit/{commit}"
         return JSONResponse({"success": True, "commitOid": commit, "commitUrl": url})
 
     async def _tag(self, request: Request) -> Response:
@@ -233,6 +247,15 @@ class HubServer:
             return _error(409)
         repo.tags[name] = sha
         return Response()
+
+    async def _hardware(self, request: Request) -> Response:
+        if not self._may_write(request):
+            return _error(401)
+        found = self._found(request)
+        if isinstance(found, Response):
+            return found
+        found[0].hardware = (await request.json())["flavor"]
+        return JSONResponse({"stage": "BUILDING", "hardware": {"current": None, "requested": found[0].hardware}})
 
     async def _file(self, request: Request) -> Response:
         self._seen(request)
@@ -252,6 +275,11 @@ class HubServer:
         if path in self._hooks:
             self._hooks.pop(path)()
         return response
+
+
+def _repo_id(request: Request) -> str:
+    kind = "spaces/" if request.path_params.get("kind") == "spaces" else ""
+    return f"{kind}{request.path_params['ns']}/{request.path_params['name']}"
 
 
 @lru_cache(maxsize=64)
