@@ -46,8 +46,10 @@ def load_recipe(alias: str, profile: str) -> Recipe:
     if profile not in data["profiles"]:
         raise ConfigError(f"{alias} has no profile {profile!r}; choose one of {', '.join(data['profiles'])}.")
     chosen = data["profiles"][profile]
-    model: dict[str, Any] = {"category": category, "dataset": data["dataset"], **chosen.get("model", {})}
-    training: dict[str, Any] = {**chosen.get("training", {}), **(data["categories"][category] or {})}
+    own = dict(data["categories"][category] or {})
+    named = {"category": category, "dataset": data["dataset"]}
+    model: dict[str, Any] = {**chosen.get("model", {}), **own.pop("models", {}).get(profile, {}), **named}
+    training: dict[str, Any] = {**chosen.get("training", {}), **own}
     return Recipe(
         alias=alias,
         category=category,
