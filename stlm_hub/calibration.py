@@ -64,7 +64,7 @@ def check_false_alarm_rate(rate: float) -> None:
 
 
 def expected_false_alarm_rate(scores: Sequence[float], threshold: float) -> float:
-    """What a threshold means for good parts: the share of them that is expected to reach it. The inverse of `calibrate`.
+    """What a threshold means: the share of good parts that is expected to reach it. The inverse of `calibrate`.
 
     Args:
         scores: anomaly scores of at least 4 normal photographs that the model was not trained on, each in [0, 1].

@@ -185,10 +185,20 @@ def resize_map(values: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     Where it shrinks each pixel becomes the highest value that it covers, so that a small defect does not fade; where it
     grows, values are interpolated.
     """
-    reach = [int(np.ceil(source / target)) for source, target in zip(values.shape, size[::-1], strict=True)]
-    if max(reach) == 1:
+    (height, width), (columns, rows) = values.shape, size
+    if height < rows or width < columns:
         return cv2.resize(values, size, interpolation=cv2.INTER_LINEAR)
-    return cv2.resize(cv2.dilate(values, np.ones(reach, np.uint8)), size, interpolation=cv2.INTER_NEAREST)
+    highest = np.maximum.reduceat(values, np.arange(rows) * height // rows, axis=0)
+    return np.maximum.reduceat(highest, np.arange(columns) * width // columns, axis=1)
+
+
+def distinct(values: list[float], digits: int = 3) -> list[str]:
+    """Numbers as texts, with as few digits as keep different ones apart: a score never looks equal to its threshold."""
+    while True:
+        texts = [f"{value:.{digits}g}" for value in values]
+        if len(set(texts)) == len(set(values)) or digits == 9:
+            return texts
+        digits += 1
 
 
 def _lay_out(
@@ -229,7 +239,7 @@ def _draw_header(
     right = _MARGIN + _font(22).getlength(verdict) + 28
     draw.rounded_rectangle((_MARGIN, top, right, top + 38), 8, badge)
     draw.text((_MARGIN + 14, top + 19), verdict, _PAPER, _font(22), anchor="lm")
-    shown_score, shown_threshold = _distinct([score, threshold])
+    shown_score, shown_threshold = distinct([score, threshold])
     draw.text((right + 18, top + 19), f"score {shown_score}", _INK, _font(22), anchor="lm")
     left = right + 18 + _font(22).getlength(f"score {shown_score}") + 18
     draw.text((left, top + 19), f"threshold {shown_threshold}", _PALE_INK, _font(22), anchor="lm")
@@ -247,7 +257,7 @@ def _draw_scale(canvas: Image.Image, draw: ImageDraw.ImageDraw, top: int, inner:
     places = np.array([0, 0.25, 0.75, 1])
     values = 1 / (1 + np.exp(-(_log_odds(threshold) + SPAN * (2 * places - 1))))
     sensible = (values >= _TINY) & (values <= 1 - _TINY)  # not so on one side of a threshold of 0 or 1
-    *numbers, _ = _distinct([*values[sensible].tolist(), threshold], digits=2)
+    *numbers, _ = distinct([*values[sensible].tolist(), threshold], digits=2)
     for place, number in zip(places[sensible], numbers, strict=True):
         x = min(_MARGIN + place * inner, right - 1)
         text, anchor = {0: (f"< {number}", "la"), 1: (f"> {number}", "ra")}.get(place, (number, "ma"))
@@ -272,15 +282,6 @@ def _tile_size(height: int, width: int) -> tuple[int, int]:
     """Width and height, in pixels, of a tile that shows a photograph of this size."""
     scale = min((TILE_AREA / (height * width)) ** 0.5, TILE_MAX_SIDE / max(height, width))
     return max(1, round(scale * width)), max(1, round(scale * height))
-
-
-def _distinct(values: list[float], digits: int = 3) -> list[str]:
-    """The numbers with as few digits as keep different ones apart: a score never looks equal to its threshold."""
-    while True:
-        texts = [f"{value:.{digits}g}" for value in values]
-        if len(set(texts)) == len(set(values)) or digits == 9:
-            return texts
-        digits += 1
 
 
 @lru_cache

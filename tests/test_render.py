@@ -245,10 +245,10 @@ def test_colour_bar_has_the_threshold_in_the_middle() -> None:
 
 
 def test_a_score_never_looks_equal_to_another_threshold() -> None:
-    assert render._distinct([0.2996, 0.3]) == ["0.2996", "0.3"]
-    assert render._distinct([0.99996, 1.0]) == ["0.99996", "1"]
-    assert render._distinct([0.3, 0.3]) == ["0.3", "0.3"]
-    assert render._distinct([0.81234, 0.3]) == ["0.812", "0.3"]
+    assert render.distinct([0.2996, 0.3]) == ["0.2996", "0.3"]
+    assert render.distinct([0.99996, 1.0]) == ["0.99996", "1"]
+    assert render.distinct([0.3, 0.3]) == ["0.3", "0.3"]
+    assert render.distinct([0.81234, 0.3]) == ["0.812", "0.3"]
 
 
 # ---- wrong input
@@ -286,3 +286,16 @@ def test_arrays_that_do_not_fit_each_other_are_refused() -> None:
         overlay(photo().astype(np.float32), blob(), 0.5)
     with pytest.raises(ImageError, match="HxW float array"):
         colorize(np.zeros((4, 4), np.uint8), 0.5)
+
+
+def test_a_map_that_shrinks_keeps_every_peak_wherever_it_is() -> None:
+    rng = np.random.default_rng(0)
+    for height, width, size in ((3000, 2000, (933, 1400)), (50, 70, (69, 50)), (9, 9, (2, 4)), (7, 5, (5, 7))):
+        for row, column in ((0, 0), (height - 1, width - 1), (int(rng.integers(height)), int(rng.integers(width)))):
+            values = np.zeros((height, width), np.float32)
+            values[row, column] = 0.9
+            small = render.resize_map(values, size)
+            assert small.shape == (size[1], size[0]) and small.max() == np.float32(0.9), (height, width, row, column)
+            y, x = np.argwhere(small == np.float32(0.9)).mean(0)
+            assert abs((y + 0.5) / size[1] - (row + 0.5) / height) < 1 / size[1]
+            assert abs((x + 0.5) / size[0] - (column + 0.5) / width) < 1 / size[0]
