@@ -2,30 +2,47 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+AXE := 4.14.1
 
-.PHONY: demo test test-slow lint clean
+.PHONY: demo panels test test-slow test-space browser lint clean
 
-demo: $(VENV)/.demo
+demo: panels
+	$(BIN)/python space/app.py
+
+panels: $(VENV)/.demo
 	$(BIN)/python -m stlm_hub.demo demo
 
-test: $(VENV)/.dev
+test: $(VENV)/.dev browser
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/pytest
 
-test-slow: $(VENV)/.dev
+test-slow: $(VENV)/.dev browser
 	$(BIN)/pytest -m slow --timeout 1800
+
+# Builds the Space, installs its requirements into a virtual environment of its own and asks it for verdicts.
+test-space: $(VENV)/.dev
+	$(BIN)/pytest -m slow --timeout 1800 tests/test_space.py
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check --fix . && $(BIN)/ruff format .
 	$(BIN)/mypy
 
+# What the tests of the page need besides Python packages. Where it cannot be had, they are skipped and say so.
+browser: $(VENV)/axe
+	@command -v chromium >/dev/null || command -v chromium-browser >/dev/null || \
+	  if [ "$$(id -u)" = 0 ]; then apt-get update -q && apt-get install -y -q chromium; \
+	  else sudo -n apt-get install -y -q chromium || echo "Install chromium to run the tests of the page."; fi
+
+$(VENV)/axe: | $(VENV)/bin/pip
+	@mkdir -p $@.part && cd $@.part && npm pack --silent axe-core@$(AXE) && tar -xzf axe-core-*.tgz && rm axe-core-*.tgz \
+	  && cd ../.. && mv $@.part $@ || echo "Install npm to run the tests of the page's accessibility."
+
 $(VENV)/bin/pip:
 	$(PYTHON) -m venv $(VENV)
 
-# The samples need scikit-image, which is all that the demo wants beyond inference.
 $(VENV)/.demo: pyproject.toml | $(VENV)/bin/pip
-	$(BIN)/pip install --quiet -e . "scikit-image>=0.25"
+	$(BIN)/pip install --quiet -e ".[space]"
 	touch $@
 
 $(VENV)/.dev: pyproject.toml | $(VENV)/bin/pip
@@ -33,4 +50,4 @@ $(VENV)/.dev: pyproject.toml | $(VENV)/bin/pip
 	touch $@ $(VENV)/.demo
 
 clean:
-	rm -rf $(VENV) demo runs
+	rm -rf $(VENV) demo runs artefacts

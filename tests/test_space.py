@@ -9,17 +9,17 @@ import shutil
 import socket
 import subprocess
 import sys
-import time
-import urllib.request
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import yaml
+from gradio_client import Client, handle_file
 from hub_server import TOKEN, HubServer
 from huggingface_hub import SpaceCard, constants
 from packaging.requirements import Requirement
+from page_server import serve
 from PIL import Image
 
 import stlm_hub
@@ -338,7 +338,6 @@ def test_command_builds_and_pushes(
 def test_built_space_runs_with_its_requirements_and_nothing_else(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    gradio_client = pytest.importorskip("gradio_client", reason="needs gradio_client")
     entry = json.loads(zoo.ZOO_PATH.read_text(encoding="utf-8"))["models"]["sample-brick"] | {"revision": None}
     own = tmp_path / "zoo.json"
     own.write_text(json.dumps({"models": {"sample-brick": entry}}))
@@ -350,44 +349,13 @@ def test_built_space_runs_with_its_requirements_and_nothing_else(
     subprocess.run([sys.executable, "-m", "venv", tmp_path / "venv"], check=True)
     subprocess.run([python, "-m", "pip", "install", "--quiet", "-r", space / "requirements.txt"], check=True)
 
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
     dropped = ("PYTHON", "HF_", "STLM_", "GRADIO_", "XDG_", "VIRTUAL_ENV")
     environment = {name: value for name, value in os.environ.items() if not name.startswith(dropped)}
-    environment |= {
-        "HOME": str(tmp_path / "home"),
-        "GRADIO_SERVER_PORT": str(port),
-        "GRADIO_ANALYTICS_ENABLED": "False",
-        "NO_PROXY": "127.0.0.1,localhost",
-        "PYTHONUNBUFFERED": "1",
-    }
     (tmp_path / "home").mkdir()
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1,localhost")
-    url = f"http://127.0.0.1:{port}"
-    log = tmp_path / "log.txt"
-    with log.open("w") as output:
-        page = subprocess.Popen([python, "app.py"], cwd=space, env=environment, stdout=output, stderr=output)
-    try:
-        wait_until_it_answers(url, page, log)
-        client = gradio_client.Client(url, verbose=False)
+    environment |= {"HOME": str(tmp_path / "home"), "GRADIO_ANALYTICS_ENABLED": "False"}
+    with serve([str(python), "app.py"], space, environment) as page:
+        client = Client(page.url, verbose=False, download_files=False)
         for name, is_anomalous in (("crack.png", True), ("good_1.png", False)):
-            photo = gradio_client.handle_file(space / "examples" / name)
-            answer = client.predict(photo=photo, model="sample-brick", threshold=None, api_name="/predict")
-            verdict = answer[0] if isinstance(answer, (list, tuple)) else answer
+            photo = handle_file(space / "examples" / name)
+            verdict = client.predict(photo=photo, model="sample-brick", threshold=None, api_name="/predict")[0]
             assert verdict["is_anomalous"] is is_anomalous, (name, verdict)
-    finally:
-        page.terminate()
-        page.wait(timeout=30)
-
-
-def wait_until_it_answers(url: str, page: subprocess.Popen[bytes], log: Path, seconds: float = 180) -> None:
-    deadline = time.monotonic() + seconds
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    while time.monotonic() < deadline and page.poll() is None:
-        try:
-            with opener.open(url, timeout=5):
-                return
-        except OSError:
-            time.sleep(0.5)
-    raise AssertionError(f"the page does not answer:\n{log.read_text()[-4000:]}")

@@ -1,0 +1,50 @@
+"""The Space's entry point: `python app.py` serves the page."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import spaces  # noqa: F401  # before anything touches CUDA, or ZeroGPU refuses to start
+
+HERE = Path(__file__).resolve().parent
+if (HERE / "models").is_dir():  # a Space that carries models which are not on the Hub
+    os.environ.setdefault("STLM_ZOO_DIR", str(HERE / "models"))
+
+from page.build import build_page  # noqa: E402
+from page.examples import examples  # noqa: E402
+from page.judge import MODELS  # noqa: E402
+from page.models import offered  # noqa: E402
+from page.theme import HEAD, STYLE, theme  # noqa: E402
+
+MAX_QUEUE = int(os.environ.get("STLM_SPACE_MAX_QUEUE", 64))  # visitors who wait; more are told that it is full
+MAX_FILE_SIZE = "200mb"
+ADDRESS, PORT = "127.0.0.1", 7860
+
+
+def main() -> None:
+    """Serves the page until it is stopped."""
+    MODELS.get(offered()[0].alias)  # the first visitor does not wait for it
+    page = build_page(examples(HERE / "examples"))
+    page.queue(max_size=MAX_QUEUE, default_concurrency_limit=2)
+    port = int(os.environ.get("GRADIO_SERVER_PORT", PORT))
+    try:
+        page.launch(
+            server_name=os.environ.get("GRADIO_SERVER_NAME", ADDRESS),
+            server_port=port,
+            theme=theme(),
+            css_paths=STYLE,
+            head=HEAD,
+            max_file_size=MAX_FILE_SIZE,
+            mcp_server=True,
+            footer_links=["api", "settings"],
+            ssr_mode=False,
+            run_history=False,
+        )
+    except OSError as error:
+        sys.exit(f"Error: port {port} is in use ({error}); choose another one with GRADIO_SERVER_PORT=7861.")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,203 @@
+"""Many photographs at once: the table, the files, and what stops a batch."""
+
+from __future__ import annotations
+
+import csv
+import zipfile
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import cv2
+import gradio as gr
+import numpy as np
+import pytest
+
+from page import batch_tab
+from page.batch_tab import Run, _groups, _plain, ask_to_stop, judge_all
+from page.judge import judge
+from page.uploads import Upload
+from stlm_hub.errors import HubError, ImageError
+from stlm_hub.images import load_image
+from stlm_hub.predictor import Prediction
+
+pytestmark = pytest.mark.usefixtures("page_cache")
+
+VISITOR: Any = SimpleNamespace(session_hash="x")
+SUMMARY, GALLERY, TABLE, CSV, ZIP, START, STOP = range(7)
+
+
+def sent(paths: list[Path]) -> list[dict[str, Any]]:
+    return [{"path": str(path), "orig_name": path.name} for path in paths]
+
+
+@pytest.fixture
+def six(write_photographs: Callable[..., list[Path]], tmp_path: Path) -> list[Path]:
+    """Five photographs, and in the third place a file that is none."""
+    paths = write_photographs(tmp_path / "parts", 6)
+    paths[2].write_bytes(b"not a picture")
+    return paths
+
+
+@pytest.mark.parametrize("cell", ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1", "\n=1"])
+def test_a_name_cannot_be_a_formula(cell: str) -> None:
+    assert _plain(cell) == f"'{cell}"
+
+
+@pytest.mark.parametrize(("cell", "shown"), [("part=1.png", "part=1.png"), (-0.5, -0.5), (None, ""), ("", ""), (3, 3)])
+def test_other_cells_stay_as_they_are(cell: Any, shown: Any) -> None:
+    assert _plain(cell) == shown
+
+
+def test_groups_keep_the_order_and_put_broken_files_into_the_table(
+    six: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(batch_tab, "PER_CALL", 2)
+    run = Run(tmp_path)
+    seen: list[list[str]] = []
+    rows = []
+    for group in _groups([Upload(path.name, path) for path in six], run):
+        seen.append([upload.name for upload, _ in group])
+        rows.append(len(run.rows))
+        assert all(image.shape == (70, 90, 3) for _, image in group)
+    assert seen == [["0.png", "1.png"], ["3.png", "4.png"], ["5.png"]]
+    assert rows == [0, 1, 1]  # the broken one is noted after the group before it was handed out
+    assert run.rows[0][:2] == ["2.png", "unusable"] and "2.png" in run.rows[0][-1] and run.unusable == 1
+
+
+def test_groups_are_bounded_by_pixels(six: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(batch_tab, "PER_CALL", 100)
+    monkeypatch.setattr(batch_tab, "MAX_MEGAPIXELS_PER_CALL", 2.5 * 70 * 90 / 10**6)
+    found = [Upload(path.name, path) for path in six if path.name != "2.png"]
+    assert [len(group) for group in _groups(found, Run(tmp_path))] == [2, 2, 1]
+    monkeypatch.setattr(batch_tab, "MAX_MEGAPIXELS_PER_CALL", 1e-6)  # one that alone is too large is judged alone
+    assert [len(group) for group in _groups(found, Run(tmp_path))] == [1] * 5
+
+
+def test_the_files_hold_what_was_judged(make_prediction: Callable[..., Prediction], tmp_path: Path) -> None:
+    run = Run(tmp_path)
+    bad, good = make_prediction(), make_prediction(score=0.25)
+    run.add('line, "1"/=Ü.png', bad)
+    run.refuse("-broken.png", ImageError("-broken.png is empty; save it again."))
+    run.add('line, "1"/=Ü.png', good)
+    assert (run.anomalous, run.unusable, len(run.gallery)) == (1, 1, 2)
+    table, archive = run.finish()
+    assert Path(table).read_bytes().startswith(b"\xef\xbb\xbf")
+    with Path(table).open(encoding="utf-8-sig", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["file"] for row in rows] == ['line, "1"/=Ü.png', "'-broken.png", 'line, "1"/=Ü.png']
+    assert [row["verdict"] for row in rows] == ["anomalous", "unusable", "normal"]
+    assert [row["score"] for row in rows] == ["0.9", "", "0.25"]
+    assert [row["marked_area_percent"] for row in rows] == ["4.167", "", "0.0"]
+    assert rows[1]["note"] == "'-broken.png is empty; save it again."
+    with zipfile.ZipFile(archive) as made:
+        names = made.namelist()
+        assert made.read("verdicts.csv") == Path(table).read_bytes()
+        assert names == [
+            "panels/0001_line___1___Ü.png",
+            "masks/0001_line___1___Ü_mask.png",
+            "panels/0003_line___1___Ü.png",
+            "masks/0003_line___1___Ü_mask.png",
+            "verdicts.csv",
+        ]
+        mask = cv2.imdecode(np.frombuffer(made.read(names[1]), np.uint8), cv2.IMREAD_UNCHANGED)
+    assert np.array_equal(mask > 0, bad.mask)
+
+
+def test_paths_of_the_upload_do_not_become_paths_of_the_archive(
+    make_prediction: Callable[..., Prediction], tmp_path: Path
+) -> None:
+    run = Run(tmp_path)
+    for name in ("../../up.png", "/etc/passwd.png", "..\\back.png", "a" * 500 + ".png"):
+        run.add(name, make_prediction())
+    with zipfile.ZipFile(run.finish()[1]) as made:
+        for name in made.namelist()[:-1]:
+            folder, _, file = name.partition("/")
+            assert folder in ("panels", "masks") and ".." not in name and "/" not in file and "\\" not in file
+            assert len(file) < 90
+
+
+def test_a_batch_reports_each_file_in_its_place(
+    six: list[Path], own_model: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def by_brightness(name: str, photographs: list[np.ndarray]) -> list[Prediction]:
+        """Untrained, the model has one score for all."""
+        return [replace(found, score=float(found.image.mean()) / 255) for found in judge(name, photographs)]
+
+    monkeypatch.setattr(batch_tab, "PER_CALL", 2)
+    monkeypatch.setattr(batch_tab, "judge", by_brightness)
+    first, *middle, last = list(judge_all(sent(six), own_model, VISITOR))
+    assert first[SUMMARY] == "0 of 6" and not first[START]["interactive"] and first[STOP]["interactive"]
+    assert [shown[SUMMARY] for shown in middle] == ["2 of 6", "5 of 6", "6 of 6"]
+    rows = last[TABLE]["value"]
+    assert [row[0] for row in rows] == [path.name for path in six]
+    assert [row[1] == "unusable" for row in rows] == [False, False, True, False, False, False]
+    scores = [load_image(path).mean() / 255 for path in six if path.name != "2.png"]
+    assert [row[2] for row in rows if row[2] is not None] == pytest.approx(scores, abs=1e-4)
+    anomalous = sum(score >= 0.5 for score in scores)
+    assert sum(row[1] == "anomalous" for row in rows) == anomalous
+    assert last[SUMMARY] == (
+        f"**{anomalous} of 5 photographs look anomalous**, 1 could not be used (the table says why)."
+    )
+    assert len(last[GALLERY]["value"]) == 5
+    assert all(Path(picture).is_file() for picture, _ in last[GALLERY]["value"])
+    assert Path(last[CSV]["value"]).is_file() and Path(last[ZIP]["value"]).is_file()
+    assert last[START]["interactive"] and not last[STOP]["interactive"]
+    assert "x" not in batch_tab.STOPS
+
+
+def test_a_batch_stops_when_its_visitor_asks(six: list[Path], own_model: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(batch_tab, "PER_CALL", 2)
+    running = judge_all(sent(six), own_model, VISITOR)
+    next(running)
+    ask_to_stop(SimpleNamespace(session_hash="somebody else"))  # type: ignore[arg-type]
+    assert next(running)[SUMMARY] == "2 of 6"
+    assert ask_to_stop(VISITOR) == gr.update(interactive=False)
+    (last,) = running
+    assert last[SUMMARY].endswith("Stopped after 3 of 6.")  # the broken file needs no network
+    assert [row[0] for row in last[TABLE]["value"]] == ["0.png", "1.png", "2.png"]
+    assert Path(last[CSV]["value"]).is_file() and last[START]["interactive"]
+    assert "x" not in batch_tab.STOPS
+
+
+def test_a_stop_of_the_batch_before_does_not_stop_the_next(six: list[Path], own_model: str) -> None:
+    for _ in range(2):
+        running = judge_all(sent(six[:2]), own_model, VISITOR)
+        assert next(running)[SUMMARY] == "0 of 2"
+        assert next(running)[SUMMARY] == "2 of 2"
+        ask_to_stop(VISITOR)
+        list(running)
+
+
+def test_only_broken_files_are_a_result_too(six: list[Path], own_model: str) -> None:
+    last = list(judge_all(sent([six[2]]), own_model, VISITOR))[-1]
+    assert last[SUMMARY].startswith("**0 of 0 photographs look anomalous**, 1 could not be used")
+    assert not last[GALLERY]["visible"] and last[TABLE]["visible"]
+
+
+@pytest.mark.parametrize(
+    ("files", "name", "sentence"), [([], None, "no photographs yet"), (None, "nowhere", "no model")]
+)
+def test_what_prevents_a_batch_is_a_sentence(
+    six: list[Path], own_model: str, files: list[Any] | None, name: str | None, sentence: str
+) -> None:
+    with pytest.raises(gr.Error, match=sentence):
+        list(judge_all(sent(six) if files is None else files, name or own_model, VISITOR))
+    assert "x" not in batch_tab.STOPS
+
+
+def test_a_batch_that_breaks_off_can_be_started_again(
+    six: list[Path], own_model: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: object) -> None:
+        raise HubError("The graphics card is gone; try again later.")
+
+    monkeypatch.setattr(batch_tab, "judge", fails)
+    shown = []
+    with pytest.raises(gr.Error, match="graphics card is gone"):
+        for each in judge_all(sent(six), own_model, VISITOR):
+            shown.append(each)
+    assert shown[-1][START]["interactive"] and not shown[-1][STOP]["interactive"]
+    assert "x" not in batch_tab.STOPS

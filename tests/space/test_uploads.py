@@ -1,0 +1,238 @@
+"""Files and archives of visitors: what counts as a photograph, in which order, and what is refused with a sentence."""
+
+from __future__ import annotations
+
+import re
+import struct
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from page import uploads as module
+from page.uploads import Upload, uploads
+from stlm_hub.errors import DataError, ImageError
+
+NOISE = bytes(range(256)) * 40
+
+
+def archive(path: Path, members: dict[str, bytes], compression: int = zipfile.ZIP_DEFLATED) -> Path:
+    with zipfile.ZipFile(path, "w", compression) as made:
+        for name, data in members.items():
+            made.writestr(name, data)
+    return path
+
+
+def sent(*paths: Path) -> list[dict[str, Any]]:
+    return [{"path": str(path), "orig_name": path.name} for path in paths]
+
+
+def names(found: list[Upload]) -> list[str]:
+    return [upload.name for upload in found]
+
+
+def is_sentence(error: BaseException) -> bool:
+    return re.fullmatch(r"\S.* .*\.", str(error), re.DOTALL) is not None
+
+
+def patched(path: Path, offset: int, value: bytes, signatures: tuple[bytes, ...] = (b"PK\1\2",)) -> Path:
+    """Changes a field of the headers of the only member; `offset` is from a central header's start."""
+    data = bytearray(path.read_bytes())
+    for signature in signatures:
+        at = data.index(signature) + offset - (2 if signature == b"PK\3\4" else 0)
+        data[at : at + len(value)] = value
+    path.write_bytes(bytes(data))
+    return path
+
+
+def test_single_files_keep_order_name_and_bytes(tmp_path: Path) -> None:
+    for name in ("b.png", "a.jpg"):
+        (tmp_path / name).write_bytes(name.encode())
+    found = uploads([{"path": str(tmp_path / "b.png"), "orig_name": "Teil 1.png"}, {"path": str(tmp_path / "a.jpg")}])
+    assert names(found) == ["Teil 1.png", "a.jpg"]
+    assert [upload.read() for upload in found] == [b"b.png", b"a.jpg"]
+
+
+def test_archives_unfold_in_place_sorted_by_name(tmp_path: Path) -> None:
+    packed = archive(tmp_path / "parts.ZIP", {"line/2.png": b"two", "line/1.TIFF": b"one", "0.webp": b"zero"})
+    (tmp_path / "first.png").write_bytes(b"first")
+    (tmp_path / "last.png").write_bytes(b"last")
+    found = uploads(sent(tmp_path / "first.png", packed, tmp_path / "last.png"))
+    assert names(found) == ["first.png", "0.webp", "line/1.TIFF", "line/2.png", "last.png"]
+    assert [upload.read() for upload in found] == [b"first", b"zero", b"one", b"two", b"last"]
+
+
+def test_only_photographs_of_an_archive_count(tmp_path: Path) -> None:
+    inner = archive(tmp_path / "inner.zip", {"inside.png": b"x"})
+    members = {
+        "good.png": b"good",
+        "inner.zip": inner.read_bytes(),
+        "__MACOSX/good.png": b"x",
+        "__MACOSX/._good.png": b"x",
+        ".hidden.png": b"x",
+        ".git/picture.png": b"x",
+        "notes.txt": b"x",
+        "picture.gif": b"x",
+        "folder.png/": b"",
+    }
+    found = uploads(sent(archive(tmp_path / "parts.zip", members)))
+    assert names(found) == ["good.png"] and found[0].read() == b"good"
+
+
+def test_paths_of_an_archive_are_only_names(tmp_path: Path) -> None:
+    members = {"/etc/passwd.png": b"absolute", "a/../../up.png": b"x", "a\\..\\windows.png": b"back"}
+    (tmp_path / "deep").mkdir()
+    found = uploads(sent(archive(tmp_path / "deep" / "parts.zip", members)))
+    # "a/../../up.png" counts as hidden.
+    assert [(upload.name, upload.read()) for upload in found] == [
+        ("/etc/passwd.png", b"absolute"),
+        ("a\\..\\windows.png", b"back"),
+    ]
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["deep", "parts.zip"]
+
+
+@pytest.mark.parametrize("data", [b"", b"not an archive", b"PK\5\6" + bytes(5)])
+def test_what_is_no_archive_is_refused_by_name(tmp_path: Path, data: bytes) -> None:
+    (tmp_path / "parts.zip").write_bytes(data)
+    with pytest.raises(DataError, match=r"parts\.zip is not a zip archive") as raised:
+        uploads(sent(tmp_path / "parts.zip"))
+    assert is_sentence(raised.value)
+
+
+def test_an_archive_without_photographs_is_refused_by_name(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"parts\.zip holds no photographs") as raised:
+        uploads(sent(archive(tmp_path / "parts.zip", {"notes.txt": b"x"})))
+    assert is_sentence(raised.value)
+
+
+def test_a_damaged_member_is_refused_when_it_is_read_and_the_others_are_not(tmp_path: Path) -> None:
+    packed = archive(tmp_path / "parts.zip", {"bad.png": NOISE, "good.png": b"good"}, zipfile.ZIP_STORED)
+    data = packed.read_bytes()
+    packed.write_bytes(data.replace(NOISE, NOISE[:-1] + b"?"))
+    bad, good = uploads(sent(packed))
+    with pytest.raises(ImageError, match=r"bad\.png is damaged inside its archive") as raised:
+        bad.read()
+    assert is_sentence(raised.value) and good.read() == b"good"
+
+
+def test_damaged_compressed_data_is_a_sentence(tmp_path: Path) -> None:
+    packed = archive(tmp_path / "parts.zip", {"bad.png": NOISE})
+    data = bytearray(packed.read_bytes())
+    start = data.index(b"bad.png") + len(b"bad.png")
+    data[start : start + 8] = b"\xff" * 8
+    packed.write_bytes(bytes(data))
+    with pytest.raises(ImageError, match=r"bad\.png cannot be unpacked") as raised:
+        uploads(sent(packed))[0].read()
+    assert is_sentence(raised.value)
+
+
+def test_an_encrypted_member_is_called_so(tmp_path: Path) -> None:
+    packed = patched(archive(tmp_path / "parts.zip", {"part.png": NOISE}), 8, b"\x01\x00", (b"PK\1\2", b"PK\3\4"))
+    with pytest.raises(ImageError, match=r"part\.png is encrypted.*without a password") as raised:
+        uploads(sent(packed))[0].read()
+    assert is_sentence(raised.value)
+
+
+@pytest.mark.parametrize("compression", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_compression_whose_memory_has_no_bound_is_refused_before_it_is_unpacked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, compression: int
+) -> None:
+    packed = archive(tmp_path / "parts.zip", {"bomb.png": bytes(2**20)}, compression)
+    monkeypatch.setattr(zipfile.ZipExtFile, "read", lambda *_: pytest.fail("it was unpacked"))
+    with pytest.raises(ImageError, match=r"bomb\.png is compressed in a way .* ordinary zip archive") as raised:
+        uploads(sent(packed))[0].read()
+    assert is_sentence(raised.value)
+
+
+def test_a_compression_that_python_does_not_know_is_not_called_encrypted(tmp_path: Path) -> None:
+    packed = patched(archive(tmp_path / "parts.zip", {"part.png": NOISE}), 10, b"\x09\x00", (b"PK\1\2", b"PK\3\4"))
+    with pytest.raises(ImageError, match=r"part\.png is compressed in a way"):
+        uploads(sent(packed))[0].read()
+
+
+def test_a_bomb_that_lies_about_its_size_is_stopped(tmp_path: Path) -> None:
+    packed = archive(tmp_path / "parts.zip", {"bomb.png": bytes(30 * 2**20)})
+    assert packed.stat().st_size < 2**16
+    patched(packed, 24, struct.pack("<I", 1000))
+    (upload,) = uploads(sent(packed))
+    with pytest.raises(ImageError, match=r"bomb\.png") as raised:
+        upload.read()
+    assert is_sentence(raised.value)
+
+
+def test_reading_stops_at_the_limit_by_what_is_unpacked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    packed = archive(tmp_path / "parts.zip", {"large.png": bytes(20 * 2**20), "small.png": bytes(2**20)})
+    monkeypatch.setattr(module, "MAX_FILE_BYTES", 2 * 2**20)
+    unpacked = 0
+    read = zipfile.ZipExtFile.read
+
+    def counted(self: zipfile.ZipExtFile, n: int = -1) -> bytes:
+        nonlocal unpacked
+        data = read(self, n)
+        unpacked += len(data)
+        return data
+
+    monkeypatch.setattr(zipfile.ZipExtFile, "read", counted)
+    large, small = uploads(sent(packed))
+    with pytest.raises(ImageError, match=r"large\.png has more than 2 MB") as raised:
+        large.read()
+    assert is_sentence(raised.value) and unpacked <= 3 * 2**20
+    assert len(small.read()) == 2**20
+
+
+def test_a_single_file_that_is_too_large_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MAX_FILE_BYTES", 1000)
+    (tmp_path / "fits.png").write_bytes(bytes(1000))
+    (tmp_path / "large.png").write_bytes(bytes(1001))
+    fits, large = uploads(sent(tmp_path / "fits.png", tmp_path / "large.png"))
+    assert len(fits.read()) == 1000
+    with pytest.raises(ImageError, match=r"large\.png has more than"):
+        large.read()
+
+
+@pytest.mark.parametrize("together", [True, False])
+def test_what_all_archives_say_to_hold_is_bounded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, together: bool
+) -> None:
+    monkeypatch.setattr(module, "MAX_UNPACKED_BYTES", 1500)
+    if together:
+        packed = [archive(tmp_path / "parts.zip", {"1.png": bytes(1000), "2.png": bytes(1000)})]
+    else:
+        packed = [archive(tmp_path / f"{n}.zip", {"1.png": bytes(1000)}) for n in ("other", "parts")]
+    with pytest.raises(DataError, match=r"parts\.zip holds more than .* GB of photographs") as raised:
+        uploads(sent(*packed))
+    assert is_sentence(raised.value)
+    assert len(uploads(sent(archive(tmp_path / "fits.zip", {"1.png": bytes(1500)})))) == 1
+
+
+def test_too_many_photographs_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MAX_PHOTOGRAPHS", 3)
+    packed = archive(tmp_path / "parts.zip", {f"{n}.png": b"x" for n in range(3)})
+    assert len(uploads(sent(packed))) == 3
+    (tmp_path / "more.png").write_bytes(b"x")
+    with pytest.raises(DataError, match="more than 3 photographs") as raised:
+        uploads(sent(packed, tmp_path / "more.png"))
+    assert is_sentence(raised.value)
+
+
+@pytest.mark.parametrize("files", [None, []])
+def test_an_empty_upload_is_refused(files: list[Any] | None) -> None:
+    with pytest.raises(DataError, match="no photographs yet") as raised:
+        uploads(files)
+    assert is_sentence(raised.value)
+
+
+@pytest.mark.parametrize("name", ["part.png", "parts.zip"])
+def test_a_file_that_the_page_has_deleted_meanwhile_is_a_sentence(tmp_path: Path, name: str) -> None:
+    path = archive(tmp_path / name, {"part.png": b"x"})
+    if name == "part.png":
+        (upload,) = uploads(sent(path))
+        path.unlink()
+        with pytest.raises(ImageError, match=r"part\.png is no longer kept here") as raised:
+            upload.read()
+        assert is_sentence(raised.value)
+    else:
+        path.unlink()
+        with pytest.raises(DataError, match=r"parts\.zip is not a zip archive"):
+            uploads(sent(path))
