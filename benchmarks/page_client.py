@@ -1,0 +1,134 @@
+"""The page's endpoint /predict as programs call it: one photograph, and many users at once."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import httpx
+from gradio_client import Client, handle_file  # type: ignore[import-untyped]
+
+SCORE_TOLERANCE = 1e-3  # two runs of the network may round differently
+
+
+@dataclass(frozen=True)
+class Expected:
+    """What the library says of a photograph when it is called without the page."""
+
+    photograph: Path
+    is_anomalous: bool
+    score: float
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One request and what came of it. Moments are in seconds of `time.perf_counter`.
+
+    Args:
+        user: who asked.
+        expected: the photograph that was sent, with the library's verdict.
+        sent: when the user asked.
+        queued: when the server had the photograph and confirmed that the request is in its queue.
+        answered: when the verdict was there.
+        done: when panel and mask were fetched, too.
+        facts: the verdict as plain data; empty where there is none.
+        error: what went wrong; empty where nothing did.
+    """
+
+    user: int
+    expected: Expected
+    sent: float
+    queued: float = 0.0
+    answered: float = 0.0
+    done: float = 0.0
+    facts: dict[str, Any] | None = None
+    error: str = ""
+
+    @property
+    def milliseconds(self) -> float:
+        """Of the whole round trip."""
+        return 1000 * (self.done - self.sent)
+
+    @property
+    def is_right(self) -> bool:
+        """Whether it is the library's verdict and score of the photograph that was sent, and no other's."""
+        return (
+            self.facts is not None
+            and self.facts["photograph"] == self.expected.photograph.stem
+            and self.facts["is_anomalous"] == self.expected.is_anomalous
+            and abs(self.facts["score"] - self.expected.score) <= SCORE_TOLERANCE
+        )
+
+
+class User(Client):
+    """gradio_client, which notes when a request is in the queue. Files are fetched by `ask`, which times that, too."""
+
+    def __init__(self, url: str, number: int = 0) -> None:
+        super().__init__(url, download_files=False, verbose=False, analytics_enabled=False)
+        self.number = number
+        self.queued = 0.0
+
+    def send_data(self, *args: Any, **options: Any) -> Any:
+        """As of gradio_client."""
+        reply = super().send_data(*args, **options)
+        self.queued = time.perf_counter()
+        return reply
+
+    def ask(self, expected: Expected, model: str) -> Answer:
+        """Uploads a photograph, waits for the verdict, and fetches panel and mask one after the other."""
+        sent = time.perf_counter()
+        try:
+            facts, panel, mask = self.predict(handle_file(expected.photograph), model, None, api_name="/predict")
+            answered = time.perf_counter()
+            for file in (panel, mask):
+                httpx.get(f"{self.src_prefixed}file={file['path']}", timeout=60).raise_for_status()
+        except Exception as error:  # whatever it is, it is a request that failed
+            return Answer(self.number, expected, sent, error=f"{type(error).__name__}: {error}")
+        return Answer(self.number, expected, sent, self.queued, answered, time.perf_counter(), facts)
+
+
+def users_at_once(
+    url: str,
+    model: str,
+    photographs: Sequence[Expected],
+    users: int,
+    requests: int,
+    on_answer: Callable[[int], None] = lambda number: None,
+) -> list[Answer]:
+    """`users` programs send `requests` requests in all, each its next one when it has the answer to the one before.
+
+    Args:
+        url: of the page.
+        model: alias.
+        photographs: sent in turn, so that neighbours in the queue send different ones.
+        users: all send their first request at the same moment.
+        requests: spread evenly; the first users send one more where they do not divide.
+        on_answer: called with the number of answers so far, one call at a time.
+
+    Returns:
+        One answer for each request, each user's in the order in which it asked.
+    """
+    start, lock, answers_so_far = threading.Barrier(users), threading.Lock(), count(1)
+    programs = [User(url, number) for number in range(users)]
+
+    def work(user: User) -> list[Answer]:
+        answers = []
+        start.wait()
+        for request in range(user.number, requests, users):
+            answers.append(user.ask(photographs[request % len(photographs)], model))
+            with lock:
+                on_answer(next(answers_so_far))
+        return answers
+
+    try:
+        with ThreadPoolExecutor(users) as pool:
+            return [answer for answers in pool.map(work, programs) for answer in answers]
+    finally:
+        for user in programs:
+            user.close()
