@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from stlm_hub.errors import ImageError
-from stlm_hub.images import SUFFIXES, load_image
+from stlm_hub.images import load_image
 from stlm_hub.predictor import Prediction
 
 from .errors import user_errors
@@ -25,7 +25,8 @@ from .events import PRIVATE, SILENT
 from .judge import MODELS, judge
 from .pictures import thumbnail
 from .scratch import SCRATCH
-from .uploads import Upload, uploads
+from .stops import Stops
+from .uploads import Upload, file_field, uploads
 
 HEADERS = ["File", "Verdict", "Score", "Threshold", "Marked, %", "Note"]
 PER_CALL = 8 if torch.cuda.is_available() else 2
@@ -77,22 +78,14 @@ class Run:
 
 
 PROGRESS = gr.Progress()
-STOPS: dict[str, threading.Event] = {}
-"""Of each visitor whose batch is running."""
+STOPS = Stops()  # batches that are running
 
 
 def build(model: gr.Dropdown) -> None:
     """Lays out the tab and wires its events. `model` is the page's list of models."""
     with gr.Row():
         with gr.Column(scale=2, min_width=300):
-            files = gr.File(
-                label="Photographs, or zip archives of them",
-                file_count="multiple",
-                file_types=[*SUFFIXES, ".zip"],
-                type="filepath",
-                elem_id="batch-files",
-                height=180,
-            )
+            files = file_field("Photographs, or zip archives of them", "batch-files")
             with gr.Row():
                 start = gr.Button("Judge all", variant="primary", elem_id="batch-start")
                 stop = gr.Button("Stop", elem_id="batch-stop", interactive=False)
@@ -134,7 +127,7 @@ def build(model: gr.Dropdown) -> None:
         show_progress_on=[summary],
         **PRIVATE,
     )
-    stop.click(ask_to_stop, None, stop, queue=False, **SILENT)
+    stop.click(STOPS.ask, None, stop, queue=False, **SILENT)
 
 
 @user_errors
@@ -142,53 +135,45 @@ def judge_all(
     files: list[dict[str, Any]] | None, name: str, request: gr.Request, progress: gr.Progress = PROGRESS
 ) -> Iterator[list[Any]]:
     """Judges every photograph; yields what the tab shows after each call of the network."""
-    stopped = STOPS.setdefault(request.session_hash or "", threading.Event())
-    stopped.clear()
     try:
-        found = uploads(files)
-        progress(0, desc=f"Loading {name}")
-        MODELS.get(name)
-        run = Run(SCRATCH.folder())
-        yield [f"0 of {len(found)}", [], [], *_files(None), gr.update(interactive=False), gr.update(interactive=True)]
-        done = 0
-        for group in _groups(found, run):
-            if stopped.is_set():
-                break
-            for upload, prediction in zip(group, judge(name, [image for _, image in group]), strict=True):
-                run.add(upload[0].name, prediction)
-            done = len(run.rows)
-            progress((done, len(found)), desc="Judging", unit="photographs")
-            yield [
-                f"{done} of {len(found)}",
-                gr.update(value=run.gallery, visible=bool(run.gallery)),
-                gr.update(value=run.rows, visible=True),
-                *[gr.skip()] * 4,
-            ]
-        judged = len(run.rows) - run.unusable
-        words = f"**{run.anomalous} of {judged} photographs look anomalous**"
-        words += f", {run.unusable} could not be used (the table says why)" if run.unusable else ""
-        words += f". Stopped after {len(run.rows)} of {len(found)}." if stopped.is_set() else "."
-        yield [
-            words,
-            gr.update(value=run.gallery, visible=bool(run.gallery)),
-            gr.update(value=run.rows, visible=True),
-            *_files(run.finish()),
-            gr.update(interactive=True),
-            gr.update(interactive=False),
-        ]
+        with STOPS.running(request) as stopped:
+            yield from _judge_all(uploads(files), name, stopped, progress)
     except Exception:
         yield [*[gr.skip()] * 5, gr.update(interactive=True), gr.update(interactive=False)]
         raise
-    finally:
-        STOPS.pop(request.session_hash or "", None)
 
 
-def ask_to_stop(request: gr.Request) -> dict[str, Any]:
-    """Ends the visitor's batch after the photographs that are being judged; what is done stays."""
-    event = STOPS.get(request.session_hash or "")
-    if event is not None:
-        event.set()
-    return gr.update(interactive=False)
+def _judge_all(found: list[Upload], name: str, stopped: threading.Event, progress: gr.Progress) -> Iterator[list[Any]]:
+    progress(0, desc=f"Loading {name}")
+    MODELS.get(name)
+    run = Run(SCRATCH.folder())
+    yield [f"0 of {len(found)}", [], [], *_files(None), gr.update(interactive=False), gr.update(interactive=True)]
+    done = 0
+    for group in _groups(found, run):
+        if stopped.is_set():
+            break
+        for upload, prediction in zip(group, judge(name, [image for _, image in group]), strict=True):
+            run.add(upload[0].name, prediction)
+        done = len(run.rows)
+        progress((done, len(found)), desc="Judging", unit="photographs")
+        yield [
+            f"{done} of {len(found)}",
+            gr.update(value=run.gallery, visible=bool(run.gallery)),
+            gr.update(value=run.rows, visible=True),
+            *[gr.skip()] * 4,
+        ]
+    judged = len(run.rows) - run.unusable
+    words = f"**{run.anomalous} of {judged} photographs look anomalous**"
+    words += f", {run.unusable} could not be used (the table says why)" if run.unusable else ""
+    words += f". Stopped after {len(run.rows)} of {len(found)}." if stopped.is_set() else "."
+    yield [
+        words,
+        gr.update(value=run.gallery, visible=bool(run.gallery)),
+        gr.update(value=run.rows, visible=True),
+        *_files(run.finish()),
+        gr.update(interactive=True),
+        gr.update(interactive=False),
+    ]
 
 
 def _groups(found: list[Upload], run: Run) -> Iterator[list[tuple[Upload, np.ndarray]]]:

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+import gradio as gr
+
 from stlm_hub.errors import DataError, ImageError
 from stlm_hub.images import MAX_FILE_BYTES, SUFFIXES
 
@@ -62,6 +64,18 @@ class Upload:
         if len(data) > MAX_FILE_BYTES:
             raise ImageError(f"{self.name} has more than {MAX_FILE_BYTES // 10**6} MB; scale the picture down first.")
         return data
+
+
+def file_field(label: str, elem_id: str) -> gr.File:
+    """Where visitors drop photographs and archives."""
+    return gr.File(
+        label=label,
+        file_count="multiple",
+        file_types=[*SUFFIXES, ".zip"],
+        type="filepath",
+        elem_id=elem_id,
+        height=180,
+    )
 
 
 def uploads(files: Sequence[Mapping[str, Any]] | None) -> list[Upload]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import shutil
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,7 +13,6 @@ from typing import Any
 import gradio as gr
 
 from stlm_hub.errors import ConfigError, DataError, STLMError, TrainingError
-from stlm_hub.images import SUFFIXES
 from stlm_hub.publish import publish
 from stlm_hub.training.finetune import finetune, settings
 from stlm_hub.training.run import Observer
@@ -27,7 +25,8 @@ from .models import choices
 from .pictures import threshold_words
 from .scale import score_scale
 from .scratch import SCRATCH
-from .uploads import uploads
+from .stops import Stops
+from .uploads import file_field, uploads
 
 TIME, STEPS = "Time budget", "Number of steps"
 ROTATIONS = {
@@ -39,8 +38,7 @@ ROTATIONS = {
 MAX_MINUTES, MAX_STEPS = 120, 5000
 SIZES = (256, 384, 512)  # px
 
-STOPS: dict[str, threading.Event] = {}
-"""Of each visitor whose training is running."""
+STOPS = Stops()  # trainings that are running
 
 
 @dataclass(frozen=True)
@@ -63,14 +61,7 @@ def build(model: gr.Dropdown, calibrate_only: bool) -> None:
     with gr.Row():
         with gr.Column(scale=2, min_width=300):
             gr.Markdown(_WHY_CALIBRATE if calibrate_only else _WHY_TRAIN)
-            files = gr.File(
-                label="Photographs of good parts, or zip archives of them",
-                file_count="multiple",
-                file_types=[*SUFFIXES, ".zip"],
-                type="filepath",
-                elem_id="part-files",
-                height=180,
-            )
+            files = file_field("Photographs of good parts, or zip archives of them", "part-files")
             name = gr.Textbox("my-part", label="Name of the model", max_lines=1, elem_id="part-name")
             rate = gr.Slider(
                 0.1, 20, 1, step=0.1, label="Good parts that may be flagged by mistake, in percent", elem_id="part-rate"
@@ -137,7 +128,7 @@ def build(model: gr.Dropdown, calibrate_only: bool) -> None:
         )
         inputs = [files, name, rate, how, minutes, steps, size, rotation]
         start.click(train, inputs, shown, **options)
-    stop.click(ask_to_stop, None, stop, queue=False, **SILENT)
+    stop.click(STOPS.ask, None, stop, queue=False, **SILENT)
     use.click(offer, made, model, **SILENT)
     push.click(push_to_hub, [made, repo, token, private], [pushed, token], show_progress_on=[pushed], **PRIVATE)
 
@@ -203,23 +194,24 @@ def _length(how: str, minutes: float | None, steps: float | None) -> dict[str, A
 def _train(
     work: Callable[[Observer], Path], progress: Progress, name: str, folder: Path, request: gr.Request
 ) -> Iterator[list[Any]]:
-    session = request.session_hash or ""
-    stopped = STOPS[session] = threading.Event()
-    yield _running(progress.message)
     try:
-        for made in follow(work, progress, stopped):
-            if made is None:
-                curve = gr.update(value=progress.curve(), visible=True) if len(progress.steps) > 1 else gr.skip()
-                yield [progress.words(), curve, *[gr.skip()] * 6]
-            else:
-                yield _finished(made, name, progress)
-    except Exception as error:
-        on_purpose = stopped.is_set() and isinstance(error, TrainingError)
-        yield _idle("Stopped. Nothing was kept." if on_purpose else "That did not work.")
-        if not on_purpose:
-            raise
+        with STOPS.running(request) as stopped:
+            yield _running(progress.message)
+            try:
+                for made in follow(work, progress, stopped):
+                    if made is None:
+                        curve = (
+                            gr.update(value=progress.curve(), visible=True) if len(progress.steps) > 1 else gr.skip()
+                        )
+                        yield [progress.words(), curve, *[gr.skip()] * 6]
+                    else:
+                        yield _finished(made, name, progress)
+            except Exception as error:
+                on_purpose = stopped.is_set() and isinstance(error, TrainingError)
+                yield _idle("Stopped. Nothing was kept." if on_purpose else "That did not work.")
+                if not on_purpose:
+                    raise
     finally:
-        STOPS.pop(session, None)
         shutil.rmtree(folder / "photographs", ignore_errors=True)
         shutil.rmtree(folder / "model.run", ignore_errors=True)
 
@@ -228,6 +220,11 @@ def _running(message: str, stoppable: bool = True) -> list[Any]:
     hidden = gr.update(visible=False)
     return [message, hidden, hidden, hidden, gr.skip(), None, gr.update(interactive=False),
             gr.update(interactive=stoppable)]  # fmt: skip
+
+
+def _so_far(progress: Progress) -> list[Any]:
+    curve = gr.update(value=progress.curve(), visible=True) if len(progress.steps) > 1 else gr.skip()
+    return [progress.words(), curve, *[gr.skip()] * 6]
 
 
 def _idle(message: str) -> list[Any]:
@@ -247,14 +244,6 @@ def _finished(made: Path, name: str, progress: Progress | None) -> list[Any]:
         gr.update(interactive=True),
         gr.update(interactive=False),
     ]
-
-
-def ask_to_stop(request: gr.Request) -> dict[str, Any]:
-    """Ends the visitor's training after the current step."""
-    event = STOPS.get(request.session_hash or "")
-    if event is not None:
-        event.set()
-    return gr.update(interactive=False)
 
 
 @user_errors

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from page import batch_tab
-from page.batch_tab import Run, _groups, _plain, ask_to_stop, judge_all
+from page.batch_tab import STOPS, Run, _groups, _plain, judge_all
 from page.judge import judge
 from page.uploads import Upload
 from stlm_hub.errors import HubError, ImageError
@@ -145,21 +145,21 @@ def test_a_batch_reports_each_file_in_its_place(
     assert all(Path(picture).is_file() for picture, _ in last[GALLERY]["value"])
     assert Path(last[CSV]["value"]).is_file() and Path(last[ZIP]["value"]).is_file()
     assert last[START]["interactive"] and not last[STOP]["interactive"]
-    assert "x" not in batch_tab.STOPS
+    assert "x" not in STOPS
 
 
 def test_a_batch_stops_when_its_visitor_asks(six: list[Path], own_model: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(batch_tab, "PER_CALL", 2)
     running = judge_all(sent(six), own_model, VISITOR)
     next(running)
-    ask_to_stop(SimpleNamespace(session_hash="somebody else"))  # type: ignore[arg-type]
+    STOPS.ask(SimpleNamespace(session_hash="somebody else"))  # type: ignore[arg-type]
     assert next(running)[SUMMARY] == "2 of 6"
-    assert ask_to_stop(VISITOR) == gr.update(interactive=False)
+    assert STOPS.ask(VISITOR) == gr.update(interactive=False)
     (last,) = running
     assert last[SUMMARY].endswith("Stopped after 3 of 6.")  # the broken file needs no network
     assert [row[0] for row in last[TABLE]["value"]] == ["0.png", "1.png", "2.png"]
     assert Path(last[CSV]["value"]).is_file() and last[START]["interactive"]
-    assert "x" not in batch_tab.STOPS
+    assert "x" not in STOPS
 
 
 def test_a_stop_of_the_batch_before_does_not_stop_the_next(six: list[Path], own_model: str) -> None:
@@ -167,7 +167,7 @@ def test_a_stop_of_the_batch_before_does_not_stop_the_next(six: list[Path], own_
         running = judge_all(sent(six[:2]), own_model, VISITOR)
         assert next(running)[SUMMARY] == "0 of 2"
         assert next(running)[SUMMARY] == "2 of 2"
-        ask_to_stop(VISITOR)
+        STOPS.ask(VISITOR)
         list(running)
 
 
@@ -185,7 +185,7 @@ def test_what_prevents_a_batch_is_a_sentence(
 ) -> None:
     with pytest.raises(gr.Error, match=sentence):
         list(judge_all(sent(six) if files is None else files, name or own_model, VISITOR))
-    assert "x" not in batch_tab.STOPS
+    assert "x" not in STOPS
 
 
 def test_a_batch_that_breaks_off_can_be_started_again(
@@ -200,4 +200,4 @@ def test_a_batch_that_breaks_off_can_be_started_again(
         for each in judge_all(sent(six), own_model, VISITOR):
             shown.append(each)
     assert shown[-1][START]["interactive"] and not shown[-1][STOP]["interactive"]
-    assert "x" not in batch_tab.STOPS
+    assert "x" not in STOPS

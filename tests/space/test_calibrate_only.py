@@ -150,7 +150,7 @@ def test_a_training_that_its_visitor_stops_is_called_stopped(tmp_path: Path) -> 
 
     running = your_part_tab._train(work, Progress(), "line-2", tmp_path, VISITOR)
     next(running)
-    your_part_tab.ask_to_stop(VISITOR)
+    your_part_tab.STOPS.ask(VISITOR)
     asked.set()
     last = list(running)[-1]
     assert last[STATUS] == "Stopped. Nothing was kept." and last[START]["interactive"]
