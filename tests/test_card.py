@@ -334,6 +334,15 @@ def test_only_pictures_that_are_there_are_shown_and_a_defect_comes_first() -> No
     assert "![" not in rendered()
 
 
+@pytest.mark.parametrize(
+    ("dataset", "key"), [("MVTec AD", "bergmann2019mvtec"), ("VisA", "zou2022visa"), ("DAGM 2007", "wieler2007dagm")]
+)
+def test_the_data_set_that_was_trained_on_is_cited_and_no_other(dataset: str, key: str) -> None:
+    text = rendered(changed(dataset={"name": dataset}))
+    cited = set(re.findall(r"@\w+\{(\w+),", text))
+    assert cited & {"bergmann2019mvtec", "zou2022visa", "wieler2007dagm"} == {key}
+
+
 def test_names_cannot_break_the_card() -> None:
     name = 'a|b\n---\n# <b>"c": [x](y)'
     text = rendered(changed(dataset={"name": name}, hardware=name), CONFIG.replace(category=name))

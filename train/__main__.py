@@ -25,19 +25,22 @@ from stlm_hub.training.run import Source, run
 from stlm_hub.training.textures import TextureSource
 from stlm_hub.weights import starting_weights
 
-from .datasets.mvtec_ad import Category, read_category
+from .datasets import dagm, mvtec_ad, visa
+from .datasets.category import Category
+from .datasets.folder import read_folder
 from .recipe import Recipe, load_recipe
 
 ROOT = Path(__file__).resolve().parent.parent
 SAMPLE_SEED = 0
-SMALLEST_ORIGINAL = 700  # px, longer side of the smallest photographs of MVTec AD
 EXAMPLE_KINDS = ("crack", "stain", "good")
 
 
 def make(
     alias: Annotated[str, typer.Argument(help="Which model, e.g. mvtec-bottle or sample-brick.")],
     profile: Annotated[str, typer.Option(help="Settings of the recipe: cpu or paper-gpu.")] = "cpu",
-    data: Annotated[Path | None, typer.Option(help="Folder with one folder per category, e.g. .../mvtec_ad.")] = None,
+    data: Annotated[
+        Path | None, typer.Option(help="Folder that the data set was unpacked to, e.g. .../mvtec_ad.")
+    ] = None,
     runs: Annotated[Path, typer.Option(help="Where checkpoints and logs go.")] = ROOT / "runs",
     output: Annotated[Path, typer.Option(help="Where <alias>/ is written.")] = ROOT / "model_cards",
     org: Annotated[str, typer.Option(help="Organisation on the Hub that the model is meant for.")] = "stlm-hub",
@@ -57,15 +60,17 @@ def make(
     else:
         if data is None:
             raise ConfigError(
-                f"{alias} needs its photographs: pass --data with the folder that holds {recipe.category}/."
+                f"{alias} needs its photographs: pass --data with the folder that {recipe.dataset} was unpacked to."
             )
-        category = read_category(data / recipe.category)
+        category = _read(recipe, data)
+        if not category.test.good or not category.test.anomalous:
+            raise DataError(
+                f"{alias} needs good and anomalous test photographs, for its figures; {data} lacks one kind."
+            )
         source_license = recipe.license
         command += " --data DIR"
     if textures:
         command += " --textures DIR"
-    if not category.train:
-        raise DataError(f"There are no photographs in {recipe.category}/train/good.")
     split = split_normals(category.train, recipe.training.held_out, recipe.training.seed)
     source = Source(
         alias=alias,
@@ -74,7 +79,7 @@ def make(
             "license": source_license,
             "homepage": recipe.homepage,
             "split": category.split,
-            "note": recipe.note or _size_note(category.train[0]),
+            "note": _note(recipe, category.train[0]),
         },
         weights_license=recipe.license,
         repo_id=f"{org}/stlm-{alias}",
@@ -111,7 +116,15 @@ def _samples(recipe: Recipe, runs: Path) -> Category:
     folder = runs / f"samples-{recipe.model.image_size}-{SAMPLE_SEED}"
     if not (folder / recipe.category).is_dir():
         write_samples(folder, part=recipe.category, size=recipe.model.image_size, seed=SAMPLE_SEED)
-    return read_category(folder / recipe.category)
+    return read_folder(folder / recipe.category)
+
+
+def _read(recipe: Recipe, data: Path) -> Category:
+    if recipe.family == "visa":
+        return visa.read_category(data, recipe.category)
+    if recipe.family == "dagm":
+        return dagm.read_category(data / recipe.category.capitalize())
+    return mvtec_ad.read_category(data / recipe.category)
 
 
 def _example_panels(folder: Path, test: TestSet) -> None:
@@ -122,12 +135,11 @@ def _example_panels(folder: Path, test: TestSet) -> None:
             model.predict(path).save(folder / f"example_{path.parent.name}.png", title=path.parent.name)
 
 
-def _size_note(photograph: Path) -> str | None:
-    """MVTec AD ships photographs of 700 px and more; smaller ones were scaled down, which has to be said."""
+def _note(recipe: Recipe, photograph: Path) -> str | None:
+    """What the recipe says of the figures, and whether the photographs were scaled down, which has to be said too."""
     height, width = load_image(photograph).shape[:2]
-    if max(height, width) >= SMALLEST_ORIGINAL:
-        return None
-    return f"Trained and evaluated on photographs scaled down to {width}x{height} px; the data set ships larger ones."
+    scaled = f"Trained and evaluated on photographs scaled down to {width}x{height} px; the data set ships larger ones."
+    return " ".join([recipe.note, *([scaled] if max(height, width) < recipe.original_size else [])]).strip() or None
 
 
 def _paper(recipe: Recipe) -> dict[str, object] | None:

@@ -27,6 +27,7 @@ class Recipe:
     license: str  # of the weights, as the Hub names licences
     homepage: str
     note: str  # what a reader of the figures must know
+    original_size: int  # px; the data set ships no photograph whose longer side is shorter, 0: not known
     model: STLMConfig
     training: TrainingConfig
 
@@ -59,6 +60,7 @@ def load_recipe(alias: str, profile: str) -> Recipe:
         license=data["license"],
         homepage=data["homepage"],
         note=data.get("note", ""),
+        original_size=data.get("original_size", 0),
         model=STLMConfig.from_dict(model),
         training=TrainingConfig.from_dict(training),
     )

@@ -125,11 +125,12 @@ def read_mask(path: Path, shape: tuple[int, int]) -> np.ndarray:
     Raises:
         DataError: the file cannot be read or has another shape.
     """
-    mask = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
+    # Neither made grey nor made 8 bits: both would round small label values, say a 1 of 65535 or dark blue, down to 0.
+    mask = cv2.imread(str(path), cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH)
     if mask is None:
         raise DataError(f"{path} cannot be read as a mask; it must be a PNG with the defect in white.")
-    if mask.shape != tuple(shape):
+    if mask.shape[:2] != tuple(shape):
         raise DataError(
             f"{path} is {mask.shape[1]}x{mask.shape[0]} px, its photograph {shape[1]}x{shape[0]}; fix the mask."
         )
-    return mask > 0
+    return np.any(mask > 0, axis=2)

@@ -136,3 +136,15 @@ def test_every_pixel_of_a_mask_above_zero_is_a_defect(tmp_path: Path) -> None:
     mask = read_mask(tmp_path / "mask.png", (2, 3))
     assert mask.dtype == bool
     np.testing.assert_array_equal(mask, [[False, True, True], [True, True, False]])
+
+
+def test_small_label_values_of_any_depth_and_colour_are_defects(tmp_path: Path) -> None:
+    expected = np.array([[False, True], [True, False]])
+    deep = np.where(expected, 1, 0).astype(np.uint16)
+    blue = np.zeros((2, 2, 3), np.uint8)
+    blue[expected] = (1, 0, 0)
+    for values in (deep, blue, deep.astype(np.uint8)):
+        assert cv2.imwrite(str(tmp_path / "mask.png"), values)
+        np.testing.assert_array_equal(read_mask(tmp_path / "mask.png", (2, 2)), expected)
+    Image.fromarray(expected).save(tmp_path / "mask.png")  # 1 bit per pixel
+    np.testing.assert_array_equal(read_mask(tmp_path / "mask.png", (2, 2)), expected)

@@ -62,8 +62,9 @@ def test_official_counts_are_those_of_the_data_set() -> None:
 
 
 @pytest.mark.skipif(not DATA.is_dir(), reason="MVTec AD photographs are not beside this checkout")
-def test_the_real_bottle_is_the_official_split() -> None:
-    found = read_category(DATA / "bottle")
+@pytest.mark.parametrize("name", ["bottle", "pill", "screw"])
+def test_the_real_photographs_are_the_official_split(name: str) -> None:
+    found = read_category(DATA / name)
     assert found.split == "official"
-    assert (len(found.train), len(found.test.good), len(found.test.anomalous)) == OFFICIAL_COUNTS["bottle"]
+    assert (len(found.train), len(found.test.good), len(found.test.anomalous)) == OFFICIAL_COUNTS[name]
     assert read_category(DATA / "grid").split.startswith("not the official one")

@@ -6,7 +6,14 @@ import pytest
 import yaml
 
 from stlm_hub.errors import ConfigError
+from train.datasets import dagm, mvtec_ad, visa
 from train.recipe import RECIPES, load_recipe
+
+ALIASES = [
+    *(f"mvtec-{name}" for name in mvtec_ad.OFFICIAL_COUNTS),
+    *(f"visa-{name}" for name in visa.OFFICIAL_COUNTS),
+    *(f"dagm-{name.lower()}" for name in dagm.COUNTS),
+]
 
 
 def test_every_recipe_and_profile_is_valid() -> None:
@@ -31,6 +38,43 @@ def test_the_paper_profile_is_the_papers_setting() -> None:
     assert training.plain_stream == "trained" and training.frozen_stages == 0
     assert training.synthesis.probability == 0.5 and training.synthesis.families == ("perlin",)
     assert training.total_steps(209) == 20900
+
+
+@pytest.mark.parametrize("alias", ALIASES)
+def test_each_category_of_the_papers_data_sets_has_a_recipe(alias: str) -> None:
+    paper, cpu = load_recipe(alias, "paper-gpu"), load_recipe(alias, "cpu")
+    assert paper.model.image_size == 1024 and paper.model.feature_levels == ("embedding", "decoder")
+    assert (paper.training.epochs, paper.training.steps, paper.training.teacher) == (200, 0, "vit_h")
+    assert cpu.model.feature_levels == ("stage1", "stage2", "embedding", "decoder")
+    assert (cpu.training.plain_stream, cpu.training.teacher) == ("frozen", "mobile")
+    fine = alias in ("mvtec-grid", "mvtec-screw", "mvtec-toothbrush", "mvtec-pill")
+    assert cpu.model.image_size == (384 if alias.startswith("mvtec") and not fine else 512)
+    assert paper.training.rotation == cpu.training.rotation
+    assert paper.license == ("cc-by-nc-sa-4.0" if alias.startswith("mvtec") else "cc-by-4.0")
+    assert paper.homepage.startswith("https://") and paper.original_size > 0
+
+
+def test_there_are_no_other_recipes_and_one_cpu_profile() -> None:
+    data = {path.stem: yaml.safe_load(path.read_text()) for path in RECIPES.glob("*.yaml")}
+    assert len(ALIASES) == 37
+    found = {f"{d['family']}-{c}" for name, d in data.items() for c in d["categories"] if name != "samples"}
+    assert found == set(ALIASES)
+    for name in ("visa", "dagm"):
+        assert data[name]["profiles"]["cpu"]["training"] == data["mvtec_ad"]["profiles"]["cpu"]["training"]
+        assert data[name]["profiles"]["paper-gpu"] == data["mvtec_ad"]["profiles"]["paper-gpu"]
+
+
+def test_parts_that_lie_in_any_direction_are_turned() -> None:
+    turned: dict[str, set[str]] = {}
+    for alias in ALIASES:
+        turned.setdefault(load_recipe(alias, "cpu").training.rotation, set()).add(alias.partition("-")[2])
+    assert turned["quarter"] == {"bottle", "hazelnut", "leather", "tile", "carpet", "grid", "screw"}
+    assert turned["slight"] == {"cable", "wood", "zipper"}
+    assert turned["none"] == {
+        *("capsule", "metal_nut", "pill", "toothbrush", "transistor"),
+        *visa.OFFICIAL_COUNTS,
+        *map(str.lower, dagm.COUNTS),
+    }
 
 
 def test_the_category_decides_the_rotation() -> None:

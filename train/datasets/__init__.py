@@ -1,1 +1,1 @@
-"""Readers of the paper's data sets and their official splits."""
+"""Readers of the paper's data sets and their splits; each gives back a `category.Category`."""
