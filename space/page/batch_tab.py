@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import shutil
 import threading
 import zipfile
 from collections.abc import Iterator
@@ -147,6 +148,15 @@ def _judge_all(found: list[Upload], name: str, stopped: threading.Event, progres
     progress(0, desc=f"Loading {name}")
     MODELS.get(name)
     run = Run(SCRATCH.folder())
+    try:
+        yield from _rounds(found, run, name, stopped, progress)
+    finally:
+        shutil.rmtree(run.folder, ignore_errors=True)  # the files to download were copied to the page's cache
+
+
+def _rounds(
+    found: list[Upload], run: Run, name: str, stopped: threading.Event, progress: gr.Progress
+) -> Iterator[list[Any]]:
     yield [f"0 of {len(found)}", [], [], *_files(None), gr.update(interactive=False), gr.update(interactive=True)]
     done = 0
     for group in _groups(found, run):
