@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import cv2
 import gradio as gr
 import numpy as np
 import torch
@@ -24,7 +23,7 @@ from stlm_hub.predictor import Prediction
 from .errors import user_errors
 from .events import PRIVATE, SILENT
 from .judge import MODELS, judge
-from .pictures import thumbnail
+from .pictures import mask_bytes, panel_bytes, thumbnail
 from .scratch import SCRATCH
 from .stops import Stops
 from .uploads import Upload, file_field, uploads
@@ -54,11 +53,9 @@ class Run:
         self.gallery.append((thumbnail(prediction), f"{name}: {word}, {prediction.score:.3f}"))
         self.anomalous += prediction.is_anomalous
         flat = f"{len(self.rows):04d}_{_flat(name)}"
-        panel = cv2.cvtColor(prediction.panel(name), cv2.COLOR_RGB2BGR)
         with zipfile.ZipFile(self.folder / "panels.zip", "a") as archive:  # stored: a PNG does not shrink further
-            archive.writestr(f"panels/{flat}.png", cv2.imencode(".png", panel)[1].tobytes())
-            mask = prediction.mask.astype(np.uint8) * 255
-            archive.writestr(f"masks/{flat}_mask.png", cv2.imencode(".png", mask)[1].tobytes())
+            archive.writestr(f"panels/{flat}.png", panel_bytes(prediction, name))
+            archive.writestr(f"masks/{flat}_mask.png", mask_bytes(prediction))
 
     def refuse(self, name: str, error: ImageError) -> None:
         """A file that is no photograph: its row says why."""

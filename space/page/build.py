@@ -40,8 +40,9 @@ def build_page(examples: list[tuple[Path, str]] = (), calibrate_only: bool = ON_
     Returns:
         The page, ready for `queue` and `launch`.
     """
-    first = os.environ.get("STLM_SPACE_MODEL") or offered()[0].alias
-    example_model = next((e.alias for e in offered() if e.alias.startswith("sample-")), first)
+    entries = offered()
+    first = os.environ.get("STLM_SPACE_MODEL") or entries[0].alias
+    example_model = next((e.alias for e in entries if e.alias.startswith("sample-")), first)
     with gr.Blocks(
         title="stlm_hub: find what is not normal",
         analytics_enabled=False,

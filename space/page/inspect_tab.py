@@ -79,7 +79,7 @@ def build(model: gr.Dropdown, examples: list[tuple[Path, str]], example_model: s
                 alt_text="The photograph that you have chosen",
                 buttons=["fullscreen"],
             )
-            gr.Markdown(f"{SUFFIXES_HINT}. Nothing is stored longer than an hour.", elem_classes="hint")
+            gr.Markdown(f"{SUFFIXES_HINT}. Files are deleted within an hour.", elem_classes="hint")
             if examples:
                 gr.Markdown(f"Examples for `{example_model}`: click one.", elem_classes="hint")
                 gallery = gr.Gallery(
@@ -196,9 +196,7 @@ def judge_again(judged: Judged | None, threshold: float) -> list[Any]:
     """The same prediction at another threshold; the model does not run."""
     if judged is None:
         return [gr.skip()] * 4
-    kept = _kept(judged)
-    model = MODELS.get(kept.model)
-    prediction = kept.prediction.with_threshold(_unrounded(threshold, model))
+    kept, model, prediction = _judged_at(judged, threshold)
     words = [verdict(prediction, model, kept.seconds), threshold_words(model, prediction.threshold)]
     return [*words, *_pictures(prediction)]
 
@@ -208,9 +206,7 @@ def prepare_files(judged: Judged | None, threshold: float) -> list[Any]:
     """Panel, mask and JSON of what is shown, after it is shown: nobody waits for them."""
     if judged is None:
         return [gr.skip()] * 3
-    kept = _kept(judged)
-    model = MODELS.get(kept.model)
-    prediction = kept.prediction.with_threshold(_unrounded(threshold, model))
+    kept, model, prediction = _judged_at(judged, threshold)
     return [
         panel_png(prediction, kept.title),
         mask_png(prediction, kept.title),
@@ -242,11 +238,13 @@ def predict(photo: str, model: str = "sample-brick", threshold: float | None = N
     return facts(prediction, loaded, title, model), panel_png(prediction, title), mask_png(prediction, title)
 
 
-def _kept(judged: Judged) -> Kept:
+def _judged_at(judged: Judged, threshold: float) -> tuple[Kept, LoadedModel, Prediction]:
+    """What is kept of a visitor's photograph, its model, and the prediction at the slider's threshold."""
     kept = KEPT.get(judged.token)
     if kept is None:
         raise gr.Error("This photograph is no longer kept here; add it again.", print_exception=False)
-    return kept
+    model = MODELS.get(kept.model)
+    return kept, model, kept.prediction.with_threshold(_unrounded(threshold, model))
 
 
 def _unrounded(slider: float, model: LoadedModel) -> float:

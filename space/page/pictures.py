@@ -102,14 +102,24 @@ def threshold_words(model: LoadedModel, threshold: float) -> str:
     )
 
 
+def panel_bytes(prediction: Prediction, title: str) -> bytes:
+    """Photograph, heatmap and outline side by side, encoded as PNG."""
+    return _png(cv2.cvtColor(prediction.panel(title), cv2.COLOR_RGB2BGR))
+
+
+def mask_bytes(prediction: Prediction) -> bytes:
+    """The mask in the photograph's size, 255 = anomalous, encoded as PNG."""
+    return _png(prediction.mask.astype(np.uint8) * 255)
+
+
 def panel_png(prediction: Prediction, title: str) -> str:
     """Photograph, heatmap and outline side by side, as a PNG file."""
-    return _keep(_png(cv2.cvtColor(prediction.panel(title), cv2.COLOR_RGB2BGR)), f"{title}_panel.png")
+    return _keep(panel_bytes(prediction, title), f"{title}_panel.png")
 
 
 def mask_png(prediction: Prediction, title: str) -> str:
     """The mask in the photograph's size, 255 = anomalous, as a PNG file."""
-    return _keep(_png(prediction.mask.astype(np.uint8) * 255), f"{title}_mask.png")
+    return _keep(mask_bytes(prediction), f"{title}_mask.png")
 
 
 def verdict_json(prediction: Prediction, model: LoadedModel, title: str, label: str) -> str:

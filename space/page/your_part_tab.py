@@ -200,10 +200,7 @@ def _train(
             try:
                 for made in follow(work, progress, stopped):
                     if made is None:
-                        curve = (
-                            gr.update(value=progress.curve(), visible=True) if len(progress.steps) > 1 else gr.skip()
-                        )
-                        yield [progress.words(), curve, *[gr.skip()] * 6]
+                        yield _so_far(progress)
                     else:
                         yield _finished(made, name, progress)
             except Exception as error:
