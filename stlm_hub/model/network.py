@@ -65,6 +65,8 @@ class STLMNetwork(nn.Module):
         products = []
         for level, feature in plain.items():
             product = F.normalize(feature, dim=1) * F.normalize(denoising[level], dim=1)
+            if torch.is_autocast_enabled(product.device.type):  # the convolution would narrow it anyway, after resizing
+                product = product.to(torch.get_autocast_dtype(product.device.type))
             if product.shape[-2:] != grid:
                 product = F.interpolate(product, size=grid, mode="bilinear", align_corners=False)
             products.append(product)

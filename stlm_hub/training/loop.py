@@ -60,15 +60,18 @@ class LossModule(nn.Module):
         Args:
             pseudo: Bx3xSxS float RGB in [0, 255], pseudo-anomalous or clean.
             mask: Bx1xSxS of 0 and 1.
-            clean_target, pseudo_target: see `Targets`.
+            clean_target, pseudo_target: see `Targets`; with a "trunk" the frozen stages are not computed again.
 
         Returns:
             Scalars "plain", "denoising", "focal", "l1" (equations 3, 4, 6, 7) and their sum "total" (equation 8).
         """
         network, depth = self.network, self.config.frozen_stages
         levels = network.config.feature_levels
-        with torch.set_grad_enabled(torch.is_grad_enabled() and depth == 0):
-            trunk = network.denoising_encoder.trunk(pseudo, depth)
+        if "trunk" in pseudo_target:
+            trunk = pseudo_target["trunk"]
+        else:
+            with torch.set_grad_enabled(torch.is_grad_enabled() and depth == 0):
+                trunk = network.denoising_encoder.trunk(pseudo, depth)
         denoising = network.levels(network.denoising_encoder, trunk, depth)
         if self.config.plain_stream == "frozen":  # it is the teacher; only the shared decoder moves
             plain = {level: pseudo_target[level] for level in levels if level != "decoder"}
@@ -192,7 +195,7 @@ def train(
     wanted = set(network.config.feature_levels) | (
         {"embedding"} if "decoder" in network.config.feature_levels else set()
     )
-    teacher = build_teacher(config.teacher, sorted(wanted), weights, teacher_checkpoint).to(device)
+    teacher = build_teacher(config.teacher, sorted(wanted), weights, teacher_checkpoint, config.frozen_stages).to(device)
     targets = Targets(teacher, config.feature_cache_bytes)
     optimizers = make_optimizers(network, config)
     identity = {
@@ -290,12 +293,19 @@ def _resume(
         return 0, []
     meta = checkpoint.load(newest, network, optimizers)
     # what an older checkpoint does not know it cannot contradict
-    if any(identity.get(name) != value for name, value in meta["identity"].items()):
+    if any(_decisive(identity.get(name)) != _decisive(value) for name, value in meta["identity"].items()):
         raise TrainingError(
             f"{folder} holds checkpoints of a training with other photographs, settings or starting weights; "
             "choose another output folder or delete it."
         )
     return meta["step"], [record for record in log if record["step"] <= meta["step"]]
+
+
+def _decisive(value: Any) -> Any:
+    """Without the settings that change no loss, so that a run may go on with others."""
+    if isinstance(value, dict):
+        return {key: item for key, item in value.items() if key not in ("checkpoint_every", "feature_cache_bytes")}
+    return value
 
 
 def _read_log(path: Path) -> list[dict[str, float]]:

@@ -19,11 +19,19 @@ SAM_FILES = {"vit_h": "sam_vit_h_4b8939.pth", "vit_l": "sam_vit_l_0b3195.pth", "
 
 
 class MobileTeacher(nn.Module):
-    """MobileSAM's encoder and SAM's decoder, the weights that both streams start from (paper, Table 4)."""
+    """MobileSAM's encoder and SAM's decoder, the weights that both streams start from (paper, Table 4).
 
-    def __init__(self, weights: StartingWeights, levels: Sequence[str]) -> None:
+    Args:
+        weights: of both.
+        levels: which to hand out.
+        trunk_depth: stages that the streams keep frozen, so that they are the teacher's own; above 0 their output is
+            handed out too, as "trunk".
+    """
+
+    def __init__(self, weights: StartingWeights, levels: Sequence[str], trunk_depth: int = 0) -> None:
         super().__init__()
         self.encoder, self.decoder, self.wanted = ImageEncoder(), MaskDecoder(), tuple(levels)
+        self.trunk_depth = trunk_depth
         weights.load_into(self.encoder, self.decoder)
         self.requires_grad_(False).eval()
 
@@ -31,10 +39,12 @@ class MobileTeacher(nn.Module):
     def forward(self, image: Tensor) -> dict[str, Tensor]:
         """Bx3xSxS RGB in [0, 255] -> level features, see `ImageEncoder.from_trunk` and `MaskDecoder`."""
         needed = {*self.wanted, "embedding"} if "decoder" in self.wanted else set(self.wanted)
-        features = self.encoder(image, needed)
+        trunk = self.encoder.trunk(image, self.trunk_depth)
+        features = self.encoder.from_trunk(trunk, self.trunk_depth, needed)
         if "decoder" in self.wanted:
             features["decoder"] = self.decoder(features["embedding"])
-        return {level: features[level] for level in self.wanted}
+        wanted = {level: features[level] for level in self.wanted}
+        return wanted | {"trunk": trunk} if self.trunk_depth else wanted
 
 
 class SamTeacher(nn.Module):
@@ -81,7 +91,11 @@ class SamTeacher(nn.Module):
 
 
 def build_teacher(
-    name: str, levels: Sequence[str], weights: StartingWeights, checkpoint: Path | None = None
+    name: str,
+    levels: Sequence[str],
+    weights: StartingWeights,
+    checkpoint: Path | None = None,
+    trunk_depth: int = 0,
 ) -> MobileTeacher | SamTeacher:
     """The teacher of a `TrainingConfig`.
 
@@ -90,12 +104,13 @@ def build_teacher(
         levels: feature levels to hand out.
         weights: starting weights of the streams; they are the mobile teacher.
         checkpoint: Segment Anything's .pth file for the others.
+        trunk_depth: see `MobileTeacher`; the others share nothing with the streams.
 
     Raises:
         WeightsError: the checkpoint is missing or is not the named model.
     """
     if name == "mobile":
-        return MobileTeacher(weights, levels)
+        return MobileTeacher(weights, levels, trunk_depth)
     if checkpoint is None or not checkpoint.is_file():
         raise WeightsError(
             f"Teacher {name} needs Segment Anything's checkpoint {SAM_FILES[name]}; download it from the "
