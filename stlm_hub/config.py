@@ -21,6 +21,9 @@ FORMAT_VERSION = 1
 LEVEL_CHANNELS: dict[str, int] = {"stage1": 128, "stage2": 160, "embedding": 256, "decoder": 256}
 """Level features that a stream can hand out, with their channels. `stage1` is on a grid of H/8, the others of H/16."""
 
+AGGREGATION_INPUTS = ("product", "cosine", "subtraction", "concat")
+"""What the aggregation module sees of the two streams (paper, Table 6), see `STLMNetwork.aggregate`."""
+
 MAX_IMAGE_SIZE = 2048
 MAX_CONFIG_BYTES = 1_000_000
 
@@ -57,7 +60,12 @@ class STLMConfig:
 
     image_size: int = 1024  # side of the square network input in pixels, a multiple of 64
     feature_levels: tuple[str, ...] = ("embedding", "decoder")  # levels that are distilled, multiplied and aggregated
+    decoders: Literal["shared", "separate"] = "shared"  # one mask decoder for both streams or one each (Fig. 5)
+    aggregation_input: str = (
+        "product"  # what the aggregation module sees: product, cosine, subtraction, concat (Table 6)
+    )
     aggregation_channels: int = 128  # width of the aggregation module (paper, section 3.3)
+    aggregation_dilations: tuple[int, ...] = (3,)  # of its 3x3 convolutions; the original module: 6, 12, 18 (Fig. 6)
     anomaly_map: Literal["aggregation", "cosine"] = "aggregation"  # which map is scored, thresholded and shown
     score_top_k: int = 100  # the anomaly score is the mean of this many highest map values at `image_size`
     category: str = ""  # what the part is, e.g. "bottle"; shown to people, used for nothing else
@@ -86,7 +94,18 @@ class STLMConfig:
                 f"feature_levels must name each level once, out of {sorted(LEVEL_CHANNELS)}, "
                 f"not {self.feature_levels!s:.200}."
             )
+        if self.decoders not in ("shared", "separate"):
+            raise ConfigError(f'decoders must be "shared" or "separate", not {self.decoders!r:.60}.')
+        if self.aggregation_input not in AGGREGATION_INPUTS:
+            raise ConfigError(
+                f"aggregation_input must be one of {list(AGGREGATION_INPUTS)}, not {self.aggregation_input!r:.60}."
+            )
         _integer("aggregation_channels", self.aggregation_channels, 8, 512)
+        if not isinstance(self.aggregation_dilations, (list, tuple)) or not 1 <= len(self.aggregation_dilations) <= 8:
+            raise ConfigError("aggregation_dilations must be a list of 1 to 8 whole numbers.")
+        object.__setattr__(self, "aggregation_dilations", tuple(self.aggregation_dilations))
+        for dilation in self.aggregation_dilations:
+            _integer("aggregation_dilations", dilation, 1, 64)
         if self.anomaly_map not in ("aggregation", "cosine"):
             raise ConfigError(f'anomaly_map must be "aggregation" or "cosine", not {self.anomaly_map!r:.60}.')
         _integer("score_top_k", self.score_top_k, 1, self.image_size**2)
@@ -97,8 +116,11 @@ class STLMConfig:
 
     @property
     def aggregation_in_channels(self) -> int:
-        """Channels of the concatenated level products that enter the aggregation module."""
-        return sum(LEVEL_CHANNELS[level] for level in self.feature_levels)
+        """Channels that enter the aggregation module: those of all levels, two streams' or one cosine a level."""
+        if self.aggregation_input == "cosine":
+            return len(self.feature_levels)
+        channels = sum(LEVEL_CHANNELS[level] for level in self.feature_levels)
+        return 2 * channels if self.aggregation_input == "concat" else channels
 
     def replace(self, **changes: Any) -> STLMConfig:
         """A copy with some fields changed, validated again."""
@@ -107,7 +129,8 @@ class STLMConfig:
     def to_dict(self) -> dict[str, Any]:
         """Plain data, ready for JSON."""
         data = dataclasses.asdict(self)
-        data["feature_levels"] = list(self.feature_levels)
+        for name in ("feature_levels", "aggregation_dilations"):
+            data[name] = list(data[name])
         return data
 
     @classmethod

@@ -1,11 +1,14 @@
 """Makes one model of the zoo: `python -m train mvtec-bottle --profile cpu --data DIR`.
 
 Trains from the recipe, calibrates, evaluates on the test split and leaves model_cards/<alias>/ complete. A run that
-was cut off goes on from its last checkpoint when the same command is given again.
+was cut off goes on from its last checkpoint when the same command is given again. `python -m train ablate` is another
+program, see `ablate.py`.
 """
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
@@ -25,6 +28,7 @@ from stlm_hub.training.run import Source, run
 from stlm_hub.training.textures import TextureSource
 from stlm_hub.weights import starting_weights
 
+from .ablate import ablate
 from .datasets import dagm, mvtec_ad, visa
 from .datasets.category import Category
 from .datasets.folder import read_folder
@@ -152,6 +156,15 @@ def _paper(recipe: Recipe) -> dict[str, object] | None:
     )
 
 
-if __name__ == "__main__":
+def main() -> None:
+    """Entry point: `ablate` is a word of its own, anything else names a model."""
+    command: Callable[..., None] = make
+    if sys.argv[1:2] == ["ablate"]:
+        command = ablate
+        sys.argv[:2] = [f"{sys.argv[0]} ablate"]
     with exit_on_error():
-        typer.run(make)
+        typer.run(command)
+
+
+if __name__ == "__main__":
+    main()

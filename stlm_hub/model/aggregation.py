@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -34,32 +36,35 @@ class ResidualBlock(nn.Module):
 
 
 class ASPP(nn.Module):
-    """Atrous spatial pyramid pooling with image pooling, a 1x1 and a 3x3 convolution at dilation 3: BxCxhxw -> same."""
+    """Atrous spatial pyramid pooling: image pooling, a 1x1 and a 3x3 convolution for each dilation: BxCxhxw -> same."""
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, dilations: Sequence[int] = (3,)) -> None:
         super().__init__()
         self.pool = nn.Sequential(nn.AdaptiveAvgPool2d(1), *_conv(channels, channels, 1))
         self.point = _conv(channels, channels, 1)
-        self.atrous = _conv(channels, channels, 3, dilation=3)
-        self.fuse = _conv(3 * channels, channels, 3)
+        self.atrous = _conv(channels, channels, 3, dilation=dilations[0])
+        self.further_atrous = nn.ModuleList(_conv(channels, channels, 3, dilation) for dilation in dilations[1:])
+        self.fuse = _conv((2 + len(dilations)) * channels, channels, 3)
 
     def forward(self, x: Tensor) -> Tensor:
         pooled = self.pool(x).expand(-1, -1, *x.shape[2:])
-        return self.fuse(torch.cat([pooled, self.point(x), self.atrous(x)], dim=1))
+        seen = [pooled, self.point(x), self.atrous(x), *(atrous(x) for atrous in self.further_atrous)]
+        return self.fuse(torch.cat(seen, dim=1))
 
 
 class FeatureAggregation(nn.Module):
-    """Products of the two streams' normalised features -> one logit map.
+    """What the two streams' normalised features make together, e.g. their products -> one logit map.
 
     Args:
-        in_channels: channels of the concatenated level products (512 in the paper).
+        in_channels: channels of all levels, concatenated (512 in the paper).
         channels: width of the module (128 in the paper).
+        dilations: of the 3x3 convolutions of its ASPP.
     """
 
-    def __init__(self, in_channels: int, channels: int) -> None:
+    def __init__(self, in_channels: int, channels: int, dilations: Sequence[int] = (3,)) -> None:
         super().__init__()
         self.residual = nn.Sequential(ResidualBlock(in_channels, channels), ResidualBlock(channels, channels))
-        self.head = nn.Sequential(ASPP(channels), _conv(channels, channels, 3), nn.Conv2d(channels, 1, 1))
+        self.head = nn.Sequential(ASPP(channels, dilations), _conv(channels, channels, 3), nn.Conv2d(channels, 1, 1))
 
     def forward(self, x: Tensor) -> Tensor:
         """

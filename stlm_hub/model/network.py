@@ -39,38 +39,51 @@ class STLMNetwork(nn.Module):
         self.config = config
         self.plain_encoder = ImageEncoder()
         self.denoising_encoder = ImageEncoder()
-        self.decoder = MaskDecoder()
-        self.aggregation = FeatureAggregation(config.aggregation_in_channels, config.aggregation_channels)
+        self.decoder = MaskDecoder()  # of both streams, or of the plain one
+        self.denoising_decoder = MaskDecoder() if config.decoders == "separate" else None
+        self.aggregation = FeatureAggregation(
+            config.aggregation_in_channels, config.aggregation_channels, config.aggregation_dilations
+        )
 
     def plain_levels(self, image: Tensor) -> dict[str, Tensor]:
         """Level features of the plain stream for Bx3xHxW RGB in [0, 255]."""
         return self.levels(self.plain_encoder, self.plain_encoder.trunk(image, 0), 0)
 
+    def denoising_levels(self, image: Tensor) -> dict[str, Tensor]:
+        """Level features of the denoising stream for Bx3xHxW RGB in [0, 255]."""
+        return self.levels(self.denoising_encoder, self.denoising_encoder.trunk(image, 0), 0)
+
     def levels(self, encoder: ImageEncoder, trunk: Tensor, depth: int) -> dict[str, Tensor]:
-        """Level features of one stream from its trunk, in the order of `config.feature_levels`."""
+        """Level features of the stream with this encoder from its trunk, in the order of `config.feature_levels`."""
+        decoder = self.decoder
+        if encoder is self.denoising_encoder and self.denoising_decoder is not None:
+            decoder = self.denoising_decoder
         wanted = self.config.feature_levels
         needs_embedding = "decoder" in wanted or "embedding" in wanted
         features = encoder.from_trunk(trunk, depth, {*wanted, "embedding"} if needs_embedding else wanted)
         if "decoder" in wanted:
-            features["decoder"] = self.decoder(features["embedding"])
+            features["decoder"] = decoder(features["embedding"])
         return {level: features[level] for level in wanted}
 
     def aggregate(self, plain: dict[str, Tensor], denoising: dict[str, Tensor]) -> Tensor:
         """Level features of both streams -> Bx1xhxw logits (paper, equation 2 and section 3.3).
 
         Features are L2-normalised over channels and multiplied element by element: at each position the channels of a
-        product add up to the cosine similarity.
+        product add up to the cosine similarity. Other choices of `aggregation_input` (Table 6) are that similarity
+        itself, the squared difference element by element, and both streams' features side by side.
         """
         grid = max((feature.shape[-2:] for feature in plain.values()), key=lambda size: size[0] * size[1])
-        products = []
+        inputs = []
         for level, feature in plain.items():
-            product = F.normalize(feature, dim=1) * F.normalize(denoising[level], dim=1)
-            if torch.is_autocast_enabled(product.device.type):  # the convolution would narrow it anyway, after resizing
-                product = product.to(torch.get_autocast_dtype(product.device.type))
-            if product.shape[-2:] != grid:
-                product = F.interpolate(product, size=grid, mode="bilinear", align_corners=False)
-            products.append(product)
-        return self.aggregation(torch.cat(products, dim=1))
+            seen = _combine(
+                self.config.aggregation_input, F.normalize(feature, dim=1), F.normalize(denoising[level], dim=1)
+            )
+            if torch.is_autocast_enabled(seen.device.type):  # the convolution would narrow it anyway, after resizing
+                seen = seen.to(torch.get_autocast_dtype(seen.device.type))
+            if seen.shape[-2:] != grid:
+                seen = F.interpolate(seen, size=grid, mode="bilinear", align_corners=False)
+            inputs.append(seen)
+        return self.aggregation(torch.cat(inputs, dim=1))
 
     def forward(self, image: Tensor) -> STLMOutput:
         """
@@ -78,8 +91,18 @@ class STLMNetwork(nn.Module):
             image: Bx3xHxW, RGB, values in [0, 255]; H and W multiples of 64.
         """
         plain = self.plain_levels(image)
-        denoising = self.levels(self.denoising_encoder, self.denoising_encoder.trunk(image, 0), 0)
+        denoising = self.denoising_levels(image)
         return STLMOutput(self.aggregate(plain, denoising), plain, denoising)
+
+
+def _combine(how: str, plain: Tensor, denoising: Tensor) -> Tensor:
+    if how == "cosine":
+        return (plain * denoising).sum(dim=1, keepdim=True)
+    if how == "subtraction":
+        return (plain - denoising) ** 2
+    if how == "concat":
+        return torch.cat([plain, denoising], dim=1)
+    return plain * denoising
 
 
 def aggregation_map(output: STLMOutput, size: tuple[int, int]) -> Tensor:

@@ -9,7 +9,10 @@ from typing import Any
 from ..errors import ConfigError
 from .synthesis import SynthesisConfig
 
-TEACHERS = ("vit_h", "vit_l", "vit_b", "mobile")
+TEACHERS = ("vit_h", "vit_l", "vit_b", "mobile", "none")
+PLAIN_STREAMS = ("trained", "frozen", "teacher")
+AGGREGATIONS = ("one_stage", "two_stage", "none")
+ENCODER_WEIGHTS = ("mobile_sam", "random")
 ROTATIONS = ("none", "slight", "quarter", "full")
 PRECISIONS = ("auto", "no", "bf16")
 
@@ -42,10 +45,12 @@ class TrainingConfig:
     steps: int = 0  # optimiser steps; 0: as many as `epochs` needs
     epochs: float = 200.0  # passes over the training photographs, used where steps is 0
     batch_size: int = 2  # photographs a step and process
-    teacher: str = "vit_h"  # whose knowledge is distilled: SAM's ViT-H, ViT-L, ViT-B or MobileSAM ("mobile")
-    plain_stream: str = (
-        "trained"  # "frozen": stays at the mobile teacher's weights, where its own loss is zero from the start
-    )
+    teacher: str = "vit_h"  # whose knowledge is distilled: SAM's ViT-H, ViT-L, ViT-B, MobileSAM ("mobile") or nobody's
+    # "frozen": its encoder stays at the mobile teacher's weights, where its own loss is zero from the start; "teacher":
+    # its decoder too, so that there is no plain student (paper, Table 4)
+    plain_stream: str = "trained"
+    aggregation: str = "one_stage"  # trained with the streams, after them ("two_stage", Table 5) or not at all ("none")
+    encoder_weights: str = "mobile_sam"  # what the encoders start from, or "random" (Table 8)
     frozen_stages: int = 0  # stages of both encoders kept at the starting weights, patch embedding included; 0: none
     learning_rate: float = 5e-4  # Adam, streams and decoder
     betas: tuple[float, float] = (0.5, 0.999)  # of Adam
@@ -66,7 +71,9 @@ class TrainingConfig:
 
     def __post_init__(self) -> None:
         _choice("teacher", self.teacher, TEACHERS)
-        _choice("plain_stream", self.plain_stream, ("trained", "frozen"))
+        _choice("plain_stream", self.plain_stream, PLAIN_STREAMS)
+        _choice("aggregation", self.aggregation, AGGREGATIONS)
+        _choice("encoder_weights", self.encoder_weights, ENCODER_WEIGHTS)
         _choice("rotation", self.rotation, ROTATIONS)
         _choice("precision", self.precision, PRECISIONS)
         for name, (low, high) in _WHOLE.items():
@@ -80,8 +87,14 @@ class TrainingConfig:
             _within("betas", beta, 0.0, 0.999999, (int, float))
         if not isinstance(self.synthesis, SynthesisConfig):
             raise ConfigError("synthesis must hold the fields of SynthesisConfig.")
-        if self.plain_stream == "frozen" and self.teacher != "mobile":
-            raise ConfigError('plain_stream "frozen" needs teacher "mobile": the plain stream then is the teacher.')
+        if self.plain_stream != "trained" and self.teacher != "mobile":
+            raise ConfigError(
+                f'plain_stream "{self.plain_stream}" needs teacher "mobile": the plain stream then is the teacher.'
+            )
+        if self.encoder_weights == "random" and (self.plain_stream != "trained" or self.frozen_stages):
+            raise ConfigError('encoder_weights "random" needs plain_stream "trained" and frozen_stages 0.')
+        if self.teacher == "none" and self.frozen_stages:
+            raise ConfigError('teacher "none" needs frozen_stages 0: both streams learn as a whole.')
         if self.steps == 0 and self.epochs == 0:
             raise ConfigError("steps or epochs must be above 0.")
         if not 0 < self.held_out < 0.9:
@@ -92,6 +105,12 @@ class TrainingConfig:
         if self.steps:
             return self.steps
         return max(1, round(self.epochs * n_photographs / (self.batch_size * processes)))
+
+    def stage(self, step: int, total: int) -> str:
+        """What step 0, 1, ... of `total` trains: "all" at once, only the "streams" or only the "aggregation"."""
+        if self.aggregation == "two_stage":
+            return "streams" if step < total // 2 else "aggregation"
+        return "all" if self.aggregation == "one_stage" else "streams"
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data, ready for JSON and YAML."""

@@ -1,4 +1,4 @@
-"""The training loop (paper, section 3.4): one step trains both streams, the decoder and the aggregation module.
+"""The training loop (paper, section 3.4), from starting weights to the last checkpoint.
 
 With Accelerate the same code runs in one process or under `accelerate launch` on several. It draws nothing from a
 global random state, so a run that was killed goes on from its last checkpoint with the losses it would have had.
@@ -16,8 +16,7 @@ from typing import Any
 
 import cv2
 import torch
-from accelerate import Accelerator
-from torch import Tensor, nn
+from accelerate import Accelerator, DistributedDataParallelKwargs
 from torch.utils.data import DataLoader
 
 from ..errors import TrainingError
@@ -26,7 +25,7 @@ from ..model.network import STLMNetwork
 from . import checkpoint
 from .config import TrainingConfig
 from .data import NormalPhotographs, StepSampler, collate, fingerprint
-from .losses import cosine_distillation, focal, l1, mask_on_grid
+from .objective import LossModule, check, freeze, load_starting_weights, make_optimizers
 from .targets import Targets
 from .teacher import build_teacher
 from .textures import TextureSource
@@ -44,92 +43,6 @@ class StepReport:
     @property
     def seconds_left(self) -> float:
         return (self.total - self.step) * self.seconds_per_step
-
-
-class LossModule(nn.Module):
-    """Batch and targets in, losses out: what is differentiated, in one `forward` so that it can be distributed."""
-
-    def __init__(self, network: STLMNetwork, config: TrainingConfig) -> None:
-        super().__init__()
-        self.network, self.config = network, config
-
-    def forward(
-        self, pseudo: Tensor, mask: Tensor, clean_target: dict[str, Tensor], pseudo_target: dict[str, Tensor]
-    ) -> dict[str, Tensor]:
-        """
-        Args:
-            pseudo: Bx3xSxS float RGB in [0, 255], pseudo-anomalous or clean.
-            mask: Bx1xSxS of 0 and 1.
-            clean_target, pseudo_target: see `Targets`; with a "trunk" the frozen stages are not computed again.
-
-        Returns:
-            Scalars "plain", "denoising", "focal", "l1" (equations 3, 4, 6, 7) and their sum "total" (equation 8).
-        """
-        network, depth = self.network, self.config.frozen_stages
-        levels = network.config.feature_levels
-        if "trunk" in pseudo_target:
-            trunk = pseudo_target["trunk"]
-        else:
-            with torch.set_grad_enabled(torch.is_grad_enabled() and depth == 0):
-                trunk = network.denoising_encoder.trunk(pseudo, depth)
-        denoising = network.levels(network.denoising_encoder, trunk, depth)
-        if self.config.plain_stream == "frozen":  # it is the teacher; only the shared decoder moves
-            plain = {level: pseudo_target[level] for level in levels if level != "decoder"}
-            if "decoder" in levels:
-                plain["decoder"] = network.decoder(pseudo_target["embedding"])
-            plain = {level: plain[level] for level in levels}
-        elif depth:  # frozen stages hold the same weights in both streams
-            plain = network.levels(network.plain_encoder, trunk, depth)
-        else:
-            plain = network.plain_levels(pseudo)
-        logits = network.aggregate(plain, denoising)
-        target = mask_on_grid(mask, (logits.shape[-2], logits.shape[-1]))
-        losses = {
-            "plain": cosine_distillation(plain, pseudo_target),
-            "denoising": cosine_distillation(denoising, clean_target),
-            "focal": focal(logits, target),
-            "l1": l1(logits, target),
-        }
-        return losses | {"total": torch.stack(list(losses.values())).sum()}
-
-
-def freeze(network: STLMNetwork, config: TrainingConfig) -> None:
-    """Takes the gradient from what the config keeps at the starting weights."""
-    for encoder in (network.plain_encoder, network.denoising_encoder):
-        if config.frozen_stages:
-            encoder.patch_embed.requires_grad_(False)
-            encoder.stages[: config.frozen_stages].requires_grad_(False)
-    if config.plain_stream == "frozen":
-        network.plain_encoder.requires_grad_(False)
-    if "embedding" not in network.config.feature_levels and "decoder" not in network.config.feature_levels:
-        last = max(int(level[-1]) for level in network.config.feature_levels)
-        for encoder in (network.plain_encoder, network.denoising_encoder):  # nothing reads what comes after that stage
-            encoder.neck.requires_grad_(False)
-            encoder.stages[last + 1 :].requires_grad_(False)
-    if "decoder" not in network.config.feature_levels:
-        network.decoder.requires_grad_(False)
-
-
-def make_optimizers(network: STLMNetwork, config: TrainingConfig) -> dict[str, torch.optim.Optimizer]:
-    """Adam for the streams and the decoder, SGD for the aggregation module (paper, section 4.1.3)."""
-    streams = [
-        p
-        for module in (network.plain_encoder, network.denoising_encoder, network.decoder)
-        for p in module.parameters()
-        if p.requires_grad
-    ]
-    aggregation = network.aggregation
-    return {
-        "streams": torch.optim.Adam(streams, lr=config.learning_rate, betas=config.betas),
-        "aggregation": torch.optim.SGD(
-            [
-                {"params": list(aggregation.residual.parameters()), "lr": config.residual_learning_rate},
-                {"params": list(aggregation.head.parameters()), "lr": config.head_learning_rate},
-            ],
-            momentum=config.momentum,
-            weight_decay=config.weight_decay,
-        ),
-    }
 
 
 def learning_rate_factor(step: int, total: int, config: TrainingConfig) -> float:
@@ -179,24 +92,30 @@ def train(
 
     Raises:
         TrainingError: a loss is not finite, the folder holds the checkpoints of another training, there are no
-            photographs, or `frozen_stages` leave nothing to train.
+            photographs, or the settings do not go together, see `objective.check`.
     """
     cv2.setNumThreads(0)  # OpenCV's pool would fight with OpenMP's
-    _check(network, photographs, config)
+    if not photographs:
+        raise TrainingError("There are no photographs to train on; add photographs of good parts.")
+    check(network.config, config)
     # Accelerate fixes one precision for the life of the process; torch lets every training choose its own.
-    accelerator = Accelerator(mixed_precision="no", log_with="tensorboard", project_dir=folder)
+    # In one stage every loss reaches all that is trained; otherwise processes must not wait for what has no gradient.
+    unused = DistributedDataParallelKwargs(find_unused_parameters=config.aggregation != "one_stage")
+    accelerator = Accelerator(
+        mixed_precision="no", log_with="tensorboard", project_dir=folder, kwargs_handlers=[unused]
+    )
     half = mixed_precision(config.precision) == "bf16"
     device, processes = accelerator.device, accelerator.num_processes
     total = config.total_steps(len(photographs), processes)
-    weights.load_into(network.plain_encoder, network.decoder)
-    weights.load_into(network.denoising_encoder)
+    load_starting_weights(network, weights, config)
     freeze(network, config)
     network.train()
-    wanted = set(network.config.feature_levels) | (
-        {"embedding"} if "decoder" in network.config.feature_levels else set()
-    )
-    teacher = build_teacher(config.teacher, sorted(wanted), weights, teacher_checkpoint, config.frozen_stages).to(device)
-    targets = Targets(teacher, config.feature_cache_bytes)
+    targets = None
+    if config.teacher != "none":
+        levels = network.config.feature_levels
+        wanted = {*levels, "embedding"} if "decoder" in levels else set(levels)
+        teacher = build_teacher(config.teacher, sorted(wanted), weights, teacher_checkpoint, config.frozen_stages)
+        targets = Targets(teacher.to(device), config.feature_cache_bytes)
     optimizers = make_optimizers(network, config)
     identity = {
         "photographs": fingerprint(photographs),
@@ -226,9 +145,16 @@ def train(
                 for group, rate in zip(optimizer.param_groups, rates, strict=True):
                     group["lr"] = rate * factor
             with torch.autocast(device.type, torch.bfloat16, enabled=half):
-                clean_target, pseudo_target = targets(batch, device)
+                if targets is None:
+                    clean_target, pseudo_target = {"image": batch["clean"].to(device, torch.float32)}, {}
+                else:
+                    clean_target, pseudo_target = targets(batch, device)
                 losses = model(
-                    batch["pseudo"].to(device, torch.float32), batch["mask"].to(device), clean_target, pseudo_target
+                    batch["pseudo"].to(device, torch.float32),
+                    batch["mask"].to(device),
+                    clean_target,
+                    pseudo_target,
+                    config.stage(step, total),
                 )
             for optimizer in prepared:
                 optimizer.zero_grad(set_to_none=True)
@@ -264,20 +190,6 @@ def train(
     return log
 
 
-def _check(network: STLMNetwork, photographs: Sequence[Path], config: TrainingConfig) -> None:
-    if not photographs:
-        raise TrainingError("There are no photographs to train on; add photographs of good parts.")
-    levels, depth = network.config.feature_levels, config.frozen_stages
-    stages = [int(level[-1]) for level in levels if level.startswith("stage")]
-    readable = all(stage >= depth - 1 for stage in stages)
-    trainable = len(stages) < len(levels) or max(stages) >= depth
-    if not (readable and trainable):
-        raise TrainingError(
-            f"With frozen_stages {depth} the feature levels {list(levels)} leave nothing to train or to read; "
-            "use fewer frozen_stages or later feature_levels."
-        )
-
-
 def _resume(
     folder: Path,
     network: STLMNetwork,
@@ -292,8 +204,7 @@ def _resume(
     if newest is None:
         return 0, []
     meta = checkpoint.load(newest, network, optimizers)
-    # what an older checkpoint does not know it cannot contradict
-    if any(_decisive(identity.get(name)) != _decisive(value) for name, value in meta["identity"].items()):
+    if any(_contradict(known, identity.get(name)) for name, known in meta["identity"].items()):
         raise TrainingError(
             f"{folder} holds checkpoints of a training with other photographs, settings or starting weights; "
             "choose another output folder or delete it."
@@ -301,11 +212,12 @@ def _resume(
     return meta["step"], [record for record in log if record["step"] <= meta["step"]]
 
 
-def _decisive(value: Any) -> Any:
-    """Without the settings that change no loss, so that a run may go on with others."""
-    if isinstance(value, dict):
-        return {key: item for key, item in value.items() if key not in ("checkpoint_every", "feature_cache_bytes")}
-    return value
+def _contradict(known: Any, now: Any) -> bool:
+    """Whether a checkpoint is of another training. What an older one does not know it cannot contradict."""
+    if isinstance(known, dict) and isinstance(now, dict):
+        decisive = known.keys() - {"checkpoint_every", "feature_cache_bytes"}  # these change no loss
+        return any(_contradict(known[name], now.get(name)) for name in decisive)
+    return bool(known != now)
 
 
 def _read_log(path: Path) -> list[dict[str, float]]:

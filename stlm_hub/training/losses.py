@@ -11,21 +11,26 @@ from torch.nn import functional as F
 FOCAL_GAMMA = 4.0
 
 
-def cosine_distillation(student: Mapping[str, Tensor], teacher: Mapping[str, Tensor]) -> Tensor:
-    """Sum over levels of the mean cosine distance (equations 2 to 4).
+def cosine_distance(features: Mapping[str, Tensor], others: Mapping[str, Tensor]) -> Tensor:
+    """Sum over levels of the mean cosine distance; the gradient flows into both.
 
     Args:
-        student: level name -> BxCxhxw features.
-        teacher: the same levels and shapes; no gradient flows into it.
+        features: level name -> BxCxhxw features.
+        others: at least the same levels, the same shapes.
 
     Returns:
         Scalar >= 0.
     """
     distances = [
-        1 - F.cosine_similarity(feature.float(), teacher[level].detach().float(), dim=1).mean()
-        for level, feature in student.items()
+        1 - F.cosine_similarity(feature.float(), others[level].float(), dim=1).mean()
+        for level, feature in features.items()
     ]
     return torch.stack(distances).sum()
+
+
+def cosine_distillation(student: Mapping[str, Tensor], teacher: Mapping[str, Tensor]) -> Tensor:
+    """`cosine_distance` to a teacher, into which no gradient flows (equations 2 to 4)."""
+    return cosine_distance(student, {level: feature.detach() for level, feature in teacher.items()})
 
 
 def focal(logits: Tensor, mask: Tensor, gamma: float = FOCAL_GAMMA) -> Tensor:

@@ -81,3 +81,13 @@ def test_a_residual_block_adds_its_input() -> None:
     x = random(2, 8, 5, 5)
     torch.testing.assert_close(block(x), x.relu())
     assert ResidualBlock(24, 8)(random(2, 24, 5, 5)).shape == (2, 8, 5, 5)
+
+
+def test_each_dilation_is_a_branch() -> None:
+    """Fig. 6: the full module has 256 channels and dilations 6, 12, 18; the light one keeps its weights' names."""
+    light, full = FeatureAggregation(24, 8), FeatureAggregation(24, 8, (6, 12, 18))
+    names = set(light.state_dict())
+    assert names < set(full.state_dict())
+    branches = [m.dilation for m in full.modules() if isinstance(m, torch.nn.Conv2d) and m.dilation != (1, 1)]
+    assert branches == [(6, 6), (12, 12), (18, 18)]
+    assert full.eval()(torch.randn(1, 24, 20, 20)).shape == (1, 1, 20, 20)

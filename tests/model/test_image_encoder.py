@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
+from timm.models.tiny_vit import Attention
 from torch import Tensor, nn
 
 from stlm_hub.model.checkpoints import from_mobile_sam
-from stlm_hub.model.image_encoder import PIXEL_MEAN, PIXEL_STD, ImageEncoder
+from stlm_hub.model.image_encoder import PIXEL_MEAN, PIXEL_STD, ImageEncoder, WindowAttention
 
 LEVELS = ("stage1", "stage2", "embedding")
 
@@ -113,3 +116,29 @@ def test_batch_norm_that_is_not_frozen_learns_its_statistics() -> None:
         encoder(random_image(2, 3, 64, 64))
     norms = [module for module in encoder.modules() if isinstance(module, nn.BatchNorm2d)]
     assert norms and all(int(norm.num_batches_tracked or 0) == 1 for norm in norms)
+
+
+@pytest.mark.parametrize("window, heads, channels", [(7, 4, 128), (14, 5, 160)])
+def test_window_attention_is_timms_in_both_forms(window: int, heads: int, channels: int) -> None:
+    """Plain matrix products in bfloat16 under autocast, fused otherwise: one result and one gradient."""
+    torch.manual_seed(0)
+    theirs = Attention(channels, channels // heads, heads, attn_ratio=1, resolution=(window, window))
+    torch.nn.init.normal_(theirs.attention_biases)
+    ours = copy.deepcopy(theirs)
+    ours.__class__ = WindowAttention
+    x = torch.randn(3, window * window, channels)
+    expected = theirs(x)
+    torch.testing.assert_close(ours(x), expected)
+    with torch.autocast("cpu", torch.bfloat16):
+        narrow = ours(x)
+    assert narrow.dtype == torch.bfloat16
+    torch.testing.assert_close(narrow.float(), expected, rtol=0.05, atol=0.02)
+    expected.sum().backward()
+    narrow.float().sum().backward()
+    reference, gradient = theirs.attention_biases.grad, ours.attention_biases.grad
+    assert reference is not None and gradient is not None
+    assert torch.nn.functional.cosine_similarity(reference.flatten(), gradient.flatten(), dim=0) > 0.98
+
+
+def test_an_encoder_has_no_other_attention() -> None:
+    assert {type(m) for m in ImageEncoder().modules() if isinstance(m, Attention)} == {WindowAttention}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import combinations
+from typing import Any
 
 import pytest
 import torch
@@ -226,3 +227,44 @@ def test_the_loss_of_the_aggregation_reaches_both_streams(network: STLMNetwork) 
     finally:
         network.zero_grad(set_to_none=True)
         network.eval()
+
+
+# ---------------------------------------------------------------- what the aggregation module sees (paper, Table 6)
+
+
+@pytest.mark.parametrize(
+    "how, expected",
+    [
+        ("product", lambda a, b: a * b),
+        ("cosine", lambda a, b: (a * b).sum(1, keepdim=True)),
+        ("subtraction", lambda a, b: (a - b) ** 2),
+        ("concat", lambda a, b: torch.cat([a, b], 1)),
+    ],
+)
+def test_the_input_of_the_aggregation_is_what_the_config_says(how: str, expected: Any) -> None:
+    network = STLMNetwork(STLMConfig(image_size=64, aggregation_input=how, aggregation_channels=8))
+    seen: list[torch.Tensor] = []
+    network.aggregation.register_forward_pre_hook(lambda _module, inputs: seen.append(inputs[0]))
+    generator = torch.Generator().manual_seed(0)
+    plain, denoising = (
+        {level: torch.randn(2, 256, 4, 4, generator=generator) for level in ("embedding", "decoder")} for _ in range(2)
+    )
+    logits = network.aggregate(plain, denoising)
+    assert logits.shape == (2, 1, 4, 4)
+    parts = [
+        expected(torch.nn.functional.normalize(plain[k], dim=1), torch.nn.functional.normalize(denoising[k], dim=1))
+        for k in plain
+    ]
+    torch.testing.assert_close(seen[0], torch.cat(parts, dim=1))
+    assert seen[0].shape[1] == network.config.aggregation_in_channels
+
+
+def test_products_are_narrowed_before_they_are_resized_and_only_under_autocast(network: STLMNetwork) -> None:
+    seen: list[torch.dtype] = []
+    handle = network.aggregation.register_forward_pre_hook(lambda _module, inputs: seen.append(inputs[0].dtype))
+    levels = {level: torch.ones(2, 256, 4, 4) for level in ("embedding", "decoder")}
+    network.aggregate(levels, levels)
+    with torch.autocast("cpu", torch.bfloat16):
+        network.aggregate(levels, levels)
+    handle.remove()
+    assert seen == [torch.float32, torch.bfloat16]

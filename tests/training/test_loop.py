@@ -26,7 +26,8 @@ from stlm_hub.model.network import STLMNetwork
 from stlm_hub.training import checkpoint, loop
 from stlm_hub.training.config import TrainingConfig
 from stlm_hub.training.data import NormalPhotographs, collate
-from stlm_hub.training.loop import LossModule, StepReport, freeze, learning_rate_factor, make_optimizers, train
+from stlm_hub.training.loop import StepReport, learning_rate_factor, train
+from stlm_hub.training.objective import LossModule, freeze, make_optimizers
 from stlm_hub.training.targets import Targets
 from stlm_hub.training.teacher import MobileTeacher
 from stlm_hub.training.textures import TextureSource

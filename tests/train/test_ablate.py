@@ -1,0 +1,170 @@
+"""The paper's tables as data, and one of them trained for a step on small photographs."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+from PIL import Image
+
+from stlm_hub.errors import ConfigError
+from stlm_hub.model.checkpoints import StartingWeights
+from stlm_hub.model.image_encoder import ImageEncoder
+from stlm_hub.model.mask_decoder import MaskDecoder
+from stlm_hub.stlm import STLM
+from stlm_hub.training.objective import check
+from train import ablate
+from train.ablate import ABLATIONS, Variant, load_table
+from train.recipe import load_recipe
+
+TABLES = ("4", "teachers", "5", "6", "7", "8", "10", "11", "fig5", "fig6", "fig10", "fig11")
+
+
+def variants(table: str, profile: str = "cpu-short") -> dict[str, Variant]:
+    _, rows = load_table(table, load_recipe("mvtec-bottle", profile))
+    assert all(isinstance(row, Variant) for row in rows)
+    return {row.name: row for row in rows if isinstance(row, Variant)}
+
+
+def test_every_variant_stands_in_a_table_and_every_table_has_rows() -> None:
+    data = yaml.safe_load(ABLATIONS.read_text())
+    named = [row["variant"] for table in data["tables"].values() for row in table["rows"]]
+    assert set(named) == set(data["variants"])
+    assert tuple(data["tables"]) == TABLES
+
+
+@pytest.mark.parametrize("table", TABLES)
+def test_a_variant_changes_what_its_table_is_about_and_nothing_else(table: str) -> None:
+    recipe = load_recipe("mvtec-bottle", "cpu-short")
+    data = yaml.safe_load(ABLATIONS.read_text())["variants"]
+    for name, variant in variants(table).items():
+        for kind, base in (("model", recipe.model.to_dict()), ("training", recipe.training.to_dict())):
+            settings = getattr(variant, kind).to_dict()
+            changed = {key: value for key, value in settings.items() if value != base[key]}
+            asked = data[name].get(kind, {})
+            assert changed.keys() <= asked.keys(), name
+            for key, value in asked.items():
+                expected = base[key] | value if isinstance(value, dict) else value
+                assert settings[key] == expected, name
+        check(variant.model, variant.training)
+
+
+def test_the_short_profile_is_the_papers_model() -> None:
+    recipe = load_recipe("mvtec-bottle", "cpu-short")
+    assert recipe.model.feature_levels == ("embedding", "decoder")
+    assert recipe.training.synthesis.families == ("perlin",)
+    assert (recipe.training.plain_stream, recipe.training.frozen_stages) == ("trained", 0)
+
+
+def test_with_the_papers_profile_a_row_that_cannot_be_is_a_sentence() -> None:
+    """A ViT-H plain stream does not fit into the network."""
+    _, rows = load_table("4", load_recipe("mvtec-bottle", "paper-gpu"))
+    sentences = [row for row in rows if isinstance(row, str)]
+    assert len(sentences) == 1
+    assert sentences[0].startswith('without plain student stream: plain_stream "teacher" needs teacher "mobile"')
+    with pytest.raises(ConfigError, match=r"no table '12'; choose one of 4, teachers, 5"):
+        load_table("12", load_recipe("mvtec-bottle", "paper-gpu"))
+
+
+def test_rows_with_the_same_settings_are_one_training() -> None:
+    table = variants("4")
+    assert table["teacher-mobile"].digest == table["stlm"].digest
+    assert len({variant.digest for variant in table.values()}) == len(table) - 1
+    longer = dataclasses.replace(table["stlm"], training=dataclasses.replace(table["stlm"].training, steps=300))
+    assert longer.digest != table["stlm"].digest
+
+
+@pytest.fixture
+def bottles(tmp_path: Path) -> Path:
+    """A category folder of noise, 64 px; anomalous ones have a white square."""
+    rng = np.random.default_rng(0)
+
+    def write(path: Path, pixels: np.ndarray) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels).save(path)
+
+    folder = tmp_path / "mvtec_ad" / "bottle"
+    for i in range(6):
+        write(folder / "train" / "good" / f"{i}.png", rng.integers(90, 110, (64, 64, 3), np.uint8))
+    for i in range(2):
+        write(folder / "test" / "good" / f"{i}.png", rng.integers(90, 110, (64, 64, 3), np.uint8))
+        broken = rng.integers(90, 110, (64, 64, 3), np.uint8)
+        broken[16:32, 16:32] = 255
+        write(folder / "test" / "broken" / f"{i}.png", broken)
+        write(folder / "ground_truth" / "broken" / f"{i}_mask.png", (broken[..., 0] == 255).astype(np.uint8) * 255)
+    return folder.parent
+
+
+@pytest.fixture
+def short(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """One step at 64 px from random starting weights; names of what was trained."""
+    real = ablate.load_recipe
+    trained: list[str] = []
+    weights = StartingWeights(
+        dict(ImageEncoder().state_dict()), dict(MaskDecoder().state_dict()), source="random", sha256="ab" * 32
+    )
+    real_run = ablate.run
+
+    def load(alias: str, profile: str) -> Any:
+        recipe = real(alias, profile)
+        return dataclasses.replace(
+            recipe,
+            model=recipe.model.replace(image_size=64),
+            training=dataclasses.replace(recipe.training, steps=2, precision="no"),
+        )
+
+    def run(split: Any, model: Any, training: Any, weights: Any, source: Any, **options: Any) -> Any:
+        trained.append(source.alias)
+        return real_run(split, model, training, weights, source, **options)
+
+    monkeypatch.setattr(ablate, "load_recipe", load)
+    monkeypatch.setattr(ablate, "run", run)
+    monkeypatch.setattr(ablate, "starting_weights", lambda *args, **options: weights)
+    return trained
+
+
+def test_a_table_is_trained_once_and_printed_beside_the_papers(
+    bottles: Path, tmp_path: Path, short: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    runs = tmp_path / "runs"
+    for _ in range(2):
+        ablate.ablate("8", bottles, runs=runs)
+        assert short == ["mvtec-bottle-random-encoders", "mvtec-bottle-stlm"]
+    out = capsys.readouterr().out
+    assert "98.93/98.41/94.57" in out and "99.05/98.26/94.92" in out
+    report = json.loads((runs / "ablations" / "mvtec-bottle-cpu-short" / "table-8.json").read_text())
+    assert [row["label"] for row in report["rows"]] == ["random", "MobileSAM (STLM)"]
+    folders = {path.parent.name: path for path in runs.glob("ablations/*/*/model")}
+    for row in report["rows"]:
+        assert row["steps"] == 2 and 0 <= row["metrics"]["p_auroc"] <= 1
+        folder = next(path for name, path in folders.items() if name.startswith(row["variant"]))
+        results = json.loads((folder / "results.json").read_text())
+        assert row["metrics"] == results["metrics"]
+        assert STLM.from_pretrained(folder).predict(bottles / "bottle/test/good/0.png").score <= 1
+
+    ablate.ablate("4", bottles, runs=runs)
+    assert short[2:] == [
+        "mvtec-bottle-no-plain-student",
+        "mvtec-bottle-no-mask-decoder",
+        "mvtec-bottle-no-aggregation",
+    ]
+    report = json.loads((runs / "ablations" / "mvtec-bottle-cpu-short" / "table-4.json").read_text())
+    rows = {row["variant"]: row for row in report["rows"]}
+    assert rows["teacher-mobile"]["metrics"] == rows["stlm"]["metrics"]
+    folder = next(runs.glob("ablations/*/no-aggregation-*/model"))
+    results = json.loads((folder / "results.json").read_text())
+    assert rows["no-aggregation"]["metrics"] == results["metrics_without_aggregation"]
+
+
+def test_a_teacher_that_is_not_there_is_said(
+    bottles: Path, tmp_path: Path, short: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    ablate.ablate("teachers", bottles, runs=tmp_path / "runs")
+    out = " ".join(capsys.readouterr().out.split())
+    assert short == ["mvtec-bottle-teacher-mobile"]
+    assert "Not run, ViT-H: it needs sam_vit_h_4b8939.pth" in out and "--teachers" in out

@@ -1,0 +1,218 @@
+"""One ablation of the paper on one category: `python -m train ablate TABLE --category bottle --data DIR`.
+
+A variant is trained once for each category and profile, whichever tables it stands in. What was trained is kept, so
+that the command goes on where it was cut off. `ablations.yaml` says what tables and variants there are.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+import yaml
+from rich.table import Table
+
+from stlm_hub.config import STLMConfig
+from stlm_hub.errors import ConfigError
+from stlm_hub.model.checkpoints import StartingWeights
+from stlm_hub.progress import RunProgress, console
+from stlm_hub.training.config import TrainingConfig
+from stlm_hub.training.data import split_normals
+from stlm_hub.training.objective import check
+from stlm_hub.training.run import Source, run
+from stlm_hub.training.teacher import SAM_FILES
+from stlm_hub.weights import starting_weights
+
+from .datasets import mvtec_ad
+from .datasets.category import Category
+from .recipe import Recipe, load_recipe
+
+ROOT = Path(__file__).resolve().parent.parent
+ABLATIONS = Path(__file__).parent / "ablations.yaml"
+FIGURES = {"i_auroc": "I-AUROC", "p_auroc": "P-AUROC", "aupro": "AUPRO", "ap": "AP", "fnr": "FNR"}
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A row of a table.
+
+    Args:
+        label: what the paper calls it.
+        name: of the variant in `ablations.yaml`.
+        model, training: settings of the profile with what the variant changes.
+        paper: the paper's figures, where its text has them.
+    """
+
+    label: str
+    name: str
+    model: STLMConfig
+    training: TrainingConfig
+    paper: dict[str, float]
+
+    @property
+    def digest(self) -> str:
+        """Names the settings: rows with the same ones are one training."""
+        settings = json.dumps([self.model.to_dict(), self.training.to_dict()], sort_keys=True)
+        return hashlib.sha256(settings.encode()).hexdigest()[:8]
+
+
+def load_table(name: str, recipe: Recipe) -> tuple[str, list[Variant | str]]:
+    """Title and rows of a table, with the settings of a recipe; a sentence in place of a row that has none.
+
+    Raises:
+        ConfigError: there is no such table.
+    """
+    data = yaml.safe_load(ABLATIONS.read_text(encoding="utf-8"))
+    if name not in data["tables"]:
+        raise ConfigError(f"There is no table {name!r}; choose one of {', '.join(data['tables'])}.")
+    table = data["tables"][name]
+    rows: list[Variant | str] = []
+    for row in table["rows"]:
+        try:
+            rows.append(_variant(row, data["variants"][row["variant"]], recipe))
+        except ConfigError as error:
+            rows.append(f"{row['label']}: {error}")
+    return table["title"], rows
+
+
+def _variant(row: dict[str, Any], changes: dict[str, Any], recipe: Recipe) -> Variant:
+    model = recipe.model.to_dict() | changes.get("model", {})
+    training = recipe.training.to_dict()
+    for name, value in changes.get("training", {}).items():
+        training[name] = training[name] | value if isinstance(value, dict) else value
+    return Variant(
+        label=row["label"],
+        name=row["variant"],
+        model=STLMConfig.from_dict(model),
+        training=TrainingConfig.from_dict(training),
+        paper=row.get("paper", {}),
+    )
+
+
+def ablate(
+    table: Annotated[str, typer.Argument(help="4, 5, 6, 7, 8, 10, 11, fig5, fig6, fig10, fig11 or teachers.")],
+    data: Annotated[Path, typer.Option(help="Folder that MVTec AD was unpacked to.")],
+    category: Annotated[str, typer.Option(help="Of MVTec AD, e.g. bottle.")] = "bottle",
+    profile: Annotated[str, typer.Option(help="Settings of the recipe: cpu-short, cpu or paper-gpu.")] = "cpu-short",
+    runs: Annotated[Path, typer.Option(help="Where models, logs and figures go.")] = ROOT / "runs",
+    teachers: Annotated[Path | None, typer.Option(help="Folder of Segment Anything's .pth files.")] = None,
+    weights: Annotated[Path | None, typer.Option(help="Starting weights; default: fetched and kept.")] = None,
+) -> None:
+    """Trains the variants of a table of the paper and prints their figures beside the paper's."""
+    recipe = load_recipe(f"mvtec-{category}", profile)
+    title, rows = load_table(table, recipe)
+    photographs = mvtec_ad.read_category(data / category)
+    folder = runs / "ablations" / f"{recipe.alias}-{profile}"
+    start = starting_weights(weights, on_message=console.print)
+    done: list[dict[str, Any]] = []
+    for number, row in enumerate(rows, start=1):
+        if isinstance(row, str):
+            done.append({"label": row.split(":")[0], "not_run": row.split(": ", 1)[1]})
+            continue
+        missing = _missing_checkpoint(row.training.teacher, teachers)
+        if missing:
+            done.append({"label": row.label, "not_run": missing})
+            continue
+        console.print(f"{row.label} ({number} of {len(rows)})", highlight=False)
+        command = f"python -m train ablate {table} --category {category} --profile {profile} --data DIR"
+        done.append(_row(row, _trained(row, recipe, photographs, folder, start, teachers, command)))
+    report = {"table": table, "title": title, "category": recipe.alias, "profile": profile, "rows": done}
+    path = folder / f"table-{table}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    console.print(_shown(report))
+    for entry in done:
+        if "not_run" in entry:
+            console.print(f"Not run, {entry['label']}: {entry['not_run']}", highlight=False, soft_wrap=True)
+    console.print(f"{path} holds the figures.", highlight=False, soft_wrap=True)
+
+
+def _missing_checkpoint(teacher: str, teachers: Path | None) -> str:
+    """Why a teacher cannot teach, or nothing."""
+    if teacher not in SAM_FILES or (teachers and (teachers / SAM_FILES[teacher]).is_file()):
+        return ""
+    return f"it needs {SAM_FILES[teacher]} of the segment-anything repository; pass the file's folder as --teachers."
+
+
+def _trained(
+    row: Variant,
+    recipe: Recipe,
+    photographs: Category,
+    folder: Path,
+    weights: StartingWeights,
+    teachers: Path | None,
+    command: str,
+) -> dict[str, Any]:
+    """What results.json says of a variant, trained now unless it was before."""
+    check(row.model, row.training)
+    for known in folder.glob(f"*-{row.digest}/model/results.json"):
+        return dict(json.loads(known.read_text(encoding="utf-8")))
+    work = folder / f"{row.name}-{row.digest}"
+    source = Source(
+        alias=f"{recipe.alias}-{row.name}",
+        dataset={
+            "name": recipe.dataset,
+            "license": recipe.license,
+            "homepage": recipe.homepage,
+            "split": photographs.split,
+            "note": f"An ablation of a short training, not a model to use: {row.label}.",
+        },
+        weights_license=recipe.license,
+        repo_id=f"stlm-hub/ablation-{recipe.alias}-{row.name}",
+        command=command,
+        profile=recipe.profile,
+    )
+    with RunProgress(row.name) as observer:
+        return run(
+            split_normals(photographs.train, row.training.held_out, row.training.seed),
+            row.model,
+            row.training,
+            weights,
+            source,
+            work=work,
+            output=work / "model",
+            test=photographs.test,
+            teacher_checkpoint=teachers / SAM_FILES[row.training.teacher]
+            if row.training.teacher in SAM_FILES and teachers
+            else None,
+            observer=observer,
+        )
+
+
+def _row(row: Variant, results: dict[str, Any]) -> dict[str, Any]:
+    """Figures of the map that the variant is about."""
+    chosen = "metrics" if row.model.anomaly_map == "aggregation" else "metrics_without_aggregation"
+    return {
+        "label": row.label,
+        "variant": row.name,
+        "teacher": row.training.teacher,
+        "metrics": results[chosen],
+        "paper": row.paper,
+        "steps": results["steps"],
+        "seconds": results["seconds"],
+        "parameters": results["parameters"],
+        "date": results["date"],
+    }
+
+
+def _shown(report: dict[str, Any]) -> Table:
+    shown = Table(
+        title=f"{report['title']}: {report['category']}, profile {report['profile']}, in %\n"
+        "(paper: I-AUROC/P-AUROC/PRO or FNR, mean over 15 categories, 1024 px, ViT-H)"
+    )
+    shown.add_column("variant")
+    for name in FIGURES.values():
+        shown.add_column(name, justify="right", no_wrap=True)
+    shown.add_column("paper", justify="right", no_wrap=True)
+    for entry in report["rows"]:
+        if "not_run" in entry:
+            shown.add_row(entry["label"], *["-"] * len(FIGURES), "")
+            continue
+        figures = [entry["metrics"].get(name) for name in FIGURES]
+        paper = "/".join(f"{100 * entry['paper'][name]:.2f}" for name in FIGURES if name in entry["paper"])
+        shown.add_row(entry["label"], *["-" if f is None else f"{100 * f:.2f}" for f in figures], paper or "-")
+    return shown
