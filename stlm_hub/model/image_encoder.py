@@ -13,6 +13,7 @@ from segment_anything.modeling.common import LayerNorm2d
 from timm.models.tiny_vit import Attention, TinyVit
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
 PIXEL_MEAN = (123.675, 116.28, 103.53)
 PIXEL_STD = (58.395, 57.12, 57.375)
@@ -74,6 +75,7 @@ class ImageEncoder(nn.Module):
             LayerNorm2d(256),
         )
         self.batch_norm_frozen = batch_norm_frozen
+        self.recompute_activations = False  # in the backward pass, stage by stage: less memory, more time
         self.register_buffer("pixel_mean", torch.tensor(PIXEL_MEAN).view(3, 1, 1), persistent=False)
         self.register_buffer("pixel_std", torch.tensor(PIXEL_STD).view(3, 1, 1), persistent=False)
         self.register_load_state_dict_post_hook(_forget_attention_biases)
@@ -116,7 +118,10 @@ class ImageEncoder(nn.Module):
         if depth and f"stage{depth - 1}" in levels:
             features[f"stage{depth - 1}"] = x
         for i in range(depth, last + 1):
-            x = self.stages[i](x)
+            if self.recompute_activations and self.training and torch.is_grad_enabled():
+                x = checkpoint(self.stages[i], x, use_reentrant=False)
+            else:
+                x = self.stages[i](x)
             if f"stage{i}" in levels:
                 features[f"stage{i}"] = x
         if "embedding" in levels:

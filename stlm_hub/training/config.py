@@ -51,6 +51,7 @@ class TrainingConfig:
     plain_stream: str = "trained"
     aggregation: str = "one_stage"  # trained with the streams, after them ("two_stage", Table 5) or not at all ("none")
     encoder_weights: str = "mobile_sam"  # what the encoders start from, or "random" (Table 8)
+    recompute_activations: bool = False  # of the encoders, in the backward pass: less memory, more time, same losses
     frozen_stages: int = 0  # stages of both encoders kept at the starting weights, patch embedding included; 0: none
     learning_rate: float = 5e-4  # Adam, streams and decoder
     betas: tuple[float, float] = (0.5, 0.999)  # of Adam
@@ -76,6 +77,8 @@ class TrainingConfig:
         _choice("encoder_weights", self.encoder_weights, ENCODER_WEIGHTS)
         _choice("rotation", self.rotation, ROTATIONS)
         _choice("precision", self.precision, PRECISIONS)
+        if not isinstance(self.recompute_activations, bool):
+            raise ConfigError(f"recompute_activations must be true or false, not {self.recompute_activations!r:.60}.")
         for name, (low, high) in _WHOLE.items():
             _within(name, getattr(self, name), low, high, int)
         for name, (least, most) in _REAL.items():

@@ -109,6 +109,8 @@ def train(
     total = config.total_steps(len(photographs), processes)
     load_starting_weights(network, weights, config)
     freeze(network, config)
+    for encoder in (network.plain_encoder, network.denoising_encoder):
+        encoder.recompute_activations = config.recompute_activations
     network.train()
     targets = None
     if config.teacher != "none":
@@ -145,10 +147,9 @@ def train(
                 for group, rate in zip(optimizer.param_groups, rates, strict=True):
                     group["lr"] = rate * factor
             with torch.autocast(device.type, torch.bfloat16, enabled=half):
-                if targets is None:
-                    clean_target, pseudo_target = {"image": batch["clean"].to(device, torch.float32)}, {}
-                else:
-                    clean_target, pseudo_target = targets(batch, device)
+                clean_target, pseudo_target = (
+                    targets(batch, device) if targets else ({"image": batch["clean"].to(device, torch.float32)}, {})
+                )
                 losses = model(
                     batch["pseudo"].to(device, torch.float32),
                     batch["mask"].to(device),
@@ -215,7 +216,11 @@ def _resume(
 def _contradict(known: Any, now: Any) -> bool:
     """Whether a checkpoint is of another training. What an older one does not know it cannot contradict."""
     if isinstance(known, dict) and isinstance(now, dict):
-        decisive = known.keys() - {"checkpoint_every", "feature_cache_bytes"}  # these change no loss
+        decisive = known.keys() - {
+            "checkpoint_every",
+            "feature_cache_bytes",
+            "recompute_activations",
+        }  # these change no loss
         return any(_contradict(known[name], now.get(name)) for name in decisive)
     return bool(known != now)
 

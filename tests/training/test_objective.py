@@ -12,6 +12,7 @@ from torch import Tensor
 
 from stlm_hub.config import STLMConfig
 from stlm_hub.errors import ConfigError, TrainingError
+from stlm_hub.model import image_encoder
 from stlm_hub.model.checkpoints import StartingWeights
 from stlm_hub.model.network import STLMNetwork
 from stlm_hub.training.config import TrainingConfig
@@ -265,3 +266,23 @@ def test_the_teachers_trunk_is_the_streams_own(
     assert own["denoising"] > 1e-3
     for name, loss in own.items():
         assert shared[name].item() == pytest.approx(loss.item(), rel=2e-3, abs=1e-5), name
+
+
+def test_recomputed_activations_change_no_gradient(
+    prepare: Prepare, starting_weights: StartingWeights, batch: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept, recomputed = prepare(), prepare()
+    calls: list[int] = []
+    real = image_encoder.checkpoint
+    monkeypatch.setattr(image_encoder, "checkpoint", lambda *args, **options: calls.append(1) or real(*args, **options))
+    for encoder in (recomputed.network.plain_encoder, recomputed.network.denoising_encoder):
+        encoder.recompute_activations = True
+    losses = [step(module, starting_weights, batch, "all") for module in (kept, recomputed)]
+    assert len(calls) == 8  # four stages of two streams
+    assert losses[0]["total"].item() == pytest.approx(losses[1]["total"].item(), rel=1e-6)
+    for (name, one), (_, other) in zip(
+        kept.network.named_parameters(), recomputed.network.named_parameters(), strict=True
+    ):
+        assert (one.grad is None) == (other.grad is None), name
+        if one.grad is not None and other.grad is not None:
+            torch.testing.assert_close(one.grad, other.grad, rtol=1e-3, atol=1e-6)

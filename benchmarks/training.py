@@ -1,0 +1,185 @@
+"""Measures training steps of an older commit and of this checkout in turn: seconds, samples a second, memory.
+
+    python benchmarks/training.py --output benchmarks/training.json
+
+Both run the same settings on the same sample photographs, each in a process of its own, twice in turn so that a slow
+phase of the machine meets both. The exit code is 1 when a limit is broken.
+"""
+
+from __future__ import annotations
+
+import datetime
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path[:0] = [path for path in (str(ROOT),) if path not in sys.path]
+
+from benchmarks.figures import Limit, all_held, machine  # noqa: E402
+from stlm_hub.samples import write_samples  # noqa: E402
+
+BEFORE = "2ad0668"  # the last commit before training steps were made cheaper
+STEPS, UNCOUNTED, ROUNDS = 12, 5, 2
+MIN_SPEED_UP = 1.8
+CPU_LEVELS = ["stage1", "stage2", "embedding", "decoder"]
+CPU = {"teacher": "mobile", "plain_stream": "frozen", "frozen_stages": 1, "batch_size": 4}
+PAPER = {"teacher": "mobile", "batch_size": 2}
+# name: settings of the model and of the training, what is compared with the older commit, limit of the memory in GB
+SETTINGS: dict[str, tuple[dict[str, Any], dict[str, Any], bool, float]] = {
+    "cpu recipe, 256 px, 4 a step": ({"image_size": 256, "feature_levels": CPU_LEVELS}, CPU, True, 6),
+    "cpu recipe, 512 px, 4 a step": ({"image_size": 512, "feature_levels": CPU_LEVELS}, CPU, True, 6),
+    "paper's levels, both streams, 1024 px, 2 a step": ({"image_size": 1024}, PAPER, False, 10),
+    "the same, activations recomputed": ({"image_size": 1024}, {**PAPER, "recompute_activations": True}, False, 10),
+}
+PROBE = """
+import json, resource, sys, tempfile
+from pathlib import Path
+import torch
+from stlm_hub.config import STLMConfig
+from stlm_hub.model.network import STLMNetwork
+from stlm_hub.training.config import TrainingConfig
+from stlm_hub.training.loop import train
+from stlm_hub.weights import starting_weights
+model, training, photographs, steps = json.loads(sys.argv[1])
+torch.manual_seed(0)
+network = STLMNetwork(STLMConfig.from_dict(model))
+config = TrainingConfig.from_dict({**training, "steps": steps, "checkpoint_every": 10**6})
+idle = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+with tempfile.TemporaryDirectory() as folder:
+    log = train(network, [Path(p) for p in photographs], config, starting_weights(), Path(folder))
+peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+print(json.dumps({"seconds": [record["seconds"] for record in log], "peak_gb": peak / 2**20, "idle_gb": idle / 2**20}))
+"""
+
+console = Console()
+
+
+def measure(
+    tree: Path, model: dict[str, Any], training: dict[str, Any], photographs: Sequence[Path], steps: int
+) -> dict[str, Any]:
+    """Trains `steps` steps with the library of a source tree, in a process of its own.
+
+    Returns:
+        "seconds" of each step, "peak_gb" and "idle_gb" (before the training): resident memory of the process in GB.
+    """
+    settings = json.dumps([model, training, [str(path) for path in photographs], steps])
+    environment = {**os.environ, "PYTHONPATH": str(tree)}
+    done = subprocess.run(
+        [sys.executable, "-c", PROBE, settings], cwd=tree, env=environment, capture_output=True, text=True
+    )
+    if done.returncode:
+        raise RuntimeError(f"The training in {tree} failed; its last words are:\n{done.stderr[-1500:]}")
+    return dict(json.loads(done.stdout.splitlines()[-1]))
+
+
+def median(values: Sequence[float]) -> float:
+    """The middle one; of an even number the mean of both."""
+    ordered = sorted(values)
+    middle = len(ordered) // 2
+    return ordered[middle] if len(ordered) % 2 else (ordered[middle - 1] + ordered[middle]) / 2
+
+
+def main(
+    before: Annotated[str, typer.Option(help="Commit to compare with.")] = BEFORE,
+    output: Annotated[Path | None, typer.Option(help="JSON file to write.")] = None,
+    only: Annotated[str, typer.Option(help="Part of the names of the settings to measure.")] = "",
+    steps: Annotated[int, typer.Option(min=UNCOUNTED + 1, help="Steps of each training.")] = STEPS,
+) -> None:
+    """Measures training steps before and after."""
+    with tempfile.TemporaryDirectory(prefix="stlm-bench-") as folder:
+        older = Path(folder) / "before"
+        added = subprocess.run(
+            ["git", "worktree", "add", "--detach", str(older), before], cwd=ROOT, capture_output=True, text=True
+        )
+        if added.returncode:
+            console.print(f"{before} cannot be checked out ({added.stderr.strip()}); pass a commit of a full clone.")
+            raise typer.Exit(2)
+        try:
+            rows = _measure_all(Path(folder), older, only, steps)
+        finally:
+            subprocess.run(["git", "worktree", "remove", "--force", str(older)], cwd=ROOT, check=False)
+    limits = _limits(rows)
+    _show(rows, limits)
+    if output:
+        report = {
+            "command": f"python benchmarks/training.py --before {before}",
+            "date": datetime.date.today().isoformat(),
+            "machine": machine(),
+            "before": before,
+            "settings": rows,
+            "limits": [limit.to_dict() for limit in limits],
+        }
+        output.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    if not all_held(limits):
+        raise typer.Exit(1)
+
+
+def _measure_all(folder: Path, older: Path, only: str, steps: int) -> list[dict[str, Any]]:
+    rows = []
+    for name, (model, training, compared, _) in SETTINGS.items():
+        if only not in name:
+            continue
+        samples = folder / f"samples-{model['image_size']}"
+        if not samples.is_dir():
+            write_samples(samples, part="brick", size=min(512, model["image_size"]), seed=0)
+        photographs = sorted(samples.glob("*/train/good/*"))[:8]
+        trees = {"before": older, "after": ROOT} if compared else {"after": ROOT}
+        found: dict[str, list[dict[str, Any]]] = {label: [] for label in trees}
+        for turn in range(ROUNDS if compared else 1):
+            for label, tree in trees.items():
+                console.print(f"{name}: {label}, round {turn + 1}", highlight=False)
+                found[label].append(measure(tree, model, training, photographs, steps))
+        row: dict[str, Any] = {"name": name, "model": model, "training": training}
+        for label, runs in found.items():
+            seconds = median([s for run in runs for s in run["seconds"][UNCOUNTED:]])
+            row[label] = {
+                "seconds_per_step": round(seconds, 3),
+                "samples_per_second": round(training["batch_size"] / seconds, 3),
+                "peak_gb": round(max(run["peak_gb"] for run in runs), 2),
+            }
+        rows.append(row)
+    return rows
+
+
+def _limits(rows: Sequence[dict[str, Any]]) -> list[Limit]:
+    limits = []
+    for row in rows:
+        _, _, compared, memory = SETTINGS[row["name"]]
+        limits.append(Limit(f"memory: {row['name']}", row["after"]["peak_gb"], memory, "GB"))
+        if compared:  # a share of the older time, so that lower is better as in every limit
+            share = row["after"]["seconds_per_step"] / row["before"]["seconds_per_step"]
+            limits.append(Limit(f"time: {row['name']}", round(share, 3), round(1 / MIN_SPEED_UP, 3), "of before"))
+    return limits
+
+
+def _show(rows: Sequence[dict[str, Any]], limits: Sequence[Limit]) -> None:
+    table = Table("setting", "", "s a step", "samples/s", "peak GB", title="Training steps")
+    for row in rows:
+        for label in ("before", "after"):
+            if label in row:
+                found = row[label]
+                table.add_row(
+                    row["name"] if label == "before" or "before" not in row else "",
+                    label,
+                    f"{found['seconds_per_step']:.2f}",
+                    f"{found['samples_per_second']:.2f}",
+                    f"{found['peak_gb']:.1f}",
+                )
+    console.print(table)
+    for limit in limits:
+        state = "held" if limit.held else "BROKEN"
+        console.print(f"{limit.name}: {limit.value} {limit.unit}, limit {limit.limit}: {state}", highlight=False)
+
+
+if __name__ == "__main__":
+    typer.run(main)
