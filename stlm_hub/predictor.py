@@ -60,9 +60,9 @@ class Prediction:
 
     def panel(self, title: str = "") -> np.ndarray:
         """Photograph, heatmap and outline side by side with the verdict: HxWx3 uint8 RGB."""
-        from . import render  # training and evaluation draw nothing
+        from .panel import panel  # training and evaluation draw nothing
 
-        return render.panel(
+        return panel(
             self.image, self.anomaly_map, self.threshold, self.mask, self.score, self.is_anomalous, title=title
         )
 

@@ -31,7 +31,7 @@ def stlm(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
 def test_help_names_every_command(stlm) -> None:
     code, out, _ = stlm("--help")
     assert code == 0
-    for command in ("predict", "finetune", "calibrate", "samples", "publish", "weights", "zoo"):
+    for command in ("predict", "finetune", "calibrate", "report", "samples", "publish", "weights", "zoo", "space"):
         assert command in out
 
 
@@ -68,6 +68,8 @@ def test_zoo_verify_tells_whole_from_altered(stlm, tmp_path: Path, monkeypatch: 
         (("finetune", "nowhere", "--name", "part"), "nowhere is not a folder"),
         (("finetune", "nowhere", "--name", "part", "--size", "100"), "multiple of 64"),
         (("calibrate", "nowhere", "-m", "sample-brick", "-o", "out"), "nowhere is not a folder"),
+        (("report", "sample-brik", "--data", "nowhere"), "Did you mean sample-brick"),
+        (("report", "sample-brick", "--data", "nowhere"), "nowhere/test is missing; pass --data"),
         (("publish", "nowhere", "--repo", "a/b"), "There is no folder nowhere"),
         (("weights", "import", "nowhere.pt"), "nowhere.pt"),
         (("zoo", "pull", "mvtec-botle"), 'There is no model "mvtec-botle"'),

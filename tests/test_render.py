@@ -8,7 +8,8 @@ import pytest
 
 from stlm_hub import render
 from stlm_hub.errors import ConfigError, ImageError
-from stlm_hub.render import colorize, draw_contour, overlay, panel
+from stlm_hub.panel import INK, panel, tile_size
+from stlm_hub.render import colorize, draw_contour, overlay
 
 THRESHOLDS = [0.0, 1e-7, 0.001, 0.01, 0.3, 0.5, 0.9, 0.999, 1.0]
 
@@ -207,7 +208,7 @@ def test_long_and_foreign_titles_stay_inside() -> None:
 def test_panel_of_a_good_part_is_calm() -> None:
     quiet = np.full((120, 160), 0.005, np.float32)
     result = picture(anomaly_map=quiet, mask=quiet >= 0.3, score=0.01, is_anomalous=False)
-    width, height = render._tile_size(120, 160)
+    width, height = tile_size(120, 160)
     first, second, third = (
         result[96 : 96 + height, left : left + width] for left in (20 + n * (width + 20) for n in range(3))
     )
@@ -225,7 +226,7 @@ def test_a_defect_of_one_pixel_survives_in_a_large_photograph(top: int) -> None:
     anomaly_map = np.zeros((1500, 1500), np.float32)
     anomaly_map[top, 1000] = 0.9
     result = picture(image=image, anomaly_map=anomaly_map, mask=anomaly_map >= 0.3)
-    side = render._tile_size(1500, 1500)[0]
+    side = tile_size(1500, 1500)[0]
     hot = result[..., 0] > result[..., 2].astype(int) + 60
     rows, columns = np.nonzero(hot[96 : 96 + side, 40 + side : 40 + 2 * side])
     assert 1 <= rows.size <= 9
@@ -241,7 +242,7 @@ def test_colour_bar_has_the_threshold_in_the_middle() -> None:
         half = len(bar) // 2
         assert is_calm(bar[: half - 3]).all()
         assert not is_calm(bar[half + 3 :]).any()
-        assert (bar[half] == render._INK).all()
+        assert (bar[half] == INK).all()
 
 
 def test_a_score_never_looks_equal_to_another_threshold() -> None:

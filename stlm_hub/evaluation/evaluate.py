@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -14,7 +15,7 @@ from ..errors import DataError
 from ..images import load_image
 from ..model.network import STLMNetwork
 from ..predictor import ScoredMap, infer
-from .metrics import Metrics, compute_metrics
+from .metrics import Metrics, compute_metrics, pro_points, roc_points
 
 
 @dataclass(frozen=True)
@@ -117,6 +118,17 @@ def evaluate(
         maps=[s.anomaly_map for s in chosen],
         masks=masks,
     )
+
+
+def curves(evaluation: Evaluation) -> dict[str, Any]:
+    """ "image_roc", "pixel_roc" and "pro", as `report.plot_curves` draws them."""
+    pixels = np.concatenate([m.ravel() for m in evaluation.maps])
+    truth = np.concatenate([m.ravel() for m in evaluation.masks])
+    return {
+        "image_roc": roc_points(np.asarray(evaluation.scores), np.asarray(evaluation.labels)),
+        "pixel_roc": roc_points(pixels, truth),
+        "pro": pro_points(evaluation.maps, evaluation.masks),
+    }
 
 
 def read_mask(path: Path, shape: tuple[int, int]) -> np.ndarray:

@@ -98,6 +98,11 @@ def compute_metrics(
     )
 
 
+def average_precision(maps: Sequence[np.ndarray], masks: Sequence[np.ndarray]) -> float | None:
+    """The pixels' average precision alone, also of a single image; see `compute_metrics` for arguments and errors."""
+    return _pixel_steps(maps, masks, 1.0).average_precision()
+
+
 def roc_points(scores: np.ndarray, labels: np.ndarray) -> dict[str, list[float]]:
     """The ROC of images or pixels, for plots.
 

@@ -11,6 +11,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedFormatter, FixedLocator, MaxNLocator
 from sklearn.metrics import auc
 
+LOSSES = ("denoising", "plain", "focal", "l1")
+"""What is drawn of a training, by the names in its log."""
+
 WIDTH = 8.0  # inches
 DPI = 100
 

@@ -24,9 +24,8 @@ from ..calibration import DEFAULT_FALSE_ALARM_RATE, calibrate
 from ..card import write_card
 from ..config import STLMConfig
 from ..errors import TrainingError
-from ..evaluation.evaluate import Evaluation, TestSet, evaluate
-from ..evaluation.metrics import pro_points, roc_points
-from ..evaluation.report import plot_curves, plot_losses, plot_score_histogram
+from ..evaluation.evaluate import TestSet, curves, evaluate
+from ..evaluation.report import LOSSES, plot_curves, plot_losses, plot_score_histogram
 from ..images import load_image
 from ..model.checkpoints import StartingWeights
 from ..predictor import infer
@@ -36,7 +35,6 @@ from .data import Split, fingerprint
 from .loop import StepReport, mixed_precision, train
 from .textures import TextureSource
 
-LOSSES = ("denoising", "plain", "focal", "l1")
 LATENCY_IMAGES = 10
 
 
@@ -165,7 +163,7 @@ def run(
         "test_scores": {"good": evaluation.good_scores, "anomalous": evaluation.anomalous_scores}
         if evaluation
         else None,
-        "curves": _curves(evaluation) if evaluation else None,
+        "curves": curves(evaluation) if evaluation else None,
         "paper": source.paper,
         "training": training.to_dict(),
         "steps": len(log),
@@ -238,16 +236,6 @@ def _test_facts(test: TestSet | None) -> dict[str, Any] | None:
         "n_good": len(test.good),
         "n_anomalous": len(test.anomalous),
         "sha256": fingerprint(test.photographs + test.masks),
-    }
-
-
-def _curves(evaluation: Evaluation) -> dict[str, Any]:
-    pixels = np.concatenate([m.ravel() for m in evaluation.maps])
-    truth = np.concatenate([m.ravel() for m in evaluation.masks])
-    return {
-        "image_roc": roc_points(np.asarray(evaluation.scores), np.asarray(evaluation.labels)),
-        "pixel_roc": roc_points(pixels, truth),
-        "pro": pro_points(evaluation.maps, evaluation.masks),
     }
 
 

@@ -1,0 +1,214 @@
+"""Photographs of a test set that show where a model is weak: worst, median and best of each kind, and an overview.
+
+A photograph with a defect is ranked by the overlap (intersection over union) of the mask that was found with the true
+one: worst is lowest, and a photograph that is missed has 0. Pixel AP would not do: it looks at the order of a
+photograph's own values only, so that a defect far below the threshold can have the best of all. A good photograph is
+ranked by its anomaly score: worst is highest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+from ..images import load_image
+from ..panel import INK, MARGIN, PALE_INK, PAPER, ascii_text, draw_scale, font, panel, shortened, tiles
+from ..predictor import Prediction
+from ..render import distinct
+from .evaluate import Evaluation, TestSet
+
+GOOD = "good"
+"""The kind of photographs without a defect."""
+
+_TILE_AREA, _TILE_MAX_SIDE = 300 * 300, 450  # of the overview, in pixels
+_LABELS = 250  # px, width of the overview's first column
+_RIGHT, _WRONG = (32, 88, 150), (190, 62, 10)
+
+
+@dataclass(frozen=True, eq=False)
+class Judged:
+    """A test photograph, what the model says of it and the truth.
+
+    Args:
+        kind: of defect, the name of the photograph's folder, or `GOOD`.
+        truth: HxW bool, True where the defect is.
+        iou: overlap of the found mask with the true one; None for a good one, or where the truth marks nothing.
+    """
+
+    path: Path
+    kind: str
+    score: float
+    anomaly_map: np.ndarray
+    truth: np.ndarray
+    iou: float | None
+
+    @property
+    def name(self) -> str:
+        """Folder and file, e.g. crack/000.png."""
+        return f"{self.path.parent.name}/{self.path.name}"
+
+    def is_correct(self, threshold: float) -> bool:
+        """Whether the verdict at this threshold is the truth."""
+        return (self.score >= threshold) == (self.kind != GOOD)
+
+    def figure(self) -> str:
+        """What ranks it, in words."""
+        return f"anomaly score {self.score:.3g}" if self.iou is None else f"overlap (IoU) {100 * self.iou:.1f} %"
+
+
+@dataclass(frozen=True, eq=False)
+class Picture:
+    """A panel that was written, and which photograph it shows: "worst", "median", "best" or "only" of `n`."""
+
+    path: Path
+    place: str
+    n: int
+    judged: Judged
+
+
+def judged_photographs(test: TestSet, evaluation: Evaluation, threshold: float) -> list[Judged]:
+    """The photographs of an evaluated test set, good ones first, in its order."""
+    kinds = [GOOD] * len(test.good) + [path.parent.name for path in test.anomalous]
+    return [
+        Judged(path, kind, score, anomaly_map, truth, _overlap(score, anomaly_map, truth, threshold) if label else None)
+        for path, kind, score, anomaly_map, truth, label in zip(
+            test.photographs,
+            kinds,
+            evaluation.scores,
+            evaluation.maps,
+            evaluation.masks,
+            evaluation.labels,
+            strict=True,
+        )
+    ]
+
+
+def ranked(photographs: Sequence[Judged]) -> list[Judged]:
+    """From worst to best. Good photographs and such with a defect are not ranked together, and those with a defect
+    that their mask does not mark are left out. Of equal overlaps the lower score is worse."""
+    good = [judged for judged in photographs if judged.kind == GOOD]
+    if good:
+        return sorted(good, key=lambda judged: (-judged.score, judged.name))
+    return [
+        judged
+        for _, _, judged in sorted(
+            ((judged.iou, (judged.score, judged.name), judged) for judged in photographs if judged.iou is not None),
+            key=lambda found: found[:2],
+        )
+    ]
+
+
+def choose(photographs: Sequence[Judged]) -> dict[str, Judged]:
+    """Worst, median and best of photographs of one kind, each once: of two there is no median, of one there is "only".
+
+    Of an even number the median is the worse of the two in the middle.
+    """
+    order = ranked(photographs)
+    if len(order) == 1:
+        return {"only": order[0]}
+    places = {"worst": 0, "median": (len(order) - 1) // 2, "best": len(order) - 1}
+    return {place: order[index] for place, index in places.items() if order and (place != "median" or len(order) > 2)}
+
+
+def write_panels(folder: Path, photographs: Sequence[Judged], threshold: float) -> list[Picture]:
+    """Writes `<kind>_<worst|median|best|only>.png` for each kind of photograph, good ones last."""
+    written = []
+    for kind in sorted({judged.kind for judged in photographs}, key=lambda kind: (kind == GOOD, kind)):
+        same = [judged for judged in photographs if judged.kind == kind]
+        n = len(ranked(same))
+        for place, judged in choose(same).items():
+            prediction = _prediction(judged, threshold)
+            among = "the only one," if place == "only" else f"{place} of {n} by its"
+            pixels = panel(
+                prediction.image,
+                prediction.anomaly_map,
+                threshold,
+                prediction.mask,
+                prediction.score,
+                prediction.is_anomalous,
+                title=f"{judged.name}: {among} {judged.figure()}",
+                truth=judged.truth,
+            )
+            path = folder / f"{kind}_{place}.png"
+            Image.fromarray(pixels).save(path)
+            written.append(Picture(path, place, n, judged))
+    return written
+
+
+def write_overview(path: Path, photographs: Sequence[Judged], threshold: float, title: str) -> None:
+    """One sheet: worst, median and best of all photographs with a defect, and the good one with the highest score."""
+    anomalous = [judged for judged in photographs if judged.kind != GOOD]
+    good = ranked([judged for judged in photographs if judged.kind == GOOD])
+    count = len(ranked(anomalous))
+    rows = [
+        (f"{place.capitalize()} of {count}" if count > 1 else "The only defect", judged)
+        for place, judged in choose(anomalous).items()
+    ]
+    rows += [(f"Worst of {len(good)} good", judged) for judged in good[:1]]
+    drawn = [(label, judged, _tiles(judged, threshold)) for label, judged in rows]
+    cell = max(200, *(tile.shape[1] for _, _, row in drawn for tile in row))
+    heights = [max(150, *(tile.shape[0] for tile in row)) for _, _, row in drawn]
+    inner = _LABELS + 4 * (cell + MARGIN)
+    header, footer = 104, 76
+    canvas = Image.new("RGB", (inner + 2 * MARGIN, header + sum(heights) + MARGIN * len(rows) + footer), PAPER)
+    draw = ImageDraw.Draw(canvas)
+    draw.text((MARGIN, 16), shortened(ascii_text(title), 22, inner), INK, font(22))
+    rule = "With a defect: ranked by overlap (IoU) of found and true mask. Good: by anomaly score, highest is worst."
+    draw.text((MARGIN, 46), shortened(rule, 16, inner), PALE_INK, font(16))
+    for column, caption in enumerate(("Photograph", "True defect", "Anomaly map", "Found")):
+        centre = MARGIN + _LABELS + column * (cell + MARGIN) + MARGIN + cell / 2
+        draw.text((centre, 78), caption, PALE_INK, font(16), anchor="ma")
+    top = header
+    for (label, judged, row), height in zip(drawn, heights, strict=True):
+        _write_label(draw, top, label, judged, threshold)
+        for column, tile in enumerate(row):
+            left = MARGIN + _LABELS + column * (cell + MARGIN) + MARGIN + (cell - tile.shape[1]) // 2
+            canvas.paste(Image.fromarray(tile), (left, top))
+        top += height + MARGIN
+    draw_scale(canvas, draw, top, inner, threshold)
+    canvas.save(path)
+
+
+def _write_label(draw: ImageDraw.ImageDraw, top: int, label: str, judged: Judged, threshold: float) -> None:
+    score, shown_threshold = distinct([judged.score, threshold])
+    if judged.is_correct(threshold):
+        verdict, colour = "judged anomalous" if judged.kind != GOOD else "judged normal", _RIGHT
+    else:
+        verdict, colour = "MISSED" if judged.kind != GOOD else "FALSE ALARM", _WRONG
+    draw.text((MARGIN, top), label, INK, font(24))
+    draw.text((MARGIN, top + 34), shortened(ascii_text(judged.name), 16, _LABELS), PALE_INK, font(16))
+    if judged.iou is not None:
+        draw.text((MARGIN, top + 60), judged.figure(), INK, font(18))
+        top += 30
+    right = MARGIN + font(18).getlength(verdict) + 24
+    draw.rounded_rectangle((MARGIN, top + 62, right, top + 92), 7, colour)
+    draw.text((MARGIN + 12, top + 77), verdict, PAPER, font(18), anchor="lm")
+    draw.text((MARGIN, top + 100), f"score {score}, threshold {shown_threshold}", INK, font(16))
+
+
+def _tiles(judged: Judged, threshold: float) -> list[np.ndarray]:
+    prediction = _prediction(judged, threshold)
+    made = tiles(
+        prediction.image,
+        prediction.anomaly_map,
+        threshold,
+        prediction.mask,
+        judged.truth,
+        area=_TILE_AREA,
+        max_side=_TILE_MAX_SIDE,
+    )
+    return list(made.values())
+
+
+def _overlap(score: float, anomaly_map: np.ndarray, truth: np.ndarray, threshold: float) -> float | None:
+    found = (anomaly_map >= threshold) & (score >= threshold)  # as `Prediction.mask`
+    return float((found & truth).sum() / (found | truth).sum()) if truth.any() else None
+
+
+def _prediction(judged: Judged, threshold: float) -> Prediction:
+    """The photograph is read again: an evaluation keeps maps only."""
+    return Prediction(load_image(judged.path), judged.anomaly_map, judged.score, threshold)

@@ -1,0 +1,161 @@
+"""`stlm report`: what is written, that its figures are right, and that nothing of the user's is written over."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from stlm_hub import STLM
+from stlm_hub.cli import main
+from stlm_hub.config import Calibration
+from stlm_hub.errors import DataError
+from stlm_hub.evaluation.evaluate import evaluate
+from stlm_hub.evaluation.folder import read_test_set
+from stlm_hub.evaluation.pictures import GOOD, Judged
+from stlm_hub.evaluation.report_folder import kind_figures, known_scores, write_report
+from stlm_hub.samples import write_samples
+
+LOG = [{"step": i, "plain": 0.0, "denoising": 0.3, "focal": 0.02, "l1": 0.4, "total": 0.7} for i in (1, 2, 3)]
+
+
+@pytest.fixture(scope="module")
+def category(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Brick at 64 px: 2 good photographs and 1 of each of five kinds of defects."""
+    return write_samples(tmp_path_factory.mktemp("data"), n_train=0, n_good=2, n_defect_each=1, size=64)
+
+
+@pytest.fixture(scope="module")
+def finished(category: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a report on `sample-brick`, through the command line."""
+    folder = tmp_path_factory.mktemp("report") / "brick"
+    log = folder.with_name("log.jsonl")
+    log.write_text("\n".join(map(json.dumps, LOG)) + '\n{"step": 4, "pl')
+    with pytest.MonkeyPatch.context() as patch:
+        options = ["--data", str(category), "-o", str(folder), "--log", str(log), "--device", "cpu"]
+        patch.setattr(sys, "argv", ["stlm", "report", "sample-brick", *options])
+        with pytest.raises(SystemExit) as ended:
+            main()
+    assert not ended.value.code
+    return folder
+
+
+def rows(report: Path, first: str) -> list[str]:
+    """Cells of the row of a table that begins with this cell."""
+    line = next(line for line in report.read_text().splitlines() if line.startswith(f"| {first} |"))
+    return [cell.strip() for cell in line.strip("|").split("|")][1:]
+
+
+def test_pictures_with_photographs_are_apart_and_never_committed(finished: Path) -> None:
+    assert {path.name for path in finished.iterdir()} == {
+        "report.md", "scores.png", "curves.png", "losses.png", "photographs"
+    }  # fmt: skip
+    kinds = ("crack", "stain", "scratch", "hole", "fibre")
+    expected = {"overview.png", "good_worst.png", "good_best.png", *(f"{kind}_only.png" for kind in kinds)}
+    photographs = finished / "photographs"
+    assert {path.name for path in photographs.glob("*.png")} == expected
+    assert (photographs / ".gitignore").read_text() == "*\n"
+    text = (finished / "report.md").read_text()
+    for name in expected:
+        assert f"photographs/{name}" in text
+        with Image.open(photographs / name) as picture:
+            assert picture.width > 1000
+    assert "/report/" in (Path(__file__).parents[2] / ".gitignore").read_text().splitlines()
+
+
+def test_figures_are_those_of_evaluate(finished: Path, category: Path) -> None:
+    model = STLM.from_pretrained("sample-brick", device="cpu")
+    assert model.config.calibration is not None
+    threshold = model.config.calibration.threshold
+    found = evaluate(model, read_test_set(category), threshold, threshold)
+    report = finished / "report.md"
+    for label, key in (("Image-level AUROC", "i_auroc"), ("AUPRO", "aupro"), ("Pixel-level AP", "ap")):
+        measured = [getattr(m, key) for m in (found.metrics, found.metrics_without_aggregation)]
+        assert rows(report, label) == [f"{100 * value:.2f} %" for value in measured]
+    fnr = found.metrics.fnr
+    assert fnr is not None and rows(report, "FNR at the threshold") == [f"{100 * fnr:.2f} %", "-"]
+    missed = [score < threshold for score in found.anomalous_scores]
+    for kind, is_missed in zip(("crack", "fibre", "hole", "scratch", "stain"), missed, strict=True):
+        cells = rows(report, kind)
+        assert cells[0] == "1" and cells[2] == f"{int(is_missed)} of 1" and cells[3].endswith(" %")
+    text = report.read_text()
+    alarms = sum(score >= threshold for score in found.good_scores)
+    assert f"Of 2 good photographs {alarms} reach the threshold" in text
+    assert f"stlm report sample-brick --data {category} --output {finished} --log " in text
+
+
+def test_figures_of_a_kind_are_against_all_good_photographs() -> None:
+    mask = np.array([[True, False], [False, False]])
+    quiet = np.zeros((2, 2), bool)
+
+    def judged(kind: str, score: float, corner: float) -> Judged:
+        anomaly_map = np.array([[corner, 0.5], [0.1, 0.1]], np.float32)
+        return Judged(Path(kind) / "0.png", kind, score, anomaly_map, quiet if kind == GOOD else mask, None)
+
+    photographs = [judged(GOOD, 0.1, 0), judged(GOOD, 0.6, 0), judged("hole", 0.5, 0.9), judged("dent", 0.7, 0.9)]
+    dent, hole = kind_figures([*photographs, judged("dent", 0.2, 0.3)], threshold=0.5)
+    assert (dent.kind, dent.n, dent.missed) == ("dent", 2, 1)
+    assert dent.i_auroc == pytest.approx(3 / 4)
+    assert dent.ap == pytest.approx(0.5 + 0.5 * 2 / 4)
+    assert asdict(hole) == {"kind": "hole", "n": 1, "i_auroc": 0.5, "missed": 0, "ap": 1.0}
+
+
+def test_a_report_replaces_an_earlier_one_and_nothing_else(saved_model: Path, category: Path, tmp_path: Path) -> None:
+    model = STLM.from_pretrained(saved_model, device="cpu")
+    output = tmp_path / "out"
+    done: list[tuple[int, int]] = []
+    write_report(model, "m", category, output, on_image=lambda *progress: done.append(progress))
+    assert done == [(i, 7) for i in range(1, 8)]
+    assert "never calibrated" in (output / "report.md").read_text() and not (output / "losses.png").exists()
+    (output / "photographs" / "dent_worst.png").write_bytes(b"of another test set")
+    (output / "notes.txt").write_text("mine")
+    write_report(model, "m", category, output)
+    assert not (output / "photographs" / "dent_worst.png").exists() and (output / "notes.txt").read_text() == "mine"
+    (output / "report.md").write_text("# My own notes")
+    with pytest.raises(DataError, match="is not empty and holds no earlier report; name another --output"):
+        write_report(model, "m", category, output)
+    assert (output / "report.md").read_text() == "# My own notes"
+    with pytest.raises(DataError, match=r"notes\.txt is a file; name a folder"):
+        write_report(model, "m", category, output / "notes.txt")
+
+
+def test_folders_without_a_test_set_are_refused(tiny_model: STLM, category: Path, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"nowhere.test is missing; pass --data .*test/good"):
+        write_report(tiny_model, "m", tmp_path / "nowhere", tmp_path / "out")
+    (tmp_path / "part" / "test" / "dent").mkdir(parents=True)
+    with pytest.raises(DataError, match="holds no good photographs; a report needs both"):
+        write_report(tiny_model, "m", tmp_path / "part", tmp_path / "out")
+    (tmp_path / "part" / "test" / "good").symlink_to(category / "test" / "good")
+    with pytest.raises(DataError, match="holds no defective photographs"):
+        write_report(tiny_model, "m", tmp_path / "part", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [(None, "cannot be read"), ("", "holds no steps"), ("not a log\n{}", "Line 1 .* is no step"), ("[1]", "no steps")],
+)
+def test_a_log_that_is_none_is_refused_before_any_work(
+    tiny_model: STLM, category: Path, tmp_path: Path, text: str | None, sentence: str
+) -> None:
+    log = tmp_path / "log.jsonl"
+    if text is not None:
+        log.write_text(text)
+    with pytest.raises(DataError, match=sentence):
+        write_report(tiny_model, "m", category, tmp_path / "out", log=log)
+    assert not (tmp_path / "out").exists()
+
+
+def test_held_out_scores_count_only_for_their_own_threshold() -> None:
+    calibration = Calibration(threshold=0.5, false_alarm_rate=0.01, n=2, method="log-odds-t", date="2025-01-01")
+    results = {"calibration": asdict(calibration), "held_out_scores": [0.1, 0.2]}
+    assert known_scores(results, calibration) == [0.1, 0.2]
+    other = asdict(calibration) | {"threshold": 0.6}
+    for broken in (None, [], {}, results | {"calibration": other}, results | {"held_out_scores": ["0.1", 2]}):
+        assert known_scores(broken, calibration) == []
+    assert known_scores(results, None) == []
