@@ -60,6 +60,7 @@ class STLMConfig:
 
     image_size: int = 1024  # side of the square network input in pixels, a multiple of 64
     feature_levels: tuple[str, ...] = ("embedding", "decoder")  # levels that are distilled, multiplied and aggregated
+    shared_stages: int = 0  # first stages that training left the same in both streams; they are computed once
     decoders: Literal["shared", "separate"] = "shared"  # one mask decoder for both streams or one each (Fig. 5)
     aggregation_input: str = (
         "product"  # what the aggregation module sees: product, cosine, subtraction, concat (Table 6)
@@ -93,6 +94,12 @@ class STLMConfig:
             raise ConfigError(
                 f"feature_levels must name each level once, out of {sorted(LEVEL_CHANNELS)}, "
                 f"not {self.feature_levels!s:.200}."
+            )
+        _integer("shared_stages", self.shared_stages, 0, 3)
+        if any(level.startswith("stage") and int(level[-1]) < self.shared_stages - 1 for level in self.feature_levels):
+            raise ConfigError(
+                f"With shared_stages {self.shared_stages} the levels {list(self.feature_levels)} cannot all be read; "
+                "use the file that save_pretrained wrote."
             )
         if self.decoders not in ("shared", "separate"):
             raise ConfigError(f'decoders must be "shared" or "separate", not {self.decoders!r:.60}.')

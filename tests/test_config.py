@@ -238,3 +238,33 @@ def test_messages_do_not_repeat_a_hostile_value_at_length() -> None:
         with pytest.raises(ConfigError) as error:
             STLMConfig.from_dict(data)
         assert len(str(error.value)) < 500
+
+
+@pytest.mark.parametrize(
+    "field, value, sentence",
+    [
+        ("decoders", "two", 'decoders must be "shared" or "separate"'),
+        ("aggregation_input", "sum", "aggregation_input must be one of"),
+        ("aggregation_dilations", [], "a list of 1 to 8 whole numbers"),
+        ("aggregation_dilations", [3, 0.5], "aggregation_dilations must be a whole number from 1 to 64"),
+        ("aggregation_dilations", 3, "a list of 1 to 8 whole numbers"),
+        ("shared_stages", 4, "shared_stages must be a whole number from 0 to 3"),
+    ],
+)
+def test_settings_of_the_ablations_are_checked(field: str, value: object, sentence: str) -> None:
+    with pytest.raises(ConfigError, match=sentence):
+        STLMConfig.from_dict({field: value})
+
+
+def test_levels_before_the_shared_stages_cannot_be_read() -> None:
+    assert STLMConfig(feature_levels=("stage1",), shared_stages=2).shared_stages == 2
+    with pytest.raises(ConfigError, match="With shared_stages 3 the levels"):
+        STLMConfig(feature_levels=("stage1", "embedding"), shared_stages=3)
+
+
+def test_channels_of_the_aggregation_follow_its_input() -> None:
+    channels = {
+        how: STLMConfig(aggregation_input=how).aggregation_in_channels
+        for how in ("product", "cosine", "subtraction", "concat")
+    }
+    assert channels == {"product": 512, "cosine": 2, "subtraction": 512, "concat": 1024}

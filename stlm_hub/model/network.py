@@ -90,8 +90,13 @@ class STLMNetwork(nn.Module):
         Args:
             image: Bx3xHxW, RGB, values in [0, 255]; H and W multiples of 64.
         """
-        plain = self.plain_levels(image)
-        denoising = self.denoising_levels(image)
+        depth = self.config.shared_stages
+        trunk = self.plain_encoder.trunk(image, depth)
+        plain = self.levels(self.plain_encoder, trunk, depth)
+        if depth:
+            denoising = self.levels(self.denoising_encoder, trunk, depth)
+        else:
+            denoising = self.denoising_levels(image)
         return STLMOutput(self.aggregate(plain, denoising), plain, denoising)
 
 

@@ -126,6 +126,7 @@ def run(
     total = training.total_steps(len(split.train))
     if len(log) < total:
         raise TrainingError(f"Training stopped after step {len(log)} of {total}; the same command goes on from there.")
+    model.config = model.config.replace(shared_stages=training.frozen_stages)
     model.save_pretrained(output, dtype=torch.float16)
     model = STLM.from_pretrained(output)
 

@@ -268,3 +268,23 @@ def test_products_are_narrowed_before_they_are_resized_and_only_under_autocast(n
         network.aggregate(levels, levels)
     handle.remove()
     assert seen == [torch.float32, torch.bfloat16]
+
+
+@pytest.mark.parametrize("depth", [1, 2])
+def test_shared_stages_are_computed_once_and_change_nothing(
+    network: STLMNetwork, monkeypatch: pytest.MonkeyPatch, depth: int
+) -> None:
+    shared = STLMNetwork(STLMConfig(image_size=64, feature_levels=("stage1", "embedding"), aggregation_channels=8))
+    plain, denoising = shared.plain_encoder, shared.denoising_encoder
+    denoising.patch_embed.load_state_dict(plain.patch_embed.state_dict())
+    denoising.stages[:depth].load_state_dict(plain.stages[:depth].state_dict())
+    shared.eval()
+    x = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0)) * 255
+    with torch.no_grad():
+        expected = shared(x)
+        shared.config = shared.config.replace(shared_stages=depth)
+        monkeypatch.setattr(denoising, "trunk", lambda *_: pytest.fail("computed twice"))
+        output = shared(x)
+    torch.testing.assert_close(output.logits, expected.logits)
+    torch.testing.assert_close(output.denoising["embedding"], expected.denoising["embedding"])
+    assert not torch.equal(output.denoising["embedding"], output.plain["embedding"])
