@@ -1,10 +1,11 @@
 # Two commands on a fresh machine: `make demo` and `make test`. Each sets up its own .venv; nothing is done by hand.
 PYTHON ?= python3
 VENV := .venv
+PEERS := .venv-peers
 BIN := $(VENV)/bin
 AXE := 4.14.1
 
-.PHONY: demo panels test test-slow test-space browser lint clean
+.PHONY: demo panels test test-slow test-space browser peers lint clean
 
 demo: panels
 	$(BIN)/python space/app.py
@@ -28,6 +29,14 @@ lint: $(VENV)/.dev
 	$(BIN)/ruff check --fix . && $(BIN)/ruff format .
 	$(BIN)/mypy
 
+# The methods that `python benchmarks/quality.py` compares STLM with, in a virtual environment of their own.
+peers: $(PEERS)/.done
+
+$(PEERS)/.done: pyproject.toml benchmarks/peers-requirements.txt
+	$(PYTHON) -m venv $(PEERS)
+	$(PEERS)/bin/pip install --quiet -e . -r benchmarks/peers-requirements.txt
+	touch $@
+
 # What the tests of the page need besides Python packages. Where it cannot be had, they are skipped and say so.
 browser: $(VENV)/axe
 	@command -v chromium >/dev/null || command -v chromium-browser >/dev/null || \
@@ -50,4 +59,4 @@ $(VENV)/.dev: pyproject.toml | $(VENV)/bin/pip
 	touch $@ $(VENV)/.demo
 
 clean:
-	rm -rf $(VENV) demo runs artefacts
+	rm -rf $(VENV) $(PEERS) demo runs artefacts

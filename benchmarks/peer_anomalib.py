@@ -1,0 +1,74 @@
+"""anomalib's PatchCore and PaDiM as processes of `benchmarks/quality.py`, in their own environment (`make peers`).
+
+anomalib's own classes embed, choose the coreset, fit the Gaussians, make maps and scores; what is done here is to hand
+them photographs and a backbone whose weights come as a package. Lightning's trainer adds nothing to either method.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import TypeVar
+
+import cv2
+import numpy as np
+import torch
+from anomalib.models.components.sampling import k_center_greedy
+from anomalib.models.image.padim.torch_model import PadimModel
+from anomalib.models.image.patchcore.torch_model import PatchcoreModel
+
+from benchmarks.peer_backbones import EFFICIENTNET, load_efficientnet, normalized
+from benchmarks.peer_job import Job, Predict, Progress, as_tensor
+
+PATCHCORE_LAYERS = ["blocks.2", "blocks.4"]  # H/8 and H/16, as layer2 and layer3 of the ResNets
+PADIM_LAYERS = ["blocks.1", "blocks.2", "blocks.4"]  # H/4, H/8 and H/16, as layer1 to layer3
+PADIM_FEATURES = 100  # of 176; anomalib's and the paper's number for the smaller ResNet
+NEIGHBOURS = 9  # anomalib's default, for the reweighting of the score
+
+T = TypeVar("T")
+
+
+def build(method: str) -> PatchcoreModel | PadimModel:
+    """anomalib's model without weights; it has no default for EfficientNet, see the constants."""
+    if method == "patchcore":
+        return PatchcoreModel(PATCHCORE_LAYERS, EFFICIENTNET, pre_trained=False, num_neighbors=NEIGHBOURS)
+    return PadimModel(EFFICIENTNET, PADIM_LAYERS, pre_trained=False, n_features=PADIM_FEATURES)
+
+
+def fit(job: Job, progress: Progress) -> None:
+    """Writes the state dict, in float32 as anomalib keeps it."""
+    model = build(job.method)
+    load_efficientnet(model.feature_extractor.feature_extractor)
+    model.train()
+    n = len(job.photographs)
+    chosen = 0
+    if job.method == "patchcore":
+        chosen = int(n * (job.size // 8) ** 2 * (job.share or 0.0)) - 1
+    for image in job.images(progress, further=chosen or 1):
+        model(normalized(image))
+    if job.method == "patchcore":
+
+        def watched(steps: Iterable[T], **_: object) -> Iterator[T]:
+            for done, step in enumerate(steps, start=1):
+                yield step
+                progress(n + done, n + chosen)
+
+        k_center_greedy.tqdm = watched
+        model.subsample_embedding(job.share)
+    else:
+        model.fit()
+        progress(n + 1, n + 1)
+    torch.save(model.state_dict(), job.model)
+
+
+def load(job: Job) -> Predict:
+    """What `fit` wrote."""
+    model = build(job.method)
+    model.load_state_dict(torch.load(job.model, map_location="cpu", weights_only=True))
+    model.eval()
+
+    def judge(image: np.ndarray) -> tuple[np.ndarray, float]:
+        output = model(normalized(as_tensor(image, job.size)))
+        values = output.anomaly_map.squeeze().float().numpy()
+        return cv2.resize(values, image.shape[1::-1], interpolation=cv2.INTER_LINEAR), float(output.pred_score)
+
+    return judge

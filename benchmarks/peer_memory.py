@@ -1,0 +1,51 @@
+"""The memory of normal patches as a process of `benchmarks/quality.py`: `memory_bank.py` on a frozen backbone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import cv2
+import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from benchmarks.memory_bank import MemoryBank, anomaly_map, patch_features, sample_patches
+from benchmarks.peer_backbones import EfficientNetStages, MobileSAMStages
+from benchmarks.peer_job import Job, Predict, Progress, as_tensor
+
+BACKBONES: dict[str, type[MobileSAMStages] | type[EfficientNetStages]] = {
+    "memory-mobilesam": MobileSAMStages,
+    "memory-efficientnet": EfficientNetStages,
+}
+
+
+def fit(job: Job, progress: Progress) -> None:
+    """Writes backbone and memory to one safetensors file, both in half precision."""
+    backbone = BACKBONES[job.method].pretrained().eval()
+    share = 1.0 if job.share is None else job.share
+
+    def patches() -> Iterator[Tensor]:
+        for image in job.images(progress):
+            yield patch_features(backbone(image))
+
+    entries = sample_patches(patches(), share, torch.Generator().manual_seed(job.seed))
+    state = {f"backbone.{name}": tensor for name, tensor in backbone.state_dict().items()}
+    halved = {name: tensor.half() if tensor.is_floating_point() else tensor for name, tensor in state.items()}
+    save_file({name: tensor.contiguous() for name, tensor in (halved | {"entries": entries}).items()}, job.model)
+
+
+def load(job: Job) -> Predict:
+    """What `fit` wrote; half precision on disk only, computed in float32."""
+    tensors = load_file(job.model)
+    bank = MemoryBank(tensors.pop("entries"))
+    backbone = BACKBONES[job.method]().eval()
+    backbone.load_state_dict({name.removeprefix("backbone."): tensor for name, tensor in tensors.items()})
+    del tensors
+
+    def judge(image: np.ndarray) -> tuple[np.ndarray, float]:
+        distances = bank.distances(patch_features(backbone(as_tensor(image, job.size))))
+        values, score = anomaly_map(distances, job.size)
+        return cv2.resize(values, image.shape[1::-1], interpolation=cv2.INTER_LINEAR), score
+
+    return judge

@@ -1,0 +1,170 @@
+"""Starts the processes of `benchmarks/quality.py`, shows how far they are, and turns their maps into figures."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from benchmarks.peer_job import Job
+from benchmarks.quality_report import QUALITY
+from stlm_hub.errors import STLMError
+from stlm_hub.evaluation.evaluate import TestSet, read_mask
+from stlm_hub.evaluation.metrics import compute_metrics
+from stlm_hub.images import load_image
+from stlm_hub.progress import console
+
+ROOT = Path(__file__).resolve().parents[1]
+LINE_EVERY = 30.0  # seconds between lines where there is no terminal
+_THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+_VERSIONS = """
+import importlib.metadata, json, platform, sys
+found = {"python": platform.python_version()}
+for name in sys.argv[1:]:
+    try:
+        found[name] = importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        pass
+print(json.dumps(found))
+"""
+
+
+class PeerError(STLMError):
+    """A process of a method failed."""
+
+
+class Bars:
+    """A bar with the time left for each step of each method; without a terminal a line now and then."""
+
+    def __init__(self) -> None:
+        self._bars = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TextColumn("left:"),
+            TimeRemainingColumn(),
+            console=console,
+        )
+
+    def __enter__(self) -> Bars:
+        if console.is_terminal:
+            self._bars.start()
+        return self
+
+    def __exit__(
+        self, _type: type[BaseException] | None, _value: BaseException | None, _tb: TracebackType | None
+    ) -> None:
+        self._bars.stop()
+
+    def step(self, description: str) -> Callable[[int, int], None]:
+        """A function that is told (done, total) of one step."""
+        if console.is_terminal:
+            task = self._bars.add_task(description, total=None)
+            return lambda done, total: self._bars.update(task, completed=done, total=total)
+        started = last = time.monotonic()
+        console.print(description, markup=False, highlight=False)
+
+        def line(done: int, total: int) -> None:
+            nonlocal last
+            now = time.monotonic()
+            if now - last >= LINE_EVERY:
+                last = now
+                left = (now - started) / done * (total - done) / 60
+                console.print(f"{description}: {done}/{total}, {left:.1f} min left", markup=False, highlight=False)
+
+        return line
+
+
+def versions(python: Path, packages: Sequence[str]) -> dict[str, str]:
+    """Versions of Python and of those packages that an environment has.
+
+    Raises:
+        PeerError: it is no Python.
+    """
+    try:
+        run = subprocess.run([str(python), "-c", _VERSIONS, *packages], capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError) as error:
+        raise PeerError(f"{python} cannot be run as Python ({error}); make it with: make peers") from None
+    found: dict[str, str] = json.loads(run.stdout)
+    return found
+
+
+def run_process(python: Path, job: Job, on_progress: Callable[[int, int], None]) -> dict[str, Any]:
+    """One step in a process of its own; see `peer_process` for what comes back.
+
+    Raises:
+        PeerError: the process failed; the message ends with the last line that it wrote.
+    """
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), **dict.fromkeys(_THREADS, str(job.threads))}
+    with tempfile.TemporaryDirectory(prefix="stlm-job-") as folder, tempfile.TemporaryFile("w+") as complaints:
+        path = job.write(Path(folder) / "job.json")
+        command = [str(python), "-m", "benchmarks.peer_process", str(path)]
+        result = None
+        with subprocess.Popen(
+            command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=complaints, text=True
+        ) as process:
+            assert process.stdout is not None  # a pipe was asked for
+            try:
+                for line in process.stdout:
+                    said = _message(line)
+                    result = said.get("result", result)
+                    if "done" in said:
+                        on_progress(said["done"], said["total"])
+            except BaseException:
+                process.kill()
+                raise
+        if process.returncode or result is None:
+            complaints.seek(0)
+            lines = [line.strip() for line in complaints if line.strip()] or ["no message"]
+            raise PeerError(
+                f"{job.method} failed at its step {job.step!r} (exit {process.returncode}): {lines[-1]:.300}"
+            )
+    return result
+
+
+def figures(scores: Sequence[float], test: TestSet, maps: Path) -> dict[str, float | None]:
+    """The field's figures of one method, by the code that STLM is evaluated with.
+
+    Distances have no upper end and the figures depend on order only, so scores and maps are brought to [0, 1] by one
+    linear scale each over the whole test set.
+
+    Args:
+        scores: in the order of `test.photographs`.
+        maps: folder with 0000.npy, ... in the same order, each in its photograph's frame.
+
+    Raises:
+        DataError: a map or a mask does not fit its photograph.
+    """
+    found = [np.load(maps / f"{index:04d}.npy") for index in range(len(test.photographs))]
+    masks = [np.zeros(load_image(path).shape[:2], bool) for path in test.good]
+    masks += [
+        read_mask(mask, load_image(path).shape[:2]) for path, mask in zip(test.anomalous, test.masks, strict=True)
+    ]
+    labels = [0] * len(test.good) + [1] * len(test.anomalous)
+    metrics = compute_metrics(_scaled([np.asarray(scores, float)])[0], labels, _scaled(found), masks, threshold=0.5)
+    return {name: value for name, value in asdict(metrics).items() if name in QUALITY}
+
+
+def _message(line: str) -> dict[str, Any]:
+    """What a line says; a library may print lines of its own."""
+    try:
+        said = json.loads(line)
+    except ValueError:
+        return {}
+    return said if isinstance(said, dict) else {}
+
+
+def _scaled(arrays: list[np.ndarray]) -> list[np.ndarray]:
+    low, high = min(a.min() for a in arrays), max(a.max() for a in arrays)
+    return [(a - low) / (high - low or 1.0) for a in arrays]

@@ -1,0 +1,21 @@
+"""STLM as a process of `benchmarks/quality.py`: a finished model folder, asked as users ask it."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from benchmarks.peer_job import Job, Predict
+from stlm_hub.predictor import infer
+from stlm_hub.stlm import STLM
+
+
+def load(job: Job) -> Predict:
+    """The model of a folder. It is not fitted here: results.json says how long its training took."""
+    model = STLM.from_pretrained(job.model)
+    which = model.config.anomaly_map
+
+    def judge(image: np.ndarray) -> tuple[np.ndarray, float]:
+        scored = next(infer(model, [image], (which,)))[which]
+        return scored.anomaly_map, scored.score
+
+    return judge

