@@ -226,10 +226,29 @@ def _figures(results: dict[str, Any], config: STLMConfig) -> dict[str, Any]:
             rows.append([label, *cells])
     return {
         "figures": rows if measured[used] else [],
+        "seeds": _seeds(results, used),
         "used_map": MAPS[used],
         "has_other_map": bool(measured[other]),
         "other_settings": [key for key in ours if paper.get(key) not in (None, ours[key])],
     }
+
+
+def _seeds(results: dict[str, Any], used: str) -> list[list[str]]:
+    """Figures of the model and of its trainings with other seeds as rows of cells, mean and range last."""
+    others = _get(results, "other_seeds") or []
+    if not others:
+        return []
+    runs = [(_get(results, "seed"), _metrics(results)[used])]
+    runs += [(_get(other, "seed"), _metrics(other)[used]) for other in others]
+    rows = [["seed", *(label for key, (label, _) in METRICS.items() if key != "fnr")]]
+    keys = [key for key in METRICS if key != "fnr"]
+    rows += [[str(seed), *(_cell(key, metrics.get(key)) for key in keys)] for seed, metrics in runs]
+    columns = [[metrics[key] for _, metrics in runs if metrics.get(key) is not None] for key in keys]
+    rows.append(
+        ["**mean**", *(_cell(key, sum(c) / len(c) if c else None) for key, c in zip(keys, columns, strict=True))]
+    )
+    spread = [f"{100 * (max(c) - min(c)):.2f}" if c else "-" for c in columns]
+    return [*rows, ["highest - lowest, points", *spread]]
 
 
 def _cell(key: str, value: Any) -> str:

@@ -7,6 +7,7 @@ program, see `ablate.py`.
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -33,6 +34,7 @@ from .datasets import dagm, mvtec_ad, visa
 from .datasets.category import Category
 from .datasets.folder import read_folder
 from .recipe import Recipe, load_recipe
+from .seeds import folder_of, tell_other_seeds
 
 ROOT = Path(__file__).resolve().parent.parent
 SAMPLE_SEED = 0
@@ -54,10 +56,17 @@ def make(
     ] = None,
     weights: Annotated[Path | None, typer.Option(help="Starting weights; default: fetched and kept.")] = None,
     workers: Annotated[int, typer.Option(help="Loader processes; 0 without a GPU.")] = 0,
+    seed: Annotated[int | None, typer.Option(help="Another seed; its figures go into the zoo's card.")] = None,
 ) -> None:
     """Trains, calibrates, evaluates and writes one model of the zoo."""
     recipe = load_recipe(alias, profile)
     command = f"python -m train {alias} --profile {profile}"
+    work, made, other_seed = runs / f"{alias}-{profile}", output / alias, seed not in (None, recipe.training.seed)
+    if seed is not None and other_seed:
+        recipe = dataclasses.replace(recipe, training=dataclasses.replace(recipe.training, seed=seed))
+        work = folder_of(runs, alias, profile, seed)
+        made = work / "model"
+        command += f" --seed {seed}"
     if recipe.family == "sample":
         category = _samples(recipe, runs)
         source_license = "cc0-1.0"
@@ -98,8 +107,8 @@ def make(
             recipe.training,
             starting_weights(weights, on_message=observer.on_message),
             source,
-            work=runs / f"{alias}-{profile}",
-            output=output / alias,
+            work=work,
+            output=made,
             test=category.test,
             textures=TextureSource.from_folder(textures) if textures else None,
             teacher_checkpoint=teacher_checkpoint,
@@ -107,9 +116,11 @@ def make(
             observer=observer,
         )
     if recipe.family == "sample":
-        _example_panels(output / alias, category.test)
-        write_card(output / alias, source.repo_id)
-    if output == ROOT / "model_cards":
+        _example_panels(made, category.test)
+        write_card(made, source.repo_id)
+    if (output / alias / "results.json").is_file():
+        tell_other_seeds(output / alias, runs, alias, profile)
+    if not other_seed and output == ROOT / "model_cards":
         zoo_files.register(output / alias, alias, source.repo_id, recipe.license)
     for name in ("metrics", "metrics_without_aggregation"):
         figures = ", ".join(f"{key} {100 * value:.2f}" for key, value in results[name].items() if value is not None)

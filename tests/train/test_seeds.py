@@ -1,0 +1,85 @@
+"""Other seeds of a model reach its results and its card, and those of another recipe do not."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import train.__main__ as main
+from train.seeds import folder_of, tell_other_seeds
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    """A finished model without its weights."""
+    folder = tmp_path / "sample-brick"
+    shutil.copytree(ROOT / "model_cards" / "sample-brick", folder, ignore=shutil.ignore_patterns("*.safetensors"))
+    return folder
+
+
+def run_with(model: Path, runs: Path, seed: int, ap: float, **training: Any) -> None:
+    results = json.loads((model / "results.json").read_text())
+    results["seed"] = seed
+    results["training"] |= {"seed": seed, **training}
+    results["metrics"]["ap"] = ap
+    folder = folder_of(runs, "sample-brick", "cpu", seed) / "model"
+    folder.mkdir(parents=True)
+    (folder / "results.json").write_text(json.dumps(results))
+
+
+def test_the_card_shows_each_seed_their_mean_and_their_range(model: Path, tmp_path: Path) -> None:
+    own = json.loads((model / "results.json").read_text())
+    ap = own["metrics"]["ap"]
+    runs = tmp_path / "runs"
+    run_with(model, runs, 10, ap - 0.04)
+    run_with(model, runs, 2, ap - 0.02)
+    run_with(model, runs, 3, 0.99, steps=7)  # another recipe
+    assert tell_other_seeds(model, runs, "sample-brick", "cpu") == 2
+    results = json.loads((model / "results.json").read_text())
+    assert [other["seed"] for other in results["other_seeds"]] == [2, 10]
+    assert {name: value for name, value in results.items() if name != "other_seeds"} == {
+        name: value for name, value in own.items() if name != "other_seeds"
+    }
+    card = (model / "README.md").read_text()
+    cells = [line.split(" | ") for line in card.splitlines() if line.startswith(("| 0 ", "| 2 ", "| 10 ", "| **mean"))]
+    assert [cell[4] for cell in cells] == [f"{100 * (ap - loss):.2f} %" for loss in (0, 0.02, 0.04, 0.02)]
+    assert "| highest - lowest, points | 0.00 | 0.00 | 0.00 | 4.00 | 0.00 |" in card
+    assert "Trained 2 more times by the same recipe" in card and "99.00 %" not in card
+
+    shutil.rmtree(runs)
+    assert tell_other_seeds(model, runs, "sample-brick", "cpu") == 0
+    assert "more times" not in (model / "README.md").read_text()
+
+
+def test_a_model_without_other_seeds_stays_as_it_is(model: Path, tmp_path: Path) -> None:
+    before = {path.name: path.read_bytes() for path in model.iterdir()}
+    assert tell_other_seeds(model, tmp_path, "sample-brick", "cpu") == 0
+    assert {path.name: path.read_bytes() for path in model.iterdir()} == before
+
+
+def test_another_seed_goes_beside_the_zoo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: dict[str, Any] = {}
+
+    def run(split: Any, model: Any, training: Any, weights: Any, source: Any, **options: Any) -> dict[str, Any]:
+        seen.update(training=training, command=source.command, **options)
+        raise InterruptedError
+
+    monkeypatch.setattr(main, "run", run)
+    monkeypatch.setattr(main, "starting_weights", lambda *args, **options: None)
+    runs = tmp_path / "runs"
+    rest = (None, runs, tmp_path / "cards", "org", None, None, None, 0)
+    for seed, work, output in (
+        (5, "sample-brick-cpu-seed5", "runs/sample-brick-cpu-seed5/model"),
+        (0, "sample-brick-cpu", "cards/sample-brick"),
+    ):
+        with pytest.raises(InterruptedError):
+            main.make("sample-brick", "cpu", *rest, seed)
+        assert seen["training"].seed == seed
+        assert (seen["work"], seen["output"]) == (runs / work, tmp_path / output)
+        assert ("--seed 5" in seen["command"]) == (seed == 5)
