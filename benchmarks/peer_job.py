@@ -29,7 +29,7 @@ class Job:
     """One step of one method.
 
     Args:
-        method: see `quality.METHODS`.
+        method: see `quality_report.TITLES`.
         step: "fit" reads photographs and writes `model`, "predict" reads `model` and writes maps.
         model: the file or folder that would be shipped; for "fit" it does not exist yet.
         photographs: normal ones to fit on, or the ones to judge.

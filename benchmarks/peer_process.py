@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import random
 import sys
 import time
 from pathlib import Path
@@ -76,7 +77,8 @@ def main(path: Path) -> None:
     job = Job.read(path)
     torch.set_num_threads(job.threads)
     cv2.setNumThreads(job.threads)
-    torch.manual_seed(job.seed)  # anomalib draws from the global state
+    for seed in (torch.manual_seed, np.random.seed, random.seed):  # anomalib draws from the global states
+        seed(job.seed)
     module = module_of(job.method)
     before = resident_bytes()
     forget_peak()

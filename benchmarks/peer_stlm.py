@@ -1,4 +1,4 @@
-"""STLM as a process of `benchmarks/quality.py`: a finished model folder, asked as users ask it."""
+"""STLM as a process of `benchmarks/quality.py`: a finished model folder, asked through the path of `predict`."""
 
 from __future__ import annotations
 

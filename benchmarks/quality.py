@@ -10,6 +10,7 @@ an environment of their own: `make peers`.
 from __future__ import annotations
 
 import datetime
+import hashlib
 import json
 import os
 import shlex
@@ -83,8 +84,9 @@ def read_subject(data: Path, category: str, models: Path, size: int | None, limi
     model = models / f"mvtec-{category}"
     try:
         results = json.loads((model / "results.json").read_text(encoding="utf-8"))
-        config = STLMConfig.from_dict(json.loads((model / "config.json").read_text(encoding="utf-8")))
-    except OSError:
+        config = STLMConfig.load(model / "config.json")
+        trained_on, training = results["dataset"]["train"]["sha256"], results["training"]
+    except (OSError, ValueError, KeyError, TypeError):
         raise ConfigError(
             f"{model} holds no finished model; make it with: python -m train mvtec-{category} --data DIR"
         ) from None
@@ -94,8 +96,8 @@ def read_subject(data: Path, category: str, models: Path, size: int | None, limi
     found = mvtec_ad.read_category(data / category)
     if not found.test.good or not found.test.anomalous:
         raise DataError(f"{data / category} lacks good or anomalous test photographs; there is nothing to compare.")
-    split = split_normals(found.train, results["training"]["held_out"], results["training"]["seed"])
-    if fingerprint(split.train) != results["dataset"]["train"]["sha256"]:
+    split = split_normals(found.train, training["held_out"], training["seed"])
+    if fingerprint(split.train) != trained_on:
         raise DataError(
             f"{data / category} does not hold the photographs that {model} was trained on; pass --data with those."
         )
@@ -118,8 +120,25 @@ def facts_of(
         "hardware": hardware(),
         "photographs": subject.photographs,
         "weights": hub.file_sha256(subject.model / hub.WEIGHTS_NAME) if is_stlm else None,
+        "code": code_digest(),
         "versions": versions(python, PACKAGES),
     }
+
+
+def code_digest() -> str:
+    """SHA-256 of what judges, STLM's and the peers' own: a row of older code is measured anew."""
+    digest = hashlib.sha256()
+    own = [ROOT / "stlm_hub" / name for name in ("predictor.py", "images.py", "stlm.py")]
+    for path in sorted(
+        [
+            *own,
+            *(ROOT / "stlm_hub/model").glob("*.py"),
+            *(ROOT / "benchmarks").glob("peer_*.py"),
+            ROOT / "benchmarks/memory_bank.py",
+        ]
+    ):
+        digest.update(path.name.encode() + path.read_bytes())
+    return digest.hexdigest()
 
 
 def measure(facts: dict[str, Any], subject: Subject, python: Path, bars: Bars) -> dict[str, Any]:
@@ -227,7 +246,14 @@ def main(
                         f"{subject.category}: {TITLES[method]} was not run, {python} is missing; run: make peers"
                     )
                     continue
-                facts = facts_of(method, subject, shares.get(method), threads or torch.get_num_threads(), seed, python)
+                try:
+                    facts = facts_of(
+                        method, subject, shares.get(method), threads or torch.get_num_threads(), seed, python
+                    )
+                except PeerError as error:
+                    notes.append(f"{subject.category}: {error}")
+                    failed = True
+                    continue
                 row = None if again else find(rows, facts)
                 if row is None:
                     try:

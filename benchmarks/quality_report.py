@@ -49,7 +49,7 @@ def behind(rows: Sequence[Row]) -> list[str]:
     sentences = []
     for own in (row for row in rows if row["facts"]["method"] == "stlm"):
         category = own["facts"]["category"]
-        peers = [r for r in rows if r["facts"]["category"] == category and r["facts"]["method"] != "stlm"]
+        peers = [row for row in rows if _comparable(own, row)]
         for name, unit, of in _FIGURES:
             mine = of(own)
             for peer in peers:
@@ -64,6 +64,12 @@ def behind(rows: Sequence[Row]) -> list[str]:
                         f"{theirs:.{digits}f} {unit} against STLM's {mine:.{digits}f} {unit}."
                     )
     return sentences
+
+
+def _comparable(own: Row, row: Row) -> bool:
+    """A peer's row of the same photographs, on the same machine with as many threads."""
+    same = ("category", "photographs", "hardware", "threads")
+    return row["facts"]["method"] != "stlm" and all(row["facts"].get(n) == own["facts"].get(n) for n in same)
 
 
 def table(category: str, rows: Sequence[Row]) -> Table:
@@ -99,7 +105,7 @@ def show(rows: Sequence[Row], notes: Sequence[str], console: Console) -> None:
     sentences = behind(rows)
     if sentences:
         console.print("STLM is behind:", style="bold")
-    elif any(row["facts"]["method"] == "stlm" for row in rows):
+    elif any(_comparable(own, row) for own in rows if own["facts"]["method"] == "stlm" for row in rows):
         console.print(
             "STLM is nowhere behind: no peer measured here is smaller, faster or better by more than "
             f"{100 * LEVEL:.1f} points."

@@ -162,6 +162,13 @@ def _check(results: Any, config: STLMConfig) -> None:
             value = _get(results, f"{part}.{name}")
             if value is not None and (not isinstance(value, (int, float)) or not 0 <= value <= 1):  # NaN is neither
                 raise ConfigError(f"{part}.{name} in results.json must be a fraction in [0, 1], not {value!r:.60}.")
+    seeds = _get(results, "other_seeds") or []
+    if not isinstance(seeds, list) or not all(isinstance(seed, dict) for seed in seeds):
+        raise ConfigError("other_seeds in results.json must be a list of objects; train or evaluate the model again.")
+    for seed in seeds:
+        for name, value in [item for figures in _metrics(seed).values() for item in figures.items()]:
+            if value is not None and (not isinstance(value, (int, float)) or not 0 <= value <= 1):
+                raise ConfigError(f"{name} of another seed in results.json must be a fraction, not {value!r:.60}.")
     fnr, scores = _metrics(results)[config.anomaly_map].get("fnr"), _get(results, "test_scores.anomalous")
     if config.calibration and fnr is not None and scores:
         missed = sum(score < config.calibration.threshold for score in scores) / len(scores)

@@ -127,7 +127,7 @@ class STLMConfig:
         if self.aggregation_input == "cosine":
             return len(self.feature_levels)
         channels = sum(LEVEL_CHANNELS[level] for level in self.feature_levels)
-        return 2 * channels if self.aggregation_input == "concat" else channels
+        return channels if self.aggregation_input == "product" else 2 * channels
 
     def replace(self, **changes: Any) -> STLMConfig:
         """A copy with some fields changed, validated again."""

@@ -40,7 +40,7 @@ WEIGHTS_NAME = "model.safetensors"
 PICKLE_SUFFIXES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".joblib")
 
 TIMEOUT = 10.0  # seconds until a silent Hub counts as out of reach
-MAX_WEIGHTS_BYTES = 256 * 2**20  # the widest configuration takes 153 MB in float32
+MAX_WEIGHTS_BYTES = 512 * 2**20  # the widest configuration takes 320 MB in float32
 
 # Base class of everything the HTTP client raises; its package differs between versions of huggingface_hub.
 _HTTPError: type[Exception] = HfHubHTTPError.__bases__[0]

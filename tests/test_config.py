@@ -267,4 +267,4 @@ def test_channels_of_the_aggregation_follow_its_input() -> None:
         how: STLMConfig(aggregation_input=how).aggregation_in_channels
         for how in ("product", "cosine", "subtraction", "concat")
     }
-    assert channels == {"product": 512, "cosine": 2, "subtraction": 512, "concat": 1024}
+    assert channels == {"product": 512, "cosine": 2, "subtraction": 1024, "concat": 1024}

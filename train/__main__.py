@@ -115,11 +115,17 @@ def make(
             workers=workers,
             observer=observer,
         )
+    if not results:
+        return
     if recipe.family == "sample":
         _example_panels(made, category.test)
         write_card(made, source.repo_id)
     if (output / alias / "results.json").is_file():
-        tell_other_seeds(output / alias, runs, alias, profile)
+        told = tell_other_seeds(output / alias, runs, alias, profile, console.print)
+        if told:
+            console.print(f"The card of {alias} tells of {told} more {'seed' if told == 1 else 'seeds'}.")
+    elif other_seed:
+        console.print(f"{made} stays beside the zoo; {alias} itself is not trained yet, so no card tells of it.")
     if not other_seed and output == ROOT / "model_cards":
         zoo_files.register(output / alias, alias, source.repo_id, recipe.license)
     for name in ("metrics", "metrics_without_aggregation"):

@@ -17,14 +17,14 @@ import yaml
 from rich.table import Table
 
 from stlm_hub.config import STLMConfig
-from stlm_hub.errors import ConfigError
-from stlm_hub.model.checkpoints import StartingWeights
+from stlm_hub.errors import ConfigError, DataError, STLMError
 from stlm_hub.progress import RunProgress, console
 from stlm_hub.training.config import TrainingConfig
-from stlm_hub.training.data import split_normals
+from stlm_hub.training.data import fingerprint, split_normals
 from stlm_hub.training.objective import check
 from stlm_hub.training.run import Source, run
 from stlm_hub.training.teacher import SAM_FILES
+from stlm_hub.training.textures import TextureSource
 from stlm_hub.weights import starting_weights
 
 from .datasets import mvtec_ad
@@ -33,6 +33,7 @@ from .recipe import Recipe, load_recipe
 
 ROOT = Path(__file__).resolve().parent.parent
 ABLATIONS = Path(__file__).parent / "ablations.yaml"
+LEVELS = ("embedding", "decoder")  # of the paper
 FIGURES = {"i_auroc": "I-AUROC", "p_auroc": "P-AUROC", "aupro": "AUPRO", "ap": "AP", "fnr": "FNR"}
 
 
@@ -53,30 +54,41 @@ class Variant:
     training: TrainingConfig
     paper: dict[str, float]
 
-    @property
-    def digest(self) -> str:
-        """Names the settings: rows with the same ones are one training."""
-        settings = json.dumps([self.model.to_dict(), self.training.to_dict()], sort_keys=True)
+    def digest(self, *facts: str) -> str:
+        """Names the settings and whatever else decides the outcome: rows with the same ones are one training."""
+        settings = json.dumps([self.model.to_dict(), self.training.to_dict(), facts], sort_keys=True)
         return hashlib.sha256(settings.encode()).hexdigest()[:8]
 
 
-def load_table(name: str, recipe: Recipe) -> tuple[str, list[Variant | str]]:
-    """Title and rows of a table, with the settings of a recipe; a sentence in place of a row that has none.
+@dataclass(frozen=True)
+class Impossible:
+    """A row that the profile has no settings for, and why."""
+
+    label: str
+    reason: str
+
+
+def load_table(name: str, recipe: Recipe) -> tuple[str, str, list[Variant | Impossible]]:
+    """Title, note and rows of a table, with the settings of a recipe.
 
     Raises:
-        ConfigError: there is no such table.
+        ConfigError: there is no such table, or the profile's levels are not the paper's, which the variants change.
     """
+    if recipe.model.feature_levels != LEVELS:
+        raise ConfigError(
+            f"The profile {recipe.profile!r} distils other levels than the paper; use cpu-short or paper-gpu."
+        )
     data = yaml.safe_load(ABLATIONS.read_text(encoding="utf-8"))
     if name not in data["tables"]:
         raise ConfigError(f"There is no table {name!r}; choose one of {', '.join(data['tables'])}.")
     table = data["tables"][name]
-    rows: list[Variant | str] = []
+    rows: list[Variant | Impossible] = []
     for row in table["rows"]:
         try:
             rows.append(_variant(row, data["variants"][row["variant"]], recipe))
-        except ConfigError as error:
-            rows.append(f"{row['label']}: {error}")
-    return table["title"], rows
+        except STLMError as error:
+            rows.append(Impossible(row["label"], str(error)))
+    return table["title"], table.get("note", ""), rows
 
 
 def _variant(row: dict[str, Any], changes: dict[str, Any], recipe: Recipe) -> Variant:
@@ -84,47 +96,83 @@ def _variant(row: dict[str, Any], changes: dict[str, Any], recipe: Recipe) -> Va
     training = recipe.training.to_dict()
     for name, value in changes.get("training", {}).items():
         training[name] = training[name] | value if isinstance(value, dict) else value
-    return Variant(
+    variant = Variant(
         label=row["label"],
         name=row["variant"],
         model=STLMConfig.from_dict(model),
         training=TrainingConfig.from_dict(training),
         paper=row.get("paper", {}),
     )
+    check(variant.model, variant.training)
+    return variant
 
 
 def ablate(
     table: Annotated[str, typer.Argument(help="4, 5, 6, 7, 8, 10, 11, fig5, fig6, fig10, fig11 or teachers.")],
     data: Annotated[Path, typer.Option(help="Folder that MVTec AD was unpacked to.")],
     category: Annotated[str, typer.Option(help="Of MVTec AD, e.g. bottle.")] = "bottle",
-    profile: Annotated[str, typer.Option(help="Settings of the recipe: cpu-short, cpu or paper-gpu.")] = "cpu-short",
+    profile: Annotated[str, typer.Option(help="Settings of the recipe: cpu-short or paper-gpu.")] = "cpu-short",
     runs: Annotated[Path, typer.Option(help="Where models, logs and figures go.")] = ROOT / "runs",
     teachers: Annotated[Path | None, typer.Option(help="Folder of Segment Anything's .pth files.")] = None,
+    textures: Annotated[Path | None, typer.Option(help="Folder of textures; default: the built-in ones.")] = None,
     weights: Annotated[Path | None, typer.Option(help="Starting weights; default: fetched and kept.")] = None,
+    workers: Annotated[int, typer.Option(help="Loader processes; 0 without a GPU.")] = 0,
 ) -> None:
     """Trains the variants of a table of the paper and prints their figures beside the paper's."""
     recipe = load_recipe(f"mvtec-{category}", profile)
-    title, rows = load_table(table, recipe)
+    title, note, rows = load_table(table, recipe)
     photographs = mvtec_ad.read_category(data / category)
+    if not photographs.test.good or not photographs.test.anomalous:
+        raise DataError(f"{data / category} lacks good or anomalous test photographs, which the figures need.")
     folder = runs / "ablations" / f"{recipe.alias}-{profile}"
     start = starting_weights(weights, on_message=console.print)
+    source = TextureSource.from_folder(textures) if textures else None
+    # with the settings these decide what a row is; one that is kept is of the same
+    facts = (
+        fingerprint(photographs.train),
+        fingerprint(photographs.test.photographs + photographs.test.masks),
+        start.sha256,
+        str(textures.resolve()) if textures else "",
+    )
     done: list[dict[str, Any]] = []
     for number, row in enumerate(rows, start=1):
-        if isinstance(row, str):
-            done.append({"label": row.split(":")[0], "not_run": row.split(": ", 1)[1]})
-            continue
-        missing = _missing_checkpoint(row.training.teacher, teachers)
-        if missing:
-            done.append({"label": row.label, "not_run": missing})
+        reason = row.reason if isinstance(row, Impossible) else _missing_checkpoint(row.training.teacher, teachers)
+        if reason or isinstance(row, Impossible):
+            done.append({"label": row.label, "not_run": reason})
             continue
         console.print(f"{row.label} ({number} of {len(rows)})", highlight=False)
-        command = f"python -m train ablate {table} --category {category} --profile {profile} --data DIR"
-        done.append(_row(row, _trained(row, recipe, photographs, folder, start, teachers, command)))
-    report = {"table": table, "title": title, "category": recipe.alias, "profile": profile, "rows": done}
+        work = folder / f"{row.name}-{row.digest(*facts)}"
+        known = next(folder.glob(f"*-{row.digest(*facts)}/model/results.json"), None)
+        if known:
+            done.append(_row(row, json.loads(known.read_text(encoding="utf-8"))))
+            continue
+        with RunProgress(row.name) as observer:
+            results = run(
+                split_normals(photographs.train, row.training.held_out, row.training.seed),
+                row.model,
+                row.training,
+                start,
+                _source(row, recipe, photographs, f"python -m train ablate {table} --category {category} --data DIR"),
+                work=work,
+                output=work / "model",
+                test=photographs.test,
+                textures=source,
+                teacher_checkpoint=teachers / SAM_FILES[row.training.teacher]
+                if teachers and row.training.teacher in SAM_FILES
+                else None,
+                workers=workers,
+                observer=observer,
+            )
+        if not results:  # a further process of a distributed training
+            return
+        done.append(_row(row, results))
+    report = {"table": table, "title": title, "note": note, "category": recipe.alias, "profile": profile, "rows": done}
     path = folder / f"table-{table}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
     console.print(_shown(report))
+    if note:
+        console.print(note, highlight=False)
     for entry in done:
         if "not_run" in entry:
             console.print(f"Not run, {entry['label']}: {entry['not_run']}", highlight=False, soft_wrap=True)
@@ -138,21 +186,8 @@ def _missing_checkpoint(teacher: str, teachers: Path | None) -> str:
     return f"it needs {SAM_FILES[teacher]} of the segment-anything repository; pass the file's folder as --teachers."
 
 
-def _trained(
-    row: Variant,
-    recipe: Recipe,
-    photographs: Category,
-    folder: Path,
-    weights: StartingWeights,
-    teachers: Path | None,
-    command: str,
-) -> dict[str, Any]:
-    """What results.json says of a variant, trained now unless it was before."""
-    check(row.model, row.training)
-    for known in folder.glob(f"*-{row.digest}/model/results.json"):
-        return dict(json.loads(known.read_text(encoding="utf-8")))
-    work = folder / f"{row.name}-{row.digest}"
-    source = Source(
+def _source(row: Variant, recipe: Recipe, photographs: Category, command: str) -> Source:
+    return Source(
         alias=f"{recipe.alias}-{row.name}",
         dataset={
             "name": recipe.dataset,
@@ -163,24 +198,9 @@ def _trained(
         },
         weights_license=recipe.license,
         repo_id=f"stlm-hub/ablation-{recipe.alias}-{row.name}",
-        command=command,
+        command=f"{command} --profile {recipe.profile}",
         profile=recipe.profile,
     )
-    with RunProgress(row.name) as observer:
-        return run(
-            split_normals(photographs.train, row.training.held_out, row.training.seed),
-            row.model,
-            row.training,
-            weights,
-            source,
-            work=work,
-            output=work / "model",
-            test=photographs.test,
-            teacher_checkpoint=teachers / SAM_FILES[row.training.teacher]
-            if row.training.teacher in SAM_FILES and teachers
-            else None,
-            observer=observer,
-        )
 
 
 def _row(row: Variant, results: dict[str, Any]) -> dict[str, Any]:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from stlm_hub.card import write_card
+from stlm_hub.training.config import TrainingConfig
 
 
 def folder_of(runs: Path, alias: str, profile: str, seed: int) -> Path:
@@ -13,14 +17,17 @@ def folder_of(runs: Path, alias: str, profile: str, seed: int) -> Path:
     return runs / f"{alias}-{profile}-seed{seed}"
 
 
-def tell_other_seeds(model: Path, runs: Path, alias: str, profile: str) -> int:
+def tell_other_seeds(
+    model: Path, runs: Path, alias: str, profile: str, on_message: Callable[[str], None] = lambda message: None
+) -> int:
     """Writes the figures of all other seeds that were trained into a model's results and card.
 
-    A run counts where it had the same recipe: it differs in the seed only.
+    A run counts where it had the same recipe, test photographs and starting weights: it differs in the seed only.
 
     Args:
         model: folder of the published model.
         runs: where the other seeds' folders are.
+        on_message: told of each run that does not count.
 
     Returns:
         How many there are.
@@ -30,7 +37,8 @@ def tell_other_seeds(model: Path, runs: Path, alias: str, profile: str) -> int:
     others = []
     for found in sorted(runs.glob(f"{alias}-{profile}-seed*/model/results.json")):
         other = json.loads(found.read_text(encoding="utf-8"))
-        if {**other["training"], "seed": results["seed"]} != results["training"] or other["seed"] == results["seed"]:
+        if other["seed"] == results["seed"] or _recipe(other) != _recipe(results):
+            on_message(f"{found} is left out of the card: its recipe or photographs are others than those of {model}.")
             continue
         kept = ("seed", "metrics", "metrics_without_aggregation", "date")
         others.append({name: other[name] for name in kept} | {"weights": other["weights"]["sha256"]})
@@ -39,3 +47,20 @@ def tell_other_seeds(model: Path, runs: Path, alias: str, profile: str) -> int:
         path.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
         write_card(model, results["repo_id"])
     return len(others)
+
+
+def _recipe(results: dict[str, Any]) -> tuple[Any, ...]:
+    """What two seeds of one recipe have in common. Settings that older results do not name have their defaults."""
+    training = TrainingConfig.from_dict(results["training"])
+    same = dataclasses.replace(training, seed=0, checkpoint_every=1, feature_cache_bytes=0, recompute_activations=False)
+    photographs = {name: results["dataset"][name]["n"] for name in ("train", "held_out")}
+    return (
+        same,
+        results["image_size"],
+        results["feature_levels"],
+        results["steps"],
+        photographs,
+        results["dataset"]["test"]["sha256"],
+        results["starting_weights"]["sha256"],
+        results["command"].replace(f" --seed {results['seed']}", ""),  # it names other textures
+    )

@@ -180,6 +180,7 @@ def _empty_folder(output: Path) -> Path:
     for stale in [*photographs.glob("*.png"), output / "losses.png"]:
         stale.unlink(missing_ok=True)
     (photographs / ".gitignore").write_text("*\n", encoding="utf-8")
+    (output / "report.md").write_text(f"{_TITLE}\n", encoding="utf-8")  # one that is cut off may be made again
     return photographs
 
 
@@ -197,10 +198,10 @@ def _facts(model: STLM, test: TestSet, threshold: float, seconds: float) -> list
         if calibration
         else "the model was never calibrated"
     )
-    pace = 1000 * seconds / len(test.photographs)
+    pace = f"{1000 * seconds / len(test.photographs):.0f} ms a photograph, reading and both maps"
     return [
         f"{len(test.good)} good and {len(test.anomalous)} defective test photographs, network input "
-        f"{model.config.image_size} px, threshold {threshold:.6g} ({how}). {pace:.0f} ms a photograph with both maps "
+        f"{model.config.image_size} px, threshold {threshold:.6g} ({how}). {pace} "
         f"on {next(model.parameters()).device}. stlm_hub {__version__}, {datetime.date.today().isoformat()}.\n"
     ]
 

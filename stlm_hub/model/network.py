@@ -70,7 +70,8 @@ class STLMNetwork(nn.Module):
 
         Features are L2-normalised over channels and multiplied element by element: at each position the channels of a
         product add up to the cosine similarity. Other choices of `aggregation_input` (Table 6) are that similarity
-        itself, the squared difference element by element, and both streams' features side by side.
+        itself, the denoising stream's features beside the squared difference element by element, which the paper calls
+        subtraction, and both streams' features side by side.
         """
         grid = max((feature.shape[-2:] for feature in plain.values()), key=lambda size: size[0] * size[1])
         inputs = []
@@ -104,7 +105,7 @@ def _combine(how: str, plain: Tensor, denoising: Tensor) -> Tensor:
     if how == "cosine":
         return (plain * denoising).sum(dim=1, keepdim=True)
     if how == "subtraction":
-        return (plain - denoising) ** 2
+        return torch.cat([denoising, (plain - denoising) ** 2], dim=1)
     if how == "concat":
         return torch.cat([plain, denoising], dim=1)
     return plain * denoising

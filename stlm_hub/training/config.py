@@ -96,6 +96,8 @@ class TrainingConfig:
             )
         if self.encoder_weights == "random" and (self.plain_stream != "trained" or self.frozen_stages):
             raise ConfigError('encoder_weights "random" needs plain_stream "trained" and frozen_stages 0.')
+        if self.encoder_weights == "random" and self.recompute_activations:  # BatchNorm would count each batch twice
+            raise ConfigError('encoder_weights "random" needs recompute_activations false.')
         if self.teacher == "none" and self.frozen_stages:
             raise ConfigError('teacher "none" needs frozen_stages 0: both streams learn as a whole.')
         if self.steps == 0 and self.epochs == 0:
@@ -104,16 +106,21 @@ class TrainingConfig:
             raise ConfigError(f"held_out must be a share between 0 and 0.9, not {self.held_out}.")
 
     def total_steps(self, n_photographs: int, processes: int = 1) -> int:
-        """Optimiser steps for `n_photographs` training photographs, at least 1."""
-        if self.steps:
-            return self.steps
-        return max(1, round(self.epochs * n_photographs / (self.batch_size * processes)))
+        """Optimiser steps for `n_photographs` training photographs, at least 1; each of two stages gets as many."""
+        steps = self.steps or max(1, round(self.epochs * n_photographs / (self.batch_size * processes)))
+        return 2 * steps if self.aggregation == "two_stage" else steps
 
     def stage(self, step: int, total: int) -> str:
         """What step 0, 1, ... of `total` trains: "all" at once, only the "streams" or only the "aggregation"."""
         if self.aggregation == "two_stage":
             return "streams" if step < total // 2 else "aggregation"
         return "all" if self.aggregation == "one_stage" else "streams"
+
+    def step_in_stage(self, step: int, total: int) -> tuple[int, int]:
+        """Step 0, 1, ... of `total` -> the step of its own stage and that stage's number of steps."""
+        if self.aggregation != "two_stage":
+            return step, total
+        return (step, total // 2) if step < total // 2 else (step - total // 2, total - total // 2)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data, ready for JSON and YAML."""

@@ -19,6 +19,7 @@ import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs
 from torch.utils.data import DataLoader
 
+from ..config import STLMConfig
 from ..errors import TrainingError
 from ..model.checkpoints import StartingWeights
 from ..model.network import STLMNetwork
@@ -142,7 +143,7 @@ def train(
     started, pace = time.monotonic(), 0.0
     with _LogFile(folder / "log.jsonl", log, accelerator.is_main_process) as write:
         for step, batch in enumerate(loader, start=first):
-            factor = learning_rate_factor(step, total, config)
+            factor = learning_rate_factor(*config.step_in_stage(step, total), config)
             for optimizer, rates in zip(prepared, base, strict=True):
                 for group, rate in zip(optimizer.param_groups, rates, strict=True):
                     group["lr"] = rate * factor
@@ -205,7 +206,7 @@ def _resume(
     if newest is None:
         return 0, []
     meta = checkpoint.load(newest, network, optimizers)
-    if any(_contradict(known, identity.get(name)) for name, known in meta["identity"].items()):
+    if not _same_training(meta["identity"], identity):
         raise TrainingError(
             f"{folder} holds checkpoints of a training with other photographs, settings or starting weights; "
             "choose another output folder or delete it."
@@ -213,16 +214,18 @@ def _resume(
     return meta["step"], [record for record in log if record["step"] <= meta["step"]]
 
 
-def _contradict(known: Any, now: Any) -> bool:
-    """Whether a checkpoint is of another training. What an older one does not know it cannot contradict."""
-    if isinstance(known, dict) and isinstance(now, dict):
-        decisive = known.keys() - {
-            "checkpoint_every",
-            "feature_cache_bytes",
-            "recompute_activations",
-        }  # these change no loss
-        return any(_contradict(known[name], now.get(name)) for name in decisive)
-    return bool(known != now)
+def _same_training(known: dict[str, Any], now: dict[str, Any]) -> bool:
+    """Whether a checkpoint may go on with these settings. Those that it does not know yet had their defaults."""
+    defaults = {"config": TrainingConfig().to_dict(), "model": STLMConfig().to_dict()}
+    changes_no_loss = {"checkpoint_every", "feature_cache_bytes", "recompute_activations"}
+    for name, value in known.items():
+        if isinstance(value, dict):
+            before, after = ({**defaults.get(name, {}), **settings} for settings in (value, now[name]))
+            if any(before[key] != after.get(key) for key in before.keys() - changes_no_loss):
+                return False
+        elif value != now[name]:
+            return False
+    return True
 
 
 def _read_log(path: Path) -> list[dict[str, float]]:

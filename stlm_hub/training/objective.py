@@ -41,8 +41,8 @@ class LossModule(nn.Module):
             stage: see `TrainingConfig.stage`.
 
         Returns:
-            Scalars "plain", "denoising", "focal", "l1" (equations 3, 4, 6, 7) and their sum "total" (equation 8). Those
-            that the stage does not train are 0 or not part of the total.
+            Scalars "plain", "denoising", "focal", "l1" (equations 3, 4, 6, 7) and their sum "total" (equation 8).
+            In stage "streams" the last two are 0; in stage "aggregation" the first two have no gradient.
         """
         with torch.set_grad_enabled(torch.is_grad_enabled() and stage != "aggregation"):
             plain, denoising = self._streams(pseudo, pseudo_target)
@@ -106,6 +106,8 @@ def check(model: STLMConfig, config: TrainingConfig) -> None:
         )
     if config.aggregation == "none" and model.anomaly_map != "cosine":
         raise TrainingError('With aggregation "none" that module stays random; set anomaly_map "cosine" for the model.')
+    if model.decoders == "separate" and "decoder" not in levels:
+        raise TrainingError('decoders "separate" needs the feature level "decoder"; nothing would read the second one.')
     if config.plain_stream == "teacher" and model.decoders != "separate" and "decoder" in levels:
         raise TrainingError(
             'With plain_stream "teacher" the plain stream keeps SAM\'s decoder; set decoders "separate" for the model.'

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import timm
 import torch
+from accelerate import PartialState
 
 from .. import __version__, hub
 from ..calibration import DEFAULT_FALSE_ALARM_RATE, calibrate
@@ -98,7 +99,7 @@ def run(
         false_alarm_rate: that the threshold is calibrated for.
 
     Returns:
-        What results.json holds.
+        What results.json holds; nothing in the further processes of a distributed training, whose work ends with it.
 
     Raises:
         TrainingError: `observer.should_stop` ended the training early; a checkpoint is kept.
@@ -123,9 +124,12 @@ def run(
         on_step=observer.on_step,
         should_stop=observer.should_stop,
     )
-    total = training.total_steps(len(split.train))
+    state = PartialState()  # of the processes of a distributed training, which the loop has set up
+    total = training.total_steps(len(split.train), state.num_processes)
     if len(log) < total:
         raise TrainingError(f"Training stopped after step {len(log)} of {total}; the same command goes on from there.")
+    if not state.is_main_process:
+        return {}
     model.config = model.config.replace(shared_stages=training.frozen_stages)
     model.save_pretrained(output, dtype=torch.float16)
     model = STLM.from_pretrained(output)

@@ -237,7 +237,7 @@ def test_the_loss_of_the_aggregation_reaches_both_streams(network: STLMNetwork) 
     [
         ("product", lambda a, b: a * b),
         ("cosine", lambda a, b: (a * b).sum(1, keepdim=True)),
-        ("subtraction", lambda a, b: (a - b) ** 2),
+        ("subtraction", lambda a, b: torch.cat([b, (a - b) ** 2], 1)),
         ("concat", lambda a, b: torch.cat([a, b], 1)),
     ],
 )

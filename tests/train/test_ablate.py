@@ -19,14 +19,14 @@ from stlm_hub.model.mask_decoder import MaskDecoder
 from stlm_hub.stlm import STLM
 from stlm_hub.training.objective import check
 from train import ablate
-from train.ablate import ABLATIONS, Variant, load_table
+from train.ablate import ABLATIONS, Impossible, Variant, load_table
 from train.recipe import load_recipe
 
 TABLES = ("4", "teachers", "5", "6", "7", "8", "10", "11", "fig5", "fig6", "fig10", "fig11")
 
 
 def variants(table: str, profile: str = "cpu-short") -> dict[str, Variant]:
-    _, rows = load_table(table, load_recipe("mvtec-bottle", profile))
+    _, _, rows = load_table(table, load_recipe("mvtec-bottle", profile))
     assert all(isinstance(row, Variant) for row in rows)
     return {row.name: row for row in rows if isinstance(row, Variant)}
 
@@ -63,20 +63,22 @@ def test_the_short_profile_is_the_papers_model() -> None:
 
 def test_with_the_papers_profile_a_row_that_cannot_be_is_a_sentence() -> None:
     """A ViT-H plain stream does not fit into the network."""
-    _, rows = load_table("4", load_recipe("mvtec-bottle", "paper-gpu"))
-    sentences = [row for row in rows if isinstance(row, str)]
-    assert len(sentences) == 1
-    assert sentences[0].startswith('without plain student stream: plain_stream "teacher" needs teacher "mobile"')
+    _, _, rows = load_table("4", load_recipe("mvtec-bottle", "paper-gpu"))
+    (row,) = [row for row in rows if isinstance(row, Impossible)]
+    assert row.label == "without plain student stream"
+    assert row.reason.startswith('plain_stream "teacher" needs teacher "mobile"')
     with pytest.raises(ConfigError, match=r"no table '12'; choose one of 4, teachers, 5"):
         load_table("12", load_recipe("mvtec-bottle", "paper-gpu"))
+    with pytest.raises(ConfigError, match="'cpu' distils other levels than the paper; use cpu-short or paper-gpu"):
+        load_table("4", load_recipe("mvtec-bottle", "cpu"))
 
 
 def test_rows_with_the_same_settings_are_one_training() -> None:
     table = variants("4")
-    assert table["teacher-mobile"].digest == table["stlm"].digest
-    assert len({variant.digest for variant in table.values()}) == len(table) - 1
+    assert table["teacher-mobile"].digest("data") == table["stlm"].digest("data") != table["stlm"].digest("other data")
+    assert len({variant.digest() for variant in table.values()}) == len(table) - 1
     longer = dataclasses.replace(table["stlm"], training=dataclasses.replace(table["stlm"].training, steps=300))
-    assert longer.digest != table["stlm"].digest
+    assert longer.digest() != table["stlm"].digest()
 
 
 @pytest.fixture

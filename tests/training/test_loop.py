@@ -546,7 +546,12 @@ def test_a_run_can_be_stopped_and_belongs_to_its_photographs_settings_and_weight
     state = run_folder / "checkpoints" / "step-0000002" / "state.json"
     meta = json.loads(state.read_text())
     del meta["identity"]["weights"], meta["identity"]["processes"]  # a checkpoint that does not know them yet
+    del meta["identity"]["config"]["aggregation"], meta["identity"]["model"]["aggregation_input"]
     state.write_text(json.dumps(meta))
+    for changed in ({"aggregation": "two_stage", "steps": 2}, {"model": {"aggregation_input": "subtraction"}}):
+        with pytest.raises(TrainingError, match=r"another output folder or delete|does not fit this training"):
+            fit(run_folder, **{**fields, **changed})  # what it does not know had its default
+    fields |= {"checkpoint_every": 3, "feature_cache_bytes": 0}  # these change no loss
     resumed = fit(run_folder, on_step=lambda report: done.append(report.step), **fields)
     assert done == [1, 2, 3, 4] and len(resumed.log) == 4
     assert resumed.losses[:2] == stopped.losses

@@ -95,6 +95,10 @@ def test_two_stages_train_the_streams_first_and_then_the_aggregation_alone(
     """Table 5."""
     stages = [settings(aggregation="two_stage").stage(i, 5) for i in range(5)]
     assert stages == ["streams", "streams", "aggregation", "aggregation", "aggregation"]
+    config = settings(aggregation="two_stage", steps=3)
+    assert config.total_steps(100) == 6
+    assert [config.step_in_stage(i, 6) for i in range(6)] == [(0, 3), (1, 3), (2, 3), (0, 3), (1, 3), (2, 3)]
+    assert settings(steps=3).step_in_stage(2, 3) == (2, 3)
     first, second = prepare(aggregation="two_stage"), prepare(aggregation="two_stage")
     losses = step(first, starting_weights, batch, "streams")
     assert moved(first) == ENCODERS | {"decoder"}
@@ -118,7 +122,7 @@ def test_a_stage_moves_no_weight_of_the_other(
     def keep(_report: object) -> None:
         states.append({name: p.detach().clone() for name, p in network.named_parameters()})
 
-    config = settings(aggregation="two_stage", steps=2, checkpoint_every=10)
+    config = settings(aggregation="two_stage", steps=1, checkpoint_every=10)  # of each stage
     log = train(network, photographs, config, starting_weights, run_folder, textures=textures, on_step=keep)
     before = dict(reference.named_parameters())
     after, end = states
@@ -224,6 +228,8 @@ def test_random_encoders_start_from_nothing_and_learn_their_statistics(
     assert not torch.equal(network.plain_encoder.state_dict()[statistics], before)
     with pytest.raises(ConfigError, match="frozen_stages 0"):
         settings(encoder_weights="random", frozen_stages=1)
+    with pytest.raises(ConfigError, match="recompute_activations false"):
+        settings(encoder_weights="random", recompute_activations=True)
 
 
 def test_separate_decoders_are_two_that_both_learn(
@@ -249,6 +255,8 @@ def test_separate_decoders_are_two_that_both_learn(
             parameter.zero_()
         torch.testing.assert_close(network.plain_levels(image)["decoder"], plain)
         assert not torch.allclose(network.denoising_levels(image)["decoder"], plain)
+    with pytest.raises(TrainingError, match='needs the feature level "decoder"'):
+        prepare({"decoders": "separate", "feature_levels": ["embedding"]})
 
 
 @pytest.mark.parametrize("depth", [1, 2])
