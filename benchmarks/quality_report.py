@@ -76,9 +76,9 @@ def table(category: str, rows: Sequence[Row]) -> Table:
     """A row for each method, narrow enough for 80 columns."""
     columns = ("px", "fit s", "ms", "disk MB", "RAM MB", *QUALITY.values())
     shown = Table(box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True, title=f"{category}, on the same photographs")
-    shown.add_column("method", no_wrap=True)
-    for column in columns:
-        shown.add_column(column, justify="right", no_wrap=True)
+    shown.add_column("method", min_width=12)
+    for column in columns:  # titles and methods may take two lines, a number may not
+        shown.add_column(column, justify="right", min_width=max(map(len, column.split())) if " " in column else None)
     for row in rows:
         facts, measured = row["facts"], row["measured"]
         shown.add_row(
