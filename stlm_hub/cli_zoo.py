@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.box import SIMPLE_HEAD
 from rich.markup import escape
 from rich.table import Table
 
@@ -43,7 +44,11 @@ def zoo_list() -> None:
     """The models that can be loaded by name, with their figures on their test photographs, in percent."""
     from .zoo import list_models
 
-    table = Table("alias", "data set", "px", "I-AUROC", "P-AUROC", "AUPRO", "AP", "MB", "licence")
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True)  # names stay whole in 80 columns
+    table.add_column("alias", no_wrap=True)
+    for title in ("data set", "px", "I-AUROC", "P-AUROC", "AUPRO", "AP", "MB"):
+        table.add_column(title)
+    table.add_column("licence", overflow="fold")
     for entry in list_models():
         figures = [
             f"{100 * entry.metrics[name]:.1f}" if name in entry.metrics else "-"
