@@ -14,7 +14,6 @@ from types import TracebackType
 from typing import Any
 
 import numpy as np
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from benchmarks.peer_job import Job
 from benchmarks.quality_report import QUALITY
@@ -22,7 +21,7 @@ from stlm_hub.errors import STLMError
 from stlm_hub.evaluation.evaluate import TestSet, read_mask
 from stlm_hub.evaluation.metrics import compute_metrics
 from stlm_hub.images import load_image
-from stlm_hub.progress import console
+from stlm_hub.progress import console, progress_bars
 
 ROOT = Path(__file__).resolve().parents[1]
 LINE_EVERY = 30.0  # seconds between lines where there is no terminal
@@ -47,15 +46,7 @@ class Bars:
     """A bar with the time left for each step of each method; without a terminal a line now and then."""
 
     def __init__(self) -> None:
-        self._bars = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            TextColumn("left:"),
-            TimeRemainingColumn(),
-            console=console,
-        )
+        self._bars = progress_bars()
 
     def __enter__(self) -> Bars:
         if console.is_terminal:

@@ -17,6 +17,7 @@ import shlex
 import sys
 import tempfile
 from dataclasses import dataclass
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -57,7 +58,7 @@ class Subject:
     train: list[Path]
     test: TestSet
 
-    @property
+    @cached_property  # every file is read for it, and each method asks
     def photographs(self) -> dict[str, Any]:
         return {
             "train": {"n": len(self.train), "sha256": fingerprint(self.train)},
@@ -125,6 +126,7 @@ def facts_of(
     }
 
 
+@cache
 def code_digest() -> str:
     """SHA-256 of what judges, STLM's and the peers' own: a row of older code is measured anew."""
     digest = hashlib.sha256()

@@ -27,6 +27,7 @@ TILE_AREA = 380 * 380  # pixels of each tile of a panel, whatever the size of th
 TILE_MAX_SIDE = 1000
 MARGIN = 20
 INK, PALE_INK, PAPER = (28, 32, 40), (96, 104, 116), (255, 255, 255)
+CALM, ALARM = (32, 88, 150), (190, 62, 10)  # of the verdict's badge
 
 
 def panel(
@@ -124,7 +125,7 @@ def _draw_header(
     if title:
         draw.text((MARGIN, top), shortened(title, 20, inner), INK, font(20))
         top += 32
-    verdict, badge = ("ANOMALOUS", (190, 62, 10)) if is_anomalous else ("normal", (32, 88, 150))
+    verdict, badge = ("ANOMALOUS", ALARM) if is_anomalous else ("normal", CALM)
     right = MARGIN + font(22).getlength(verdict) + 28
     draw.rounded_rectangle((MARGIN, top, right, top + 38), 8, badge)
     draw.text((MARGIN + 14, top + 19), verdict, PAPER, font(22), anchor="lm")

@@ -26,6 +26,11 @@ BATCH_PIXELS = 2**20
 _MAPS = {"aggregation": aggregation_map, "cosine": cosine_map}
 
 
+def found_mask(anomaly_map: np.ndarray, score: float, threshold: float) -> np.ndarray:
+    """HxW bool: where the map reaches the threshold; empty where the score does not."""
+    return (anomaly_map >= threshold) & (score >= threshold)
+
+
 @dataclass(frozen=True, eq=False)  # arrays have no single answer to ==
 class Prediction:
     """What the model says of one photograph.
@@ -50,9 +55,7 @@ class Prediction:
     @property
     def mask(self) -> np.ndarray:
         """HxW bool: where the map reaches the threshold; empty for a photograph judged normal."""
-        if not self.is_anomalous:
-            return np.zeros(self.anomaly_map.shape, bool)
-        return self.anomaly_map >= self.threshold
+        return found_mask(self.anomaly_map, self.score, self.threshold)
 
     def with_threshold(self, threshold: float) -> Prediction:
         """The same prediction judged at another threshold in [0, 1]; the model does not run again."""

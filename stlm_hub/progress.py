@@ -15,6 +15,7 @@ from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     Progress,
+    ProgressColumn,
     TaskID,
     TextColumn,
     TimeElapsedColumn,
@@ -40,6 +41,20 @@ def exit_on_error() -> Iterator[None]:
         sys.exit(1)
 
 
+def progress_bars(*further: ProgressColumn) -> Progress:
+    """Bars with what is done, the time it took and the time left, and further columns."""
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("left:"),
+        TimeRemainingColumn(),
+        *further,
+        console=console,
+    )
+
+
 class RunProgress:
     """Shows a training run. Ctrl-C (or SIGTERM) ends it after the current step and keeps a checkpoint.
 
@@ -52,16 +67,7 @@ class RunProgress:
 
     def __init__(self, name: str, every: int = 10) -> None:
         self.name, self.every, self.stopped = name, every, False
-        self.bars = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            TextColumn("left:"),
-            TimeRemainingColumn(),
-            TextColumn("{task.fields[note]}"),
-            console=console,
-        )
+        self.bars = progress_bars(TextColumn("{task.fields[note]}"))
         self._training: TaskID | None = None
         self._evaluation: TaskID | None = None
 

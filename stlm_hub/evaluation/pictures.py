@@ -16,8 +16,8 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from ..images import load_image
-from ..panel import INK, MARGIN, PALE_INK, PAPER, ascii_text, draw_scale, font, panel, shortened, tiles
-from ..predictor import Prediction
+from ..panel import ALARM, CALM, INK, MARGIN, PALE_INK, PAPER, ascii_text, draw_scale, font, panel, shortened, tiles
+from ..predictor import Prediction, found_mask
 from ..render import distinct
 from .evaluate import Evaluation, TestSet
 
@@ -26,7 +26,6 @@ GOOD = "good"
 
 _TILE_AREA, _TILE_MAX_SIDE = 300 * 300, 450  # of the overview, in pixels
 _LABELS = 250  # px, width of the overview's first column
-_RIGHT, _WRONG = (32, 88, 150), (190, 62, 10)
 
 
 @dataclass(frozen=True, eq=False)
@@ -176,9 +175,9 @@ def write_overview(path: Path, photographs: Sequence[Judged], threshold: float, 
 def _write_label(draw: ImageDraw.ImageDraw, top: int, label: str, judged: Judged, threshold: float) -> None:
     score, shown_threshold = distinct([judged.score, threshold])
     if judged.is_correct(threshold):
-        verdict, colour = "judged anomalous" if judged.kind != GOOD else "judged normal", _RIGHT
+        verdict, colour = "judged anomalous" if judged.kind != GOOD else "judged normal", CALM
     else:
-        verdict, colour = "MISSED" if judged.kind != GOOD else "FALSE ALARM", _WRONG
+        verdict, colour = "MISSED" if judged.kind != GOOD else "FALSE ALARM", ALARM
     draw.text((MARGIN, top), label, INK, font(24))
     draw.text((MARGIN, top + 34), shortened(ascii_text(judged.name), 16, _LABELS), PALE_INK, font(16))
     if judged.iou is not None:
@@ -205,7 +204,7 @@ def _tiles(judged: Judged, threshold: float) -> list[np.ndarray]:
 
 
 def _overlap(score: float, anomaly_map: np.ndarray, truth: np.ndarray, threshold: float) -> float | None:
-    found = (anomaly_map >= threshold) & (score >= threshold)  # as `Prediction.mask`
+    found = found_mask(anomaly_map, score, threshold)
     return float((found & truth).sum() / (found | truth).sum()) if truth.any() else None
 
 
