@@ -25,7 +25,8 @@ import typer
 from rich.table import Table
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path[:0] = [path for path in (str(ROOT),) if path not in sys.path]
+if str(ROOT) not in sys.path:
+    sys.path.insert(0, str(ROOT))
 
 from benchmarks.figures import Limit, all_held, machine  # noqa: E402
 from stlm_hub.errors import ConfigError, TrainingError  # noqa: E402

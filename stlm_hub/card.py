@@ -159,16 +159,13 @@ def _check(results: Any, config: STLMConfig) -> None:
             )
     for part in ("metrics", "metrics_without_aggregation", "paper"):
         for name in METRICS:
-            value = _get(results, f"{part}.{name}")
-            if value is not None and (not isinstance(value, (int, float)) or not 0 <= value <= 1):  # NaN is neither
-                raise ConfigError(f"{part}.{name} in results.json must be a fraction in [0, 1], not {value!r:.60}.")
+            _check_fraction(f"{part}.{name}", _get(results, f"{part}.{name}"))
     seeds = _get(results, "other_seeds") or []
     if not isinstance(seeds, list) or not all(isinstance(seed, dict) for seed in seeds):
         raise ConfigError("other_seeds in results.json must be a list of objects; train or evaluate the model again.")
     for seed in seeds:
         for name, value in [item for figures in _metrics(seed).values() for item in figures.items()]:
-            if value is not None and (not isinstance(value, (int, float)) or not 0 <= value <= 1):
-                raise ConfigError(f"{name} of another seed in results.json must be a fraction, not {value!r:.60}.")
+            _check_fraction(f"{name} of another seed", value)
     fnr, scores = _metrics(results)[config.anomaly_map].get("fnr"), _get(results, "test_scores.anomalous")
     if config.calibration and fnr is not None and scores:
         missed = sum(score < config.calibration.threshold for score in scores) / len(scores)
@@ -176,6 +173,11 @@ def _check(results: Any, config: STLMConfig) -> None:
             raise ConfigError(
                 f"results.json says fnr {fnr}, but by its test_scores {missed} are missed; evaluate the model again."
             )
+
+
+def _check_fraction(name: str, value: Any) -> None:
+    if value is not None and (not isinstance(value, (int, float)) or not 0 <= value <= 1):  # NaN is neither
+        raise ConfigError(f"{name} in results.json must be a fraction in [0, 1], not {value!r:.60}.")
 
 
 def _front_matter(results: dict[str, Any], config: STLMConfig, repo_id: str) -> ModelCardData:
@@ -247,8 +249,8 @@ def _seeds(results: dict[str, Any], used: str) -> list[list[str]]:
         return []
     runs = [(_get(results, "seed"), _metrics(results)[used])]
     runs += [(_get(other, "seed"), _metrics(other)[used]) for other in others]
-    rows = [["seed", *(label for key, (label, _) in METRICS.items() if key != "fnr")]]
     keys = [key for key in METRICS if key != "fnr"]
+    rows = [["seed", *(METRICS[key][0] for key in keys)]]
     rows += [[str(seed), *(_cell(key, metrics.get(key)) for key in keys)] for seed, metrics in runs]
     columns = [[metrics[key] for _, metrics in runs if metrics.get(key) is not None] for key in keys]
     rows.append(

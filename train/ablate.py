@@ -141,8 +141,9 @@ def ablate(
             done.append({"label": row.label, "not_run": reason})
             continue
         console.print(f"{row.label} ({number} of {len(rows)})", highlight=False)
-        work = folder / f"{row.name}-{row.digest(*facts)}"
-        known = next(folder.glob(f"*-{row.digest(*facts)}/model/results.json"), None)
+        digest = row.digest(*facts)
+        work = folder / f"{row.name}-{digest}"
+        known = next(folder.glob(f"*-{digest}/model/results.json"), None)
         if known:
             done.append(_row(row, json.loads(known.read_text(encoding="utf-8"))))
             continue
