@@ -1,4 +1,4 @@
-"""Starting weights in any form they come in -> state dicts of `ImageEncoder` and `MaskDecoder`.
+"""Starting weights in any form they come in -> state dicts of `ImageEncoder`, `MaskDecoder` and `MaskHead`.
 
 Every form is first brought to the names of MobileSAM's own `mobile_sam.pt`; from there two rules lead to our names.
 """
@@ -24,17 +24,18 @@ from torch import Tensor
 from ..errors import WeightsError
 from .image_encoder import ImageEncoder
 from .mask_decoder import MaskDecoder
+from .mask_head import MaskHead
 from .onnx_weights import decoder_state, encoder_state
 
 FORMAT = "stlm_hub starting weights 1"
 ONNX_FILES = ("encoder.onnx", "sam.onnx")
 MAX_ONNX_BYTES = 64 * 2**20
 
-# Parts of a MobileSAM checkpoint that STLM has no use for: the classifier, gathered attention biases, the heads that
-# make masks, the embeddings of points, boxes and masks. Anything else that is not asked for is refused.
+# Parts of a MobileSAM checkpoint that STLM has no use for: the classifier, gathered attention biases, the head that
+# rates masks, the embeddings of points, boxes and masks. Anything else that is not asked for is refused.
 _UNUSED = re.compile(
     r"image_encoder\.(norm_head|head)\.|image_encoder\.layers\.\d+\.blocks\.\d+\.attn\.(attention_bias_idxs|ab)$"
-    r"|mask_decoder\.(output_upscaling|output_hypernetworks_mlps|iou_prediction_head)\."
+    r"|mask_decoder\.iou_prediction_head\."
     r"|prompt_encoder\.(point_embeddings|not_a_point_embed|mask_downscaling)\.|pixel_(mean|std)$"
 )
 
@@ -48,6 +49,7 @@ class StartingWeights:
         decoder: state dict of `MaskDecoder`, on the CPU.
         source: where they came from, e.g. "dhkim2810/MobileSAM/mobile_sam.pt"; named in error messages and model cards.
         sha256: of the file or files they were read from, in hex.
+        mask_head: state dict of `MaskHead`, on the CPU; None where the source had none. Only Table 9 asks for it.
 
     Raises:
         WeightsError: a tensor is missing, superfluous, of another shape or type, or not finite.
@@ -57,9 +59,12 @@ class StartingWeights:
     decoder: dict[str, Tensor]
     source: str = ""
     sha256: str = ""
+    mask_head: dict[str, Tensor] | None = None
 
     def __post_init__(self) -> None:
-        for state, template in zip((self.encoder, self.decoder), _templates(), strict=True):
+        for state, template in zip((self.encoder, self.decoder, self.mask_head), _templates(), strict=True):
+            if state is None:
+                continue
             _check_names(self.source, template, state)
             for name, tensor in state.items():
                 wanted = template[name]
@@ -71,17 +76,35 @@ class StartingWeights:
                 if not torch.isfinite(tensor).all():
                     raise WeightsError(f"{_named(self.source)}: {name} is not finite; download the file again.")
 
-    def load_into(self, encoder: ImageEncoder | None = None, decoder: MaskDecoder | None = None) -> None:
-        """Copies the weights into modules, strictly: every parameter and buffer is set."""
+    def load_into(
+        self,
+        encoder: ImageEncoder | None = None,
+        decoder: MaskDecoder | None = None,
+        mask_head: MaskHead | None = None,
+    ) -> None:
+        """Copies the weights into modules, strictly: every parameter and buffer is set.
+
+        Raises:
+            WeightsError: there are none for the mask head.
+        """
         if encoder is not None:
             encoder.load_state_dict(self.encoder, strict=True)
         if decoder is not None:
             decoder.load_state_dict(self.decoder, strict=True)
+        if mask_head is not None:
+            if self.mask_head is None:
+                raise WeightsError(
+                    f"{_named(self.source)} came without SAM's mask head, which distilling masks needs; "
+                    "fetch it with: stlm weights fetch --force"
+                )
+            mask_head.load_state_dict(self.mask_head, strict=True)
 
     def save(self, path: Path) -> None:
-        """Writes one safetensors file with keys `encoder.*` and `decoder.*`; it appears whole or not at all."""
-        tensors = {f"encoder.{name}": tensor.contiguous() for name, tensor in self.encoder.items()}
-        tensors |= {f"decoder.{name}": tensor.contiguous() for name, tensor in self.decoder.items()}
+        """Writes one safetensors file, keys `encoder.*`, `decoder.*`, `mask_head.*`; it appears whole or not at all."""
+        parts = {"encoder": self.encoder, "decoder": self.decoder, "mask_head": self.mask_head or {}}
+        tensors = {
+            f"{part}.{name}": tensor.contiguous() for part, state in parts.items() for name, tensor in state.items()
+        }
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
             whole = Path(folder) / path.name
@@ -98,13 +121,14 @@ class StartingWeights:
         tensors, metadata = _read_safetensors(path)
         if metadata.get("format") != FORMAT:
             raise WeightsError(f"{path} is not starting weights of stlm_hub; import it with: stlm weights import FILE")
-        parts: dict[str, dict[str, Tensor]] = {"encoder": {}, "decoder": {}}
+        parts: dict[str, dict[str, Tensor]] = {"encoder": {}, "decoder": {}, "mask_head": {}}
         for key, tensor in tensors.items():
             part, _, name = key.partition(".")
             if part not in parts:
                 raise WeightsError(f"{path} has an unknown tensor {key:.80}; fetch it with: stlm weights fetch --force")
             parts[part][name] = tensor
-        weights = cls(parts["encoder"], parts["decoder"], source=str(path))  # so that an error names the file
+        # an error is to name the file; files of earlier versions have no mask head
+        weights = cls(parts["encoder"], parts["decoder"], source=str(path), mask_head=parts["mask_head"] or None)
         return replace(weights, source=metadata.get("source", ""), sha256=metadata.get("sha256", ""))
 
 
@@ -116,27 +140,31 @@ def from_mobile_sam(state: Mapping[str, Tensor], *, source: str = "", sha256: st
     """
     if "image_encoder.pos_embed" in state:
         raise WeightsError(f"{_named(source)} is Segment Anything with a large encoder; use MobileSAM's (ViT-T).")
-    encoder, decoder = _templates()
-    names = {_encoder_name(name) for name in encoder} | {_decoder_name(name) for name in decoder}
+    encoder, decoder, mask_head = _templates()
+    has_head = any(_decoder_name(name) in state for name in mask_head)
+    names = {_encoder_name(name) for name in encoder} | {
+        _decoder_name(name) for name in (*decoder, *(mask_head if has_head else ()))
+    }
     _check_names(source, names, (name for name in state if not _UNUSED.match(name)))
     return StartingWeights(
         encoder={ours: _plain(state[_encoder_name(ours)], template) for ours, template in encoder.items()},
-        decoder={ours: _plain(state[_decoder_name(ours)], template) for ours, template in decoder.items()},
+        decoder=_pick(state, decoder),
         source=source,
         sha256=sha256,
+        mask_head=_pick(state, mask_head) if has_head else None,
     )
 
 
-def decoder_from_sam(state: Mapping[str, Tensor], *, source: str = "") -> dict[str, Tensor]:
-    """State dict of `MaskDecoder` from a checkpoint of Segment Anything with any encoder, e.g. `sam_vit_h_4b8939.pth`.
+def decoder_from_sam(state: Mapping[str, Tensor], *, source: str = "") -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """State dicts of `MaskDecoder` and `MaskHead` from a checkpoint of Segment Anything with any encoder.
 
     Raises:
         WeightsError: a tensor of the decoder or the prompt encoder is missing or unknown.
     """
-    _, decoder = _templates()
+    _, decoder, mask_head = _templates()
     rest = (name for name in state if not name.startswith("image_encoder.") and not _UNUSED.match(name))
-    _check_names(source, {_decoder_name(name) for name in decoder}, rest)
-    return {ours: _plain(state[_decoder_name(ours)], template) for ours, template in decoder.items()}
+    _check_names(source, {_decoder_name(name) for name in (*decoder, *mask_head)}, rest)
+    return _pick(state, decoder), _pick(state, mask_head)
 
 
 def from_onnx(encoder: Path, sam: Path, *, source: str = "") -> StartingWeights:
@@ -208,12 +236,17 @@ def _decoder_name(ours: str) -> str:
 
 
 @cache
-def _templates() -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """Names, shapes and types that the two modules want, as tensors without data."""
+def _templates() -> tuple[dict[str, Tensor], dict[str, Tensor], dict[str, Tensor]]:
+    """Names, shapes and types that the three modules want, as tensors without data."""
     with torch.random.fork_rng(devices=[]):  # a random initialisation that nobody sees must not move anybody's seed
-        modules = ImageEncoder(), MaskDecoder()
-    encoder, decoder = ({key: tensor.to("meta") for key, tensor in m.state_dict().items()} for m in modules)
-    return encoder, decoder
+        modules = ImageEncoder(), MaskDecoder(), MaskHead()
+    encoder, decoder, head = ({key: tensor.to("meta") for key, tensor in m.state_dict().items()} for m in modules)
+    return encoder, decoder, head
+
+
+def _pick(state: Mapping[str, Tensor], templates: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Tensors of the decoder or the mask head, under our names."""
+    return {ours: _plain(state[_decoder_name(ours)], template) for ours, template in templates.items()}
 
 
 def _plain(tensor: Tensor, template: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ N_MASK_TOKENS = 4
 
 
 class MaskDecoder(nn.Module):
-    """Image embedding (level 1) -> the transformer's image output (level 2). No masks are decoded."""
+    """Image embedding (level 1) -> the transformer's image output (level 2). Masks are made by `MaskHead`."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -21,7 +21,7 @@ class MaskDecoder(nn.Module):
         self.mask_tokens = nn.Embedding(N_MASK_TOKENS, EMBEDDING_DIM)
         self.no_mask_embed = nn.Embedding(1, EMBEDDING_DIM)
         self.position = PositionEmbeddingRandom(EMBEDDING_DIM // 2)
-        # SAM's last token-to-image attention only changes the tokens, which nothing here reads. It is kept so that the
+        # SAM's last token-to-image attention only changes the tokens, which no level is made of. It is kept so that the
         # weights are SAM's, whole, but gets no gradient; distributed training would wait for one.
         for module in (self.transformer.final_attn_token_to_image, self.transformer.norm_final_attn):
             module.requires_grad_(False)
@@ -34,11 +34,37 @@ class MaskDecoder(nn.Module):
         Returns:
             Bx256xhxw, the image tokens after two layers of token-to-image and image-to-token attention.
         """
-        b, c, h, w = embedding.shape
-        tokens = torch.cat([self.iou_token.weight, self.mask_tokens.weight]).expand(b, -1, -1)  # Bx5x256
-        image = (embedding + self.no_mask_embed.weight.view(1, c, 1, 1)).flatten(2).transpose(1, 2)  # BxhwxC
-        position = self.position((h, w)).flatten(1).transpose(0, 1).expand(b, -1, -1)  # BxhwxC
+        _, image = self._attend(embedding, self._tokens(embedding), self._position(embedding))
+        return image.transpose(1, 2).reshape(embedding.shape)
+
+    def masks_input(self, embedding: Tensor) -> tuple[Tensor, Tensor]:
+        """What SAM makes masks of.
+
+        Args:
+            embedding: Bx256xhxw, the encoder's output.
+
+        Returns:
+            Bx4x256, the mask tokens after the last token-to-image attention, and Bx256xhxw as `forward` returns it.
+        """
+        tokens, position = self._tokens(embedding), self._position(embedding)
+        queries, image = self._attend(embedding, tokens, position)
+        attended = self.transformer.final_attn_token_to_image(q=queries + tokens, k=image + position, v=image)
+        queries = self.transformer.norm_final_attn(queries + attended)
+        return queries[:, 1:], image.transpose(1, 2).reshape(embedding.shape)
+
+    def _tokens(self, embedding: Tensor) -> Tensor:
+        """Bx5x256, the quality token and the mask tokens."""
+        return torch.cat([self.iou_token.weight, self.mask_tokens.weight]).expand(len(embedding), -1, -1)
+
+    def _position(self, embedding: Tensor) -> Tensor:
+        """Bxhwx256."""
+        h, w = embedding.shape[-2:]
+        return self.position((h, w)).flatten(1).transpose(0, 1).expand(len(embedding), -1, -1)
+
+    def _attend(self, embedding: Tensor, tokens: Tensor, position: Tensor) -> tuple[Tensor, Tensor]:
+        """Tokens (Bx5x256) and image (Bxhwx256) after the transformer's layers."""
+        image = (embedding + self.no_mask_embed.weight.view(1, EMBEDDING_DIM, 1, 1)).flatten(2).transpose(1, 2)
         queries = tokens
         for layer in self.transformer.layers:
             queries, image = layer(queries=queries, keys=image, query_pe=tokens, key_pe=position)
-        return image.transpose(1, 2).reshape(b, c, h, w)
+        return queries, image

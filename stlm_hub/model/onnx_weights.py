@@ -60,6 +60,9 @@ def decoder_state(path: Path) -> dict[str, Tensor]:
         elif node.op_type == "Expand" and values and values[0].shape == (1, 5, 256):
             iou_token, mask_tokens = values[0][0].split([1, 4])
             state |= {"mask_decoder.iou_token.weight": iou_token, "mask_decoder.mask_tokens.weight": mask_tokens}
+        elif node.op_type in ("Mul", "Add") and values and "/output_upscaling.1/" in node.name:  # its LayerNorm2d
+            name = "weight" if node.op_type == "Mul" else "bias"
+            state[f"mask_decoder.output_upscaling.1.{name}"] = values[0].flatten()
     return state
 
 

@@ -11,6 +11,7 @@ from .synthesis import SynthesisConfig
 
 TEACHERS = ("vit_h", "vit_l", "vit_b", "mobile", "none")
 PLAIN_STREAMS = ("trained", "frozen", "teacher")
+DISTILLATIONS = ("features", "masks")
 AGGREGATIONS = ("one_stage", "two_stage", "none")
 ENCODER_WEIGHTS = ("mobile_sam", "random")
 ROTATIONS = ("none", "slight", "quarter", "full")
@@ -46,6 +47,7 @@ class TrainingConfig:
     epochs: float = 200.0  # passes over the training photographs, used where steps is 0
     batch_size: int = 2  # photographs a step and process
     teacher: str = "vit_h"  # whose knowledge is distilled: SAM's ViT-H, ViT-L, ViT-B, MobileSAM ("mobile") or nobody's
+    distillation: str = "features"  # what is distilled: the level features or SAM's mask logits ("masks", Table 9)
     # "frozen": its encoder stays at the mobile teacher's weights, where its own loss is zero from the start; "teacher":
     # its decoder too, so that there is no plain student (paper, Table 4)
     plain_stream: str = "trained"
@@ -72,6 +74,7 @@ class TrainingConfig:
 
     def __post_init__(self) -> None:
         _choice("teacher", self.teacher, TEACHERS)
+        _choice("distillation", self.distillation, DISTILLATIONS)
         _choice("plain_stream", self.plain_stream, PLAIN_STREAMS)
         _choice("aggregation", self.aggregation, AGGREGATIONS)
         _choice("encoder_weights", self.encoder_weights, ENCODER_WEIGHTS)
@@ -98,6 +101,8 @@ class TrainingConfig:
             raise ConfigError('encoder_weights "random" needs plain_stream "trained" and frozen_stages 0.')
         if self.encoder_weights == "random" and self.recompute_activations:  # BatchNorm would count each batch twice
             raise ConfigError('encoder_weights "random" needs recompute_activations false.')
+        if self.teacher == "none" and self.distillation == "masks":
+            raise ConfigError('distillation "masks" needs a teacher whose masks are distilled.')
         if self.teacher == "none" and self.frozen_stages:
             raise ConfigError('teacher "none" needs frozen_stages 0: both streams learn as a whole.')
         if self.steps == 0 and self.epochs == 0:

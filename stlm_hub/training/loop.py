@@ -117,6 +117,8 @@ def train(
     if config.teacher != "none":
         levels = network.config.feature_levels
         wanted = {*levels, "embedding"} if "decoder" in levels else set(levels)
+        if config.distillation == "masks":
+            wanted |= {"masks"}
         teacher = build_teacher(config.teacher, sorted(wanted), weights, teacher_checkpoint, config.frozen_stages)
         targets = Targets(teacher.to(device), config.feature_cache_bytes)
     optimizers = make_optimizers(network, config)
@@ -130,7 +132,7 @@ def train(
     network.to(device)
     log = _read_log(folder / "log.jsonl")
     first, log = _resume(folder / "checkpoints", network, optimizers, identity, log)
-    model, *prepared = accelerator.prepare(LossModule(network, config), *optimizers.values())
+    model, *prepared = accelerator.prepare(LossModule(network, config, weights), *optimizers.values())
     base = [[group["initial_lr"] for group in optimizer.param_groups] for optimizer in prepared]
     dataset = NormalPhotographs(photographs, network.config.image_size, config, textures or TextureSource.builtin())
     sampler = StepSampler(

@@ -33,12 +33,26 @@ def cosine_distillation(student: Mapping[str, Tensor], teacher: Mapping[str, Ten
     return cosine_distance(student, {level: feature.detach() for level, feature in teacher.items()})
 
 
+def mask_distillation(logits: Tensor, teacher: Tensor) -> Tensor:
+    """Focal plus L1 loss between a stream's masks and the teacher's (section 4.4.9, equation 13).
+
+    Args:
+        logits: BxNxhxw of the stream.
+        teacher: BxNxhxw logits of the teacher; its masks are where they are above 0, as SAM has it.
+
+    Returns:
+        Scalar >= 0; no gradient flows into the teacher.
+    """
+    mask = (teacher.detach() > 0).float()
+    return focal(logits, mask) + l1(logits, mask)
+
+
 def focal(logits: Tensor, mask: Tensor, gamma: float = FOCAL_GAMMA) -> Tensor:
     """Mean of -(1 - p)^gamma log(p), p the probability of the right class (equations 5 and 6).
 
     Args:
-        logits: Bx1xhxw.
-        mask: Bx1xhxw of 0 and 1.
+        logits: BxNxhxw.
+        mask: BxNxhxw of 0 and 1.
 
     Returns:
         Scalar >= 0, finite for any logits.

@@ -1,7 +1,8 @@
 """What a training step minimises, and what it moves: both streams, the decoder and the aggregation module at once.
 
 The paper's training is the default (section 3.4). Its ablations are settings of `TrainingConfig`: without a teacher
-(Table 7), without a plain student (Table 4), in two stages (Table 5), without the aggregation module (Table 4).
+(Table 7), without a plain student (Table 4), in two stages (Table 5), without the aggregation module (Table 4), with
+SAM's masks as targets instead of its features (Table 9).
 """
 
 from __future__ import annotations
@@ -12,17 +13,31 @@ from torch import Tensor, nn
 from ..config import STLMConfig
 from ..errors import TrainingError
 from ..model.checkpoints import StartingWeights
+from ..model.mask_head import MaskHead
 from ..model.network import STLMNetwork
 from .config import TrainingConfig
-from .losses import cosine_distance, cosine_distillation, focal, l1, mask_on_grid
+from .losses import cosine_distance, cosine_distillation, focal, l1, mask_distillation, mask_on_grid
 
 
 class LossModule(nn.Module):
-    """Batch and targets in, losses out: what is differentiated, in one `forward` so that it can be distributed."""
+    """Batch and targets in, losses out: what is differentiated, in one `forward` so that it can be distributed.
 
-    def __init__(self, network: STLMNetwork, config: TrainingConfig) -> None:
+    Args:
+        network: that is trained.
+        config: of the training.
+        weights: starting weights, of which distilling masks takes SAM's mask head. It stays as it is.
+
+    Raises:
+        WeightsError: the weights lack that head.
+    """
+
+    def __init__(self, network: STLMNetwork, config: TrainingConfig, weights: StartingWeights) -> None:
         super().__init__()
         self.network, self.config = network, config
+        self.mask_head = None
+        if config.distillation == "masks":
+            self.mask_head = MaskHead().requires_grad_(False)
+            weights.load_into(mask_head=self.mask_head)
 
     def forward(
         self,
@@ -36,8 +51,9 @@ class LossModule(nn.Module):
         Args:
             pseudo: Bx3xSxS float RGB in [0, 255], pseudo-anomalous or clean.
             mask: Bx1xSxS of 0 and 1.
-            clean_target, pseudo_target: see `Targets`; with a "trunk" the frozen stages are not computed again. Without
-                a teacher `clean_target` holds the clean images as "image", like `pseudo`, and `pseudo_target` nothing.
+            clean_target, pseudo_target: see `Targets`; with a "trunk" the frozen stages are not computed again, with
+                "masks" these are distilled. Without a teacher `clean_target` holds the clean images as "image", like
+                `pseudo`, and `pseudo_target` nothing.
             stage: see `TrainingConfig.stage`.
 
         Returns:
@@ -83,6 +99,16 @@ class LossModule(nn.Module):
         clean_target: dict[str, Tensor],
         pseudo_target: dict[str, Tensor],
     ) -> dict[str, Tensor]:
+        if self.mask_head is not None:
+            network = self.network
+            pairs = {
+                "plain": (network.decoder, plain, pseudo_target),
+                "denoising": (network.denoising_decoder or network.decoder, denoising, clean_target),
+            }
+            return {
+                name: mask_distillation(self.mask_head(decoder, levels["embedding"]), target["masks"])
+                for name, (decoder, levels, target) in pairs.items()
+            }
         if self.config.teacher != "none":
             return {
                 "plain": cosine_distillation(plain, pseudo_target),
@@ -104,6 +130,8 @@ def check(model: STLMConfig, config: TrainingConfig) -> None:
             f"With frozen_stages {depth} the feature levels {list(levels)} leave nothing to train or to read; "
             "use fewer frozen_stages or later feature_levels."
         )
+    if config.distillation == "masks" and "embedding" not in levels:
+        raise TrainingError('distillation "masks" needs the feature level "embedding", of which masks are made.')
     if config.aggregation == "none" and model.anomaly_map != "cosine":
         raise TrainingError('With aggregation "none" that module stays random; set anomaly_map "cosine" for the model.')
     if model.decoders == "separate" and "decoder" not in levels:

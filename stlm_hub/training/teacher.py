@@ -13,6 +13,7 @@ from ..errors import TrainingError, WeightsError
 from ..model.checkpoints import StartingWeights
 from ..model.image_encoder import PIXEL_MEAN, PIXEL_STD, ImageEncoder
 from ..model.mask_decoder import MaskDecoder
+from ..model.mask_head import MaskHead
 
 SAM_IMAGE_SIZE = 1024
 SAM_FILES = {"vit_h": "sam_vit_h_4b8939.pth", "vit_l": "sam_vit_l_0b3195.pth", "vit_b": "sam_vit_b_01ec64.pth"}
@@ -23,7 +24,7 @@ class MobileTeacher(nn.Module):
 
     Args:
         weights: of both.
-        levels: which to hand out.
+        levels: which to hand out; "masks" are SAM's mask logits, see `MaskHead`.
         trunk_depth: stages that the streams keep frozen, so that they are the teacher's own; above 0 their output is
             handed out too, as "trunk".
     """
@@ -32,17 +33,20 @@ class MobileTeacher(nn.Module):
         super().__init__()
         self.encoder, self.decoder, self.wanted = ImageEncoder(), MaskDecoder(), tuple(levels)
         self.trunk_depth = trunk_depth
-        weights.load_into(self.encoder, self.decoder)
+        self.mask_head = MaskHead() if "masks" in levels else None
+        weights.load_into(self.encoder, self.decoder, self.mask_head)
         self.requires_grad_(False).eval()
 
     @torch.no_grad()
     def forward(self, image: Tensor) -> dict[str, Tensor]:
         """Bx3xSxS RGB in [0, 255] -> level features, see `ImageEncoder.from_trunk` and `MaskDecoder`."""
-        needed = {*self.wanted, "embedding"} if "decoder" in self.wanted else set(self.wanted)
+        needed = {*self.wanted, "embedding"} if {"decoder", "masks"} & set(self.wanted) else set(self.wanted)
         trunk = self.encoder.trunk(image, self.trunk_depth)
         features = self.encoder.from_trunk(trunk, self.trunk_depth, needed)
         if "decoder" in self.wanted:
             features["decoder"] = self.decoder(features["embedding"])
+        if self.mask_head is not None:
+            features["masks"] = self.mask_head(self.decoder, features["embedding"])
         wanted = {level: features[level] for level in self.wanted}
         return wanted | {"trunk": trunk} if self.trunk_depth else wanted
 
@@ -53,7 +57,8 @@ class SamTeacher(nn.Module):
     Args:
         encoder: `segment_anything`'s ImageEncoderViT.
         decoder: SAM's two-way transformer with SAM's weights.
-        levels: "embedding" and/or "decoder"; a ViT has no TinyViT stages.
+        mask_head: with SAM's weights.
+        levels: "embedding", "decoder" and "masks" or some of them; a ViT has no TinyViT stages.
 
     Raises:
         TrainingError: another level is asked for.
@@ -62,30 +67,37 @@ class SamTeacher(nn.Module):
     pixel_mean: Tensor
     pixel_std: Tensor
 
-    def __init__(self, encoder: nn.Module, decoder: MaskDecoder, levels: Sequence[str]) -> None:
+    def __init__(self, encoder: nn.Module, decoder: MaskDecoder, mask_head: MaskHead, levels: Sequence[str]) -> None:
         super().__init__()
-        other = [level for level in levels if level not in ("embedding", "decoder")]
+        other = [level for level in levels if level not in ("embedding", "decoder", "masks")]
         if other:
             raise TrainingError(
                 f"Segment Anything's ViT cannot teach the level {other[0]!r}; "
                 "use teacher mobile or other feature_levels."
             )
-        self.encoder, self.decoder, self.wanted = encoder, decoder, tuple(levels)
+        self.encoder, self.decoder, self.mask_head, self.wanted = encoder, decoder, mask_head, tuple(levels)
         self.register_buffer("pixel_mean", torch.tensor(PIXEL_MEAN).view(3, 1, 1), persistent=False)
         self.register_buffer("pixel_std", torch.tensor(PIXEL_STD).view(3, 1, 1), persistent=False)
         self.requires_grad_(False).eval()
 
     @torch.no_grad()
     def forward(self, image: Tensor) -> dict[str, Tensor]:
-        """Bx3xSxS RGB in [0, 255] -> level features on the student's grid, Bx256x(S/16)x(S/16)."""
-        grid = (image.shape[-2] // 16, image.shape[-1] // 16)
+        """Bx3xSxS RGB in [0, 255] -> level features on the student's grid, Bx256x(S/16)x(S/16), masks on 4 times it."""
+        h, w = image.shape[-2] // 16, image.shape[-1] // 16
         if image.shape[-2:] != (SAM_IMAGE_SIZE, SAM_IMAGE_SIZE):
             image = F.interpolate(image, size=(SAM_IMAGE_SIZE, SAM_IMAGE_SIZE), mode="bilinear", align_corners=False)
         features = {"embedding": self.encoder((image - self.pixel_mean) / self.pixel_std)}
         if "decoder" in self.wanted:
             features["decoder"] = self.decoder(features["embedding"])
+        if "masks" in self.wanted:
+            features["masks"] = self.mask_head(self.decoder, features["embedding"])
         return {
-            level: F.interpolate(features[level], size=grid, mode="bilinear", align_corners=False)
+            level: F.interpolate(
+                features[level],
+                size=(4 * h, 4 * w) if level == "masks" else (h, w),
+                mode="bilinear",
+                align_corners=False,
+            )
             for level in self.wanted
         }
 
@@ -101,7 +113,7 @@ def build_teacher(
 
     Args:
         name: "mobile", "vit_b", "vit_l" or "vit_h".
-        levels: feature levels to hand out.
+        levels: feature levels to hand out, "masks" among them where masks are distilled.
         weights: starting weights of the streams; they are the mobile teacher.
         checkpoint: Segment Anything's .pth file for the others.
         trunk_depth: see `MobileTeacher`; the others share nothing with the streams.
@@ -126,6 +138,7 @@ def build_teacher(
         sam.load_state_dict(state, strict=True)
     except Exception as error:  # torch.load raises many kinds for a file that is not a checkpoint
         raise WeightsError(f"{checkpoint} is not Segment Anything's {name} ({error!s:.200}).") from error
-    decoder = MaskDecoder()
-    decoder.load_state_dict(decoder_from_sam(state, source=str(checkpoint)), strict=True)
-    return SamTeacher(sam.image_encoder, decoder, levels)
+    decoder, mask_head = MaskDecoder(), MaskHead()
+    for module, found in zip((decoder, mask_head), decoder_from_sam(state, source=str(checkpoint)), strict=True):
+        module.load_state_dict(found, strict=True)
+    return SamTeacher(sam.image_encoder, decoder, mask_head, levels)

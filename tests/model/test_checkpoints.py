@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import save_file
-from segment_anything.modeling.common import LayerNorm2d
 from torch import Tensor, nn
 
 from stlm_hub.errors import WeightsError
@@ -26,6 +25,7 @@ from stlm_hub.model.checkpoints import (
 )
 from stlm_hub.model.image_encoder import ImageEncoder
 from stlm_hub.model.mask_decoder import MaskDecoder
+from stlm_hub.model.mask_head import MaskHead
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # importing mobile_sam warns about timm's registry
 
@@ -51,7 +51,11 @@ def state(mobile_sam: nn.Module) -> dict[str, Tensor]:
 
 
 def same(first: StartingWeights, second: StartingWeights) -> bool:
-    pairs = ((first.encoder, second.encoder), (first.decoder, second.decoder))
+    pairs = (
+        (first.encoder, second.encoder),
+        (first.decoder, second.decoder),
+        (first.mask_head or {}, second.mask_head or {}),
+    )
     return all(a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a) for a, b in pairs)
 
 
@@ -75,13 +79,32 @@ def test_official_names_are_read_from_pt_and_safetensors(state: dict[str, Tensor
         "mask_tokens.weight": "mask_decoder.mask_tokens.weight",
     }.items():
         assert torch.equal(weights.decoder[ours], state[official])
+    assert weights.mask_head is not None
+    for name in ("output_upscaling.1.weight", "output_hypernetworks_mlps.2.layers.1.bias"):
+        assert torch.equal(weights.mask_head[name], state[f"mask_decoder.{name}"])
 
 
-def test_weights_are_loaded_into_both_modules(state: dict[str, Tensor]) -> None:
+def test_weights_are_loaded_into_all_modules(state: dict[str, Tensor]) -> None:
     weights = from_mobile_sam(state)
-    encoder, decoder = ImageEncoder(), MaskDecoder()
-    weights.load_into(encoder, decoder)
-    assert same(weights, StartingWeights(dict(encoder.state_dict()), dict(decoder.state_dict())))
+    modules = encoder, decoder, mask_head = ImageEncoder(), MaskDecoder(), MaskHead()
+    weights.load_into(encoder, decoder, mask_head)
+    states = [dict(module.state_dict()) for module in modules]
+    assert same(weights, StartingWeights(*states[:2], mask_head=states[2]))
+
+
+def test_the_mask_head_is_whole_or_absent(state: dict[str, Tensor], tmp_path: Path) -> None:
+    """Weights that were kept by an earlier version have none; only who asks for it hears of that."""
+    for name in [name for name in state if "mask_decoder.output_" in name][1:]:
+        del state[name]
+    with pytest.raises(WeightsError, match=r"lacks.*mask_decoder\.output_hypernetworks_mlps"):
+        from_mobile_sam(state)
+    old = from_mobile_sam({name: tensor for name, tensor in state.items() if "mask_decoder.output_" not in name})
+    old.save(tmp_path / "starting.safetensors")
+    old = StartingWeights.load(tmp_path / "starting.safetensors")
+    assert old.mask_head is None
+    old.load_into(ImageEncoder(), MaskDecoder())
+    with pytest.raises(WeightsError, match=r"without SAM's mask head.*stlm weights fetch --force"):
+        old.load_into(mask_head=MaskHead())
 
 
 def test_half_precision_becomes_float32(state: dict[str, Tensor]) -> None:
@@ -122,16 +145,17 @@ def test_other_weights_are_refused_by_name(state: dict[str, Tensor], change: Cha
 def test_only_listed_parts_are_dropped(state: dict[str, Tensor]) -> None:
     state["image_encoder.layers.1.blocks.0.attn.attention_bias_idxs"] = torch.zeros(49, 49, dtype=torch.long)
     weights = from_mobile_sam(state)
-    for prefix in ("image_encoder.head.", "mask_decoder.output_", "mask_decoder.iou_pre", "prompt_encoder.point"):
+    for prefix in ("image_encoder.head.", "mask_decoder.iou_pre", "prompt_encoder.point"):
         assert any(name.startswith(prefix) for name in state)
-    assert same(weights, from_mobile_sam({k: v for k, v in state.items() if "head" not in k and "output_" not in k}))
+    assert same(weights, from_mobile_sam({k: v for k, v in state.items() if "head" not in k}))
 
 
 def test_decoder_of_a_sam_checkpoint_with_another_encoder(state: dict[str, Tensor]) -> None:
     sam = {name: tensor for name, tensor in state.items() if not name.startswith("image_encoder.")}
     sam["image_encoder.pos_embed"] = torch.ones(1, 64, 64, 1280)
-    decoder = decoder_from_sam(sam)
+    decoder, mask_head = decoder_from_sam(sam)
     MaskDecoder().load_state_dict(decoder)
+    MaskHead().load_state_dict(mask_head)
     assert torch.equal(decoder["iou_token.weight"], state["mask_decoder.iou_token.weight"])
     del sam["mask_decoder.mask_tokens.weight"]
     with pytest.raises(WeightsError, match=r"lacks: mask_decoder\.mask_tokens\.weight"):
@@ -179,7 +203,8 @@ def test_missing_file_and_folder_without_graphs_are_named(tmp_path: Path) -> Non
 
 def random_weights(seed: int) -> StartingWeights:
     torch.manual_seed(seed)
-    return StartingWeights(dict(ImageEncoder().state_dict()), dict(MaskDecoder().state_dict()), "somewhere", "ab12")
+    encoder, decoder, mask_head = (dict(module().state_dict()) for module in (ImageEncoder, MaskDecoder, MaskHead))
+    return StartingWeights(encoder, decoder, "somewhere", "ab12", mask_head)
 
 
 def test_own_file_gives_back_weights_and_origin(tmp_path: Path) -> None:
@@ -323,8 +348,14 @@ def write_sam(sam: Any, path: Path) -> None:
         elif isinstance(module, (nn.LayerNorm, nn.Linear)):
             for key, value in module.named_parameters():
                 graph.named(f"mask_decoder.{name}.{key}", value)
-        elif isinstance(module, LayerNorm2d):
-            graph.add("Mul", f"/{name}/Mul", [graph.anonymous("Mul", module.weight[:, None, None]), "x"])
+        elif type(module).__name__ == "LayerNorm2d":
+            scope = scope_of(sam.mask_decoder, name)
+            graph.add("Add", f"{scope}/Add", ["x", graph.constant(scope, torch.tensor(1e-6))])
+            graph.add("Mul", f"{scope}/Mul", [graph.anonymous("Mul", module.weight[:, None, None]), "x"])
+            graph.add("Add", f"{scope}/Add_1", ["x", graph.anonymous("Add", module.bias[:, None, None])])
+        elif isinstance(module, nn.ConvTranspose2d):
+            for key, value in module.named_parameters():
+                graph.named(f"mask_decoder.{name}.{key}", value)
     for name in ("pe_layer.positional_encoding_gaussian_matrix", "not_a_point_embed.weight"):
         graph.named(f"model.prompt_encoder.{name}", sam.prompt_encoder.state_dict()[name])
     gaussian = "model.prompt_encoder.pe_layer.positional_encoding_gaussian_matrix"
@@ -348,7 +379,8 @@ def package(mobile_sam: nn.Module, tmp_path_factory: pytest.TempPathFactory) -> 
 
 def test_onnx_graphs_give_the_same_network(package: Path, state: dict[str, Tensor]) -> None:
     onnx, official = read_starting_weights(package), from_mobile_sam(state)
-    assert same(StartingWeights(official.encoder, onnx.decoder), official)  # the decoder is not folded
+    # decoder and mask head are not folded
+    assert same(StartingWeights(official.encoder, onnx.decoder, mask_head=onnx.mask_head), official)
     exact = {name for name in official.encoder if ".bn." not in name and ".conv." not in name}
     assert any(name.endswith("attention_biases") for name in exact)
     assert all(torch.equal(onnx.encoder[name], official.encoder[name]) for name in exact)

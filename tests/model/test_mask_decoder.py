@@ -8,6 +8,7 @@ from torch import nn
 
 from stlm_hub.model.checkpoints import decoder_from_sam
 from stlm_hub.model.mask_decoder import MaskDecoder
+from stlm_hub.model.mask_head import MaskHead
 
 
 def random_sam(seed: int, grid: tuple[int, int]) -> tuple[SamMaskDecoder, PromptEncoder]:
@@ -31,7 +32,7 @@ def decoder_like(sam: SamMaskDecoder, prompts: PromptEncoder) -> MaskDecoder:
     state = {f"mask_decoder.{name}": tensor for name, tensor in sam.state_dict().items()}
     state |= {f"prompt_encoder.{name}": tensor for name, tensor in prompts.state_dict().items()}
     decoder = MaskDecoder().eval()
-    decoder.load_state_dict(decoder_from_sam(state))
+    decoder.load_state_dict(decoder_from_sam(state)[0])
     return decoder
 
 
@@ -48,6 +49,23 @@ def test_level_2_equals_the_image_output_of_sams_transformer(grid: tuple[int, in
         level_2 = decoder(embedding)
     assert level_2.shape == embedding.shape
     torch.testing.assert_close(level_2, expected.transpose(1, 2).view(2, 256, *grid), rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("grid", [(64, 64), (12, 20)])
+def test_mask_logits_are_sams_own_without_a_prompt(grid: tuple[int, int]) -> None:
+    sam, prompts = random_sam(5, grid)
+    head = MaskHead().eval()
+    state = {f"mask_decoder.{name}": tensor for name, tensor in sam.state_dict().items()}
+    state |= {f"prompt_encoder.{name}": tensor for name, tensor in prompts.state_dict().items()}
+    head.load_state_dict(decoder_from_sam(state)[1])
+    embedding = torch.randn(1, 256, *grid, generator=torch.Generator().manual_seed(6))
+    with torch.inference_mode():
+        sparse, dense = prompts(points=None, boxes=None, masks=None)
+        expected, _ = sam.predict_masks(embedding, prompts.get_dense_pe(), sparse, dense)
+        masks = head(decoder_like(sam, prompts), embedding)
+    assert masks.shape == (1, 4, 4 * grid[0], 4 * grid[1])
+    torch.testing.assert_close(masks, expected, rtol=1e-4, atol=1e-4 * expected.abs().max().item())
+    assert masks.std() > 0.1
 
 
 def test_photographs_of_a_batch_do_not_see_each_other() -> None:

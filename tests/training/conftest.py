@@ -19,6 +19,7 @@ from stlm_hub.model.aggregation import FeatureAggregation
 from stlm_hub.model.checkpoints import StartingWeights
 from stlm_hub.model.image_encoder import ImageEncoder
 from stlm_hub.model.mask_decoder import MaskDecoder
+from stlm_hub.model.mask_head import MaskHead
 from stlm_hub.model.network import STLMNetwork
 from stlm_hub.training.textures import TextureSource
 
@@ -49,7 +50,7 @@ def starting_weights(textures: TextureSource) -> StartingWeights:
     pictures = np.stack([textures.sample(64, rng) for _ in range(8)]).transpose(0, 3, 1, 2)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(1)
-        encoder, decoder = ImageEncoder(batch_norm_frozen=False), MaskDecoder()
+        encoder, decoder, mask_head = ImageEncoder(batch_norm_frozen=False), MaskDecoder(), MaskHead()
         for module in encoder.modules():
             if isinstance(module, nn.BatchNorm2d):
                 module.momentum = None  # the statistics become those of the next batch
@@ -58,7 +59,7 @@ def starting_weights(textures: TextureSource) -> StartingWeights:
         with torch.no_grad():
             encoder.train()(torch.from_numpy(pictures).float())
         return StartingWeights(
-            dict(encoder.state_dict()), dict(decoder.state_dict()), source="random", sha256="ab" * 32
+            dict(encoder.state_dict()), dict(decoder.state_dict()), "random", "ab" * 32, dict(mask_head.state_dict())
         )
 
 

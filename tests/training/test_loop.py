@@ -180,7 +180,7 @@ def prepared(
     weights.load_into(network.denoising_encoder)
     config = settings(**fields)
     freeze(network, config)
-    return LossModule(network.train(), config)
+    return LossModule(network.train(), config, weights)
 
 
 def losses_of(module: LossModule, weights: StartingWeights, batch: dict[str, Any]) -> dict[str, Tensor]:

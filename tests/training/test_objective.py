@@ -18,6 +18,7 @@ from stlm_hub.model.network import STLMNetwork
 from stlm_hub.training.config import TrainingConfig
 from stlm_hub.training.data import NormalPhotographs, collate
 from stlm_hub.training.loop import train
+from stlm_hub.training.losses import focal, l1
 from stlm_hub.training.objective import LossModule, check, freeze, load_starting_weights, make_optimizers
 from stlm_hub.training.targets import Targets
 from stlm_hub.training.teacher import MobileTeacher
@@ -46,7 +47,7 @@ def prepare(starting_weights: StartingWeights) -> Prepare:
         check(network.config, config)
         load_starting_weights(network, starting_weights, config)
         freeze(network, config)
-        return LossModule(network.train(), config)
+        return LossModule(network.train(), config, starting_weights)
 
     return prepare
 
@@ -54,7 +55,7 @@ def prepare(starting_weights: StartingWeights) -> Prepare:
 def targets(
     weights: StartingWeights, batch: dict[str, Any], trunk_depth: int = 0
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    teacher = MobileTeacher(weights, ("embedding", "decoder", "stage1", "stage2"), trunk_depth)
+    teacher = MobileTeacher(weights, ("embedding", "decoder", "stage1", "stage2", "masks"), trunk_depth)
     return Targets(teacher, 0)(batch, torch.device("cpu"))
 
 
@@ -209,6 +210,55 @@ def test_a_training_without_a_teacher_runs_and_resumes_nothing_from_one(
     )
     assert [record["plain"] for record in log] == [0, 0]
     assert all(record["denoising"] > 0 for record in log)
+
+
+def test_masks_are_distilled_instead_of_features(
+    prepare: Prepare, starting_weights: StartingWeights, batch: dict[str, Any]
+) -> None:
+    """Table 9: focal and L1 loss between the streams' masks and the teacher's; SAM's head stays as it is."""
+    module = prepare(distillation="masks")
+    network, head = module.network, module.mask_head
+    assert head is not None and not any(p.requires_grad for p in head.parameters())
+    # without the aggregation's losses, masks alone move the streams
+    losses = step(module, starting_weights, batch, "streams")
+    assert moved(module) == ENCODERS | {"decoder"}
+    clean, pseudo = targets(starting_weights, batch)
+    with torch.no_grad():
+        plain = network.plain_levels(batch["pseudo"].float())
+        denoising = network.denoising_levels(batch["pseudo"].float())
+        for name, levels, target in (("plain", plain, pseudo), ("denoising", denoising, clean)):
+            logits = head(network.decoder, levels["embedding"])
+            assert logits.shape == target["masks"].shape == (2, 4, 16, 16)
+            mask = (target["masks"] > 0).float()
+            assert 0 < mask.mean() < 1
+            expected = focal(logits, mask) + l1(logits, mask)
+            assert losses[name].item() == pytest.approx(expected.item(), rel=1e-4)
+    assert losses["denoising"] > losses["plain"]  # the teacher saw another image, once
+    assert not any("mask_head" in name for name in network.state_dict())  # it is no part of the model
+    with pytest.raises(TrainingError, match='needs the feature level "embedding"'):
+        prepare({"feature_levels": ["stage2"]}, distillation="masks")
+    with pytest.raises(ConfigError, match="needs a teacher whose masks"):
+        settings(teacher="none", distillation="masks")
+
+
+def test_masks_of_separate_decoders_are_each_streams_own(
+    prepare: Prepare, starting_weights: StartingWeights, batch: dict[str, Any]
+) -> None:
+    module = prepare({"decoders": "separate"}, distillation="masks")
+    step(module, starting_weights, batch, "streams")
+    assert moved(module) == ENCODERS | {"decoder", "denoising_decoder"}
+
+
+def test_a_training_distils_masks(
+    photographs: list[Path],
+    starting_weights: StartingWeights,
+    make_network: Callable[..., STLMNetwork],
+    textures: TextureSource,
+    run_folder: Path,
+) -> None:
+    config = settings(distillation="masks", steps=2)
+    log = train(make_network(), photographs, config, starting_weights, run_folder, textures=textures)
+    assert all(record["plain"] > 0 and record["denoising"] > 0 for record in log)
 
 
 def test_random_encoders_start_from_nothing_and_learn_their_statistics(

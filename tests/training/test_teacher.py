@@ -18,6 +18,7 @@ from stlm_hub.errors import TrainingError, WeightsError
 from stlm_hub.model.checkpoints import StartingWeights
 from stlm_hub.model.image_encoder import PIXEL_MEAN, PIXEL_STD, ImageEncoder
 from stlm_hub.model.mask_decoder import MaskDecoder
+from stlm_hub.model.mask_head import MaskHead
 from stlm_hub.training.teacher import SAM_FILES, MobileTeacher, SamTeacher, build_teacher
 
 
@@ -25,15 +26,16 @@ def image(side: int = 64, n: int = 1) -> Tensor:
     return torch.randint(0, 256, (n, 3, side, side), generator=torch.Generator().manual_seed(0)).float()
 
 
-@pytest.mark.parametrize("levels", [("embedding", "decoder"), ("decoder",), ("stage2", "stage1")])
+@pytest.mark.parametrize("levels", [("embedding", "decoder"), ("decoder",), ("stage2", "stage1"), ("masks",)])
 def test_the_mobile_teacher_is_the_encoder_and_decoder_with_the_starting_weights(
     starting_weights: StartingWeights, levels: tuple[str, ...]
 ) -> None:
-    encoder, decoder = ImageEncoder().eval(), MaskDecoder().eval()
-    starting_weights.load_into(encoder, decoder)
+    encoder, decoder, head = ImageEncoder().eval(), MaskDecoder().eval(), MaskHead().eval()
+    starting_weights.load_into(encoder, decoder, head)
     with torch.no_grad():
         expected = encoder(image(n=2), {"stage1", "stage2", "embedding"})
         expected["decoder"] = decoder(expected["embedding"])
+        expected["masks"] = head(decoder, expected["embedding"])
     teacher = build_teacher("mobile", levels, starting_weights)
     features = teacher(image(n=2))
     assert tuple(features) == levels
@@ -94,7 +96,7 @@ def test_segment_anything_sees_1024_px_and_answers_on_the_students_grid(
 ) -> None:
     sam = tiny_sam()
     torch.save(sam.state_dict(), tmp_path / "sam.pth")
-    teacher = build_teacher("vit_b", ("decoder", "embedding"), starting_weights, tmp_path / "sam.pth")
+    teacher = build_teacher("vit_b", ("decoder", "embedding", "masks"), starting_weights, tmp_path / "sam.pth")
     assert isinstance(teacher, SamTeacher) and not teacher.training
     assert not any(parameter.requires_grad for parameter in teacher.parameters())
 
@@ -117,8 +119,11 @@ def test_segment_anything_sees_1024_px_and_answers_on_the_students_grid(
         tokens = torch.cat([decoder.iou_token.weight, decoder.mask_tokens.weight]).unsqueeze(0)
         _, tokens_out = decoder.transformer(embeddings[0] + dense, sam.prompt_encoder.get_dense_pe(), tokens)
         level_2 = tokens_out.transpose(1, 2).view(1, 256, 64, 64)
+        masks, _ = decoder.predict_masks(embeddings[0], sam.prompt_encoder.get_dense_pe(), sparse, dense)
     assert sparse.shape[1] == 0
-    assert tuple(features) == ("decoder", "embedding")
+    assert tuple(features) == ("decoder", "embedding", "masks")
+    expected = F.interpolate(masks, size=(32, 32), mode="bilinear", align_corners=False)
+    torch.testing.assert_close(features["masks"], expected, rtol=0, atol=1e-4)
     for level, full in (("embedding", embeddings[0]), ("decoder", level_2)):
         assert features[level].shape == (1, 256, 8, 8)
         expected = F.interpolate(full, size=(8, 8), mode="bilinear", align_corners=False)
@@ -136,7 +141,7 @@ def test_at_1024_px_nothing_is_resized() -> None:
             return F.avg_pool2d(x, 16).repeat(1, 86, 1, 1)[:, :256]
 
     encoder = Patches()
-    teacher = SamTeacher(encoder, MaskDecoder(), ("embedding",))
+    teacher = SamTeacher(encoder, MaskDecoder(), MaskHead(), ("embedding",))
     large = image(1024)
     embedding = teacher(large)["embedding"]
     assert encoder.shape == (1, 3, 1024, 1024) and embedding.shape == (1, 256, 64, 64)
@@ -147,7 +152,7 @@ def test_at_1024_px_nothing_is_resized() -> None:
 @pytest.mark.usefixtures("registry")
 def test_a_vit_cannot_teach_tinyvit_stages(starting_weights: StartingWeights, tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match="cannot teach the level 'stage2'; use teacher mobile"):
-        SamTeacher(nn.Identity(), MaskDecoder(), ("embedding", "stage2"))
+        SamTeacher(nn.Identity(), MaskDecoder(), MaskHead(), ("embedding", "stage2"))
     torch.save(tiny_sam().state_dict(), tmp_path / "sam.pth")
     with pytest.raises(TrainingError, match="stage1"):
         build_teacher("vit_b", ("stage1",), starting_weights, tmp_path / "sam.pth")
