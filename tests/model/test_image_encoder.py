@@ -142,3 +142,20 @@ def test_window_attention_is_timms_in_both_forms(window: int, heads: int, channe
 
 def test_an_encoder_has_no_other_attention() -> None:
     assert {type(m) for m in ImageEncoder().modules() if isinstance(m, Attention)} == {WindowAttention}
+
+
+def test_convolutions_keep_the_fast_layout_when_weights_are_loaded() -> None:
+    """Channels last, 1.4 times as fast on a processor; files hold the plain one."""
+    encoder = ImageEncoder()
+    plain = {name: tensor.contiguous() for name, tensor in encoder.state_dict().items()}
+    encoder.load_state_dict(plain)
+    layouts = {
+        name: weight.is_contiguous(memory_format=torch.channels_last)
+        for name, weight in encoder.named_parameters()
+        if weight.dim() == 4
+    }
+    assert len(layouts) > 20 and all(layouts.values())
+    assert not plain["patch_embed.conv2.conv.weight"].is_contiguous(memory_format=torch.channels_last)
+    with torch.no_grad():
+        stage = encoder.eval().trunk(torch.rand(1, 3, 64, 64) * 255, 1)
+    assert stage.is_contiguous(memory_format=torch.channels_last)
