@@ -10,7 +10,6 @@ an environment of their own: `make peers`.
 from __future__ import annotations
 
 import datetime
-import hashlib
 import json
 import os
 import shlex
@@ -35,7 +34,7 @@ from benchmarks.quality_report import TITLES, Row, behind, find, show, with_row 
 from stlm_hub import hub  # noqa: E402
 from stlm_hub.config import STLMConfig  # noqa: E402
 from stlm_hub.errors import ConfigError, DataError  # noqa: E402
-from stlm_hub.evaluation.evaluate import TestSet  # noqa: E402
+from stlm_hub.evaluation.evaluate import TestSet, check_both_kinds  # noqa: E402
 from stlm_hub.progress import console, exit_on_error  # noqa: E402
 from stlm_hub.training.data import fingerprint, split_normals  # noqa: E402
 from stlm_hub.training.run import hardware  # noqa: E402
@@ -87,6 +86,7 @@ def read_subject(data: Path, category: str, models: Path, size: int | None, limi
         results = json.loads((model / "results.json").read_text(encoding="utf-8"))
         config = STLMConfig.load(model / "config.json")
         trained_on, training = results["dataset"]["train"]["sha256"], results["training"]
+        (model / "model.safetensors").stat()
     except (OSError, ValueError, KeyError, TypeError):
         raise ConfigError(
             f"{model} holds no finished model; make it with: python -m train mvtec-{category} --data DIR"
@@ -95,8 +95,7 @@ def read_subject(data: Path, category: str, models: Path, size: int | None, limi
     if size % SIZE_STEP:
         raise ConfigError(f"--size must be a multiple of {SIZE_STEP}, not {size}.")
     found = mvtec_ad.read_category(data / category)
-    if not found.test.good or not found.test.anomalous:
-        raise DataError(f"{data / category} lacks good or anomalous test photographs; there is nothing to compare.")
+    check_both_kinds(found.test, data / category)
     split = split_normals(found.train, training["held_out"], training["seed"])
     if fingerprint(split.train) != trained_on:
         raise DataError(
@@ -129,18 +128,9 @@ def facts_of(
 @cache
 def code_digest() -> str:
     """SHA-256 of what judges, STLM's and the peers' own: a row of older code is measured anew."""
-    digest = hashlib.sha256()
     own = [ROOT / "stlm_hub" / name for name in ("predictor.py", "images.py", "stlm.py")]
-    for path in sorted(
-        [
-            *own,
-            *(ROOT / "stlm_hub/model").glob("*.py"),
-            *(ROOT / "benchmarks").glob("peer_*.py"),
-            ROOT / "benchmarks/memory_bank.py",
-        ]
-    ):
-        digest.update(path.name.encode() + path.read_bytes())
-    return digest.hexdigest()
+    peers = [*(ROOT / "benchmarks").glob("peer_*.py"), ROOT / "benchmarks/memory_bank.py"]
+    return fingerprint([*own, *(ROOT / "stlm_hub/model").glob("*.py"), *peers])
 
 
 def measure(facts: dict[str, Any], subject: Subject, python: Path, bars: Bars) -> dict[str, Any]:

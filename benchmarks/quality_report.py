@@ -67,8 +67,8 @@ def behind(rows: Sequence[Row]) -> list[str]:
 
 
 def _comparable(own: Row, row: Row) -> bool:
-    """A peer's row of the same photographs, on the same machine with as many threads."""
-    same = ("category", "photographs", "hardware", "threads")
+    """A peer's row of the same photographs and code, on the same machine with as many threads."""
+    same = ("category", "photographs", "hardware", "threads", "code")
     return row["facts"]["method"] != "stlm" and all(row["facts"].get(n) == own["facts"].get(n) for n in same)
 
 

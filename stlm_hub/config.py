@@ -66,7 +66,7 @@ class STLMConfig:
         "product"  # what the aggregation module sees: product, cosine, subtraction, concat (Table 6)
     )
     aggregation_channels: int = 128  # width of the aggregation module (paper, section 3.3)
-    aggregation_dilations: tuple[int, ...] = (3,)  # of its 3x3 convolutions; the original module: 6, 12, 18 (Fig. 6)
+    aggregation_dilations: tuple[int, ...] = (3,)  # of its 3x3 convolutions; the full module: 6, 12, 18 (Fig. 6)
     anomaly_map: Literal["aggregation", "cosine"] = "aggregation"  # which map is scored, thresholded and shown
     score_top_k: int = 100  # the anomaly score is the mean of this many highest map values at `image_size`
     category: str = ""  # what the part is, e.g. "bottle"; shown to people, used for nothing else

@@ -18,8 +18,8 @@ import yaml
 
 from stlm_hub import zoo_files
 from stlm_hub.card import write_card
-from stlm_hub.errors import ConfigError, DataError
-from stlm_hub.evaluation.evaluate import TestSet
+from stlm_hub.errors import ConfigError
+from stlm_hub.evaluation.evaluate import TestSet, check_both_kinds
 from stlm_hub.images import load_image
 from stlm_hub.progress import RunProgress, console, exit_on_error
 from stlm_hub.samples import write_samples
@@ -55,7 +55,7 @@ def make(
         Path | None, typer.Option(help="Segment Anything's .pth, for the ViT teachers.")
     ] = None,
     weights: Annotated[Path | None, typer.Option(help="Starting weights; default: fetched and kept.")] = None,
-    workers: Annotated[int, typer.Option(help="Loader processes; 0 without a GPU.")] = 0,
+    workers: Annotated[int, typer.Option(min=0, help="Loader processes; 0 without a GPU.")] = 0,
     seed: Annotated[int | None, typer.Option(help="Another seed; its figures go into the zoo's card.")] = None,
 ) -> None:
     """Trains, calibrates, evaluates and writes one model of the zoo."""
@@ -76,10 +76,7 @@ def make(
                 f"{alias} needs its photographs: pass --data with the folder that {recipe.dataset} was unpacked to."
             )
         category = _read(recipe, data)
-        if not category.test.good or not category.test.anomalous:
-            raise DataError(
-                f"{alias} needs good and anomalous test photographs, for its figures; {data} lacks one kind."
-            )
+        check_both_kinds(category.test, f"{alias} in {data}")
         source_license = recipe.license
         command += " --data DIR"
     if textures:

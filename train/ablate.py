@@ -12,12 +12,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
+import torch
 import typer
 import yaml
+from accelerate import PartialState
 from rich.table import Table
 
 from stlm_hub.config import STLMConfig
-from stlm_hub.errors import ConfigError, DataError, STLMError
+from stlm_hub.errors import ConfigError, STLMError
+from stlm_hub.evaluation.evaluate import check_both_kinds
 from stlm_hub.progress import RunProgress, console
 from stlm_hub.training.config import TrainingConfig
 from stlm_hub.training.data import fingerprint, split_normals
@@ -32,6 +35,7 @@ from .datasets.category import Category
 from .recipe import Recipe, load_recipe
 
 ROOT = Path(__file__).resolve().parent.parent
+LIBRARY = ROOT / "stlm_hub"
 ABLATIONS = Path(__file__).parent / "ablations.yaml"
 LEVELS = ("embedding", "decoder")  # of the paper
 FIGURES = {"i_auroc": "I-AUROC", "p_auroc": "P-AUROC", "aupro": "AUPRO", "ap": "AP", "fnr": "FNR"}
@@ -116,14 +120,15 @@ def ablate(
     teachers: Annotated[Path | None, typer.Option(help="Folder of Segment Anything's .pth files.")] = None,
     textures: Annotated[Path | None, typer.Option(help="Folder of textures; default: the built-in ones.")] = None,
     weights: Annotated[Path | None, typer.Option(help="Starting weights; default: fetched and kept.")] = None,
-    workers: Annotated[int, typer.Option(help="Loader processes; 0 without a GPU.")] = 0,
+    workers: Annotated[int, typer.Option(min=0, help="Loader processes; 0 without a GPU.")] = 0,
 ) -> None:
     """Trains the variants of a table of the paper and prints their figures beside the paper's."""
+    if PartialState().num_processes > 1:
+        raise ConfigError("An ablation trains one variant after the other in one process; start it without a launcher.")
     recipe = load_recipe(f"mvtec-{category}", profile)
     title, note, rows = load_table(table, recipe)
     photographs = mvtec_ad.read_category(data / category)
-    if not photographs.test.good or not photographs.test.anomalous:
-        raise DataError(f"{data / category} lacks good or anomalous test photographs, which the figures need.")
+    check_both_kinds(photographs.test, data / category)
     folder = runs / "ablations" / f"{recipe.alias}-{profile}"
     start = starting_weights(weights, on_message=console.print)
     source = TextureSource.from_folder(textures) if textures else None
@@ -132,8 +137,12 @@ def ablate(
         fingerprint(photographs.train),
         fingerprint(photographs.test.photographs + photographs.test.masks),
         start.sha256,
-        str(textures.resolve()) if textures else "",
+        fingerprint(source.photographs) if source else "",
+        fingerprint([path for part in ("model", "training", "evaluation") for path in LIBRARY.glob(f"{part}/*.py")]),
+        torch.__version__,
     )
+    command = f"python -m train ablate {table} --category {category} --profile {profile} --data DIR"
+    command += (" --textures DIR" if textures else "") + (" --teachers DIR" if teachers else "")
     done: list[dict[str, Any]] = []
     for number, row in enumerate(rows, start=1):
         reason = row.reason if isinstance(row, Impossible) else _missing_checkpoint(row.training.teacher, teachers)
@@ -153,7 +162,7 @@ def ablate(
                 row.model,
                 row.training,
                 start,
-                _source(row, recipe, photographs, f"python -m train ablate {table} --category {category} --data DIR"),
+                _source(row, recipe, photographs, command),
                 work=work,
                 output=work / "model",
                 test=photographs.test,
@@ -164,8 +173,6 @@ def ablate(
                 workers=workers,
                 observer=observer,
             )
-        if not results:  # a further process of a distributed training
-            return
         done.append(_row(row, results))
     report = {"table": table, "title": title, "note": note, "category": recipe.alias, "profile": profile, "rows": done}
     path = folder / f"table-{table}.json"
@@ -199,7 +206,7 @@ def _source(row: Variant, recipe: Recipe, photographs: Category, command: str) -
         },
         weights_license=recipe.license,
         repo_id=f"stlm-hub/ablation-{recipe.alias}-{row.name}",
-        command=f"{command} --profile {recipe.profile}",
+        command=command,
         profile=recipe.profile,
     )
 
@@ -226,14 +233,17 @@ def _shown(report: dict[str, Any]) -> Table:
         "(paper: I-AUROC/P-AUROC/PRO or FNR, mean over 15 categories, 1024 px, ViT-H)"
     )
     shown.add_column("variant")
+    shown.add_column("teacher")
     for name in FIGURES.values():
         shown.add_column(name, justify="right", no_wrap=True)
     shown.add_column("paper", justify="right", no_wrap=True)
     for entry in report["rows"]:
         if "not_run" in entry:
-            shown.add_row(entry["label"], *["-"] * len(FIGURES), "")
+            shown.add_row(entry["label"], "-", *["-"] * len(FIGURES), "")
             continue
         figures = [entry["metrics"].get(name) for name in FIGURES]
         paper = "/".join(f"{100 * entry['paper'][name]:.2f}" for name in FIGURES if name in entry["paper"])
-        shown.add_row(entry["label"], *["-" if f is None else f"{100 * f:.2f}" for f in figures], paper or "-")
+        shown.add_row(
+            entry["label"], entry["teacher"], *["-" if f is None else f"{100 * f:.2f}" for f in figures], paper or "-"
+        )
     return shown

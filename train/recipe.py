@@ -1,4 +1,4 @@
-"""Recipes: which settings make a model of the zoo. One YAML file per dataset family, see `train/recipes`."""
+"""Recipes: which settings make a model of the zoo. Profiles are in `profiles.yaml`, each data set has a file."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from stlm_hub.errors import ConfigError
 from stlm_hub.training.config import TrainingConfig
 
 RECIPES = Path(__file__).parent / "recipes"
+PROFILES = Path(__file__).parent / "profiles.yaml"
 
 
 @dataclass(frozen=True)
@@ -46,11 +47,12 @@ def load_recipe(alias: str, profile: str) -> Recipe:
     data = families[family]
     if profile not in data["profiles"]:
         raise ConfigError(f"{alias} has no profile {profile!r}; choose one of {', '.join(data['profiles'])}.")
-    chosen = data["profiles"][profile]
+    base, changes = _read(PROFILES)[profile], data["profiles"][profile]
     own = dict(data["categories"][category] or {})
     named = {"category": category, "dataset": data["dataset"]}
-    model: dict[str, Any] = {**chosen.get("model", {}), **own.pop("models", {}).get(profile, {}), **named}
-    training: dict[str, Any] = {**chosen.get("training", {}), **own}
+    own_model = own.pop("models", {}).get(profile, {})
+    model: dict[str, Any] = {**base["model"], **changes.get("model", {}), **own_model, **named}
+    training: dict[str, Any] = {**base["training"], **changes.get("training", {}), **own}
     return Recipe(
         alias=alias,
         category=category,

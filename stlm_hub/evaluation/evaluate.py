@@ -39,6 +39,16 @@ class TestSet:
         return self.good + self.anomalous
 
 
+def check_both_kinds(test: TestSet, where: Path | str) -> None:
+    """Raises DataError where good or anomalous photographs are missing, without which figures say nothing."""
+    for kind, photographs in (("good", test.good), ("anomalous", test.anomalous)):
+        if not photographs:
+            raise DataError(
+                f"{where} holds no {kind} test photographs; figures need both kinds, in MVTec AD's layout "
+                "in test/good and test/<kind of defect>."
+            )
+
+
 @dataclass(frozen=True)
 class Evaluation:
     """Figures and scores of one test set. `maps` of the chosen kind are kept for pictures."""
@@ -72,8 +82,7 @@ def evaluate(
     Raises:
         DataError: a mask does not fit its photograph, or a photograph of either kind is missing.
     """
-    if not test.good or not test.anomalous:
-        raise DataError("Evaluation needs good and defective test photographs; the test folder lacks one of them.")
+    check_both_kinds(test, "The test set")
     if len(test.masks) != len(test.anomalous):
         raise DataError(f"There are {len(test.anomalous)} defective photographs, but {len(test.masks)} masks.")
     masks: list[np.ndarray] = []

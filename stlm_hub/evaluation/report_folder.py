@@ -19,7 +19,7 @@ from ..card import METRICS
 from ..errors import DataError
 from ..predictor import DEFAULT_THRESHOLD
 from ..stlm import STLM
-from .evaluate import Evaluation, TestSet, curves, evaluate
+from .evaluate import Evaluation, TestSet, check_both_kinds, curves, evaluate
 from .folder import read_test_set
 from .metrics import average_precision
 from .pictures import GOOD, Judged, Picture, judged_photographs, write_overview, write_panels
@@ -138,9 +138,7 @@ def _test_set(folder: Path) -> TestSet:
     if not (folder / "test").is_dir():
         raise DataError(f"{folder / 'test'} is missing; pass --data with the folder of one category: {_LAYOUT}.")
     test = read_test_set(folder)
-    for kind, photographs in (("good", test.good), ("defective", test.anomalous)):
-        if not photographs:
-            raise DataError(f"{folder / 'test'} holds no {kind} photographs; a report needs both: {_LAYOUT}.")
+    check_both_kinds(test, folder)
     return test
 
 

@@ -52,7 +52,7 @@ def split_normals(paths: Sequence[Path], share: float, seed: int, *, at_least: i
 
 
 def fingerprint(paths: Sequence[Path]) -> str:
-    """SHA-256 over names and contents of the photographs, in hex: what a model was trained or evaluated on."""
+    """SHA-256 over names and contents of files, in hex: what a model was trained or evaluated on, and with what."""
     digest = hashlib.sha256()
     for path in sorted(paths, key=lambda path: path.name):
         digest.update(path.name.encode() + b"\0" + hashlib.sha256(path.read_bytes()).digest())

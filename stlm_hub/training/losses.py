@@ -34,7 +34,7 @@ def cosine_distillation(student: Mapping[str, Tensor], teacher: Mapping[str, Ten
 
 
 def mask_distillation(logits: Tensor, teacher: Tensor) -> Tensor:
-    """Focal plus L1 loss between a stream's masks and the teacher's (section 4.4.9, equation 13).
+    """Focal plus L1 loss between a stream's masks and the teacher's (section 4.4.9, figure 13).
 
     Args:
         logits: BxNxhxw of the stream.
@@ -67,10 +67,13 @@ def l1(logits: Tensor, mask: Tensor) -> Tensor:
 
 
 def mask_on_grid(mask: Tensor, size: tuple[int, int]) -> Tensor:
-    """A mask at the size of the logit map: a cell is anomalous where at least half of it is.
+    """A mask at the size of the logit map, bilinear and cut at 1/2 as the paper's code has it.
+
+    A cell is what its middle is, so that anomalies keep their area on average however thin they are; asking for half of
+    the cell would take most of what is thinner than a cell for normal.
 
     Args:
         mask: Bx1xHxW of 0 and 1.
         size: (h, w) of the logits.
     """
-    return (F.interpolate(mask.float(), size=size, mode="area") >= 0.5).float()
+    return (F.interpolate(mask.float(), size=size, mode="bilinear", align_corners=False) >= 0.5).float()

@@ -7,7 +7,7 @@ import math
 import cv2
 import numpy as np
 
-MIN_MASK_FRACTION = 5e-4  # smaller masks vanish on the grid of the anomaly map, so they count as empty
+MIN_MASK_FRACTION = 5e-4  # smaller masks are specks of noise, so they count as empty
 MAX_DRAWS = 20
 
 

@@ -126,7 +126,7 @@ def build_teacher(
     if checkpoint is None or not checkpoint.is_file():
         raise WeightsError(
             f"Teacher {name} needs Segment Anything's checkpoint {SAM_FILES[name]}; download it from the "
-            "segment-anything repository and pass it with --teacher-checkpoint FILE, or use --teacher mobile."
+            "segment-anything repository and pass it with --teacher-checkpoint FILE, or use --profile cpu."
         )
     from segment_anything import sam_model_registry
 
@@ -137,7 +137,9 @@ def build_teacher(
         sam = sam_model_registry[name]()
         sam.load_state_dict(state, strict=True)
     except Exception as error:  # torch.load raises many kinds for a file that is not a checkpoint
-        raise WeightsError(f"{checkpoint} is not Segment Anything's {name} ({error!s:.200}).") from error
+        raise WeightsError(
+            f"{checkpoint} is not Segment Anything's {name} ({error!s:.200}); download it again."
+        ) from error
     decoder, mask_head = MaskDecoder(), MaskHead()
     for module, found in zip((decoder, mask_head), decoder_from_sam(state, source=str(checkpoint)), strict=True):
         module.load_state_dict(found, strict=True)

@@ -128,10 +128,10 @@ def test_folders_without_a_test_set_are_refused(tiny_model: STLM, category: Path
     with pytest.raises(DataError, match=r"nowhere.test is missing; pass --data .*test/good"):
         write_report(tiny_model, "m", tmp_path / "nowhere", tmp_path / "out")
     (tmp_path / "part" / "test" / "dent").mkdir(parents=True)
-    with pytest.raises(DataError, match="holds no good photographs; a report needs both"):
+    with pytest.raises(DataError, match="holds no good test photographs; figures need both"):
         write_report(tiny_model, "m", tmp_path / "part", tmp_path / "out")
     (tmp_path / "part" / "test" / "good").symlink_to(category / "test" / "good")
-    with pytest.raises(DataError, match="holds no defective photographs"):
+    with pytest.raises(DataError, match="holds no anomalous test photographs"):
         write_report(tiny_model, "m", tmp_path / "part", tmp_path / "out")
     assert not (tmp_path / "out").exists()
 

@@ -120,7 +120,7 @@ def test_batch_norm_that_is_not_frozen_learns_its_statistics() -> None:
 
 @pytest.mark.parametrize("window, heads, channels", [(7, 4, 128), (14, 5, 160)])
 def test_window_attention_is_timms_in_both_forms(window: int, heads: int, channels: int) -> None:
-    """Plain matrix products in bfloat16 under autocast, fused otherwise: one result and one gradient."""
+    """Plain matrix products, in float32 and under autocast in bfloat16: one result and one gradient."""
     torch.manual_seed(0)
     theirs = Attention(channels, channels // heads, heads, attn_ratio=1, resolution=(window, window))
     torch.nn.init.normal_(theirs.attention_biases)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -170,3 +171,10 @@ def test_a_teacher_that_is_not_there_is_said(
     out = " ".join(capsys.readouterr().out.split())
     assert short == ["mvtec-bottle-teacher-mobile"]
     assert "Not run, ViT-H: it needs sam_vit_h_4b8939.pth" in out and "--teachers" in out
+
+
+def test_a_launcher_is_refused(bottles: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The other processes would end with the first variant, and the second one wait for them."""
+    monkeypatch.setattr(ablate, "PartialState", lambda: SimpleNamespace(num_processes=2))
+    with pytest.raises(ConfigError, match="start it without a launcher"):
+        ablate.ablate("8", bottles, runs=tmp_path / "runs")

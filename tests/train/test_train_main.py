@@ -67,7 +67,7 @@ def test_mvtec_goes_to_its_reader_with_the_papers_figures(
     assert handed_over["test"].anomalous == [folder / "test" / "bent_wire" / "0.png"]
     assert handed_over["source"].paper["p_auroc"] == 0.9695
     shutil.rmtree(folder / "test" / "bent_wire")
-    with pytest.raises(DataError, match="mvtec-cable needs good and anomalous test photographs"):
+    with pytest.raises(DataError, match="holds no anomalous test photographs; figures need both"):
         make("mvtec-cable", folder.parent, tmp_path)
 
 
