@@ -50,9 +50,9 @@ def load_recipe(alias: str, profile: str) -> Recipe:
     base, changes = _read(PROFILES)[profile], data["profiles"][profile]
     own = dict(data["categories"][category] or {})
     named = {"category": category, "dataset": data["dataset"]}
-    own_model = own.pop("models", {}).get(profile, {})
+    own_model, own_training = (own.pop(kind, {}).get(profile, {}) for kind in ("models", "trainings"))
     model: dict[str, Any] = {**base["model"], **changes.get("model", {}), **own_model, **named}
-    training: dict[str, Any] = {**base["training"], **changes.get("training", {}), **own}
+    training: dict[str, Any] = {**base["training"], **changes.get("training", {}), **own, **own_training}
     return Recipe(
         alias=alias,
         category=category,

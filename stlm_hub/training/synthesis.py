@@ -1,7 +1,7 @@
 """Pseudo anomalies: a normal photograph in, the same photograph with a synthetic defect and its mask out.
 
 The paper trains on Perlin-shaped pieces of foreign texture (section 3.1, equation 1); NSA and CutPaste are its ablation
-(Table 11).
+(Table 11). Erased pieces are not of the paper.
 """
 
 from __future__ import annotations
@@ -13,11 +13,12 @@ import numpy as np
 
 from ..errors import ConfigError, ImageError
 from .cutpaste import cutpaste_patch, cutpaste_scar, cutpaste_union
+from .erase import erase
 from .nsa import nsa
 from .perlin import perlin_mask
 from .textures import TextureSource
 
-FAMILIES = ("perlin", "nsa", "cutpaste_patch", "cutpaste_scar", "cutpaste_union")
+FAMILIES = ("perlin", "nsa", "cutpaste_patch", "cutpaste_scar", "cutpaste_union", "erase")
 
 
 @dataclass(frozen=True)
@@ -115,6 +116,8 @@ def synthesize(
         return cutpaste_scar(image, rng)
     if family == "cutpaste_union":
         return cutpaste_union(image, rng)
+    if family == "erase":
+        return erase(image, rng)
     if family == "nsa":
         result, mask = nsa(image, image if other is None else other, rng)
         if mask.any():

@@ -105,7 +105,7 @@ def test_progress_is_told_after_each_photograph_in_order(model: STLMNetwork, tes
 @pytest.mark.parametrize("missing", ["good", "anomalous"])
 def test_a_missing_kind_is_refused(model: STLMNetwork, test_set: TestSet, missing: str) -> None:
     kinds = {"good": test_set.good, "anomalous": test_set.anomalous, "masks": test_set.masks} | {missing: []}
-    with pytest.raises(DataError, match="holds no .* test photographs"):
+    with pytest.raises(DataError, match=r"holds no .* test photographs"):
         evaluate(model, TestSet(**kinds), 0.5, 0.5)
 
 

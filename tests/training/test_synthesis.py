@@ -11,6 +11,7 @@ import pytest
 from stlm_hub.errors import ConfigError, ImageError
 from stlm_hub.training import cutpaste, nsa
 from stlm_hub.training.cutpaste import cutpaste_patch, cutpaste_scar, cutpaste_union
+from stlm_hub.training.erase import erase
 from stlm_hub.training.perlin import perlin_mask, perlin_noise, rotated_perlin_noise
 from stlm_hub.training.synthesis import FAMILIES, SynthesisConfig, blend, synthesize
 from stlm_hub.training.texture_looks import LOOKS
@@ -270,6 +271,33 @@ def test_cutpaste_prefers_places_where_the_paste_shows() -> None:
         result, mask = cutpaste_scar(image, rng)
         visible += (cv2.absdiff(result, image).max(axis=2)[mask == 1] > 3).mean() > 0.5
     assert visible >= 40
+
+
+def test_erase_leaves_what_the_surroundings_suggest() -> None:
+    """A bright dot on a grey part is gone where the mask covers it, whatever it was."""
+    rng, erased = np.random.default_rng(3), 0
+    for _ in range(60):
+        image = np.full((128, 128, 3), 120, np.uint8)
+        cv2.circle(image, (64, 64), 30, (250, 40, 40), -1)
+        result, mask = erase(image, rng)
+        assert 0.0002 * 128**2 < mask.sum() < 0.025 * 128**2
+        assert np.array_equal(result[mask == 0], image[mask == 0])
+        outline = cv2.dilate(mask, np.ones((5, 5), np.uint8)) - mask
+        around = image[outline > 0]
+        if np.ptp(around, axis=0).max() == 0:  # surroundings of one colour: inside is that colour, but for the jitter
+            assert np.abs(result[mask > 0].mean(axis=0) - around[0]).max() < 60
+        dot = (image[..., 0] == 250) & (mask > 0)
+        erased += bool(dot.any() and (np.abs(result[dot].astype(int) - image[dot]).max(axis=1) > 3).mean() > 0.9)
+    assert erased > 5
+
+
+def test_erase_prefers_places_where_something_is() -> None:
+    """A part fills a tenth of the picture; on its empty background there is nothing to lose."""
+    rng = np.random.default_rng(0)
+    image = np.zeros((128, 128, 3), np.uint8)
+    image[40:80, 40:80] = np.random.default_rng(1).integers(60, 250, (40, 40, 3))
+    hit = [(erase(image, rng)[1][40:80, 40:80]).any() for _ in range(40)]
+    assert np.mean(hit) > 0.8
 
 
 def test_nsa_takes_its_patches_from_the_other_image() -> None:
