@@ -1,7 +1,7 @@
 """Pseudo anomalies: a normal photograph in, the same photograph with a synthetic defect and its mask out.
 
 The paper trains on Perlin-shaped pieces of foreign texture (section 3.1, equation 1); NSA and CutPaste are its ablation
-(Table 11). Erased pieces are not of the paper.
+(Table 11). Erased pieces, and anomalies on the part alone, are not of the paper.
 """
 
 from __future__ import annotations
@@ -14,11 +14,13 @@ import numpy as np
 from ..errors import ConfigError, ImageError
 from .cutpaste import cutpaste_patch, cutpaste_scar, cutpaste_union
 from .erase import erase
+from .foreground import foreground
 from .nsa import nsa
-from .perlin import perlin_mask
+from .perlin import MIN_MASK_FRACTION, perlin_mask
 from .textures import TextureSource
 
 FAMILIES = ("perlin", "nsa", "cutpaste_patch", "cutpaste_scar", "cutpaste_union", "erase")
+MAX_DRAWS = 50  # of an anomaly that is to lie on the part
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,7 @@ class SynthesisConfig:
         perlin_scale_max_exponent: Perlin noise has 2^U{0..this} cells per axis, in 0..8.
         rotation: Perlin noise is turned by U(-rotation, rotation) degrees, in [0, 180].
         threshold: Perlin noise above this value is anomalous, in (0, 1).
+        on_part: anomalies are cut to the part where it stands out from a plain background, see `foreground`.
     """
 
     families: tuple[str, ...] = ("perlin",)
@@ -41,6 +44,7 @@ class SynthesisConfig:
     perlin_scale_max_exponent: int = 5
     rotation: float = 90.0
     threshold: float = 0.5
+    on_part: bool = False
 
     def __post_init__(self) -> None:
         families = (self.families,) if isinstance(self.families, str) else tuple(self.families)
@@ -55,6 +59,8 @@ class SynthesisConfig:
         _within("perlin_scale_max_exponent", self.perlin_scale_max_exponent, 0, 8)
         if not isinstance(self.perlin_scale_max_exponent, int):
             raise ConfigError("perlin_scale_max_exponent must be a whole number.")
+        if not isinstance(self.on_part, bool):
+            raise ConfigError(f"on_part must be true or false, not {self.on_part!r:.60}.")
 
 
 def _within(name: str, value: float, low: float, high: float) -> None:
@@ -110,6 +116,27 @@ def synthesize(
     if rng.random() >= config.probability:
         return image.copy(), np.zeros((size, size), np.uint8)
     family = config.families[rng.integers(len(config.families))]
+    if not config.on_part:
+        return _damage(family, image, rng, config, textures, other)
+    part, least = foreground(image), max(1, round(MIN_MASK_FRACTION * size * size))
+    for _ in range(MAX_DRAWS):
+        result, mask = _damage(family, image, rng, config, textures, other)
+        mask = mask * part
+        if np.count_nonzero(mask) >= least:
+            break
+    else:  # a part as small as dust
+        return _damage(family, image, rng, config, textures, other)
+    return np.where(mask[..., None] > 0, result, image), mask
+
+
+def _damage(
+    family: str,
+    image: np.ndarray,
+    rng: np.random.Generator,
+    config: SynthesisConfig,
+    textures: TextureSource,
+    other: np.ndarray | None,
+) -> tuple[np.ndarray, np.ndarray]:
     if family == "perlin":
         return _perlin(image, rng, config, textures)
     if family == "cutpaste_scar":

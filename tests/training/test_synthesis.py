@@ -12,6 +12,7 @@ from stlm_hub.errors import ConfigError, ImageError
 from stlm_hub.training import cutpaste, nsa
 from stlm_hub.training.cutpaste import cutpaste_patch, cutpaste_scar, cutpaste_union
 from stlm_hub.training.erase import erase
+from stlm_hub.training.foreground import foreground
 from stlm_hub.training.perlin import perlin_mask, perlin_noise, rotated_perlin_noise
 from stlm_hub.training.synthesis import FAMILIES, SynthesisConfig, blend, synthesize
 from stlm_hub.training.texture_looks import LOOKS
@@ -271,6 +272,50 @@ def test_cutpaste_prefers_places_where_the_paste_shows() -> None:
         result, mask = cutpaste_scar(image, rng)
         visible += (cv2.absdiff(result, image).max(axis=2)[mask == 1] > 3).mean() > 0.5
     assert visible >= 40
+
+
+def scene(size: int = 128) -> tuple[np.ndarray, np.ndarray]:
+    """A round part with a hole, off the middle of an unevenly lit background; its mask."""
+    rng = np.random.default_rng(5)
+    image = np.repeat((np.linspace(20, 32, size)[:, None, None] + rng.normal(0, 2, (size, size, 1))), 3, axis=2)
+    part = np.zeros((size, size), np.uint8)
+    cv2.circle(part, (size // 3, size // 2), size // 5, 1, -1)
+    image[part > 0] = 150 + rng.normal(0, 8, (part.sum(), 3))
+    cv2.circle(image, (size // 3, size // 2), size // 16, (26, 26, 26), -1)
+    return image.clip(0, 255).astype(np.uint8), part > 0
+
+
+def test_the_foreground_is_the_part_with_its_holes_and_a_margin() -> None:
+    image, part = scene()
+    found = foreground(image)
+    assert found[part].all()
+    wide = cv2.dilate(part.astype(np.uint8), np.ones((15, 15), np.uint8)) > 0
+    assert not found[~wide].any()
+    white = foreground(255 - image)
+    assert white[part].all() and not white[~wide].any()
+
+
+def test_without_a_plain_background_everything_is_foreground() -> None:
+    rng = np.random.default_rng(0)
+    stripes = np.repeat(np.repeat((np.arange(128) // 8 % 2 * 120 + 60)[None, :, None], 128, 0), 3, 2).astype(np.uint8)
+    for image in (
+        stripes,
+        rng.integers(0, 256, (128, 128, 3), np.uint8),
+        np.full((128, 128, 3), 90, np.uint8),
+        rng.integers(80, 100, (128, 128, 3), np.uint8),
+    ):
+        assert foreground(image).all()
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_anomalies_lie_on_the_part_where_that_is_asked(family: str, textures: TextureSource) -> None:
+    image, _ = scene()
+    found = foreground(image)
+    config = SynthesisConfig(families=(family,), probability=1.0, on_part=True)
+    for seed in range(10):
+        result, mask = synthesize(image, np.random.default_rng(seed), config, textures)
+        assert mask.any() and found[mask > 0].all()
+        assert np.array_equal(result[mask == 0], image[mask == 0])
 
 
 def test_erase_leaves_what_the_surroundings_suggest() -> None:
