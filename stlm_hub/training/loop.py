@@ -222,12 +222,22 @@ def _same_training(known: dict[str, Any], now: dict[str, Any]) -> bool:
     changes_no_loss = {"checkpoint_every", "feature_cache_bytes", "recompute_activations"}
     for name, value in known.items():
         if isinstance(value, dict):
-            before, after = ({**defaults.get(name, {}), **settings} for settings in (value, now[name]))
+            before, after = (_with_defaults(settings, defaults.get(name, {})) for settings in (value, now[name]))
             if any(before[key] != after.get(key) for key in before.keys() - changes_no_loss):
                 return False
         elif value != now[name]:
             return False
     return True
+
+
+def _with_defaults(settings: dict[str, Any], defaults: dict[str, Any]) -> dict[str, Any]:
+    """Settings, and those inside them, with the default of each that they do not name."""
+    nested = {
+        key: _with_defaults(value, defaults[key])
+        for key, value in settings.items()
+        if isinstance(value, dict) and isinstance(defaults.get(key), dict)
+    }
+    return {**defaults, **settings, **nested}
 
 
 def _read_log(path: Path) -> list[dict[str, float]]:
