@@ -55,15 +55,18 @@ class STLMNetwork(nn.Module):
 
     def levels(self, encoder: ImageEncoder, trunk: Tensor, depth: int) -> dict[str, Tensor]:
         """Level features of the stream with this encoder from its trunk, in the order of `config.feature_levels`."""
-        decoder = self.decoder
-        if encoder is self.denoising_encoder and self.denoising_decoder is not None:
-            decoder = self.denoising_decoder
         wanted = self.config.feature_levels
         needs_embedding = "decoder" in wanted or "embedding" in wanted
         features = encoder.from_trunk(trunk, depth, {*wanted, "embedding"} if needs_embedding else wanted)
         if "decoder" in wanted:
-            features["decoder"] = decoder(features["embedding"])
+            features["decoder"] = self.decoder_of(encoder)(features["embedding"])
         return {level: features[level] for level in wanted}
+
+    def decoder_of(self, encoder: ImageEncoder) -> MaskDecoder:
+        """The mask decoder of the stream with this encoder: the shared one, or its own."""
+        if encoder is self.denoising_encoder and self.denoising_decoder is not None:
+            return self.denoising_decoder
+        return self.decoder
 
     def aggregate(self, plain: dict[str, Tensor], denoising: dict[str, Tensor]) -> Tensor:
         """Level features of both streams -> Bx1xhxw logits (paper, equation 2 and section 3.3).

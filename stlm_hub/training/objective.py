@@ -100,14 +100,14 @@ class LossModule(nn.Module):
         pseudo_target: dict[str, Tensor],
     ) -> dict[str, Tensor]:
         if self.mask_head is not None:
-            network = self.network
-            pairs = {
-                "plain": (network.decoder, plain, pseudo_target),
-                "denoising": (network.denoising_decoder or network.decoder, denoising, clean_target),
+            network, head = self.network, self.mask_head
+            streams = {
+                "plain": (network.plain_encoder, plain, pseudo_target),
+                "denoising": (network.denoising_encoder, denoising, clean_target),
             }
             return {
-                name: mask_distillation(self.mask_head(decoder, levels["embedding"]), target["masks"])
-                for name, (decoder, levels, target) in pairs.items()
+                name: mask_distillation(head(network.decoder_of(encoder), levels["embedding"]), target["masks"])
+                for name, (encoder, levels, target) in streams.items()
             }
         if self.config.teacher != "none":
             return {
