@@ -7,34 +7,17 @@ values, as STLM's is, and not the reweighted highest distance.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 import cv2
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
-CHUNK_VALUES = 2**24  # of the matrix of distances that is held at once: 64 MB
+from stlm_hub.model.memory import CHUNK_VALUES, nearest_distances
+
 BLUR_SIGMA = 4.0  # px at the network's size, as in the paper
 SCORE_TOP_K = 100  # map values, as in `STLMConfig`
-
-
-def patch_features(levels: Sequence[Tensor]) -> Tensor:
-    """Feature levels of one image -> a vector for each patch.
-
-    Each level is averaged over 3 x 3 neighbours, brought to the first one's grid and concatenated (paper, section 3.1).
-
-    Args:
-        levels: 1xCxhxw each, the finest first.
-
-    Returns:
-        hxwxD, D the sum of the levels' channels.
-    """
-    pooled = [F.avg_pool2d(level.float(), 3, stride=1, padding=1) for level in levels]
-    grid = pooled[0].shape[-2:]
-    same = [F.interpolate(level, size=grid, mode="bilinear", align_corners=False) for level in pooled]
-    return torch.cat(same, dim=1)[0].permute(1, 2, 0)
 
 
 def sample_patches(images: Iterable[Tensor], share: float, random: torch.Generator) -> Tensor:
@@ -66,21 +49,13 @@ class MemoryBank:
 
     def __init__(self, entries: Tensor, chunk_values: int = CHUNK_VALUES) -> None:
         entries = entries.float()
-        self._centre = entries.mean(0)  # squares of smaller numbers: the products below lose fewer digits
+        self._centre = entries.mean(0)
         self._entries = entries - self._centre
-        self._squares = self._entries.square().sum(1)
         self._chunk_values = chunk_values
 
     def distances(self, patches: Tensor) -> Tensor:
         """Euclidean distance of each patch to its nearest entry: ...xD -> ... float32."""
-        asked = patches.flatten(0, -2).float() - self._centre
-        n = max(1, self._chunk_values // len(asked))
-        nearest = torch.full((len(asked),), torch.inf)
-        for start in range(0, len(self._entries), n):
-            entries, squares = self._entries[start : start + n], self._squares[start : start + n]
-            partial = torch.addmm(squares, asked, entries.T, alpha=-2)  # |e|^2 - 2 a.e; |a|^2 is the same for all
-            nearest = torch.minimum(nearest, partial.amin(1))
-        return (nearest + asked.square().sum(1)).clamp_min(0).sqrt().reshape(patches.shape[:-1])
+        return nearest_distances(patches.float() - self._centre, self._entries, self._chunk_values)
 
 
 def anomaly_map(distances: Tensor, size: int) -> tuple[np.ndarray, float]:

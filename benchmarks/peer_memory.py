@@ -10,9 +10,10 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from benchmarks.memory_bank import MemoryBank, anomaly_map, patch_features, sample_patches
+from benchmarks.memory_bank import MemoryBank, anomaly_map, sample_patches
 from benchmarks.peer_backbones import EfficientNetStages, MobileSAMStages
 from benchmarks.peer_job import Job, Predict, Progress, as_tensor
+from stlm_hub.model.memory import patch_features
 
 BACKBONES: dict[str, type[MobileSAMStages] | type[EfficientNetStages]] = {
     "memory-mobilesam": MobileSAMStages,
@@ -27,7 +28,7 @@ def fit(job: Job, progress: Progress) -> None:
 
     def patches() -> Iterator[Tensor]:
         for image in job.images(progress):
-            yield patch_features(backbone(image))
+            yield patch_features(backbone(image))[0]
 
     entries = sample_patches(patches(), share, torch.Generator().manual_seed(job.seed))
     state = {f"backbone.{name}": tensor for name, tensor in backbone.state_dict().items()}
@@ -44,7 +45,7 @@ def load(job: Job) -> Predict:
     del tensors
 
     def judge(image: np.ndarray) -> tuple[np.ndarray, float]:
-        distances = bank.distances(patch_features(backbone(as_tensor(image, job.size))))
+        distances = bank.distances(patch_features(backbone(as_tensor(image, job.size)))[0])
         values, score = anomaly_map(distances, job.size)
         return cv2.resize(values, image.shape[1::-1], interpolation=cv2.INTER_LINEAR), score
 

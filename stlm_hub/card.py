@@ -17,6 +17,7 @@ from huggingface_hub import EvalResult, ModelCardData
 from . import hub
 from .config import STLMConfig
 from .errors import ConfigError, WeightsError
+from .maps import KINDS
 from .predictor import DEFAULT_THRESHOLD
 
 TEMPLATE = "template.md.jinja"
@@ -41,7 +42,6 @@ LICENSES = {  # identifier of the Hub: name and text
     "cc-by-nc-4.0": ("CC BY-NC 4.0", "https://creativecommons.org/licenses/by-nc/4.0/"),
     "cc-by-nc-sa-4.0": ("CC BY-NC-SA 4.0", "https://creativecommons.org/licenses/by-nc-sa/4.0/"),
 }
-MAPS = {"aggregation": "with aggregation", "cosine": "without aggregation"}
 PLOTS = ("scores.png", "curves.png", "losses.png")
 
 
@@ -157,7 +157,7 @@ def _check(results: Any, config: STLMConfig) -> None:
                 f"results.json says {name} {found}, config.json {value}: they are of different models; "
                 "train or evaluate the model again."
             )
-    for part in ("metrics", "metrics_without_aggregation", "paper"):
+    for part in (*(kind.figures for kind in KINDS.values()), "paper"):
         for name in METRICS:
             _check_fraction(f"{part}.{name}", _get(results, f"{part}.{name}"))
     seeds = _get(results, "other_seeds") or []
@@ -219,12 +219,12 @@ def _front_matter(results: dict[str, Any], config: STLMConfig, repo_id: str) -> 
 def _figures(results: dict[str, Any], config: STLMConfig) -> dict[str, Any]:
     """The table of figures as rows of cells, empty where nothing was measured, and what has to be said of it."""
     measured, paper = _metrics(results), _get(results, "paper") or {}
-    used, other = ("aggregation", "cosine") if config.anomaly_map == "aggregation" else ("cosine", "aggregation")
+    used = config.anomaly_map
+    others = [name for name in KINDS if name != used and measured[name]]
     teacher = str(_get(results, "teacher") or "")
     ours = {"image_size": config.image_size, "teacher": TEACHERS.get(teacher, teacher)}
-    columns = {f"**This model**, {MAPS[used]}": measured[used] | ours}
-    if measured[other]:
-        columns[f"This model, {MAPS[other]}"] = measured[other] | ours
+    columns = {f"**This model**, {KINDS[used].label}": measured[used] | ours}
+    columns |= {f"This model, {KINDS[name].label}": measured[name] | ours for name in others}
     if paper:
         columns["Paper"] = paper
     rows = [["", *columns]]
@@ -236,8 +236,8 @@ def _figures(results: dict[str, Any], config: STLMConfig) -> dict[str, Any]:
     return {
         "figures": rows if measured[used] else [],
         "seeds": _seeds(results, used),
-        "used_map": MAPS[used],
-        "has_other_map": bool(measured[other]),
+        "used_map": KINDS[used].label,
+        "other_maps": [KINDS[name].label for name in others],
         "other_settings": [key for key in ours if paper.get(key) not in (None, ours[key])],
     }
 
@@ -310,10 +310,7 @@ def _get(data: Any, path: str) -> Any:
 
 
 def _metrics(results: dict[str, Any]) -> dict[str, dict[str, float]]:
-    return {
-        "aggregation": _get(results, "metrics") or {},
-        "cosine": _get(results, "metrics_without_aggregation") or {},
-    }
+    return {name: _get(results, kind.figures) or {} for name, kind in KINDS.items()}
 
 
 def _dataset_name(results: dict[str, Any], config: STLMConfig) -> str:

@@ -24,6 +24,9 @@ LEVEL_CHANNELS: dict[str, int] = {"stage1": 128, "stage2": 160, "embedding": 256
 AGGREGATION_INPUTS = ("product", "cosine", "subtraction", "concat")
 """What the aggregation module sees of the two streams (paper, Table 6), see `STLMNetwork.aggregate`."""
 
+ANOMALY_MAPS = ("aggregation", "cosine", "memory", "combined")
+"""Maps that a model can judge by, see `stlm_hub.maps`."""
+
 MAX_IMAGE_SIZE = 2048
 MAX_CONFIG_BYTES = 1_000_000
 
@@ -55,6 +58,29 @@ class Calibration:
 
 
 @dataclass(frozen=True)
+class MapScale:
+    """How high a map lies on held-out normal photographs, so that maps of different kinds can be added.
+
+    Args:
+        anomaly_map: which one; its values are taken before they become probabilities, see `stlm_hub.maps`.
+        typical: mean of all values.
+        peak: mean over the photographs of each one's highest value; above `typical`.
+    """
+
+    anomaly_map: str
+    typical: float
+    peak: float
+
+    def __post_init__(self) -> None:
+        if self.anomaly_map not in ANOMALY_MAPS[:-1]:
+            raise ConfigError(f"combined_maps must name maps out of {list(ANOMALY_MAPS[:-1])}, each once.")
+        _number("combined_maps.typical", self.typical, -1e6, 1e6)
+        _number("combined_maps.peak", self.peak, -1e6, 1e6)
+        if not self.peak > self.typical:
+            raise ConfigError("combined_maps.peak must be above combined_maps.typical; calibrate the model again.")
+
+
+@dataclass(frozen=True)
 class STLMConfig:
     """Architecture, preprocessing, scoring and calibration of a model. Defaults are the paper's (arXiv 2402.19145)."""
 
@@ -67,7 +93,12 @@ class STLMConfig:
     )
     aggregation_channels: int = 128  # width of the aggregation module (paper, section 3.3)
     aggregation_dilations: tuple[int, ...] = (3,)  # of its 3x3 convolutions; the full module: 6, 12, 18 (Fig. 6)
-    anomaly_map: Literal["aggregation", "cosine"] = "aggregation"  # which map is scored, thresholded and shown
+    memory_entries: int = 0  # normal patches of the plain stream that are remembered beside the streams; 0: no memory
+    memory_channels: int = 128  # principal components that are kept of each
+    anomaly_map: Literal["aggregation", "cosine", "memory", "combined"] = (
+        "aggregation"  # which map is scored, thresholded and shown
+    )
+    combined_maps: tuple[MapScale, ...] = ()  # of "combined": what it adds up; (): not measured yet
     score_top_k: int = 100  # the anomaly score is the mean of this many highest map values at `image_size`
     category: str = ""  # what the part is, e.g. "bottle"; shown to people, used for nothing else
     dataset: str = ""  # where the normal photographs came from, e.g. "MVTec AD"
@@ -113,13 +144,52 @@ class STLMConfig:
         object.__setattr__(self, "aggregation_dilations", tuple(self.aggregation_dilations))
         for dilation in self.aggregation_dilations:
             _integer("aggregation_dilations", dilation, 1, 64)
-        if self.anomaly_map not in ("aggregation", "cosine"):
-            raise ConfigError(f'anomaly_map must be "aggregation" or "cosine", not {self.anomaly_map!r:.60}.')
+        self._check_memory()
+        self._check_maps()
         _integer("score_top_k", self.score_top_k, 1, self.image_size**2)
         _text("category", self.category, 200)
         _text("dataset", self.dataset, 200)
         if self.calibration is not None and not isinstance(self.calibration, Calibration):
             raise ConfigError("calibration must be an object with threshold, false_alarm_rate, n, method and date.")
+
+    def _check_memory(self) -> None:
+        _integer("memory_entries", self.memory_entries, 0, 65536)
+        _integer("memory_channels", self.memory_channels, 1, 1024)
+        if self.memory_entries and self.memory_channels > self.memory_in_channels:
+            raise ConfigError(
+                f"A memory of {self.memory_channels} channels needs feature_levels out of stage1 and stage2 with as "
+                f"many; {list(self.feature_levels)} have {self.memory_in_channels}."
+            )
+
+    def _check_maps(self) -> None:
+        if self.anomaly_map not in ANOMALY_MAPS:
+            raise ConfigError(f"anomaly_map must be one of {list(ANOMALY_MAPS)}, not {self.anomaly_map!r:.60}.")
+        if not isinstance(self.combined_maps, (list, tuple)) or len(self.combined_maps) >= len(ANOMALY_MAPS):
+            raise ConfigError("combined_maps must be a list of maps with their typical and peak values.")
+        object.__setattr__(self, "combined_maps", tuple(self.combined_maps))
+        if not all(isinstance(scale, MapScale) for scale in self.combined_maps):
+            raise ConfigError("combined_maps must be a list of objects with anomaly_map, typical and peak.")
+        combined = [scale.anomaly_map for scale in self.combined_maps]
+        if len(set(combined)) != len(combined):
+            raise ConfigError(f"combined_maps must name each map once, not {combined}.")
+        if not self.memory_entries and "memory" in (self.anomaly_map, *combined):
+            raise ConfigError('The map "memory" needs memory_entries above 0.')
+
+    @property
+    def memory_levels(self) -> tuple[str, ...]:
+        """Levels that the memory remembers: the encoder's stages among `feature_levels`."""
+        return tuple(level for level in self.feature_levels if level.startswith("stage"))
+
+    @property
+    def memory_in_channels(self) -> int:
+        """Channels of those levels together."""
+        return sum(LEVEL_CHANNELS[level] for level in self.memory_levels)
+
+    @property
+    def for_training(self) -> STLMConfig:
+        """What is trained: the memory and the scales of the maps come afterwards and change no loss."""
+        anomaly_map = self.anomaly_map if self.anomaly_map == "cosine" else "aggregation"
+        return self.replace(memory_entries=0, memory_channels=128, anomaly_map=anomaly_map, combined_maps=())
 
     @property
     def aggregation_in_channels(self) -> int:
@@ -136,7 +206,7 @@ class STLMConfig:
     def to_dict(self) -> dict[str, Any]:
         """Plain data, ready for JSON."""
         data = dataclasses.asdict(self)
-        for name in ("feature_levels", "aggregation_dilations"):
+        for name in ("feature_levels", "aggregation_dilations", "combined_maps"):
             data[name] = list(data[name])
         return data
 
@@ -163,6 +233,14 @@ class STLMConfig:
             if not isinstance(calibration, dict) or set(calibration) != names:
                 raise ConfigError(f"calibration in config.json must have exactly the fields {sorted(names)}.")
             values["calibration"] = Calibration(**calibration)
+        scales = values.get("combined_maps")
+        if isinstance(scales, (list, tuple)):
+            names = {f.name for f in dataclasses.fields(MapScale)}
+            if not all(isinstance(scale, dict) and set(scale) == names for scale in scales):
+                raise ConfigError(
+                    f"combined_maps in config.json must be objects with exactly the fields {sorted(names)}."
+                )
+            values["combined_maps"] = tuple(MapScale(**scale) for scale in scales)
         return cls(**values)
 
     @classmethod

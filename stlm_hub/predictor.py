@@ -12,18 +12,18 @@ import cv2
 import numpy as np
 import torch
 from PIL import Image
+from torch import Tensor
 
 from .errors import ConfigError, ImageError
 from .images import ImageInput, load_image
-from .model.network import STLMNetwork, aggregation_map, cosine_map
+from .maps import compute_map
+from .model.network import STLMNetwork, STLMOutput
 
 DEFAULT_THRESHOLD = 0.5
 """Of a model that was never calibrated: the map values are probabilities."""
 
 BATCH_PIXELS = 2**20
 """Images are batched up to this many network input pixels: one image at 1024 px, four at 512 px."""
-
-_MAPS = {"aggregation": aggregation_map, "cosine": cosine_map}
 
 
 def found_mask(anomaly_map: np.ndarray, score: float, threshold: float) -> np.ndarray:
@@ -156,44 +156,58 @@ def infer(
     Args:
         model: the network; it is left in the mode it was in.
         images: HxWx3 uint8 RGB each, of any size.
-        which: "aggregation" and/or "cosine", see `STLMConfig.anomaly_map`.
+        which: names of maps, see `stlm_hub.maps.available_maps`.
 
     Yields:
         For each image, in order, the wanted maps with their scores.
+
+    Raises:
+        ConfigError: the model has no such map.
     """
-    size = model.config.image_size
-    per_batch = max(1, BATCH_PIXELS // size**2)
+    for batch, output in forward(model, images):
+        with torch.inference_mode():
+            maps = {name: compute_map(name, output, model.config)[:, 0] for name in which}
+            top_k = {name: m.flatten(1).topk(model.config.score_top_k).values.mean(1) for name, m in maps.items()}
+        arrays = {name: m.cpu().numpy() for name, m in maps.items()}
+        scores = {name: s.cpu().tolist() for name, s in top_k.items()}
+        for i, image in enumerate(batch):
+            yield {
+                name: ScoredMap(_to_frame(arrays[name][i], image.shape[:2]), min(1.0, scores[name][i]))
+                for name in which
+            }
+
+
+def forward(model: STLMNetwork, images: Iterable[np.ndarray]) -> Iterator[tuple[list[np.ndarray], STLMOutput]]:
+    """Batches of images, each with what the network puts out; arguments as `infer` has them."""
+    per_batch = max(1, BATCH_PIXELS // model.config.image_size**2)
     batch: list[np.ndarray] = []
     for image in images:
         batch.append(image)
         if len(batch) == per_batch:
-            yield from _infer_batch(model, batch, which)
+            yield batch, _forward_batch(model, batch)
             batch = []
     if batch:
-        yield from _infer_batch(model, batch, which)
+        yield batch, _forward_batch(model, batch)
 
 
-def _infer_batch(model: STLMNetwork, images: list[np.ndarray], which: Sequence[str]) -> list[dict[str, ScoredMap]]:
-    size = model.config.image_size
-    device = next(model.parameters()).device
-    pixels = np.stack([resize_image(image, size) for image in images]).transpose(0, 3, 1, 2)
+def _forward_batch(model: STLMNetwork, images: list[np.ndarray]) -> STLMOutput:
     training = model.training
     if training:  # not otherwise: switching drops what the encoders keep, which another thread may be about to read
         model.eval()
     try:
         with torch.inference_mode():
-            output = model(torch.from_numpy(np.ascontiguousarray(pixels)).to(device, torch.float32))
-            maps = {name: _MAPS[name](output, (size, size))[:, 0] for name in which}
-            top_k = {name: m.flatten(1).topk(model.config.score_top_k).values.mean(1) for name, m in maps.items()}
+            output: STLMOutput = model(as_input(images, model))
     finally:
         if training:
             model.train()
-    arrays = {name: m.cpu().numpy() for name, m in maps.items()}
-    scores = {name: s.cpu().tolist() for name, s in top_k.items()}
-    return [
-        {name: ScoredMap(_to_frame(arrays[name][i], image.shape[:2]), min(1.0, scores[name][i])) for name in which}
-        for i, image in enumerate(images)
-    ]
+    return output
+
+
+def as_input(images: Sequence[np.ndarray], model: STLMNetwork) -> Tensor:
+    """HxWx3 uint8 RGB of any size -> Bx3xSxS float32 in [0, 255], where the model is."""
+    size = model.config.image_size
+    pixels = np.stack([resize_image(image, size) for image in images]).transpose(0, 3, 1, 2)
+    return torch.from_numpy(np.ascontiguousarray(pixels)).to(next(model.parameters()).device, torch.float32)
 
 
 def resize_image(image: np.ndarray, size: int) -> np.ndarray:

@@ -12,6 +12,7 @@ from . import hub, stlm, zoo
 from .config import STLMConfig
 from .errors import HubError, STLMError, WeightsError
 from .hub import LocalModel
+from .maps import KINDS
 
 
 @dataclass(frozen=True)
@@ -112,7 +113,7 @@ def register(
         license=license,
         dataset=config.dataset or _dataset_name(results),
         image_size=config.image_size,
-        metrics=_metrics(results),
+        metrics=_metrics(results.get(KINDS[config.anomaly_map].figures)),
     )
     zoo.save_zoo(entries, path)
     return entries[alias]
@@ -143,8 +144,7 @@ def _dataset_name(results: dict[str, Any]) -> str:
     return name if isinstance(name, str) else ""
 
 
-def _metrics(results: dict[str, Any]) -> dict[str, float]:
-    metrics = results.get("metrics")
+def _metrics(metrics: Any) -> dict[str, float]:
     if not isinstance(metrics, dict):
         return {}
     return {

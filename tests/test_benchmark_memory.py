@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from benchmarks import peer_memory
-from benchmarks.memory_bank import MemoryBank, anomaly_map, patch_features, sample_patches
+from benchmarks.memory_bank import MemoryBank, anomaly_map, sample_patches
 from benchmarks.peer_backbones import EfficientNetStages, MobileSAMStages
 from benchmarks.peer_job import Job
 
@@ -40,15 +40,6 @@ def test_the_odd_patch_has_the_highest_value_of_the_map() -> None:
     assert plain_score < 1e-2 < score and score <= values.max()
     assert score == pytest.approx(np.sort(values.ravel())[-100:].mean(), rel=1e-5)
     assert plain.max() < 1e-2
-
-
-def test_patches_hold_the_neighbourhood_of_every_level_on_the_grid_of_the_first() -> None:
-    fine, coarse = random(1, 3, 8, 8), random(1, 2, 4, 4, seed=1)
-    patches = patch_features([fine, coarse])
-    assert patches.shape == (8, 8, 5)
-    assert torch.allclose(patches[3, 4, :3], fine[0, :, 2:5, 3:6].mean((1, 2)), atol=1e-6)
-    constant = patch_features([fine, torch.ones(1, 2, 4, 4)])[3:5, 3:5, 3:]
-    assert torch.allclose(constant, torch.ones(2, 2, 2))  # away from the border, where zeros are averaged in
 
 
 def test_a_seeded_share_of_every_image_is_kept() -> None:

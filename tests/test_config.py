@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from stlm_hub.config import FORMAT_VERSION, LEVEL_CHANNELS, MAX_CONFIG_BYTES, Calibration, STLMConfig
+from stlm_hub.config import FORMAT_VERSION, LEVEL_CHANNELS, MAX_CONFIG_BYTES, Calibration, MapScale, STLMConfig
 from stlm_hub.errors import ConfigError
 
 CALIBRATION = Calibration(threshold=0.25, false_alarm_rate=0.01, n=31, method="conformal", date="2026-01-31")
@@ -35,6 +35,10 @@ def test_defaults_are_the_papers() -> None:
             score_top_k=1,
             category="Flasche Größe 3",
             dataset="MVTec AD",
+            memory_entries=65536,
+            memory_channels=288,
+            anomaly_map="combined",
+            combined_maps=(MapScale("memory", -0.5, 4), MapScale("cosine", -30.25, -12.0)),
             calibration=CALIBRATION,
         ),
     ],
@@ -87,6 +91,26 @@ BAD_INTEGERS: tuple[Any, ...] = (
 )
 
 
+SCALE = {"anomaly_map": "cosine", "typical": -2.5, "peak": 1.0}
+
+
+def test_what_comes_after_the_training_is_no_part_of_what_is_trained() -> None:
+    scales = (MapScale("memory", 0.0, 1.0),)
+    finished = STLMConfig(
+        feature_levels=("stage2", "embedding", "stage1"), memory_entries=9, memory_channels=7, combined_maps=scales
+    )
+    assert finished.memory_levels == ("stage2", "stage1") and finished.memory_in_channels == 288
+    trained = STLMConfig(feature_levels=("stage2", "embedding", "stage1"))
+    for anomaly_map in ("aggregation", "memory", "combined"):
+        assert finished.replace(anomaly_map=anomaly_map).for_training == trained
+    assert finished.replace(anomaly_map="cosine").for_training == trained.replace(anomaly_map="cosine")
+
+
+def test_a_list_is_no_scale_in_python() -> None:
+    with pytest.raises(ConfigError, match="list of objects"):
+        STLMConfig(combined_maps=(SCALE,))  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize("field", ["image_size", "aggregation_channels", "score_top_k", "format_version"])
 @pytest.mark.parametrize("value", BAD_INTEGERS, ids=lambda value: str(value)[:8])
 def test_what_is_no_whole_number_in_range_is_refused(field: str, value: Any) -> None:
@@ -119,6 +143,19 @@ def test_what_is_no_whole_number_in_range_is_refused(field: str, value: Any) -> 
         ({"anomaly_map": "Cosine"}, "anomaly_map"),
         ({"anomaly_map": ["cosine"]}, "anomaly_map"),
         ({"anomaly_map": None}, "anomaly_map"),
+        ({"anomaly_map": "memory"}, 'The map "memory" needs memory_entries'),
+        ({"memory_entries": 10}, r"as many; \['embedding', 'decoder'\] have 0"),
+        ({"memory_entries": 10, "feature_levels": ["stage1"], "memory_channels": 129}, r"\['stage1'\] have 128"),
+        ({"combined_maps": None}, "combined_maps must be a list"),
+        ({"combined_maps": [SCALE] * 4}, "combined_maps must be a list of maps"),
+        ({"combined_maps": [SCALE, SCALE]}, "name each map once"),
+        ({"combined_maps": [["cosine", 0, 1]]}, "objects with exactly the fields"),
+        ({"combined_maps": [{**SCALE, "weight": 1}]}, "objects with exactly the fields"),
+        ({"combined_maps": [{**SCALE, "anomaly_map": "memory"}]}, "needs memory_entries"),
+        ({"combined_maps": [{**SCALE, "anomaly_map": "combined"}]}, "combined_maps must name maps out of"),
+        ({"combined_maps": [{**SCALE, "anomaly_map": ["cosine"]}]}, "combined_maps must name maps out of"),
+        ({"combined_maps": [{**SCALE, "peak": -3.0}]}, "peak must be above"),
+        ({"combined_maps": [{**SCALE, "peak": float("nan")}]}, "combined_maps.peak must be a number"),
         ({"category": 5}, "category"),
         ({"category": "x" * 201}, "category"),
         ({"dataset": None}, "dataset"),

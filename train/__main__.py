@@ -21,6 +21,7 @@ from stlm_hub.card import write_card
 from stlm_hub.errors import ConfigError
 from stlm_hub.evaluation.evaluate import TestSet, check_both_kinds
 from stlm_hub.images import load_image
+from stlm_hub.maps import KINDS
 from stlm_hub.progress import RunProgress, console, exit_on_error
 from stlm_hub.samples import write_samples
 from stlm_hub.stlm import STLM
@@ -57,6 +58,10 @@ def make(
     weights: Annotated[Path | None, typer.Option(help="Starting weights; default: fetched and kept.")] = None,
     workers: Annotated[int, typer.Option(min=0, help="Loader processes; 0 without a GPU.")] = 0,
     seed: Annotated[int | None, typer.Option(help="Another seed; its figures go into the zoo's card.")] = None,
+    memory_entries: Annotated[
+        int | None,
+        typer.Option(help="Normal patches to remember beside the streams; the combined map judges. No new training."),
+    ] = None,
 ) -> None:
     """Trains, calibrates, evaluates and writes one model of the zoo."""
     recipe = load_recipe(alias, profile)
@@ -81,6 +86,11 @@ def make(
         command += " --data DIR"
     if textures:
         command += " --textures DIR"
+    if memory_entries is not None:
+        which = "combined" if memory_entries else "aggregation"
+        model = recipe.model.replace(memory_entries=memory_entries, anomaly_map=which)
+        recipe = dataclasses.replace(recipe, model=model)
+        command += f" --memory-entries {memory_entries}"
     split = split_normals(category.train, recipe.training.held_out, recipe.training.seed)
     source = Source(
         alias=alias,
@@ -125,9 +135,11 @@ def make(
         console.print(f"{made} stays beside the zoo; {alias} itself is not trained yet, so no card tells of it.")
     if not other_seed and output == ROOT / "model_cards":
         zoo_files.register(output / alias, alias, source.repo_id, recipe.license)
-    for name in ("metrics", "metrics_without_aggregation"):
-        figures = ", ".join(f"{key} {100 * value:.2f}" for key, value in results[name].items() if value is not None)
-        console.print(f"{name}: {figures}")
+    for kind in KINDS.values():
+        measured = results.get(kind.figures) or {}
+        figures = ", ".join(f"{key} {100 * value:.2f}" for key, value in measured.items() if value is not None)
+        if figures:
+            console.print(f"{kind.label}: {figures}")
 
 
 def _samples(recipe: Recipe, runs: Path) -> Category:

@@ -21,6 +21,7 @@ from rich.table import Table
 from stlm_hub.config import STLMConfig
 from stlm_hub.errors import ConfigError, STLMError
 from stlm_hub.evaluation.evaluate import check_both_kinds
+from stlm_hub.maps import KINDS
 from stlm_hub.progress import RunProgress, console
 from stlm_hub.training.config import TrainingConfig
 from stlm_hub.training.data import fingerprint, split_normals
@@ -213,12 +214,11 @@ def _source(row: Variant, recipe: Recipe, photographs: Category, command: str) -
 
 def _row(row: Variant, results: dict[str, Any]) -> dict[str, Any]:
     """Figures of the map that the variant is about."""
-    chosen = "metrics" if row.model.anomaly_map == "aggregation" else "metrics_without_aggregation"
     return {
         "label": row.label,
         "variant": row.name,
         "teacher": row.training.teacher,
-        "metrics": results[chosen],
+        "metrics": results[KINDS[row.model.anomaly_map].figures],
         "paper": row.paper,
         "steps": results["steps"],
         "seconds": results["seconds"],

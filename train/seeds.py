@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from stlm_hub.card import write_card
+from stlm_hub.maps import KINDS
 from stlm_hub.training.config import TrainingConfig
 
 
@@ -40,8 +41,8 @@ def tell_other_seeds(
         if other["seed"] == results["seed"] or _recipe(other) != _recipe(results):
             on_message(f"{found} is left out of the card: its recipe or photographs are others than those of {model}.")
             continue
-        kept = ("seed", "metrics", "metrics_without_aggregation", "date")
-        others.append({name: other[name] for name in kept} | {"weights": other["weights"]["sha256"]})
+        kept = ("seed", "date", *(kind.figures for kind in KINDS.values()))
+        others.append({name: other[name] for name in kept if name in other} | {"weights": other["weights"]["sha256"]})
     if others or "other_seeds" in results:
         results["other_seeds"] = sorted(others, key=lambda other: other["seed"])
         path.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")

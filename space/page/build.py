@@ -10,6 +10,7 @@ from typing import Any
 import gradio as gr
 
 from stlm_hub.card import LICENSES, METRICS
+from stlm_hub.maps import KINDS
 
 from . import about_tab, batch_tab, inspect_tab, your_part_tab
 from .errors import user_errors
@@ -98,7 +99,7 @@ def describe(name: str, progress: gr.Progress = PROGRESS) -> tuple[str, str]:
 def _facts(model: LoadedModel) -> str:
     config, results = model.network.config, model.results
     lines = []
-    metrics = results.get("metrics")
+    metrics = results.get(KINDS[config.anomaly_map].figures)
     if isinstance(metrics, dict):
         shown = ", ".join(
             f"{label} {100 * metrics[key]:.1f} %"

@@ -1,9 +1,9 @@
-"""A test set -> figures with and without the aggregation module, through the same predictor that users call."""
+"""A test set -> figures of every map that the model has, through the same predictor that users call."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ import numpy as np
 
 from ..errors import DataError
 from ..images import load_image
+from ..maps import available_maps
 from ..model.network import STLMNetwork
 from ..predictor import ScoredMap, infer
 from .metrics import Metrics, compute_metrics, pro_points, roc_points
@@ -51,10 +52,9 @@ def check_both_kinds(test: TestSet, where: Path | str) -> None:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Figures and scores of one test set. `maps` of the chosen kind are kept for pictures."""
+    """Figures of one test set by the name of the map. Scores and `maps` are of the map that the model judges by."""
 
-    metrics: Metrics
-    metrics_without_aggregation: Metrics
+    metrics: dict[str, Metrics]
     good_scores: list[float]
     anomalous_scores: list[float]
     seconds: float
@@ -67,16 +67,14 @@ class Evaluation:
 def evaluate(
     model: STLMNetwork,
     test: TestSet,
-    threshold: float,
-    threshold_without_aggregation: float,
+    thresholds: Mapping[str, float],
     on_image: Callable[[int, int], None] | None = None,
 ) -> Evaluation:
     """
     Args:
         model: what is evaluated.
         test: photographs and masks; maps are compared with masks in the frame of the photograph.
-        threshold: of the calibrated model; decides the false-negative rate only.
-        threshold_without_aggregation: the same for the map without aggregation.
+        thresholds: by the name of the map; they decide the false-negative rate only, which a map without one lacks.
         on_image: told (done, total) after each photograph.
 
     Raises:
@@ -99,26 +97,25 @@ def evaluate(
             yield image
 
     started = time.monotonic()
-    found: dict[str, list[ScoredMap]] = {"aggregation": [], "cosine": []}
-    for done, maps in enumerate(infer(model, photographs()), start=1):
+    which = available_maps(model.config)
+    found: dict[str, list[ScoredMap]] = {name: [] for name in which}
+    for done, maps in enumerate(infer(model, photographs(), which), start=1):
         for name, scored in maps.items():
             found[name].append(scored)
         if on_image:
             on_image(done, total)
     seconds = time.monotonic() - started
     labels = [0] * len(test.good) + [1] * len(test.anomalous)
-    thresholds = {"aggregation": threshold, "cosine": threshold_without_aggregation}
     metrics = {
         name: compute_metrics(
-            [s.score for s in scored], labels, [s.anomaly_map for s in scored], masks, threshold=thresholds[name]
+            [s.score for s in scored], labels, [s.anomaly_map for s in scored], masks, threshold=thresholds.get(name)
         )
         for name, scored in found.items()
     }
     chosen = found[model.config.anomaly_map]
     scores = [s.score for s in chosen]
     return Evaluation(
-        metrics=metrics["aggregation"],
-        metrics_without_aggregation=metrics["cosine"],
+        metrics=metrics,
         good_scores=scores[: len(test.good)],
         anomalous_scores=scores[len(test.good) :],
         seconds=seconds,

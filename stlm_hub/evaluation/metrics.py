@@ -54,7 +54,7 @@ def compute_metrics(
     maps: Sequence[np.ndarray],
     masks: Sequence[np.ndarray],
     *,
-    threshold: float,
+    threshold: float | None,
     fpr_limit: float = 0.3,
 ) -> Metrics:
     """Compares predictions with the truth.
@@ -65,7 +65,7 @@ def compute_metrics(
         maps: anomaly map of each image, HxW float in [0, 1]; images may differ in size.
         masks: of each image, HxW bool of its map's shape, True where the defect is. Regions are connected over edges
             and corners (8-neighbourhood), as in MVTec's evaluation code.
-        threshold: an image is judged anomalous where its score reaches it; decides `fnr` only.
+        threshold: an image is judged anomalous where its score reaches it; decides `fnr` only, which None leaves open.
         fpr_limit: up to which false-positive rate AUPRO integrates, in (0, 1]. The rate is over the normal pixels of
             all images, of anomalous ones too.
 
@@ -77,7 +77,7 @@ def compute_metrics(
     values = np.asarray(scores, dtype=np.float64)
     _check_fractions("The anomaly scores", values)
     _check_labels(values, truth)
-    if not 0 <= threshold <= 1:
+    if threshold is not None and not 0 <= threshold <= 1:
         raise DataError(f"The threshold must be a number from 0 to 1, not {threshold!r}.")
     if len(maps) != len(values):
         raise DataError(f"There are {len(values)} scores, but {len(maps)} maps; each image needs one of each.")
@@ -94,7 +94,7 @@ def compute_metrics(
         aupro=float(auc(*_up_to(fpr, overlap, fpr_limit)) / fpr_limit) if len(fpr) else None,
         ap=steps.average_precision(),
         f1_max=steps.f1_max(),
-        fnr=float(np.mean(values[anomalous] < threshold)) if anomalous.any() else None,
+        fnr=float(np.mean(values[anomalous] < threshold)) if anomalous.any() and threshold is not None else None,
     )
 
 

@@ -7,7 +7,7 @@ import json
 import math
 import shlex
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from sklearn.metrics import roc_auc_score
 from .. import __version__
 from ..card import METRICS
 from ..errors import DataError
+from ..maps import KINDS
 from ..predictor import DEFAULT_THRESHOLD
 from ..stlm import STLM
 from .evaluate import Evaluation, TestSet, check_both_kinds, curves, evaluate
@@ -85,7 +86,8 @@ def write_report(
     _check_output(output)
     calibration = model.config.calibration
     threshold = calibration.threshold if calibration else DEFAULT_THRESHOLD
-    evaluation = _without_other_fnr(evaluate(model, test, threshold, threshold, on_image), model.config.anomaly_map)
+    # The threshold is that of the map in use; what another map would miss at a threshold of its own is not known.
+    evaluation = evaluate(model, test, {model.config.anomaly_map: threshold}, on_image)
     judged = judged_photographs(test, evaluation, threshold)
     category = data.resolve().name
     try:
@@ -182,12 +184,6 @@ def _empty_folder(output: Path) -> Path:
     return photographs
 
 
-def _without_other_fnr(evaluation: Evaluation, used: str) -> Evaluation:
-    """The threshold is that of the map in use; what the other map would miss at a threshold of its own is not known."""
-    other = "metrics_without_aggregation" if used == "aggregation" else "metrics"
-    return replace(evaluation, **{other: replace(getattr(evaluation, other), fnr=None)})
-
-
 def _facts(model: STLM, test: TestSet, threshold: float, seconds: float) -> list[str]:
     calibration = model.config.calibration
     how = (
@@ -196,7 +192,7 @@ def _facts(model: STLM, test: TestSet, threshold: float, seconds: float) -> list
         if calibration
         else "the model was never calibrated"
     )
-    pace = f"{1000 * seconds / len(test.photographs):.0f} ms a photograph, reading and both maps"
+    pace = f"{1000 * seconds / len(test.photographs):.0f} ms a photograph, reading and all maps"
     return [
         f"{len(test.good)} good and {len(test.anomalous)} defective test photographs, network input "
         f"{model.config.image_size} px, threshold {threshold:.6g} ({how}). {pace} "
@@ -205,13 +201,12 @@ def _facts(model: STLM, test: TestSet, threshold: float, seconds: float) -> list
 
 
 def _metrics_table(evaluation: Evaluation, used: str) -> list[str]:
-    measured, without = asdict(evaluation.metrics), asdict(evaluation.metrics_without_aggregation)
-    rows = [[label, _percent(measured[key]), _percent(without[key])] for key, (label, _) in METRICS.items()]
-    note = "with aggregation" if used == "aggregation" else "without aggregation"
+    figures = [asdict(metrics) for metrics in evaluation.metrics.values()]
+    rows = [[label, *(_percent(measured[key]) for measured in figures)] for key, (label, _) in METRICS.items()]
     return [
         "## Figures\n",
-        *_table(["", "with aggregation", "without aggregation"], rows),
-        f"Verdicts, plots and pictures are of the map {note}; the threshold is not for the other one.\n",
+        *_table(["", *(KINDS[name].label for name in evaluation.metrics)], rows),
+        f"Verdicts, plots and pictures are of the map {KINDS[used].label}; the threshold is not for the others.\n",
     ]
 
 

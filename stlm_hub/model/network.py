@@ -1,5 +1,7 @@
 """STLM's network: two streams, one shared decoder, the aggregation module (paper, figure 2). 16.65 M parameters.
 
+A memory of normal patches beside them is an option and not of the paper.
+
 The plain stream describes what is there, the denoising stream what would be there if the part were normal. Where they
 disagree, the aggregation module sees an anomaly.
 """
@@ -16,6 +18,7 @@ from ..config import STLMConfig
 from .aggregation import FeatureAggregation
 from .image_encoder import ImageEncoder
 from .mask_decoder import MaskDecoder
+from .memory import PatchMemory
 
 
 @dataclass
@@ -25,6 +28,7 @@ class STLMOutput:
     logits: Tensor  # Bx1xhxw on the finest level grid: H/8 with "stage1", else H/16
     plain: dict[str, Tensor]  # level features of the plain stream, each BxCxh'xw'
     denoising: dict[str, Tensor]  # level features of the denoising stream, same shapes
+    distances: Tensor | None = None  # Bx1xhxw on the same grid, of each patch to the nearest one in the memory
 
 
 class STLMNetwork(nn.Module):
@@ -43,6 +47,11 @@ class STLMNetwork(nn.Module):
         self.denoising_decoder = MaskDecoder() if config.decoders == "separate" else None
         self.aggregation = FeatureAggregation(
             config.aggregation_in_channels, config.aggregation_channels, config.aggregation_dilations
+        )
+        self.memory = (
+            PatchMemory(config.memory_levels, config.memory_entries, config.memory_channels)
+            if config.memory_entries
+            else None
         )
 
     def plain_levels(self, image: Tensor) -> dict[str, Tensor]:
@@ -101,7 +110,8 @@ class STLMNetwork(nn.Module):
             denoising = self.levels(self.denoising_encoder, trunk, depth)
         else:
             denoising = self.denoising_levels(image)
-        return STLMOutput(self.aggregate(plain, denoising), plain, denoising)
+        distances = None if self.memory is None else self.memory(plain)
+        return STLMOutput(self.aggregate(plain, denoising), plain, denoising, distances)
 
 
 def _combine(how: str, plain: Tensor, denoising: Tensor) -> Tensor:
@@ -112,22 +122,3 @@ def _combine(how: str, plain: Tensor, denoising: Tensor) -> Tensor:
     if how == "concat":
         return torch.cat([plain, denoising], dim=1)
     return plain * denoising
-
-
-def aggregation_map(output: STLMOutput, size: tuple[int, int]) -> Tensor:
-    """The anomaly map with the aggregation module: Bx1xHxW probabilities in [0, 1], bilinear from the logits' grid."""
-    return F.interpolate(output.logits.float().sigmoid(), size=size, mode="bilinear", align_corners=False)
-
-
-def cosine_map(output: STLMOutput, size: tuple[int, int]) -> Tensor:
-    """The anomaly map without the aggregation module (paper, Table 4, "strategy [46]"): Bx1xHxW in [0, 1].
-
-    The product over levels of (1 - cosine similarity) / 2; the half keeps it in [0, 1] and changes no ranking.
-    """
-    result: Tensor | None = None
-    for level, feature in output.plain.items():
-        similarity = F.cosine_similarity(feature.float(), output.denoising[level].float(), dim=1).unsqueeze(1)
-        distance = F.interpolate((1 - similarity) / 2, size=size, mode="bilinear", align_corners=False)
-        result = distance if result is None else result * distance
-    assert result is not None  # a config has at least one level
-    return result.clamp(0, 1)

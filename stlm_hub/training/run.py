@@ -28,12 +28,15 @@ from ..errors import TrainingError
 from ..evaluation.evaluate import TestSet, curves, evaluate
 from ..evaluation.report import LOSSES, plot_curves, plot_losses, plot_score_histogram
 from ..images import load_image
+from ..map_scales import measure_scales
+from ..maps import KINDS, available_maps
 from ..model.checkpoints import StartingWeights
 from ..predictor import infer
 from ..stlm import STLM
 from .config import TrainingConfig
 from .data import Split, fingerprint
 from .loop import StepReport, mixed_precision, train
+from .memory import fill_memory
 from .textures import TextureSource
 
 LATENCY_IMAGES = 10
@@ -108,7 +111,7 @@ def run(
     started = time.monotonic()
     # Before anything is drawn: the aggregation module is all that starts from random values.
     torch.manual_seed(training.seed)
-    model = STLM(model_config)
+    model = STLM(model_config.for_training)
     observer.on_message(
         f"Training on {len(split.train)} photographs, {len(split.held_out)} are held out for calibration."
     )
@@ -130,13 +133,17 @@ def run(
         raise TrainingError(f"Training stopped after step {len(log)} of {total}; the same command goes on from there.")
     if not state.is_main_process:
         return {}
-    model.config = model.config.replace(shared_stages=training.frozen_stages)
+    model = _finished(model, model_config.replace(shared_stages=training.frozen_stages), split, training, observer)
     model.save_pretrained(output, dtype=torch.float16)
     model = STLM.from_pretrained(output)
 
     observer.on_message(f"Calibrating on {len(split.held_out)} photographs of good parts that were not trained on.")
-    scores = {"aggregation": [], "cosine": []}  # type: dict[str, list[float]]
-    for maps in infer(model, (load_image(path) for path in split.held_out)):
+    if model_config.anomaly_map == "combined":
+        scales = measure_scales(model, (load_image(path) for path in split.held_out))
+        model.config = model.config.replace(combined_maps=scales)
+    which = available_maps(model.config)
+    scores: dict[str, list[float]] = {name: [] for name in which}
+    for maps in infer(model, (load_image(path) for path in split.held_out), which):
         for name, scored in maps.items():
             scores[name].append(scored.score)
     calibrations = {name: calibrate(found, false_alarm_rate) for name, found in scores.items()}
@@ -147,8 +154,8 @@ def run(
     evaluation = None
     if test is not None:
         observer.on_message(f"Evaluating on {len(test.photographs)} test photographs.")
-        thresholds = (calibrations["aggregation"].threshold, calibrations["cosine"].threshold)
-        evaluation = evaluate(model, test, *thresholds, observer.on_image)
+        thresholds = {name: found.threshold for name, found in calibrations.items()}
+        evaluation = evaluate(model, test, thresholds, observer.on_image)
     results = {
         "alias": source.alias,
         "category": model_config.category,
@@ -161,8 +168,7 @@ def run(
         },
         "weights_license": source.weights_license,
         "repo_id": source.repo_id,
-        "metrics": asdict(evaluation.metrics) if evaluation else None,
-        "metrics_without_aggregation": asdict(evaluation.metrics_without_aggregation) if evaluation else None,
+        **{KINDS[name].figures: asdict(evaluation.metrics[name]) if evaluation else None for name in which},
         "calibration": asdict(calibration),
         "held_out_scores": held_out_scores,
         "test_scores": {"good": evaluation.good_scores, "anomalous": evaluation.anomalous_scores}
@@ -203,6 +209,18 @@ def run(
     write_card(output, source.repo_id)
     observer.on_message(f"{output} is finished after {(time.monotonic() - started) / 60:.0f} minutes.")
     return results
+
+
+def _finished(trained: STLM, config: STLMConfig, split: Split, training: TrainingConfig, observer: Observer) -> STLM:
+    """The trained network with what comes after the training: the memory, filled from the training photographs."""
+    if not config.memory_entries:
+        trained.config = config
+        return trained
+    model = STLM(config).eval().to(next(trained.parameters()).device)
+    model.load_state_dict(model.state_dict() | trained.state_dict())
+    observer.on_message(f"Filling the memory from {len(split.train)} photographs of the training.")
+    fill_memory(model, split.train, training, observer.on_image)
+    return model
 
 
 def measure_latency(model: STLM, photographs: Sequence[Path]) -> dict[str, Any]:

@@ -70,11 +70,12 @@ def test_figures_are_those_of_the_predictors_maps(test_set: TestSet, anomaly_map
         )
         for name in thresholds
     }
-    result = evaluate(model, test_set, thresholds["aggregation"], thresholds["cosine"])
-    assert astuple(result.metrics) == pytest.approx(astuple(expected["aggregation"]))
-    assert astuple(result.metrics_without_aggregation) == pytest.approx(astuple(expected["cosine"]))
-    assert result.metrics.fnr == result.metrics_without_aggregation.fnr == pytest.approx(1 / 3)
-    assert result.metrics.p_auroc != result.metrics_without_aggregation.p_auroc
+    result = evaluate(model, test_set, thresholds)
+    assert result.metrics.keys() == expected.keys()
+    for name, metrics in result.metrics.items():
+        assert astuple(metrics) == pytest.approx(astuple(expected[name]))
+        assert metrics.fnr == pytest.approx(1 / 3)
+    assert result.metrics["aggregation"].p_auroc != result.metrics["cosine"].p_auroc
 
     assert result.labels == [0, 0, 1, 1, 1]
     assert result.good_scores + result.anomalous_scores == result.scores
@@ -90,15 +91,16 @@ def test_figures_are_those_of_the_predictors_maps(test_set: TestSet, anomaly_map
 
 
 def test_thresholds_decide_the_false_negative_rate_only(model: STLMNetwork, test_set: TestSet) -> None:
-    low, high = evaluate(model, test_set, 0.0, 1.0), evaluate(model, test_set, 1.0, 0.0)
-    assert (low.metrics.fnr, low.metrics_without_aggregation.fnr) == (0.0, 1.0)
-    assert (high.metrics.fnr, high.metrics_without_aggregation.fnr) == (1.0, 0.0)
-    assert astuple(low.metrics)[:-1] == astuple(high.metrics)[:-1]
+    thresholds = ({"aggregation": 0.0, "cosine": 1.0}, {"aggregation": 1.0})
+    low, high = (evaluate(model, test_set, chosen).metrics for chosen in thresholds)
+    assert (low["aggregation"].fnr, low["cosine"].fnr) == (0.0, 1.0)
+    assert (high["aggregation"].fnr, high["cosine"].fnr) == (1.0, None)  # no threshold, so no rate
+    assert astuple(low["aggregation"])[:-1] == astuple(high["aggregation"])[:-1]
 
 
 def test_progress_is_told_after_each_photograph_in_order(model: STLMNetwork, test_set: TestSet) -> None:
     told: list[tuple[int, int]] = []
-    evaluate(model, test_set, 0.5, 0.5, lambda done, total: told.append((done, total)))
+    evaluate(model, test_set, {}, lambda done, total: told.append((done, total)))
     assert told == [(1, 5), (2, 5), (3, 5), (4, 5), (5, 5)]
 
 
@@ -106,28 +108,28 @@ def test_progress_is_told_after_each_photograph_in_order(model: STLMNetwork, tes
 def test_a_missing_kind_is_refused(model: STLMNetwork, test_set: TestSet, missing: str) -> None:
     kinds = {"good": test_set.good, "anomalous": test_set.anomalous, "masks": test_set.masks} | {missing: []}
     with pytest.raises(DataError, match=r"holds no .* test photographs"):
-        evaluate(model, TestSet(**kinds), 0.5, 0.5)
+        evaluate(model, TestSet(**kinds), {})
 
 
 def test_a_mask_of_another_size_is_refused_by_name(model: STLMNetwork, test_set: TestSet) -> None:
     Image.fromarray(np.zeros((40, 50), np.uint8)).save(test_set.masks[0])  # its photograph is 50 high and 40 wide
     with pytest.raises(DataError, match=r"2_mask\.png is 50x40 px, its photograph 40x50"):
-        evaluate(model, test_set, 0.5, 0.5)
+        evaluate(model, test_set, {})
 
 
 def test_a_mask_that_cannot_be_read_is_refused_by_name(model: STLMNetwork, test_set: TestSet) -> None:
     test_set.masks[1].write_bytes(b"not a picture")
     with pytest.raises(DataError, match=r"3_mask\.png cannot be read"):
-        evaluate(model, test_set, 0.5, 0.5)
+        evaluate(model, test_set, {})
     test_set.masks[1].unlink()
     with pytest.raises(DataError, match=r"3_mask\.png cannot be read"):
-        evaluate(model, test_set, 0.5, 0.5)
+        evaluate(model, test_set, {})
 
 
 def test_a_photograph_that_cannot_be_read_is_refused_by_name(model: STLMNetwork, test_set: TestSet) -> None:
     test_set.good[1].write_bytes(b"not a picture")
     with pytest.raises(ImageError, match=r"1\.png"):
-        evaluate(model, test_set, 0.5, 0.5)
+        evaluate(model, test_set, {})
 
 
 def test_every_pixel_of_a_mask_above_zero_is_a_defect(tmp_path: Path) -> None:

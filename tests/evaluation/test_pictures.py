@@ -72,7 +72,7 @@ def test_overlap_is_that_of_the_found_mask_and_zero_where_a_defect_is_missed() -
     none = Metrics(None, None, None, None, None, None)
     test = TestSet([Path("good/0.png")], [Path(f"dent/{i}.png") for i in (1, 2, 3)], [Path("mask")] * 3)
     scores = [0.1, 0.7, 0.49, 0.8]
-    evaluation = Evaluation(none, none, scores[:1], scores[1:], 1.0, scores, [0, 1, 1, 1], maps, masks)
+    evaluation = Evaluation({"aggregation": none}, scores[:1], scores[1:], 1.0, scores, [0, 1, 1, 1], maps, masks)
     found = judged_photographs(test, evaluation, 0.5)
     assert [photograph.score for photograph in found] == scores
     assert [photograph.kind for photograph in found] == [GOOD, "dent", "dent", "dent"]

@@ -72,12 +72,12 @@ def test_figures_are_those_of_evaluate(finished: Path, category: Path) -> None:
     model = STLM.from_pretrained("sample-brick", device="cpu")
     assert model.config.calibration is not None
     threshold = model.config.calibration.threshold
-    found = evaluate(model, read_test_set(category), threshold, threshold)
+    found = evaluate(model, read_test_set(category), {"aggregation": threshold})
     report = finished / "report.md"
     for label, key in (("Image-level AUROC", "i_auroc"), ("AUPRO", "aupro"), ("Pixel-level AP", "ap")):
-        measured = [getattr(m, key) for m in (found.metrics, found.metrics_without_aggregation)]
+        measured = [getattr(m, key) for m in found.metrics.values()]
         assert rows(report, label) == [f"{100 * value:.2f} %" for value in measured]
-    fnr = found.metrics.fnr
+    fnr = found.metrics["aggregation"].fnr
     assert fnr is not None and rows(report, "FNR at the threshold") == [f"{100 * fnr:.2f} %", "-"]
     missed = [score < threshold for score in found.anomalous_scores]
     for kind, is_missed in zip(("crack", "fibre", "hole", "scratch", "stain"), missed, strict=True):

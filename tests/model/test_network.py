@@ -1,4 +1,4 @@
-"""The network: its size, its shapes, what its two maps are made of and who gets a gradient."""
+"""The network: its size, its shapes and who gets a gradient."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from stlm_hub.config import LEVEL_CHANNELS, STLMConfig
 from stlm_hub.model.aggregation import FeatureAggregation
-from stlm_hub.model.network import STLMNetwork, STLMOutput, aggregation_map, cosine_map
+from stlm_hub.model.network import STLMNetwork
 from stlm_hub.training.losses import focal, l1
 
 LEVELS = list(LEVEL_CHANNELS)
@@ -150,59 +150,6 @@ def test_photographs_of_a_batch_do_not_see_each_other(network: STLMNetwork) -> N
 
 
 # ---------------------------------------------------------------- maps
-
-
-@torch.inference_mode()
-def test_maps_are_in_0_to_1_at_the_wanted_size(network: STLMNetwork) -> None:
-    output = network(image(64, 128, n=2))
-    for make in (aggregation_map, cosine_map):
-        anomaly_map = make(output, (50, 90))
-        assert anomaly_map.shape == (2, 1, 50, 90)
-        assert anomaly_map.min() >= 0 and anomaly_map.max() <= 1 and anomaly_map.std() > 0
-    output.logits = torch.tensor([[[[-1000.0, 1000.0], [0.0, 0.0]]]])
-    extreme = aggregation_map(output, (8, 8))
-    assert (extreme.min(), extreme.max()) == (0, 1)
-
-
-def test_the_aggregation_map_is_the_sigmoid_of_the_logits() -> None:
-    logits = 3 * random(1, 1, 4, 4)
-    output = STLMOutput(logits, {}, {})
-    torch.testing.assert_close(aggregation_map(output, (4, 4)), 1 / (1 + torch.exp(-logits)))
-    # probabilities are interpolated, not logits: halfway between p and q is (p + q) / 2
-    output = STLMOutput(torch.tensor([[[[-4.0, 2.0]]]]), {}, {})
-    middle = aggregation_map(output, (1, 3))[0, 0, 0, 1]
-    assert middle.item() == pytest.approx((torch.sigmoid(torch.tensor([-4.0, 2.0])).mean()).item(), rel=1e-6)
-
-
-def test_the_cosine_map_is_the_product_over_levels() -> None:
-    plain = {"embedding": random(2, 256, 2, 3), "decoder": random(2, 256, 2, 3, seed=1)}
-    denoising = {
-        "embedding": random(2, 256, 2, 3, seed=2) + plain["embedding"],
-        "decoder": random(2, 256, 2, 3, seed=3),
-    }
-    expected = torch.ones(2, 1, 2, 3)
-    for level in plain:
-        for n in range(2):
-            for y in range(2):
-                for x in range(3):
-                    a, b = plain[level][n, :, y, x].double(), denoising[level][n, :, y, x].double()
-                    expected[n, 0, y, x] *= (1 - a @ b / (a.norm() * b.norm())) / 2
-    output = STLMOutput(torch.zeros(2, 1, 2, 3), plain, denoising)
-    torch.testing.assert_close(cosine_map(output, (2, 3)), expected, rtol=1e-4, atol=1e-6)
-    # each level is brought to size before they are multiplied
-    sizes = [
-        cosine_map(STLMOutput(output.logits, {level: plain[level]}, {level: denoising[level]}), (32, 48))
-        for level in plain
-    ]
-    torch.testing.assert_close(cosine_map(output, (32, 48)), sizes[0] * sizes[1])
-
-
-def test_streams_that_agree_give_a_cosine_map_of_0_and_opposite_ones_of_1() -> None:
-    feature = {"embedding": random(1, 256, 4, 4), "stage1": random(1, 128, 8, 8, seed=1)}
-    agree = STLMOutput(torch.zeros(1, 1, 8, 8), feature, {level: 2 * f for level, f in feature.items()})
-    assert cosine_map(agree, (64, 64)).max() < 1e-6 and cosine_map(agree, (64, 64)).min() >= 0
-    oppose = STLMOutput(agree.logits, feature, {level: -f for level, f in feature.items()})
-    torch.testing.assert_close(cosine_map(oppose, (64, 64)), torch.ones(1, 1, 64, 64))
 
 
 # ---------------------------------------------------------------- gradients

@@ -1,0 +1,39 @@
+"""Held-out normal photographs -> the scales on which the combined map adds up the others."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+import torch
+
+from .config import MapScale
+from .errors import DataError
+from .maps import raw_map
+from .model.network import STLMNetwork
+from .predictor import forward
+
+
+def measure_scales(model: STLMNetwork, images: Iterable[np.ndarray]) -> tuple[MapScale, ...]:
+    """Typical and peak raw values of each map that the network has, see `MapScale`.
+
+    Args:
+        model: its maps with and without aggregation are measured, and that of its memory if it has one.
+        images: HxWx3 uint8 RGB of good parts that the model was not trained on.
+
+    Raises:
+        DataError: there is no image, or a map does not vary at all.
+    """
+    names = ("aggregation", "cosine", *(["memory"] if model.memory is not None else []))
+    means: dict[str, list[float]] = {name: [] for name in names}
+    peaks: dict[str, list[float]] = {name: [] for name in names}
+    for _, output in forward(model, images):
+        for name in names:
+            with torch.inference_mode():
+                values = raw_map(output, name).flatten(1).double()
+            means[name] += values.mean(1).tolist()
+            peaks[name] += values.amax(1).tolist()
+    found = {name: (float(np.mean(means[name])), float(np.mean(peaks[name]))) for name in names if means[name]}
+    if not found or any(not peak > typical for typical, peak in found.values()):
+        raise DataError("The maps of these photographs do not vary, so they have no scale; use photographs of parts.")
+    return tuple(MapScale(name, *values) for name, values in found.items())

@@ -1,0 +1,101 @@
+"""A small memory of normal patches, in the manner of PatchCore (Roth et al., CVPR 2022, arXiv 2106.08265).
+
+It remembers what the plain stream saw of good parts, and tells of each patch how far it is from the nearest one that it
+remembers. No gradient ever reaches it; `training/memory.py` fills it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ..config import LEVEL_CHANNELS
+
+CHUNK_VALUES = 2**24
+"""Distances that are held at once, at most: 64 MB."""
+
+
+def patch_features(levels: Sequence[Tensor]) -> Tensor:
+    """Feature levels -> a vector for each patch.
+
+    Each level is averaged over 3 x 3 neighbours, brought to the first one's grid and concatenated (PatchCore, section
+    3.1).
+
+    Args:
+        levels: BxCxhxw each, the finest first.
+
+    Returns:
+        BxhxwxD float32, D the sum of the levels' channels.
+    """
+    pooled = [F.avg_pool2d(level.float(), 3, stride=1, padding=1) for level in levels]
+    grid = pooled[0].shape[-2:]
+    same = [F.interpolate(level, size=grid, mode="bilinear", align_corners=False) for level in pooled]
+    return torch.cat(same, dim=1).permute(0, 2, 3, 1)
+
+
+def nearest_distances(patches: Tensor, entries: Tensor, chunk_values: int = CHUNK_VALUES) -> Tensor:
+    """Euclidean distance of each patch to its nearest entry.
+
+    Args:
+        patches: ...xD float32.
+        entries: NxD float32. Products lose fewer digits where both are centred.
+        chunk_values: at most this many distances are held at once.
+
+    Returns:
+        ... float32.
+    """
+    asked = patches.flatten(0, -2)
+    squares = entries.square().sum(1)
+    n = max(1, chunk_values // len(asked))
+    nearest = torch.full((len(asked),), torch.inf, device=asked.device)
+    for start in range(0, len(entries), n):
+        part = torch.addmm(squares[start : start + n], asked, entries[start : start + n].T, alpha=-2)
+        nearest = torch.minimum(nearest, part.amin(1))  # |e|^2 - 2 a.e; |a|^2 is the same for all entries
+    return (nearest + asked.square().sum(1)).clamp_min(0).sqrt().reshape(patches.shape[:-1])
+
+
+def smooth(distances: Tensor) -> Tensor:
+    """Bx1xhxw -> same: a Gaussian of half a cell, PatchCore's 4 px (section 3.3) where cells are 8 px wide."""
+    side = math.exp(-2)  # exp(-x^2 / (2 sigma^2)) one cell aside; two aside it is 0.0003
+    line = torch.tensor([side, 1, side], dtype=distances.dtype, device=distances.device) / (1 + 2 * side)
+    padded = F.pad(distances, (1, 1, 1, 1), mode="replicate")
+    return F.conv2d(padded, (line[:, None] * line)[None, None])
+
+
+class PatchMemory(nn.Module):
+    """Normal patches, reduced to their principal components.
+
+    Args:
+        levels: names of the plain stream's levels that make a patch.
+        entries: number of patches.
+        channels: principal components that are kept.
+    """
+
+    mean: Tensor
+    components: Tensor
+    entries: Tensor
+
+    def __init__(self, levels: Sequence[str], entries: int, channels: int) -> None:
+        super().__init__()
+        self.levels = tuple(levels)
+        in_channels = sum(LEVEL_CHANNELS[level] for level in levels)
+        self.register_buffer("mean", torch.zeros(in_channels))
+        self.register_buffer("components", torch.zeros(in_channels, channels))
+        self.register_buffer("entries", torch.zeros(entries, channels))
+
+    def forward(self, plain: dict[str, Tensor]) -> Tensor:
+        """
+        Args:
+            plain: level features of the plain stream, BxCxhxw each, with at least `levels`.
+
+        Returns:
+            Bx1xhxw float32 on the finest of these levels' grids: Euclidean distance to the nearest entry, smoothed.
+        """
+        patches = patch_features([plain[level] for level in sorted(self.levels)])
+        reduced = (patches - self.mean) @ self.components
+        # One photograph after the other: the matrix of distances is the largest thing here.
+        return smooth(torch.stack([nearest_distances(image, self.entries) for image in reduced]).unsqueeze(1))

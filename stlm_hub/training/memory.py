@@ -1,0 +1,98 @@
+"""Normal photographs -> the entries of a model's memory: patches of the plain stream that lie far from one another."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..errors import TrainingError
+from ..images import load_image
+from ..model.memory import patch_features
+from ..model.network import STLMNetwork
+from ..predictor import as_input
+from .config import TrainingConfig
+
+CANDIDATES = 60_000
+"""Patches that entries are chosen from, a random share of each photograph: more of them hold little that is new."""
+
+
+@torch.inference_mode()
+def fill_memory(
+    model: STLMNetwork,
+    photographs: Sequence[Path],
+    config: TrainingConfig,
+    on_image: Callable[[int, int], None] | None = None,
+) -> None:
+    """Fills `model.memory` in place.
+
+    Patches are reduced to their principal components; entries are a greedy coreset of them (PatchCore, section 3.2).
+
+    Args:
+        model: with a memory, trained, in eval mode.
+        photographs: of good parts, those that it was trained on.
+        config: of that training. Its seed decides the candidates; parts that it turns by quarters are seen in all four.
+        on_image: told (done, total) after each photograph.
+
+    Raises:
+        TrainingError: there are fewer patches than entries.
+    """
+    memory = model.memory
+    assert memory is not None
+    wanted, channels = memory.entries.shape
+    random = torch.Generator().manual_seed(config.seed)
+    turns = 4 if config.rotation in ("quarter", "full") else 1
+    share = -(-max(CANDIDATES, wanted) // (turns * len(photographs)))
+    candidates = []
+    for done, path in enumerate(photographs, start=1):
+        image = load_image(path)
+        for turn in range(turns):
+            features = model.plain_encoder(as_input([np.rot90(image, turn)], model), memory.levels)
+            patches = patch_features([features[level] for level in sorted(memory.levels)])[0].flatten(0, 1).cpu()
+            candidates.append(patches[torch.randperm(len(patches), generator=random)[:share]])
+        if on_image:
+            on_image(done, len(photographs))
+    patches = torch.cat(candidates)
+    if len(patches) < wanted:
+        raise TrainingError(
+            f"A memory of {wanted} entries needs as many patches, but {len(photographs)} photographs have "
+            f"{len(patches)}; set memory_entries lower or add photographs."
+        )
+    mean = patches.mean(0)
+    components = principal_components(patches - mean, channels)
+    reduced = (patches - mean) @ components
+    memory.mean.copy_(mean)
+    memory.components.copy_(components)
+    memory.entries.copy_(reduced[greedy_coreset(reduced, wanted)])
+
+
+def principal_components(centred: Tensor, channels: int) -> Tensor:
+    """NxD with mean 0 -> Dx`channels`: orthonormal directions of the largest variance, the largest last."""
+    _, vectors = torch.linalg.eigh(centred.T @ centred)
+    return vectors[:, -channels:]
+
+
+def greedy_coreset(points: Tensor, n: int) -> Tensor:
+    """Indices of `n` points, each the farthest from those before it; the first is the farthest from the mean.
+
+    Args:
+        points: NxD, N at least `n`.
+
+    Returns:
+        n indices, int64; no point of the set is farther from a chosen one than at most twice the smallest possible
+        distance (Gonzalez 1985).
+    """
+    squares = points.square().sum(1)
+    newest = (points - points.mean(0)).square().sum(1).argmax()
+    nearest = torch.full((len(points),), torch.inf)
+    chosen = []
+    for _ in range(n):
+        chosen.append(newest)
+        distance = torch.addmv(squares, points, points[newest], alpha=-2) + squares[newest]
+        nearest = torch.minimum(nearest, distance)
+        nearest[newest] = -torch.inf  # rounding must not choose it again
+        newest = nearest.argmax()
+    return torch.stack(chosen)

@@ -1,0 +1,125 @@
+"""A whole run with what comes after a training: memory, scales of the combined map, thresholds, figures of all maps."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from stlm_hub import STLM
+from stlm_hub.config import STLMConfig
+from stlm_hub.evaluation.evaluate import TestSet
+from stlm_hub.images import load_image
+from stlm_hub.map_scales import measure_scales
+from stlm_hub.model.checkpoints import StartingWeights
+from stlm_hub.predictor import infer
+from stlm_hub.training.config import TrainingConfig
+from stlm_hub.training.data import Split
+from stlm_hub.training.run import Source, run
+from stlm_hub.zoo_files import register
+
+MODEL = STLMConfig(
+    image_size=64,
+    feature_levels=("stage1", "embedding"),
+    aggregation_channels=8,
+    memory_entries=40,
+    memory_channels=16,
+    anomaly_map="combined",
+    category="plate",
+)
+TRAINING = TrainingConfig(steps=2, batch_size=2, teacher="mobile", plain_stream="frozen", warmup_steps=0)
+SOURCE = Source("plates", {"name": "Plates"}, "cc0-1.0", "stlm-hub/plates", "python -m train plates")
+
+
+def plate(path: Path, seed: int, scratched: bool = False) -> Path:
+    pixels = np.random.default_rng(seed).normal(120, 6, (64, 64, 3))
+    if scratched:
+        pixels[20:30, 10:50] = (250, 20, 20)
+    Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> tuple[Split, TestSet]:
+    folder = tmp_path_factory.mktemp("plates")
+    good = [plate(folder / f"{i}.png", i) for i in range(9)]
+    bad = [plate(folder / f"bad {i}.png", 20 + i, scratched=True) for i in range(2)]
+    mask = np.zeros((64, 64), np.uint8)
+    mask[20:30, 10:50] = 255
+    Image.fromarray(mask).save(folder / "mask.png")
+    return Split(good[:3], good[3:7]), TestSet(good[7:], bad, [folder / "mask.png"] * 2)
+
+
+@pytest.fixture(scope="module")
+def finished(
+    data: tuple[Split, TestSet], starting_weights: StartingWeights, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, dict[str, Any]]:
+    work = tmp_path_factory.mktemp("run")
+    results = run(data[0], MODEL, TRAINING, starting_weights, SOURCE, work=work, output=work / "model", test=data[1])
+    return work, results
+
+
+def test_a_finished_model_remembers_and_combines(
+    finished: tuple[Path, dict[str, Any]], data: tuple[Split, TestSet]
+) -> None:
+    work, results = finished
+    model = STLM.from_pretrained(work / "model", device="cpu")
+    assert model.memory is not None and model.memory.entries.shape == (40, 16)
+    assert model.memory.entries.std() > 0
+    assert [scale.anomaly_map for scale in model.config.combined_maps] == ["aggregation", "cosine", "memory"]
+    held_out = [load_image(path) for path in data[0].held_out]
+    for scale, again in zip(model.config.combined_maps, measure_scales(model, held_out), strict=True):
+        assert (scale.typical, scale.peak) == pytest.approx((again.typical, again.peak))
+    scores = [maps["combined"].score for maps in infer(model, held_out, ("combined",))]
+    assert results["held_out_scores"] == pytest.approx(scores)
+    assert model.config.calibration is not None and max(scores) < model.config.calibration.threshold
+    # a red bar on grey plates: the memory alone finds it, whatever two steps of training have made of the streams
+    assert results["metrics_memory"]["p_auroc"] > 0.95
+
+
+def test_figures_of_every_map_are_told_and_the_zoo_takes_those_of_the_map_in_use(
+    finished: tuple[Path, dict[str, Any]], tmp_path: Path
+) -> None:
+    work, results = finished
+    keys = ("metrics", "metrics_without_aggregation", "metrics_memory", "metrics_combined")
+    assert len({results[key]["p_auroc"] for key in keys}) == 4
+    card = (work / "model" / "README.md").read_text()
+    row = next(line for line in card.splitlines() if line.startswith("| Pixel-level AUROC"))
+    assert [f"{100 * results[key]['p_auroc']:.2f} %" for key in ("metrics_combined", *keys[:3])] == [
+        cell.strip() for cell in row.strip("|").split("|")[1:]
+    ]
+    assert (
+        "remembers 40 patches of good parts" in card and "Combined is the mean of aggregation, cosine, memory" in card
+    )
+    (tmp_path / "zoo.json").write_text('{"models": {}}')
+    entry = register(work / "model", "plates", "stlm-hub/plates", "cc0-1.0", path=tmp_path / "zoo.json")
+    assert entry.metrics["p_auroc"] == results["metrics_combined"]["p_auroc"]
+
+
+def test_a_finished_training_gets_a_memory_without_being_trained_again(
+    finished: tuple[Path, dict[str, Any]],
+    data: tuple[Split, TestSet],
+    starting_weights: StartingWeights,
+    tmp_path: Path,
+) -> None:
+    work, results = finished
+    again = run(
+        data[0],
+        MODEL.replace(memory_entries=0, anomaly_map="aggregation"),
+        TRAINING,
+        starting_weights,
+        SOURCE,
+        work=work,
+        output=tmp_path / "model",
+        test=data[1],
+    )
+    assert again["steps"] == results["steps"] == 2
+    assert again["metrics"] == results["metrics"]  # the very same weights
+    assert (
+        "metrics_memory" not in again
+        and json.loads((tmp_path / "model/config.json").read_text())["combined_maps"] == []
+    )
