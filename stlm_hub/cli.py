@@ -76,6 +76,9 @@ def finetune(
     rotation: Annotated[str, typer.Option(help="How parts may lie: none, slight, quarter or full.")] = "none",
     false_alarm_rate: Annotated[float, typer.Option(help="Share of good parts that may be judged anomalous.")] = 0.01,
     seed: Annotated[int, typer.Option(help="Decides everything random.")] = 0,
+    memory_entries: Annotated[
+        int, typer.Option(help="Normal patches to remember beside the streams, e.g. 4096 (1 MB more).")
+    ] = 0,
     textures: Annotated[Path | None, typer.Option(help="Folder of textures to paste; default: built in.")] = None,
     weights: Annotated[Path | None, typer.Option(help="Starting weights; default: fetched and kept.")] = None,
 ) -> None:
@@ -92,6 +95,7 @@ def finetune(
             rotation=rotation,
             false_alarm_rate=false_alarm_rate,
             seed=seed,
+            memory_entries=memory_entries,
             textures=textures,
             starting_from=weights,
             observer=observer,

@@ -53,7 +53,7 @@ def steps_within(
     probe = dataclasses.replace(training, steps=MEASURED_STEPS, checkpoint_every=MEASURED_STEPS)
     # What is drawn here is thrown away: the training to come must not depend on whether it was measured.
     with torch.random.fork_rng(devices=[]), TemporaryDirectory(prefix="stlm-budget-") as folder:
-        network = STLMNetwork(model_config)
+        network = STLMNetwork(model_config.for_training)
         log = train(network, photographs, probe, weights, Path(folder), should_stop=should_stop)
     if len(log) < MEASURED_STEPS:
         raise TrainingError("Measuring the time of a step was stopped; nothing was trained yet, start again.")

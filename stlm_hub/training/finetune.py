@@ -48,6 +48,7 @@ def settings(
     image_size: int = DEFAULT_IMAGE_SIZE,
     rotation: str = "none",
     seed: int = 0,
+    memory_entries: int = 0,
 ) -> tuple[STLMConfig, TrainingConfig]:
     """What `finetune` trains, and how, with the same options.
 
@@ -56,7 +57,14 @@ def settings(
     """
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,80}", name):
         raise ConfigError(f"A model's name is made of letters, digits, dots and dashes; {name!r} is not.")
-    model_config = STLMConfig(image_size=image_size, feature_levels=LEVELS, category=name, dataset="own photographs")
+    model_config = STLMConfig(
+        image_size=image_size,
+        feature_levels=LEVELS,
+        memory_entries=memory_entries,
+        anomaly_map="combined" if memory_entries else "aggregation",
+        category=name,
+        dataset="own photographs",
+    )
     return model_config, small_machine(steps, seed, rotation)
 
 
@@ -71,6 +79,7 @@ def finetune(
     false_alarm_rate: float = DEFAULT_FALSE_ALARM_RATE,
     rotation: str = "none",
     seed: int = 0,
+    memory_entries: int = 0,
     textures: str | Path | None = None,
     starting_from: str | Path | None = None,
     observer: Observer | None = None,
@@ -89,6 +98,8 @@ def finetune(
         image_size: side of the network's square input in pixels, a multiple of 64; smaller defects need a larger one.
         false_alarm_rate: share of good parts that may be judged anomalous, in (0, 0.5].
         rotation: "none", or how parts may lie: "slight", "quarter", "full" (see `TrainingConfig.rotation`).
+        memory_entries: number of normal patches to remember beside the streams, e.g. 4096 (1 MB); the combined map then
+            judges, see `stlm_hub.maps`. The same call with another number does not train again.
         textures: folder of photographs whose material is pasted; by default the built-in source.
         starting_from: file of starting weights; by default MobileSAM's, see `stlm_hub.weights`.
 
@@ -101,7 +112,9 @@ def finetune(
         WeightsError: the starting weights cannot be had.
     """
     observer = observer or Observer()
-    model_config, training = settings(name, steps=steps, image_size=image_size, rotation=rotation, seed=seed)
+    model_config, training = settings(
+        name, steps=steps, image_size=image_size, rotation=rotation, seed=seed, memory_entries=memory_entries
+    )
     if minutes is not None:
         check_seconds(60 * minutes)
     check_false_alarm_rate(false_alarm_rate)
@@ -126,6 +139,7 @@ def finetune(
         "steps": (steps, DEFAULT_STEPS),
         "size": (image_size, DEFAULT_IMAGE_SIZE),
         "seed": (seed, 0),
+        "memory-entries": (memory_entries, 0),
     }
     options |= {"rotation": (rotation, "none"), "false-alarm-rate": (false_alarm_rate, DEFAULT_FALSE_ALARM_RATE)}
     source = Source(

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..config import STLMConfig
 from ..errors import TrainingError
 from ..images import load_image
 from ..model.memory import patch_features
@@ -38,13 +39,14 @@ def fill_memory(
         on_image: told (done, total) after each photograph.
 
     Raises:
-        TrainingError: there are fewer patches than entries.
+        TrainingError: see `check_memory`.
     """
+    check_memory(model.config, config, len(photographs))
     memory = model.memory
     assert memory is not None
     wanted, channels = memory.entries.shape
     random = torch.Generator().manual_seed(config.seed)
-    turns = 4 if config.rotation in ("quarter", "full") else 1
+    turns = _turns(config)
     share = -(-max(CANDIDATES, wanted) // (turns * len(photographs)))
     candidates = []
     for done, path in enumerate(photographs, start=1):
@@ -56,17 +58,29 @@ def fill_memory(
         if on_image:
             on_image(done, len(photographs))
     patches = torch.cat(candidates)
-    if len(patches) < wanted:
-        raise TrainingError(
-            f"A memory of {wanted} entries needs as many patches, but {len(photographs)} photographs have "
-            f"{len(patches)}; set memory_entries lower or add photographs."
-        )
     mean = patches.mean(0)
     components = principal_components(patches - mean, channels)
     reduced = (patches - mean) @ components
     memory.mean.copy_(mean)
     memory.components.copy_(components)
     memory.entries.copy_(reduced[greedy_coreset(reduced, wanted)])
+
+
+def check_memory(model: STLMConfig, config: TrainingConfig, photographs: int) -> None:
+    """Raises TrainingError where so many photographs have fewer patches than the memory has entries."""
+    if not model.memory_entries:
+        return
+    cell = 8 if "stage1" in model.memory_levels else 16
+    patches = photographs * _turns(config) * (model.image_size // cell) ** 2
+    if patches < model.memory_entries:
+        raise TrainingError(
+            f"A memory of {model.memory_entries} entries needs as many patches, but {photographs} photographs have "
+            f"{patches}; set memory_entries lower or add photographs."
+        )
+
+
+def _turns(config: TrainingConfig) -> int:
+    return 4 if config.rotation in ("quarter", "full") else 1
 
 
 def principal_components(centred: Tensor, channels: int) -> Tensor:

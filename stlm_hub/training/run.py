@@ -36,7 +36,7 @@ from ..stlm import STLM
 from .config import TrainingConfig
 from .data import Split, fingerprint
 from .loop import StepReport, mixed_precision, train
-from .memory import fill_memory
+from .memory import check_memory, fill_memory
 from .textures import TextureSource
 
 LATENCY_IMAGES = 10
@@ -105,10 +105,12 @@ def run(
         What results.json holds; nothing in the further processes of a distributed training, whose work ends with it.
 
     Raises:
-        TrainingError: `observer.should_stop` ended the training early; a checkpoint is kept.
+        TrainingError: `observer.should_stop` ended the training early, a checkpoint is kept; or the photographs are too
+            few for the memory.
     """
     observer = observer or Observer()
     started = time.monotonic()
+    check_memory(model_config, training, len(split.train))
     # Before anything is drawn: the aggregation module is all that starts from random values.
     torch.manual_seed(training.seed)
     model = STLM(model_config.for_training)

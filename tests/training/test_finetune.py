@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from PIL import Image
 
 from stlm_hub import STLM, finetune
 from stlm_hub.cli import main
-from stlm_hub.errors import ConfigError, DataError
+from stlm_hub.errors import ConfigError, DataError, TrainingError
 from stlm_hub.model.checkpoints import StartingWeights
 from stlm_hub.training.run import Observer
 
@@ -116,6 +117,35 @@ def test_the_same_call_again_does_not_train_again(
     )
     assert steps == []
     assert (folder / "model.safetensors").read_bytes() == before
+
+
+def test_a_finished_model_gets_a_memory_without_being_trained_again(
+    finished: tuple[Path, list[str]], good_parts: Path, weights_file: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "my-part"
+    shutil.copytree(finished[0].with_name("my-part.run"), folder.with_name("my-part.run"))
+    steps: list[int] = []
+
+    def call(memory_entries: int) -> None:
+        finetune(
+            good_parts,
+            "my-part",
+            output=folder,
+            steps=3,
+            image_size=64,
+            memory_entries=memory_entries,
+            starting_from=weights_file,
+            observer=Observer(on_step=lambda report: steps.append(report.step)),
+        )
+
+    with pytest.raises(TrainingError, match="6 photographs have 384"):
+        call(385)
+    assert not folder.exists()
+    call(300)
+    model = STLM.from_pretrained(folder, device="cpu")
+    assert steps == [] and model.config.anomaly_map == "combined"
+    assert model.memory is not None and len(model.memory.entries) == 300
+    assert "--memory-entries 300" in json.loads((folder / "results.json").read_text())["command"]
 
 
 def test_predict_on_the_command_line(
