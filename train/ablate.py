@@ -37,6 +37,7 @@ from .recipe import Recipe, load_recipe
 
 ROOT = Path(__file__).resolve().parent.parent
 LIBRARY = ROOT / "stlm_hub"
+CODE = ("model/*.py", "training/*.py", "evaluation/*.py", "maps.py", "predictor.py")  # of the library: what makes a row
 ABLATIONS = Path(__file__).parent / "ablations.yaml"
 LEVELS = ("embedding", "decoder")  # of the paper
 FIGURES = {"i_auroc": "I-AUROC", "p_auroc": "P-AUROC", "aupro": "AUPRO", "ap": "AP", "fnr": "FNR"}
@@ -139,7 +140,7 @@ def ablate(
         fingerprint(photographs.test.photographs + photographs.test.masks),
         start.sha256,
         fingerprint(source.photographs) if source else "",
-        fingerprint([path for part in ("model", "training", "evaluation") for path in LIBRARY.glob(f"{part}/*.py")]),
+        fingerprint([path for part in CODE for path in LIBRARY.glob(part)]),
         torch.__version__,
     )
     command = f"python -m train ablate {table} --category {category} --profile {profile} --data DIR"
