@@ -237,6 +237,7 @@ def _figures(results: dict[str, Any], config: STLMConfig) -> dict[str, Any]:
         "figures": rows if measured[used] else [],
         "seeds": _seeds(results, used),
         "used_map": KINDS[used].label,
+        "combined_maps": ", ".join(KINDS[scale.anomaly_map].label for scale in config.combined_maps),
         "other_maps": [KINDS[name].label for name in others],
         "other_settings": [key for key in ours if paper.get(key) not in (None, ours[key])],
     }

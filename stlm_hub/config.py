@@ -76,7 +76,7 @@ class MapScale:
             raise ConfigError(f"combined_maps must name maps out of {list(ANOMALY_MAPS[:-1])}, each once.")
         _number("combined_maps.typical", self.typical, -1e6, 1e6)
         _number("combined_maps.peak", self.peak, -1e6, 1e6)
-        if not self.peak > self.typical:
+        if not self.peak - self.typical >= 1e-6:
             raise ConfigError("combined_maps.peak must be above combined_maps.typical; calibrate the model again.")
 
 

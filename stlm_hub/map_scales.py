@@ -30,7 +30,7 @@ def measure_scales(model: STLMNetwork, images: Iterable[np.ndarray]) -> tuple[Ma
     for _, output in forward(model, images):
         for name in names:
             with torch.inference_mode():
-                values = raw_map(output, name).flatten(1).double()
+                values = raw_map(output, name).flatten(1).cpu().double()
             means[name] += values.mean(1).tolist()
             peaks[name] += values.amax(1).tolist()
     found = {name: (float(np.mean(means[name])), float(np.mean(peaks[name]))) for name in names if means[name]}

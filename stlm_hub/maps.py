@@ -21,7 +21,7 @@ MIDDLE = 1.5
 """Where the combined map is 0.5: one and a half times as far above the typical normal value as normal peaks are."""
 STEEPNESS = 4.0
 """Log-odds of the combined map for each normal peak, so that values up to 5 peaks differ in float32."""
-_SMALLEST = 1e-17  # below any product of distances that was seen; log(0) is no number
+_SMALLEST = 1e-17  # log(0) is no number; products over four levels are about 1e-15 on normal parts
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ def available_maps(config: STLMConfig) -> tuple[str, ...]:
     """Names of the maps that a model with this configuration yields, in the order of `KINDS`."""
     missing = set() if config.memory_entries else {"memory"}
     missing |= set() if config.combined_maps else {"combined"}
-    return tuple(name for name in KINDS if name not in missing)
+    return tuple(name for name in KINDS if name not in missing or name == config.anomaly_map)
 
 
 def aggregation_map(output: STLMOutput, size: tuple[int, int]) -> Tensor:
@@ -79,13 +79,16 @@ def combined_map(output: STLMOutput, size: tuple[int, int], scales: Sequence[Map
     normal photograph usually is. A map that often errs on normal photographs has high peaks and so counts less.
 
     Args:
-        scales: of the maps to add, from `stlm_hub.training.combination.measure_scales`.
+        scales: of the maps to add, from `stlm_hub.map_scales.measure_scales`.
 
     Raises:
         ConfigError: there are none.
     """
     if not scales:
-        raise ConfigError("The combined map has no scales yet; calibrate the model on photographs of good parts.")
+        raise ConfigError(
+            "config.json names no combined_maps, so there is nothing to combine: its training was cut off; give the "
+            "training's command again."
+        )
     peaks = [(raw_map(output, s.anomaly_map) - s.typical) / (s.peak - s.typical) for s in scales]
     return _resize((STEEPNESS * (torch.stack(peaks).mean(0) - MIDDLE)).sigmoid(), size)
 
@@ -97,6 +100,7 @@ def raw_map(output: STLMOutput, name: str) -> Tensor:
     if name == "cosine":
         height, width = output.logits.shape[-2:]
         return (cosine_map(output, (height, width)) + _SMALLEST).log()
+    assert name == "memory"  # MapScale takes no other
     return _distances(output)
 
 
@@ -104,8 +108,10 @@ def compute_map(name: str, output: STLMOutput, config: STLMConfig) -> Tensor:
     """One map of `KINDS` at the network's size: Bx1xSxS in [0, 1].
 
     Raises:
-        ConfigError: the model has no such map.
+        ConfigError: there is no such map, or the model lacks it.
     """
+    if name not in KINDS:
+        raise ConfigError(f"There is no map {name!r}; choose one of {list(KINDS)}.")
     size = (config.image_size, config.image_size)
     if name == "combined":
         return combined_map(output, size, config.combined_maps)

@@ -18,7 +18,6 @@ from .card import write_card
 from .config import STLMConfig
 from .errors import ConfigError
 from .images import load_image
-from .map_scales import measure_scales
 from .maps import KINDS
 from .predictor import infer
 from .stlm import STLM
@@ -70,15 +69,12 @@ def recalibrate(
         folder = Path(name)
         model.save_pretrained(folder, dtype=torch.float16)
         saved = STLM.from_pretrained(folder, device=next(model.parameters()).device)
-        if before.combined_maps:
-            scales = measure_scales(saved, (load_image(path) for path in photographs))
-            saved.config = before.replace(combined_maps=scales)
         scores: list[float] = []
         for maps in infer(saved, (load_image(path) for path in photographs), (before.anomaly_map,)):
             scores.append(maps[before.anomaly_map].score)
             if on_image:
                 on_image(len(scores), len(photographs))
-        saved.config = saved.config.replace(calibration=calibrate(scores, false_alarm_rate))
+        saved.config = before.replace(calibration=calibrate(scores, false_alarm_rate))
         saved.save_pretrained(folder, dtype=torch.float16)
         made = {
             **_amended(results or {}, before, saved.config, repo_id),

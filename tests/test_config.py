@@ -155,6 +155,7 @@ def test_what_is_no_whole_number_in_range_is_refused(field: str, value: Any) -> 
         ({"combined_maps": [{**SCALE, "anomaly_map": "combined"}]}, "combined_maps must name maps out of"),
         ({"combined_maps": [{**SCALE, "anomaly_map": ["cosine"]}]}, "combined_maps must name maps out of"),
         ({"combined_maps": [{**SCALE, "peak": -3.0}]}, "peak must be above"),
+        ({"combined_maps": [{"anomaly_map": "cosine", "typical": 0.0, "peak": 5e-324}]}, "peak must be above"),
         ({"combined_maps": [{**SCALE, "peak": float("nan")}]}, "combined_maps.peak must be a number"),
         ({"category": 5}, "category"),
         ({"category": "x" * 201}, "category"),

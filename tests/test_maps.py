@@ -9,10 +9,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from stlm_hub.config import MapScale, STLMConfig
+from stlm_hub.config import ANOMALY_MAPS, MapScale, STLMConfig
 from stlm_hub.errors import ConfigError, DataError
 from stlm_hub.map_scales import measure_scales
 from stlm_hub.maps import (
+    KINDS,
     aggregation_map,
     available_maps,
     combined_map,
@@ -119,7 +120,7 @@ def test_the_combined_map_is_the_mean_in_peaks_of_normal_photographs() -> None:
     peaks = torch.tensor([0.0, 1.0, (2.0 + 1.0) / 2])
     log_odds = combined_map(output, (1, 3), scales).logit().flatten()
     torch.testing.assert_close(log_odds, 4 * (peaks - 1.5), rtol=1e-4, atol=1e-4)
-    with pytest.raises(ConfigError, match="calibrate the model"):
+    with pytest.raises(ConfigError, match="command again"):
         combined_map(output, (1, 3), [])
 
 
@@ -142,6 +143,18 @@ def test_scales_are_those_of_all_photographs_whatever_their_batches(network: STL
         measure_scales(network, [])
 
 
+def test_maps_that_do_not_vary_have_no_scale(network: STLMNetwork, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(network.memory, "forward", lambda plain: torch.ones(1, 1, 8, 8))
+    with pytest.raises(DataError, match="do not vary"):
+        measure_scales(network, [photograph(0)])
+
+
+def test_the_config_knows_every_kind_of_map_and_no_other() -> None:
+    assert tuple(KINDS) == ANOMALY_MAPS
+    with pytest.raises(ConfigError, match="There is no map 'difference'"):
+        compute_map("difference", STLMOutput(torch.zeros(1, 1, 2, 2), {}, {}), STLMConfig())
+
+
 def test_a_model_that_combines_predicts_the_map_that_inference_hands_out(network: STLMNetwork) -> None:
     image = photograph(5)
     before = network.config
@@ -149,7 +162,8 @@ def test_a_model_that_combines_predicts_the_map_that_inference_hands_out(network
     assert available_maps(STLMConfig()) == ("aggregation", "cosine")
     try:
         network.config = before.replace(anomaly_map="combined")
-        with pytest.raises(ConfigError, match="no scales yet"):
+        assert available_maps(network.config)[-1] == "combined"
+        with pytest.raises(ConfigError, match="names no combined_maps"):
             predict(network, image)
         network.config = network.config.replace(combined_maps=measure_scales(network, [photograph(0), photograph(1)]))
         which = available_maps(network.config)

@@ -37,7 +37,10 @@ from .recipe import Recipe, load_recipe
 
 ROOT = Path(__file__).resolve().parent.parent
 LIBRARY = ROOT / "stlm_hub"
-CODE = ("model/*.py", "training/*.py", "evaluation/*.py", "maps.py", "predictor.py")  # of the library: what makes a row
+CODE = (  # of the library: what makes a row
+    *("model/*.py", "training/*.py", "evaluation/*.py"),
+    *("calibration.py", "images.py", "map_scales.py", "maps.py", "predictor.py"),
+)
 ABLATIONS = Path(__file__).parent / "ablations.yaml"
 LEVELS = ("embedding", "decoder")  # of the paper
 FIGURES = {"i_auroc": "I-AUROC", "p_auroc": "P-AUROC", "aupro": "AUPRO", "ap": "AP", "fnr": "FNR"}

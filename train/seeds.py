@@ -58,6 +58,8 @@ def _recipe(results: dict[str, Any]) -> tuple[Any, ...]:
     return (
         same,
         results["image_size"],
+        results.get("anomaly_map", "aggregation"),
+        results.get("memory_entries", 0),
         results["feature_levels"],
         results["steps"],
         photographs,

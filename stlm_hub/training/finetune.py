@@ -13,6 +13,7 @@ from ..weights import starting_weights
 from .budget import check_seconds, steps_of_run, steps_within
 from .config import TrainingConfig
 from .data import split_normals
+from .memory import check_memory
 from .photographs import check_photographs
 from .run import Observer, Source, run
 from .synthesis import SynthesisConfig
@@ -109,6 +110,7 @@ def finetune(
     Raises:
         DataError: the photographs cannot be used, see `check_photographs`; or the false-alarm rate is out of range.
         ConfigError: an option is out of range.
+        TrainingError: the photographs have fewer patches than `memory_entries`.
         WeightsError: the starting weights cannot be had.
     """
     observer = observer or Observer()
@@ -123,6 +125,7 @@ def finetune(
     for duplicate, original in found.duplicates:
         observer.on_message(f"{duplicate.name} is the same photograph as {original.name} and is left out.")
     split = split_normals(found.paths, training.held_out, seed, at_least=MIN_PHOTOGRAPHS)
+    check_memory(model_config, training, len(split.train))
     target = Path(output) if output else Path("models") / name
     work = target.with_name(target.name + ".run")
     weights = starting_weights(Path(starting_from) if starting_from else None, on_message=observer.on_message)

@@ -183,6 +183,8 @@ def run(
         "seconds": round(sum(record["seconds"] for record in log), 1),
         "final_losses": {name: _last_mean([record[name] for record in log]) for name in LOSSES},
         "image_size": model_config.image_size,
+        "anomaly_map": model_config.anomaly_map,
+        "memory_entries": model_config.memory_entries,
         "feature_levels": list(model_config.feature_levels),
         "seed": training.seed,
         "teacher": training.teacher,

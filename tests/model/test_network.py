@@ -149,9 +149,6 @@ def test_photographs_of_a_batch_do_not_see_each_other(network: STLMNetwork) -> N
     torch.testing.assert_close(together.logits[1:2], alone.logits, rtol=0, atol=1e-4)
 
 
-# ---------------------------------------------------------------- maps
-
-
 # ---------------------------------------------------------------- gradients
 
 

@@ -23,8 +23,9 @@ def model(tmp_path: Path) -> Path:
     return folder
 
 
-def run_with(model: Path, runs: Path, seed: int, ap: float, **training: Any) -> None:
+def run_with(model: Path, runs: Path, seed: int, ap: float, *, memory_entries: int = 0, **training: Any) -> None:
     results = json.loads((model / "results.json").read_text())
+    results["memory_entries"] = memory_entries
     results["seed"] = seed
     results["training"] |= {"seed": seed, **training}
     results["metrics"]["ap"] = ap
@@ -40,6 +41,7 @@ def test_the_card_shows_each_seed_their_mean_and_their_range(model: Path, tmp_pa
     run_with(model, runs, 10, ap - 0.04)
     run_with(model, runs, 2, ap - 0.02)
     run_with(model, runs, 3, 0.99, steps=7)  # another recipe
+    run_with(model, runs, 4, 0.99, memory_entries=4096)
     assert tell_other_seeds(model, runs, "sample-brick", "cpu") == 2
     results = json.loads((model / "results.json").read_text())
     assert [other["seed"] for other in results["other_seeds"]] == [2, 10]

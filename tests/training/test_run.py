@@ -17,9 +17,10 @@ from stlm_hub.images import load_image
 from stlm_hub.map_scales import measure_scales
 from stlm_hub.model.checkpoints import StartingWeights
 from stlm_hub.predictor import infer
+from stlm_hub.recalibrate import recalibrate
 from stlm_hub.training.config import TrainingConfig
 from stlm_hub.training.data import Split
-from stlm_hub.training.run import Source, run
+from stlm_hub.training.run import Observer, Source, run
 from stlm_hub.zoo_files import register
 
 MODEL = STLMConfig(
@@ -81,6 +82,20 @@ def test_a_finished_model_remembers_and_combines(
     assert results["metrics_memory"]["p_auroc"] > 0.95
 
 
+def test_another_threshold_leaves_the_combined_map_as_it_is(
+    finished: tuple[Path, dict[str, Any]], data: tuple[Split, TestSet], tmp_path: Path
+) -> None:
+    work, results = finished
+    model = STLM.from_pretrained(work / "model", device="cpu")
+    made = recalibrate(model, data[0].train + data[0].held_out, tmp_path / "again", repo_id="me/again", results=results)
+    again = STLM.from_pretrained(tmp_path / "again", device="cpu")
+    assert again.config.combined_maps == model.config.combined_maps
+    assert again.config.calibration is not None and again.config.calibration.n == 7
+    threshold, scores = again.config.calibration.threshold, results["test_scores"]["anomalous"]
+    assert made["metrics_combined"]["fnr"] == sum(score < threshold for score in scores) / len(scores)
+    assert made["metrics_memory"]["fnr"] is None  # nothing chose a threshold for it here
+
+
 def test_figures_of_every_map_are_told_and_the_zoo_takes_those_of_the_map_in_use(
     finished: tuple[Path, dict[str, Any]], tmp_path: Path
 ) -> None:
@@ -93,20 +108,22 @@ def test_figures_of_every_map_are_told_and_the_zoo_takes_those_of_the_map_in_use
         cell.strip() for cell in row.strip("|").split("|")[1:]
     ]
     assert (
-        "remembers 40 patches of good parts" in card and "Combined is the mean of aggregation, cosine, memory" in card
+        "remembers 40 patches of good parts" in card
+        and "the mean of its maps with aggregation, without aggregation, of the memory" in card
     )
     (tmp_path / "zoo.json").write_text('{"models": {}}')
     entry = register(work / "model", "plates", "stlm-hub/plates", "cc0-1.0", path=tmp_path / "zoo.json")
     assert entry.metrics["p_auroc"] == results["metrics_combined"]["p_auroc"]
 
 
-def test_a_finished_training_gets_a_memory_without_being_trained_again(
+def test_with_or_without_a_memory_the_training_is_the_same(
     finished: tuple[Path, dict[str, Any]],
     data: tuple[Split, TestSet],
     starting_weights: StartingWeights,
     tmp_path: Path,
 ) -> None:
     work, results = finished
+    steps: list[int] = []
     again = run(
         data[0],
         MODEL.replace(memory_entries=0, anomaly_map="aggregation"),
@@ -116,8 +133,9 @@ def test_a_finished_training_gets_a_memory_without_being_trained_again(
         work=work,
         output=tmp_path / "model",
         test=data[1],
+        observer=Observer(on_step=lambda report: steps.append(report.step)),
     )
-    assert again["steps"] == results["steps"] == 2
+    assert steps == [] and again["steps"] == results["steps"] == 2
     assert again["metrics"] == results["metrics"]  # the very same weights
     assert (
         "metrics_memory" not in again
