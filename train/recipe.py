@@ -49,6 +49,7 @@ def load_recipe(alias: str, profile: str) -> Recipe:
         raise ConfigError(f"{alias} has no profile {profile!r}; choose one of {', '.join(data['profiles'])}.")
     base, changes = _read(PROFILES)[profile], data["profiles"][profile]
     own = dict(data["categories"][category] or {})
+    note = " ".join(filter(None, (data.get("note"), own.pop("notes", {}).get(profile))))
     named = {"category": category, "dataset": data["dataset"]}
     own_model, own_training = (own.pop(kind, {}).get(profile, {}) for kind in ("models", "trainings"))
     model: dict[str, Any] = {**base["model"], **changes.get("model", {}), **own_model, **named}
@@ -61,7 +62,7 @@ def load_recipe(alias: str, profile: str) -> Recipe:
         dataset=data["dataset"],
         license=data["license"],
         homepage=data["homepage"],
-        note=data.get("note", ""),
+        note=note,
         original_size=data.get("original_size", 0),
         model=STLMConfig.from_dict(model),
         training=TrainingConfig.from_dict(training),

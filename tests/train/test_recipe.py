@@ -70,6 +70,11 @@ def test_there_are_no_other_recipes_and_all_train_on_a_cpu_as_fine_tuning_does()
         assert training == same, alias
 
 
+def test_what_a_category_has_to_say_is_of_one_profile() -> None:
+    assert load_recipe("mvtec-pill", "cpu").note.endswith("had been looked at.")
+    assert load_recipe("mvtec-pill", "paper-gpu").note == load_recipe("mvtec-bottle", "cpu").note == ""
+
+
 def test_parts_that_lie_in_any_direction_are_turned() -> None:
     turned: dict[str, set[str]] = {}
     for alias in ALIASES:
