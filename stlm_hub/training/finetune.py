@@ -125,7 +125,7 @@ def finetune(
     for duplicate, original in found.duplicates:
         observer.on_message(f"{duplicate.name} is the same photograph as {original.name} and is left out.")
     split = split_normals(found.paths, training.held_out, seed, at_least=MIN_PHOTOGRAPHS)
-    check_memory(model_config, training, len(split.train))
+    check_memory(model_config, len(split.train))
     target = Path(output) if output else Path("models") / name
     work = target.with_name(target.name + ".run")
     weights = starting_weights(Path(starting_from) if starting_from else None, on_message=observer.on_message)

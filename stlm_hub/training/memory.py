@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -15,7 +14,6 @@ from ..images import load_image
 from ..model.memory import patch_features
 from ..model.network import STLMNetwork
 from ..predictor import as_input
-from .config import TrainingConfig
 
 CANDIDATES = 60_000
 """Patches that entries are chosen from, a random share of each photograph: more of them hold little that is new."""
@@ -25,7 +23,7 @@ CANDIDATES = 60_000
 def fill_memory(
     model: STLMNetwork,
     photographs: Sequence[Path],
-    config: TrainingConfig,
+    seed: int,
     on_image: Callable[[int, int], None] | None = None,
 ) -> None:
     """Fills `model.memory` in place.
@@ -35,26 +33,24 @@ def fill_memory(
     Args:
         model: with a memory, trained, in eval mode.
         photographs: of good parts, those that it was trained on.
-        config: of that training. Its seed decides the candidates; parts that it turns by quarters are seen in all four.
+        seed: of the choice of candidates. Photographs are not turned as in training: a held-out one, which lies as they
+            do, would be farther from a memory that has to hold all its turns.
         on_image: told (done, total) after each photograph.
 
     Raises:
         TrainingError: see `check_memory`.
     """
-    check_memory(model.config, config, len(photographs))
+    check_memory(model.config, len(photographs))
     memory = model.memory
     assert memory is not None
     wanted, channels = memory.entries.shape
-    random = torch.Generator().manual_seed(config.seed)
-    turns = _turns(config)
-    share = -(-max(CANDIDATES, wanted) // (turns * len(photographs)))
+    random = torch.Generator().manual_seed(seed)
+    share = -(-max(CANDIDATES, wanted) // len(photographs))
     candidates = []
     for done, path in enumerate(photographs, start=1):
-        image = load_image(path)
-        for turn in range(turns):
-            features = model.plain_encoder(as_input([np.rot90(image, turn)], model), memory.levels)
-            patches = patch_features([features[level] for level in sorted(memory.levels)])[0].flatten(0, 1).cpu()
-            candidates.append(patches[torch.randperm(len(patches), generator=random)[:share]])
+        features = model.plain_encoder(as_input([load_image(path)], model), memory.levels)
+        patches = patch_features([features[level] for level in sorted(memory.levels)])[0].flatten(0, 1).cpu()
+        candidates.append(patches[torch.randperm(len(patches), generator=random)[:share]])
         if on_image:
             on_image(done, len(photographs))
     patches = torch.cat(candidates)
@@ -66,21 +62,17 @@ def fill_memory(
     memory.entries.copy_(reduced[greedy_coreset(reduced, wanted)])
 
 
-def check_memory(model: STLMConfig, config: TrainingConfig, photographs: int) -> None:
+def check_memory(model: STLMConfig, photographs: int) -> None:
     """Raises TrainingError where so many photographs have fewer patches than the memory has entries."""
     if not model.memory_entries:
         return
     cell = 8 if "stage1" in model.memory_levels else 16
-    patches = photographs * _turns(config) * (model.image_size // cell) ** 2
+    patches = photographs * (model.image_size // cell) ** 2
     if patches < model.memory_entries:
         raise TrainingError(
             f"A memory of {model.memory_entries} entries needs as many patches, but {photographs} photographs have "
             f"{patches}; set memory_entries lower or add photographs."
         )
-
-
-def _turns(config: TrainingConfig) -> int:
-    return 4 if config.rotation in ("quarter", "full") else 1
 
 
 def principal_components(centred: Tensor, channels: int) -> Tensor:

@@ -110,7 +110,7 @@ def run(
     """
     observer = observer or Observer()
     started = time.monotonic()
-    check_memory(model_config, training, len(split.train))
+    check_memory(model_config, len(split.train))
     # Before anything is drawn: the aggregation module is all that starts from random values.
     torch.manual_seed(training.seed)
     model = STLM(model_config.for_training)
@@ -223,7 +223,7 @@ def _finished(trained: STLM, config: STLMConfig, split: Split, training: Trainin
     model = STLM(config).eval().to(next(trained.parameters()).device)
     model.load_state_dict(model.state_dict() | trained.state_dict())
     observer.on_message(f"Filling the memory from {len(split.train)} photographs of the training.")
-    fill_memory(model, split.train, training, observer.on_image)
+    fill_memory(model, split.train, training.seed, observer.on_image)
     return model
 
 
