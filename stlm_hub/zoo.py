@@ -100,7 +100,9 @@ def checkout_folder(alias: str) -> Path | None:
 def unknown_alias(name: str) -> str:
     """The sentence for an alias that is not in the zoo."""
     known = sorted(load_zoo())
-    close = difflib.get_close_matches(name, known, n=3, cutoff=0.65)  # aliases share their beginnings
+    parts = {alias: alias.partition("-")[2] or alias for alias in known}  # aliases share their beginnings
+    alike = difflib.get_close_matches(name.partition("-")[2] or name, parts.values(), n=3, cutoff=0.65)
+    close = [alias for alias in known if parts[alias] in alike]
     guess = f" Did you mean {' or '.join(close)}?" if close else ""
     listing = f" The zoo has: {', '.join(known)}." if known else " The zoo of this version is empty."
     return f'There is no model "{name}".{guess}{listing} A model of your own is a folder or "org/repo".'

@@ -142,6 +142,9 @@ def test_verify_finds_what_is_wrong(folder: Path, monkeypatch: pytest.MonkeyPatc
 
 def test_unknown_alias_lists_close_matches(folder: Path) -> None:
     zoo_files.register(folder, "test-bottle", "someone/x", "apache-2.0")
+    zoo_files.register(folder, "test-pill", "someone/y", "apache-2.0")
     for ask in (zoo_files.pull, zoo_files.verify):
         with pytest.raises(HubError, match=r"Did you mean test-bottle\?"):
             ask("test-bottel")
+        with pytest.raises(HubError, match=r"Did you mean test-pill\?"):
+            ask("pills")
