@@ -6,6 +6,7 @@ import json
 import shutil
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -38,21 +39,26 @@ def weights_file(starting_weights: StartingWeights, tmp_path_factory: pytest.Tem
     return path
 
 
-@pytest.fixture(scope="module")
-def finished(good_parts: Path, weights_file: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
-    """A model made by three steps, and what the run said."""
-    said: list[str] = []
-    output = tmp_path_factory.mktemp("models") / "my-part"
-    made = finetune(
+def train(good_parts: Path, weights_file: Path, output: Path, observer: Observer, **options: Any) -> Path:
+    """Three steps at 64 px."""
+    return finetune(
         good_parts,
         "my-part",
         output=output,
         steps=3,
         image_size=64,
-        false_alarm_rate=0.05,
         starting_from=weights_file,
-        observer=Observer(on_message=said.append),
+        observer=observer,
+        **options,
     )
+
+
+@pytest.fixture(scope="module")
+def finished(good_parts: Path, weights_file: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
+    """A model made by three steps, and what the run said."""
+    said: list[str] = []
+    output = tmp_path_factory.mktemp("models") / "my-part"
+    made = train(good_parts, weights_file, output, Observer(on_message=said.append), false_alarm_rate=0.05)
     assert made == output
     return output, said
 
@@ -105,16 +111,8 @@ def test_the_same_call_again_does_not_train_again(
     folder, _ = finished
     before = (folder / "model.safetensors").read_bytes()
     steps: list[int] = []
-    finetune(
-        good_parts,
-        "my-part",
-        output=folder,
-        steps=3,
-        image_size=64,
-        false_alarm_rate=0.05,
-        starting_from=weights_file,
-        observer=Observer(on_step=lambda report: steps.append(report.step)),
-    )
+    observer = Observer(on_step=lambda report: steps.append(report.step))
+    train(good_parts, weights_file, folder, observer, false_alarm_rate=0.05)
     assert steps == []
     assert (folder / "model.safetensors").read_bytes() == before
 
@@ -126,22 +124,11 @@ def test_a_finished_model_gets_a_memory_without_being_trained_again(
     shutil.copytree(finished[0].with_name("my-part.run"), folder.with_name("my-part.run"))
     steps: list[int] = []
 
-    def call(memory_entries: int) -> None:
-        finetune(
-            good_parts,
-            "my-part",
-            output=folder,
-            steps=3,
-            image_size=64,
-            memory_entries=memory_entries,
-            starting_from=weights_file,
-            observer=Observer(on_step=lambda report: steps.append(report.step)),
-        )
-
+    observer = Observer(on_step=lambda report: steps.append(report.step))
     with pytest.raises(TrainingError, match="6 photographs have 384"):
-        call(385)
+        train(good_parts, weights_file, folder, observer, memory_entries=385)
     assert not folder.exists()
-    call(300)
+    train(good_parts, weights_file, folder, observer, memory_entries=300)
     model = STLM.from_pretrained(folder, device="cpu")
     assert steps == [] and model.config.anomaly_map == "combined"
     assert model.memory is not None and len(model.memory.entries) == 300
