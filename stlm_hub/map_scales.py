@@ -9,7 +9,7 @@ import torch
 
 from .config import MapScale
 from .errors import DataError
-from .maps import raw_map
+from .maps import available_maps, raw_map
 from .model.network import STLMNetwork
 from .predictor import forward
 
@@ -24,7 +24,7 @@ def measure_scales(model: STLMNetwork, images: Iterable[np.ndarray]) -> tuple[Ma
     Raises:
         DataError: there is no image, or a map does not vary at all.
     """
-    names = ("aggregation", "cosine", *(["memory"] if model.memory is not None else []))
+    names = [name for name in available_maps(model.config) if name != "combined"]
     means: dict[str, list[float]] = {name: [] for name in names}
     peaks: dict[str, list[float]] = {name: [] for name in names}
     for _, output in forward(model, images):

@@ -36,6 +36,7 @@ _REAL = {  # and of the others
     "final_learning_rate": (0.0, 1e9),
     "gradient_clip": (0.0, 1e9),
     "held_out": (0.0, 0.9),
+    "hardest_share": (0.0, 1.0),
 }
 
 
@@ -63,6 +64,7 @@ class TrainingConfig:
     weight_decay: float = 1e-4  # of SGD
     warmup_steps: int = 0  # learning rates rise linearly over this many steps
     final_learning_rate: float = 1.0  # factor that the learning rates fall to by the last step, along half a cosine
+    hardest_share: float = 1.0  # of each image's positions, over whose worst the denoising and the focal loss are means
     gradient_clip: float = 0.0  # largest norm of the gradient of all weights; 0: no clipping
     rotation: str = "none"  # of training photographs: slight (+-5 degrees), quarter (k x 90), full (both); see recipes
     synthesis: SynthesisConfig = field(default_factory=SynthesisConfig)  # pseudo anomalies
@@ -107,6 +109,8 @@ class TrainingConfig:
             raise ConfigError('teacher "none" needs frozen_stages 0: both streams learn as a whole.')
         if self.steps == 0 and self.epochs == 0:
             raise ConfigError("steps or epochs must be above 0.")
+        if not self.hardest_share > 0:
+            raise ConfigError("hardest_share must be above 0 and at most 1; 1 averages over all positions.")
         if not 0 < self.held_out < 0.9:
             raise ConfigError(f"held_out must be a share between 0 and 0.9, not {self.held_out}.")
 

@@ -11,26 +11,32 @@ from torch.nn import functional as F
 FOCAL_GAMMA = 4.0
 
 
-def cosine_distance(features: Mapping[str, Tensor], others: Mapping[str, Tensor]) -> Tensor:
+def cosine_distance(features: Mapping[str, Tensor], others: Mapping[str, Tensor], hardest_share: float = 1.0) -> Tensor:
     """Sum over levels of the mean cosine distance; the gradient flows into both.
 
     Args:
         features: level name -> BxCxhxw features.
         others: at least the same levels, the same shapes.
+        hardest_share: the mean is over this share of each image's positions, those farthest apart, in (0, 1]. A small
+            anomaly is so few of all positions that their mean hardly sees it (cf. the hard feature loss of EfficientAD,
+            Batzner et al. 2024, section 3.2).
 
     Returns:
         Scalar >= 0.
     """
-    distances = [
-        1 - F.cosine_similarity(feature.float(), others[level].float(), dim=1).mean()
-        for level, feature in features.items()
-    ]
+    distances = []
+    for level, feature in features.items():
+        distance = 1 - F.cosine_similarity(feature.float(), others[level].float(), dim=1)
+        distances.append(_mean_of_hardest(distance, hardest_share))
     return torch.stack(distances).sum()
 
 
-def cosine_distillation(student: Mapping[str, Tensor], teacher: Mapping[str, Tensor]) -> Tensor:
+def cosine_distillation(
+    student: Mapping[str, Tensor], teacher: Mapping[str, Tensor], hardest_share: float = 1.0
+) -> Tensor:
     """`cosine_distance` to a teacher, into which no gradient flows (equations 2 to 4)."""
-    return cosine_distance(student, {level: feature.detach() for level, feature in teacher.items()})
+    fixed = {level: feature.detach() for level, feature in teacher.items()}
+    return cosine_distance(student, fixed, hardest_share)
 
 
 def mask_distillation(logits: Tensor, teacher: Tensor) -> Tensor:
@@ -47,18 +53,19 @@ def mask_distillation(logits: Tensor, teacher: Tensor) -> Tensor:
     return focal(logits, mask) + l1(logits, mask)
 
 
-def focal(logits: Tensor, mask: Tensor, gamma: float = FOCAL_GAMMA) -> Tensor:
+def focal(logits: Tensor, mask: Tensor, gamma: float = FOCAL_GAMMA, hardest_share: float = 1.0) -> Tensor:
     """Mean of -(1 - p)^gamma log(p), p the probability of the right class (equations 5 and 6).
 
     Args:
         logits: BxNxhxw.
         mask: BxNxhxw of 0 and 1.
+        hardest_share: the mean is over this share of each image's positions, those with the largest values, in (0, 1].
 
     Returns:
         Scalar >= 0, finite for any logits.
     """
     cross_entropy = F.binary_cross_entropy_with_logits(logits.float(), mask.float(), reduction="none")
-    return ((1 - torch.exp(-cross_entropy)) ** gamma * cross_entropy).mean()
+    return _mean_of_hardest((1 - torch.exp(-cross_entropy)) ** gamma * cross_entropy, hardest_share)
 
 
 def l1(logits: Tensor, mask: Tensor) -> Tensor:
@@ -77,3 +84,11 @@ def mask_on_grid(mask: Tensor, size: tuple[int, int]) -> Tensor:
         size: (h, w) of the logits.
     """
     return (F.interpolate(mask.float(), size=size, mode="bilinear", align_corners=False) >= 0.5).float()
+
+
+def _mean_of_hardest(values: Tensor, share: float) -> Tensor:
+    """Bx... -> scalar: the mean over each image's largest values, this share of them and at least one."""
+    if share >= 1:
+        return values.mean()
+    each = values.flatten(1)
+    return each.topk(max(1, round(share * each.shape[1])), dim=1, sorted=False).values.mean()

@@ -69,7 +69,10 @@ class LossModule(nn.Module):
         else:
             logits = self.network.aggregate(plain, denoising)
             target = mask_on_grid(mask, (logits.shape[-2], logits.shape[-1]))
-            losses |= {"focal": focal(logits, target), "l1": l1(logits, target)}
+            losses |= {
+                "focal": focal(logits, target, hardest_share=self.config.hardest_share),
+                "l1": l1(logits, target),
+            }
         return losses | {"total": torch.stack(list(losses.values())).sum()}
 
     def _streams(self, pseudo: Tensor, pseudo_target: dict[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
@@ -112,10 +115,11 @@ class LossModule(nn.Module):
         if self.config.teacher != "none":
             return {
                 "plain": cosine_distillation(plain, pseudo_target),
-                "denoising": cosine_distillation(denoising, clean_target),
+                "denoising": cosine_distillation(denoising, clean_target, self.config.hardest_share),
             }
         # Both streams learn from each other alone: the plain one sees the clean image, the denoising one the pasted.
-        distance = cosine_distance(denoising, self.network.plain_levels(clean_target["image"]))
+        plain_clean = self.network.plain_levels(clean_target["image"])
+        distance = cosine_distance(denoising, plain_clean, self.config.hardest_share)
         return {"plain": distance.new_zeros(()), "denoising": distance}
 
 

@@ -1,7 +1,7 @@
 """Pseudo anomalies: a normal photograph in, the same photograph with a synthetic defect and its mask out.
 
 The paper trains on Perlin-shaped pieces of foreign texture (section 3.1, equation 1); NSA and CutPaste are its ablation
-(Table 11). Erased pieces, and anomalies on the part alone, are not of the paper.
+(Table 11). Erased pieces, bent ones, and anomalies on the part alone are not of the paper.
 """
 
 from __future__ import annotations
@@ -18,8 +18,9 @@ from .foreground import foreground
 from .nsa import nsa
 from .perlin import MIN_MASK_FRACTION, perlin_mask
 from .textures import TextureSource
+from .warp import warp
 
-FAMILIES = ("perlin", "nsa", "cutpaste_patch", "cutpaste_scar", "cutpaste_union", "erase")
+FAMILIES = ("perlin", "nsa", "cutpaste_patch", "cutpaste_scar", "cutpaste_union", "erase", "warp")
 MAX_DRAWS = 50  # of an anomaly that is to lie on the part
 
 
@@ -145,11 +146,15 @@ def _damage(
         return cutpaste_union(image, rng)
     if family == "erase":
         return erase(image, rng)
+    if family == "warp":
+        result, mask = warp(image, rng)
+        if mask.any():
+            return result, mask
     if family == "nsa":
         result, mask = nsa(image, image if other is None else other, rng)
         if mask.any():
             return result, mask
-        # Poisson blending cannot show a patch without any gradient; a patch with other colours still shows.
+    # Neither blending nor bending shows where there is no gradient at all; a patch with other colours still does.
     return cutpaste_patch(image, rng)
 
 

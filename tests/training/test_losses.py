@@ -37,6 +37,25 @@ def test_cosine_distillation_is_the_sum_over_levels_of_the_mean_distance() -> No
     assert cosine_distillation(student, teacher).item() == pytest.approx(expected, rel=1e-5)
 
 
+def test_the_hardest_positions_of_each_image_are_what_the_losses_average() -> None:
+    student, teacher = random(2, 8, 4, 5), random(2, 8, 4, 5, seed=1)
+    distances = (1 - torch.nn.functional.cosine_similarity(student, teacher, dim=1)).flatten(1).sort(dim=1).values
+    for share, n in ((0.25, 5), (0.001, 1), (1.0, 20)):
+        with_gradient = student.clone().requires_grad_()
+        loss = cosine_distillation({"a": with_gradient}, {"a": teacher}, share)
+        assert loss.item() == pytest.approx(distances[:, -n:].mean().item(), rel=1e-5)
+        loss.backward()
+        assert with_gradient.grad is not None
+        assert (with_gradient.grad.abs().amax(1) > 0).flatten(1).sum(1).tolist() == [n, n]
+    logits, mask = random(2, 1, 4, 5), torch.zeros(2, 1, 4, 5)
+    mask[:, :, 0, 0] = 1
+    each = torch.stack(
+        [focal(logits[i, :, y, x], mask[i, :, y, x]) for i in range(2) for y in range(4) for x in range(5)]
+    )
+    worst = each.reshape(2, 20).sort(dim=1).values[:, -2:].mean().item()
+    assert focal(logits, mask, hardest_share=0.1).item() == pytest.approx(worst, rel=1e-5)
+
+
 def test_cosine_distillation_ends_at_0_and_2() -> None:
     feature = random(2, 8, 3, 3)
     assert cosine_distillation({"a": feature}, {"a": 3 * feature}).item() == pytest.approx(0, abs=1e-6)

@@ -17,6 +17,7 @@ from stlm_hub.training.perlin import perlin_mask, perlin_noise, rotated_perlin_n
 from stlm_hub.training.synthesis import FAMILIES, SynthesisConfig, blend, synthesize
 from stlm_hub.training.texture_looks import LOOKS
 from stlm_hub.training.textures import TextureSource
+from stlm_hub.training.warp import warp
 
 Paste = Callable[[np.ndarray, np.random.Generator], tuple[np.ndarray, np.ndarray]]
 TEXTURES = TextureSource(looks=tuple(LOOKS))
@@ -343,6 +344,32 @@ def test_erase_prefers_places_where_something_is() -> None:
     image[40:80, 40:80] = np.random.default_rng(1).integers(60, 250, (40, 40, 3))
     hit = [(erase(image, rng)[1][40:80, 40:80]).any() for _ in range(40)]
     assert np.mean(hit) > 0.8
+
+
+def test_warp_bends_what_is_there_and_brings_nothing_new() -> None:
+    """Nothing new is brought in: colours lie between those around; the mask covers all that changed."""
+    rng = np.random.default_rng(0)
+    image = np.zeros((256, 256, 3), np.uint8)
+    image[:, ::16] = image[:, 1::16] = (40, 120, 200)
+    kinds = set()
+    for _ in range(30):
+        result, mask = warp(image, rng)
+        assert 0.0005 < mask.mean() < 3 * 0.13**2
+        assert np.array_equal(result[mask == 0], image[mask == 0])
+        assert (result <= (40, 120, 200)).all() and (result[mask > 0] != image[mask > 0]).any()
+        kinds.add(int(result.sum() > image.sum()))  # swollen stripes are wider, pinched ones narrower
+    assert kinds == {0, 1}
+    blank = np.full((256, 256, 3), 80, np.uint8)
+    result, mask = warp(blank, rng)
+    assert not mask.any() and np.array_equal(result, blank)
+
+
+def test_warp_prefers_places_where_something_is() -> None:
+    image = np.zeros((128, 128, 3), np.uint8)
+    image[40:80, 40:80] = np.random.default_rng(1).integers(60, 250, (40, 40, 3))
+    for seed in range(20):
+        _, mask = warp(image, np.random.default_rng(seed))
+        assert mask.any() and mask[30:90, 30:90].sum() == mask.sum()
 
 
 def test_nsa_takes_its_patches_from_the_other_image() -> None:

@@ -64,6 +64,8 @@ def test_a_part_of_the_settings_leaves_the_rest_at_its_defaults() -> None:
         {"steps": 0, "epochs": 0},
         {"epochs": -1.0},
         {"epochs": float("nan")},
+        {"hardest_share": 0.0},
+        {"hardest_share": 1.5},
         {"held_out": 0.0},
         {"held_out": 0.9},
         {"held_out": float("nan")},
