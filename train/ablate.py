@@ -117,7 +117,7 @@ def _variant(row: dict[str, Any], changes: dict[str, Any], recipe: Recipe) -> Va
 
 
 def ablate(
-    table: Annotated[str, typer.Argument(help="4, 5, 6, 7, 8, 9, 10, 11, fig5, fig6, fig10, fig11 or teachers.")],
+    table: Annotated[str, typer.Argument(help="4, 5, 6, 7, 8, 9, 10, 11, fig5, fig6, fig10, fig11, teachers or hardest.")],
     data: Annotated[Path, typer.Option(help="Folder that MVTec AD was unpacked to.")],
     category: Annotated[str, typer.Option(help="Of MVTec AD, e.g. bottle.")] = "bottle",
     profile: Annotated[str, typer.Option(help="Settings of the recipe: cpu-short or paper-gpu.")] = "cpu-short",

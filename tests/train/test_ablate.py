@@ -23,7 +23,7 @@ from train import ablate
 from train.ablate import ABLATIONS, Impossible, Variant, load_table
 from train.recipe import load_recipe
 
-TABLES = ("4", "teachers", "5", "6", "7", "8", "9", "10", "11", "fig5", "fig6", "fig10", "fig11")
+TABLES = ("4", "teachers", "5", "6", "7", "8", "9", "10", "11", "fig5", "fig6", "fig10", "fig11", "hardest")
 
 
 def variants(table: str, profile: str = "cpu-short") -> dict[str, Variant]:
