@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-import math
 import re
+from collections import Counter
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path, PurePosixPath, PureWindowsPath
@@ -15,6 +15,7 @@ import jinja2
 from huggingface_hub import EvalResult, ModelCardData
 
 from . import hub
+from .card_threshold import percent, threshold_facts
 from .config import STLMConfig
 from .errors import ConfigError, WeightsError
 from .maps import KINDS
@@ -120,13 +121,15 @@ def render_card(results: dict[str, Any], config: STLMConfig, *, repo_id: str, im
         is_public=_is_public(results),
         licences={name: _license_name(value) for name, value in _licenses(results).items()},
         non_commercial=[name for name, value in _licenses(results).items() if "-nc" in str(value).lower()],
-        calibration=_calibration(results, config),
+        calibration=threshold_facts(results, config),
         default_threshold=DEFAULT_THRESHOLD,
         teachers=TEACHERS,
         homepage=_homepage(results),
         source=_source(results),
         command="\n".join(" ".join(str(command).split()) for command in _commands(results)),
-        percent=_percent,
+        percent=percent,
+        text=_text,
+        families=_families(results),
         duration=_duration,
         **_figures(results, config),
         **_pictures(images),
@@ -269,29 +272,13 @@ def _cell(key: str, value: Any) -> str:
     return f"{value} px" if key == "image_size" else _text(value)
 
 
-def _calibration(results: dict[str, Any], config: STLMConfig) -> dict[str, Any] | None:
-    """Threshold, how it was chosen, and on which side of it the photographs fall that were scored."""
-    calibration = config.calibration
-    if calibration is None:
-        return None
-
-    def count(path: str, anomalous: bool) -> str:
-        scores = _get(results, path) or []
-        found = sum((score >= calibration.threshold) == anomalous for score in scores)
-        return f"{found} of {len(scores)}" if scores else ""
-
-    rate = calibration.false_alarm_rate
-    return {
-        "threshold": f"{calibration.threshold:.6g}",
-        "rate": _percent(rate),
-        "n": calibration.n,
-        "n_by_counting": math.ceil(1 / rate - 1 - 1e-9) if rate else None,  # see `stlm_hub.calibration`
-        "method": _text(calibration.method),
-        "date": _text(calibration.date),
-        "held_out_rejected": count("held_out_scores", True),
-        "good_rejected": count("test_scores.good", True),
-        "anomalous_missed": count("test_scores.anomalous", False),
-    }
+def _families(results: dict[str, Any]) -> str:
+    """Families of pseudo anomalies; where some are drawn more often than others, how often."""
+    names = _get(results, "training.synthesis.families") or []
+    counts = Counter(map(_text, names))
+    if len(set(counts.values())) <= 1:
+        return ", ".join(counts)
+    return ", ".join(f"{name} ({n} of {len(names)})" for name, n in counts.items())
 
 
 def _pictures(images: Sequence[str]) -> dict[str, Any]:
@@ -350,11 +337,6 @@ def _commands(results: dict[str, Any]) -> list[Any]:
 def _homepage(results: dict[str, Any]) -> str:
     homepage = str(_get(results, "dataset.homepage") or "")
     return homepage if re.fullmatch(r"https?://[^\s()<>]+", homepage) else ""
-
-
-def _percent(fraction: float) -> str:
-    """A setting, as short as it goes; figures that were measured have two decimals."""
-    return f"{100 * fraction:.6g} %"
 
 
 def _duration(seconds: float) -> str:

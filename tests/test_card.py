@@ -12,6 +12,7 @@ from huggingface_hub import ModelCard, ModelCardData
 from PIL import Image
 
 from stlm_hub import card, hub
+from stlm_hub.calibration import calibrate
 from stlm_hub.card import render_card, write_card
 from stlm_hub.config import Calibration, STLMConfig
 from stlm_hub.errors import ConfigError, WeightsError
@@ -278,6 +279,52 @@ def test_the_method_of_the_calibration_is_said() -> None:
     for method, words in {"conformal": "split conformal prediction", "by hand": 'by the method "by hand"'}.items():
         calibration = Calibration(**{**CALIBRATION, "method": method})
         assert words in rendered(changed(calibration={"method": method}), CONFIG.replace(calibration=calibration))
+
+
+def test_a_threshold_at_the_highest_held_out_score_promises_what_counting_does() -> None:
+    """pill: two of 40 scores lie above the prediction bound, so the threshold is not that bound."""
+    scores = [0.1 + 0.001 * i for i in range(30)] + [0.9]
+    calibration = calibrate(scores, 0.02)
+    assert calibration.method == "log-odds-t" and calibration.threshold == pytest.approx(0.9)
+    results = changed(held_out_scores=scores, calibration={"threshold": calibration.threshold}, metrics={"fnr": 6 / 7})
+    text = " ".join(rendered(results, CONFIG.replace(calibration=calibration)).split())
+    assert "just above the highest held-out score" in text and "1 false alarm in 32 good parts, 3.1 %" in text
+    assert "It extrapolates" not in text
+    assert "missed 6 of 7 anomalous test photographs and rejected 0 of 4 good ones" in text
+    assert "it is not fit for use as it is" in text
+    below = [0.1 + 0.001 * i for i in range(31)]
+    calibration = calibrate(below, 0.02)
+    results = changed(held_out_scores=below, calibration={"threshold": calibration.threshold}, metrics={"fnr": 0.0})
+    text = rendered(results, CONFIG.replace(calibration=calibration))
+    assert "It extrapolates" in text and "highest held-out score" not in text and "not fit for use" not in text
+
+
+def test_other_thresholds_are_calibrated_like_the_models_own_and_counted() -> None:
+    scores = [0.01 * i for i in range(1, 32)]
+    calibration = calibrate(scores, 0.02)
+    results = changed(held_out_scores=scores, calibration={"threshold": calibration.threshold}, metrics={"fnr": 2 / 7})
+    config = CONFIG.replace(calibration=calibration)
+    missed = sum(score < calibration.threshold for score in ANOMALOUS_SCORES)
+    results["metrics"]["fnr"] = missed / 7
+    rows = table(section(rendered(results, config), "Threshold and false alarms"))
+    assert list(rows)[2:] == ["1 %", "**2 %**", "5 %", "10 %", "20 %"]
+    assert rows["**2 %**"] == [f"{calibration.threshold:.4f}", "1 of 4", f"{missed} of 7"]
+    tenth = calibrate(scores, 0.1).threshold  # the 29th of 31
+    assert tenth == pytest.approx(0.29) and rows["10 %"] == ["0.2900", "1 of 4", "1 of 7"]
+    alone = rendered(
+        OWN_RESULTS | {"held_out_scores": scores, "calibration": results["calibration"]},
+        OWN_CONFIG.replace(calibration=calibration),
+    )
+    rows = table(section(alone, "Threshold and false alarms"))
+    assert rows["10 %"] == ["0.2900"]
+
+
+def test_pseudo_anomalies_are_told_with_their_shares() -> None:
+    synthesis = {"families": ["warp", "warp", "nsa"], "probability": 0.5, "on_part": True}
+    text = rendered(changed(training={"synthesis": synthesis, "hardest_share": 0.1}))
+    assert "| warp (2 of 3), nsa (1 of 3), on 50 % of the photographs, on the part alone |" in text
+    assert "| Losses | denoising and focal over the worst 10 % of positions |" in text
+    assert "| perlin, nsa, on 50 % of the photographs |" in rendered() and "| Losses |" not in rendered()
 
 
 def test_a_model_without_a_test_set_says_so_and_shows_its_calibration_only() -> None:

@@ -132,7 +132,7 @@ def build(model: gr.Dropdown, examples: list[tuple[Path, str]], example_model: s
     shown = [judged, words, slider, rate, compare, outline, legend, downloads]
     run: dict[str, Any] = {"fn": inspect, "inputs": [photo, model, slider, judged], "outputs": shown, **PRIVATE}
     run |= {"preprocess": False, "concurrency_id": "model"}
-    write: dict[str, Any] = {"fn": prepare_files, "inputs": [judged, slider], "outputs": files, **SILENT}
+    write: dict[str, Any] = {"fn": prepare_files, "inputs": [judged, slider], "outputs": [downloads, *files], **SILENT}
     failed: dict[str, Any] = {"fn": no_verdict, "inputs": None, "outputs": shown, **SILENT}
     judging = photo.change(**run, show_progress="full", show_progress_on=[words], trigger_mode="always_last")
     judging.failure(**failed)
@@ -182,8 +182,8 @@ def inspect(photo: dict[str, Any] | None, name: str, threshold: float, judged: J
     else:
         slider = gr.update(value=round(prediction.threshold / STEP) * STEP, visible=True)
     words = [verdict(prediction, model, kept.seconds), slider, threshold_words(model, prediction.threshold)]
-    yield [Judged(name, photo["path"], token), *words, *[gr.skip()] * 4]
-    yield [*[gr.skip()] * 4, *_pictures(prediction), *[gr.update(visible=True)] * 2]
+    yield [Judged(name, photo["path"], token), *words, *[gr.skip()] * 3, gr.update(visible=False)]
+    yield [*[gr.skip()] * 4, *_pictures(prediction), gr.update(visible=True), gr.skip()]
 
 
 def no_verdict() -> list[Any]:
@@ -203,11 +203,15 @@ def judge_again(judged: Judged | None, threshold: float) -> list[Any]:
 
 @user_errors
 def prepare_files(judged: Judged | None, threshold: float) -> list[Any]:
-    """Panel, mask and JSON of what is shown, after it is shown: nobody waits for them."""
+    """Panel, mask and JSON of what is shown, after it is shown: nobody waits for them.
+
+    The row of buttons comes with them: a button without its file would download nothing.
+    """
     if judged is None:
-        return [gr.skip()] * 3
+        return [gr.skip()] * 4
     kept, model, prediction = _judged_at(judged, threshold)
     return [
+        gr.update(visible=True),
         panel_png(prediction, kept.title),
         mask_png(prediction, kept.title),
         verdict_json(prediction, model, kept.title, model.name),
