@@ -36,7 +36,8 @@ class SynthesisConfig:
         perlin_scale_max_exponent: Perlin noise has 2^U{0..this} cells per axis, in 0..8.
         rotation: Perlin noise is turned by U(-rotation, rotation) degrees, in [0, 180].
         threshold: Perlin noise above this value is anomalous, in (0, 1).
-        on_part: anomalies are cut to the part where it stands out from a plain background, see `foreground`.
+        on_part: anomalies are cut to the part where it stands out from a plain background, see `foreground`; so what
+            "warp" bends out of its margin is lost.
     """
 
     families: tuple[str, ...] = ("perlin",)
@@ -154,7 +155,7 @@ def _damage(
         result, mask = nsa(image, image if other is None else other, rng)
         if mask.any():
             return result, mask
-    # Neither blending nor bending shows where there is no gradient at all; a patch with other colours still does.
+    # Neither blending nor bending shows where there is hardly a gradient; a patch with other colours still does.
     return cutpaste_patch(image, rng)
 
 

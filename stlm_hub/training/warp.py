@@ -31,7 +31,7 @@ def warp(image: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.nd
 
     Returns:
         The image, (S, S, 3) uint8, and the mask of what visibly changed, (S, S) uint8 of 0 and 1. The mask is empty
-        only where no draw changed anything, e.g. on a blank image.
+        where every draw changed too little, as on a blank image.
     """
     size = image.shape[0]
     least = max(1, round(MIN_MASK_FRACTION * size * size))

@@ -351,14 +351,11 @@ def test_warp_bends_what_is_there_and_brings_nothing_new() -> None:
     rng = np.random.default_rng(0)
     image = np.zeros((256, 256, 3), np.uint8)
     image[:, ::16] = image[:, 1::16] = (40, 120, 200)
-    kinds = set()
     for _ in range(30):
         result, mask = warp(image, rng)
         assert 0.0005 < mask.mean() < 3 * 0.13**2
         assert np.array_equal(result[mask == 0], image[mask == 0])
         assert (result <= (40, 120, 200)).all() and (result[mask > 0] != image[mask > 0]).any()
-        kinds.add(int(result.sum() > image.sum()))  # swollen stripes are wider, pinched ones narrower
-    assert kinds == {0, 1}
     blank = np.full((256, 256, 3), 80, np.uint8)
     result, mask = warp(blank, rng)
     assert not mask.any() and np.array_equal(result, blank)
