@@ -83,7 +83,10 @@ def finetune(
     weights: Annotated[Path | None, typer.Option(help="Starting weights; default: fetched and kept.")] = None,
 ) -> None:
     """Trains a model of your part from photographs of good parts, and calibrates its threshold."""
-    from .training.finetune import finetune as run
+    try:
+        from .training.finetune import finetune as run
+    except ImportError as error:
+        raise DataError(f'Fine-tuning needs {error.name}: pip install "stlm_hub[train]"') from None
 
     with RunProgress(name) as observer:
         made = run(

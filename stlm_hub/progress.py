@@ -56,7 +56,7 @@ def progress_bars(*further: ProgressColumn) -> Progress:
 
 
 class RunProgress:
-    """Shows a training run. Ctrl-C (or SIGTERM) ends it after the current step and keeps a checkpoint.
+    """Shows a training run. Ctrl-C (or SIGTERM) ends it after the current step or photograph; a checkpoint is kept.
 
     Without a terminal (in a log file) a line is printed now and then instead of a moving bar.
 
@@ -69,7 +69,7 @@ class RunProgress:
         self.name, self.every, self.stopped = name, every, False
         self.bars = progress_bars(TextColumn("{task.fields[note]}"))
         self._training: TaskID | None = None
-        self._evaluation: TaskID | None = None
+        self._photographs: TaskID | None = None
 
     def __enter__(self) -> Observer:
         from .training.run import Observer
@@ -88,7 +88,9 @@ class RunProgress:
         if self.stopped:
             raise KeyboardInterrupt
         self.stopped = True
-        console.print("Stopping after this step; the same command goes on from here. Once more stops at once.")
+        console.print(
+            "Stopping after this step or photograph; the same command goes on from here. Once more stops at once."
+        )
 
     def _on_message(self, message: str) -> None:
         console.print(message, markup=False, highlight=False, soft_wrap=True)
@@ -107,6 +109,6 @@ class RunProgress:
     def _on_image(self, done: int, total: int) -> None:
         if not console.is_terminal:
             return
-        if self._evaluation is None:
-            self._evaluation = self.bars.add_task("evaluating", total=total, note="")
-        self.bars.update(self._evaluation, completed=done)
+        if self._photographs is None:
+            self._photographs = self.bars.add_task("photographs", total=total, note="")
+        self.bars.update(self._photographs, completed=done, total=total)

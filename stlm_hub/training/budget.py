@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -67,7 +68,9 @@ def check_seconds(seconds: float) -> None:
         raise ConfigError(f"A training needs a budget of time above 0, not {seconds}.")
 
 
-def steps_of_run(folder: Path, seconds: float, measure: Callable[[], int]) -> int:
+def steps_of_run(
+    folder: Path, seconds: float, model_config: STLMConfig, training: TrainingConfig, measure: Callable[[], int]
+) -> int:
     """The number of steps that a budget came to when a run was started with it; measured where it was not.
 
     No two measurements agree, and a run goes on from its checkpoints only with the number that it had.
@@ -75,9 +78,14 @@ def steps_of_run(folder: Path, seconds: float, measure: Callable[[], int]) -> in
     Args:
         folder: of the run; receives `budget.json`.
         seconds: the budget; another one is another number.
+        model_config, training: of the training; with other settings a step takes another time. `training.steps` and
+            what follows from it are not looked at.
         measure: gives the number of steps.
     """
-    path, budget = folder / "budget.json", f"{seconds:g}"
+    same = dataclasses.replace(training, steps=0, warmup_steps=0)
+    settings = json.dumps([model_config.for_training.to_dict(), same.to_dict()], sort_keys=True)
+    path = folder / "budget.json"
+    budget = f"{seconds:g} s, {hashlib.sha256(settings.encode()).hexdigest()[:12]}"
     try:
         known: dict[str, int] = json.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, ValueError):

@@ -105,6 +105,8 @@ class TrainingConfig:
             raise ConfigError('encoder_weights "random" needs recompute_activations false.')
         if self.teacher == "none" and self.distillation == "masks":
             raise ConfigError('distillation "masks" needs a teacher whose masks are distilled.')
+        if self.hardest_share < 1 and self.distillation == "masks":
+            raise ConfigError('distillation "masks" needs hardest_share 1: it has no distances of features.')
         if self.teacher == "none" and self.frozen_stages:
             raise ConfigError('teacher "none" needs frozen_stages 0: both streams learn as a whole.')
         if self.steps == 0 and self.epochs == 0:

@@ -134,6 +134,8 @@ def finetune(
         steps = steps_of_run(
             work,
             seconds,
+            model_config,
+            training,
             lambda: steps_within(seconds, split.train, model_config, training, weights, should_stop=stop),
         )
         observer.on_message(f"{minutes:g} minutes are {steps} steps on this machine.")
@@ -150,7 +152,10 @@ def finetune(
         dataset={"name": "own photographs", "license": "other", "homepage": "", "split": "no test set"},
         weights_license="other",
         repo_id=f"your-name/{name}",
-        command=f"stlm finetune FOLDER --name {name}" + _changed(options),
+        command=f"stlm finetune FOLDER --name {name}"
+        + _changed(options)
+        + (" --textures DIR" if textures else "")
+        + (" --weights FILE" if starting_from else ""),
     )
     run(
         split,

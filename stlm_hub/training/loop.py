@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs
 from torch.utils.data import DataLoader
 
+from .. import hub
 from ..config import STLMConfig
 from ..errors import TrainingError
 from ..model.checkpoints import StartingWeights
@@ -128,6 +130,8 @@ def train(
         "model": network.config.to_dict(),
         "weights": weights.sha256,
         "processes": processes,
+        "textures": fingerprint(textures.photographs) if textures else "",
+        "teacher": hub.file_sha256(teacher_checkpoint) if teacher_checkpoint else "",
     }
     network.to(device)
     log = _read_log(folder / "log.jsonl")
@@ -210,14 +214,23 @@ def _resume(
     meta = checkpoint.load(newest, network, optimizers)
     if not _same_training(meta["identity"], identity):
         raise TrainingError(
-            f"{folder} holds checkpoints of a training with other photographs, settings or starting weights; "
+            f"{folder} holds checkpoints of a training with other photographs, settings, textures or weights; "
             "choose another output folder or delete it."
         )
-    return meta["step"], [record for record in log if record["step"] <= meta["step"]]
+    log = [record for record in log if record["step"] <= meta["step"]]
+    if not log or log[-1]["step"] != meta["step"]:
+        raise TrainingError(
+            f"{folder.parent / 'log.jsonl'} does not reach to the newest checkpoint, step {meta['step']}; put all of "
+            f"it back, or delete {folder} to train anew."
+        )
+    return meta["step"], log
 
 
 def _same_training(known: dict[str, Any], now: dict[str, Any]) -> bool:
-    """Whether a checkpoint may go on with these settings. Those that it does not know yet had their defaults."""
+    """Whether a checkpoint may go on with these settings. Those that it does not know yet had their defaults.
+
+    Textures and teacher's file are in no older checkpoint; which those had cannot be told.
+    """
     defaults = {"config": TrainingConfig().to_dict(), "model": STLMConfig().to_dict()}
     changes_no_loss = {"checkpoint_every", "feature_cache_bytes", "recompute_activations"}
     for name, value in known.items():
@@ -271,6 +284,7 @@ class _LogFile:
     def _write(self, record: dict[str, float]) -> None:
         self.file.write(json.dumps(record) + "\n")
         self.file.flush()
+        os.fsync(self.file.fileno())  # a checkpoint must never be ahead of its log
 
     def __exit__(self, *_: object) -> None:
         if self.active:

@@ -5,6 +5,7 @@ The order is train, save, load what was saved, calibrate, evaluate, write: every
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
 import json
 import os
@@ -54,6 +55,7 @@ class Source:
         command: what makes it again.
         profile: of the recipe, if there is one.
         paper: the paper's figures for the category, if there are any.
+        commit: of the code, where it is known.
     """
 
     alias: str
@@ -63,6 +65,7 @@ class Source:
     command: str
     profile: str = ""
     paper: dict[str, Any] | None = None
+    commit: str = ""
 
 
 @dataclass(frozen=True)
@@ -105,10 +108,10 @@ def run(
         What results.json holds; nothing in the further processes of a distributed training, whose work ends with it.
 
     Raises:
-        TrainingError: `observer.should_stop` ended the training early, a checkpoint is kept; or the photographs are too
-            few for the memory.
+        TrainingError: `observer.should_stop` ended the training or what comes after it, a checkpoint is kept; or the
+            photographs are too few for the memory.
     """
-    observer = observer or Observer()
+    observer = _stoppable(observer or Observer())
     started = time.monotonic()
     check_memory(model_config, len(split.train))
     # Before anything is drawn: the aggregation module is all that starts from random values.
@@ -131,8 +134,9 @@ def run(
     )
     state = PartialState()  # of the processes of a distributed training, which the loop has set up
     total = training.total_steps(len(split.train), state.num_processes)
-    if len(log) < total:
-        raise TrainingError(f"Training stopped after step {len(log)} of {total}; the same command goes on from there.")
+    reached = int(log[-1]["step"]) if log else 0
+    if reached < total:
+        raise TrainingError(f"Training stopped after step {reached} of {total}; the same command goes on from there.")
     if not state.is_main_process:
         return {}
     model = _finished(model, model_config.replace(shared_stages=training.frozen_stages), split, training, observer)
@@ -179,7 +183,7 @@ def run(
         "curves": curves(evaluation) if evaluation else None,
         "paper": source.paper,
         "training": training.to_dict(),
-        "steps": len(log),
+        "steps": total,
         "seconds": round(sum(record["seconds"] for record in log), 1),
         "final_losses": {name: _last_mean([record[name] for record in log]) for name in LOSSES},
         "image_size": model_config.image_size,
@@ -205,6 +209,7 @@ def run(
             "torch": torch.__version__,
             "timm": timm.__version__,
             "python": platform.python_version(),
+            **({"commit": source.commit} if source.commit else {}),
         },
     }
     (output / "results.json").write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
@@ -213,6 +218,18 @@ def run(
     write_card(output, source.repo_id)
     observer.on_message(f"{output} is finished after {(time.monotonic() - started) / 60:.0f} minutes.")
     return results
+
+
+def _stoppable(observer: Observer) -> Observer:
+    """What comes after the training has no steps, but photographs: there it can be stopped too."""
+
+    def on_image(done: int, total: int) -> None:
+        if observer.should_stop and observer.should_stop():
+            raise TrainingError("Stopped after the training; the same command goes on from there.")
+        if observer.on_image:
+            observer.on_image(done, total)
+
+    return dataclasses.replace(observer, on_image=on_image)
 
 
 def _finished(trained: STLM, config: STLMConfig, split: Split, training: TrainingConfig, observer: Observer) -> STLM:

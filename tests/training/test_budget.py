@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 import json
 import math
@@ -18,6 +19,7 @@ from stlm_hub.model.checkpoints import StartingWeights
 from stlm_hub.training import budget
 from stlm_hub.training.budget import MAX_STEPS, MEASURED_STEPS, MIN_STEPS, steps_of_run, steps_within
 from stlm_hub.training.config import TrainingConfig
+from stlm_hub.training.finetune import settings
 from stlm_hub.training.run import Observer, Source
 
 MODEL = STLMConfig(image_size=64, aggregation_channels=8)
@@ -92,13 +94,20 @@ def test_measuring_can_be_stopped(
 
 
 def test_a_run_keeps_its_number_of_steps(run_folder: Path) -> None:
-    assert steps_of_run(run_folder, 300.0, lambda: 240) == 240
-    assert steps_of_run(run_folder, 300.0, lambda: 999) == 240
-    assert steps_of_run(run_folder, 600.0, lambda: 470) == 470
-    assert steps_of_run(run_folder, 300.0, lambda: 999) == 240
+    def steps(seconds: float, measured: int, size: int = 256, **training: Any) -> int:
+        model, config = settings("part", image_size=size)
+        return steps_of_run(run_folder, seconds, model, dataclasses.replace(config, **training), lambda: measured)
+
+    assert steps(300.0, 240) == 240
+    assert steps(300.0, 999) == 240
+    assert steps(600.0, 470) == 470
+    assert steps(300.0, 999) == 240
+    assert steps(300.0, 999, steps=240, warmup_steps=24) == 240  # what comes of the measurement decides nothing
+    assert steps(300.0, 60, size=512) == 60 and steps(300.0, 999, size=512) == 60  # there a step takes longer
+    assert steps(300.0, 70, frozen_stages=0) == 70
     assert [path.name for path in run_folder.iterdir()] == ["budget.json"]
     (run_folder / "budget.json").write_text('{"300')  # not ours, or cut off
-    assert steps_of_run(run_folder, 300.0, lambda: 7) == 7
+    assert steps(300.0, 7) == 7
 
 
 def test_finetuning_by_minutes_goes_on_with_the_same_steps(
@@ -126,7 +135,9 @@ def test_finetuning_by_minutes_goes_on_with_the_same_steps(
             photographs[0].parent, "part", minutes=0.5, **options, observer=Observer(on_message=said.append)
         )
     assert asked == [30.0] and said == ["0.5 minutes are 3 steps on this machine."] * 2
-    assert begun == [(3, "stlm finetune FOLDER --name part --steps 3 --size 64", run_folder / "part.run")] * 2
-    assert json.loads((run_folder / "part.run" / "budget.json").read_text()) == {"30": 3}
+    command = "stlm finetune FOLDER --name part --steps 3 --size 64 --weights FILE"
+    assert begun == [(3, command, run_folder / "part.run")] * 2
+    ((kept, steps),) = json.loads((run_folder / "part.run" / "budget.json").read_text()).items()
+    assert kept.startswith("30 s, ") and steps == 3
     with pytest.raises(ConfigError, match="above 0"):
         finetuning.finetune(photographs[0].parent, "part", minutes=0, **options)

@@ -68,6 +68,7 @@ def fit(
         weights: StartingWeights = starting_weights,
         on_step: Callable[[StepReport], None] | None = None,
         should_stop: Callable[[], bool] | None = None,
+        pasted: TextureSource = textures,
         **fields: Any,
     ) -> Fit:
         network = make_network(network_seed, **(model or {}))
@@ -77,7 +78,7 @@ def fit(
             settings(**fields),
             weights,
             folder,
-            textures=textures,
+            textures=pasted,
             on_step=on_step,
             should_stop=should_stop,
         )
@@ -546,6 +547,7 @@ def test_a_run_can_be_stopped_and_belongs_to_its_photographs_settings_and_weight
         {"seed": 1},
         {"steps": 5},
         {"model": {"category": "bottle"}},
+        {"pasted": TextureSource(photographs[:1])},
         {"weights": StartingWeights(starting_weights.encoder, starting_weights.decoder, sha256="cd" * 32)},
     ]
     for changed in others:
@@ -557,7 +559,8 @@ def test_a_run_can_be_stopped_and_belongs_to_its_photographs_settings_and_weight
 
     state = run_folder / "checkpoints" / "step-0000002" / "state.json"
     meta = json.loads(state.read_text())
-    del meta["identity"]["weights"], meta["identity"]["processes"]  # a checkpoint that does not know them yet
+    for name in ("weights", "processes", "textures", "teacher"):
+        del meta["identity"][name]  # a checkpoint that does not know them yet
     del meta["identity"]["config"]["aggregation"], meta["identity"]["model"]["aggregation_input"]
     del meta["identity"]["config"]["synthesis"]["on_part"]
     state.write_text(json.dumps(meta))

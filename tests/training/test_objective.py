@@ -18,7 +18,7 @@ from stlm_hub.model.network import STLMNetwork
 from stlm_hub.training.config import TrainingConfig
 from stlm_hub.training.data import NormalPhotographs, collate
 from stlm_hub.training.loop import train
-from stlm_hub.training.losses import focal, l1
+from stlm_hub.training.losses import cosine_distillation, focal, l1, mask_on_grid
 from stlm_hub.training.objective import LossModule, check, freeze, load_starting_weights, make_optimizers
 from stlm_hub.training.targets import Targets
 from stlm_hub.training.teacher import MobileTeacher
@@ -88,6 +88,30 @@ def test_one_stage_trains_everything_at_once(
     losses = step(module, starting_weights, batch, module.config.stage(0, 10))
     assert moved(module) == ENCODERS | {"decoder", "aggregation"}
     assert losses["total"] == sum(losses[name] for name in ("plain", "denoising", "focal", "l1"))
+
+
+@pytest.mark.parametrize("teacher", ["mobile", "none"])
+def test_the_denoising_and_the_focal_loss_are_of_the_hardest_positions(
+    teacher: str, prepare: Prepare, starting_weights: StartingWeights, batch: dict[str, Any]
+) -> None:
+    whole = step(prepare(teacher=teacher), starting_weights, batch, "all")
+    module = prepare(teacher=teacher, hardest_share=0.1)
+    hardest = step(module, starting_weights, batch, "all")
+    for name in ("denoising", "focal"):
+        assert hardest[name] > 1.2 * whole[name]
+    assert (hardest["plain"], hardest["l1"]) == (whole["plain"], whole["l1"])
+    network = module.network
+    with torch.no_grad():
+        plain, denoising = (
+            levels(batch["pseudo"].float()) for levels in (network.plain_levels, network.denoising_levels)
+        )
+        clean = (
+            network.plain_levels(batch["clean"].float()) if teacher == "none" else targets(starting_weights, batch)[0]
+        )
+        logits = network.aggregate(plain, denoising)
+    assert hardest["denoising"].item() == pytest.approx(cosine_distillation(denoising, clean, 0.1).item(), rel=1e-3)
+    mask = mask_on_grid(batch["mask"], (logits.shape[-2], logits.shape[-1]))
+    assert hardest["focal"].item() == pytest.approx(focal(logits, mask, hardest_share=0.1).item(), rel=1e-3)
 
 
 def test_two_stages_train_the_streams_first_and_then_the_aggregation_alone(
@@ -239,6 +263,8 @@ def test_masks_are_distilled_instead_of_features(
         prepare({"feature_levels": ["stage2"]}, distillation="masks")
     with pytest.raises(ConfigError, match="needs a teacher whose masks"):
         settings(teacher="none", distillation="masks")
+    with pytest.raises(ConfigError, match="needs hardest_share 1"):
+        settings(distillation="masks", hardest_share=0.1)
 
 
 def test_masks_of_separate_decoders_are_each_streams_own(

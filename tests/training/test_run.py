@@ -12,6 +12,7 @@ from PIL import Image
 
 from stlm_hub import STLM
 from stlm_hub.config import STLMConfig
+from stlm_hub.errors import TrainingError
 from stlm_hub.evaluation.evaluate import TestSet
 from stlm_hub.images import load_image
 from stlm_hub.map_scales import measure_scales
@@ -114,6 +115,33 @@ def test_figures_of_every_map_are_told_and_the_zoo_takes_those_of_the_map_in_use
     (tmp_path / "zoo.json").write_text('{"models": {}}')
     entry = register(work / "model", "plates", "stlm-hub/plates", "cc0-1.0", path=tmp_path / "zoo.json")
     assert entry.metrics["p_auroc"] == results["metrics_combined"]["p_auroc"]
+
+
+def test_what_comes_after_the_training_can_be_stopped_too(
+    finished: tuple[Path, dict[str, Any]],
+    data: tuple[Split, TestSet],
+    starting_weights: StartingWeights,
+    tmp_path: Path,
+) -> None:
+    seen: list[tuple[int, int]] = []
+    observer = Observer(on_image=lambda *done: seen.append(done), should_stop=lambda: len(seen) == 2)
+    options: dict[str, Any] = {"work": finished[0], "output": tmp_path / "model", "test": data[1]}
+    with pytest.raises(TrainingError, match="Stopped after the training; the same command goes on"):
+        run(data[0], MODEL, TRAINING, starting_weights, SOURCE, **options, observer=observer)
+    assert seen == [(1, 3), (2, 3)] and not (tmp_path / "model").exists()
+
+
+def test_a_log_that_is_lost_is_said(
+    finished: tuple[Path, dict[str, Any]], data: tuple[Split, TestSet], starting_weights: StartingWeights
+) -> None:
+    work = finished[0]
+    log = (work / "log.jsonl").read_text()
+    (work / "log.jsonl").write_text(log.splitlines()[0] + "\n")
+    try:
+        with pytest.raises(TrainingError, match=r"does not reach to the newest checkpoint, step 2; put all"):
+            run(data[0], MODEL, TRAINING, starting_weights, SOURCE, work=work, output=work / "other")
+    finally:
+        (work / "log.jsonl").write_text(log)
 
 
 def test_with_or_without_a_memory_the_training_is_the_same(

@@ -19,6 +19,7 @@ def test_defaults_are_the_papers() -> None:
     assert (config.residual_learning_rate, config.head_learning_rate) == (0.1, 0.01)
     assert (config.momentum, config.weight_decay) == (0.9, 1e-4)
     # nothing that the paper does not do
+    assert config.hardest_share == 1
     assert (config.frozen_stages, config.warmup_steps, config.final_learning_rate, config.gradient_clip) == (0, 0, 1, 0)
     assert config.synthesis == SynthesisConfig(("perlin",), 0.5, 0.8, 5, 90.0, 0.5)
 
