@@ -127,8 +127,9 @@ def facts_of(
 
 @cache
 def code_digest() -> str:
-    """SHA-256 of what judges, STLM's and the peers' own: a row of older code is measured anew."""
+    """SHA-256 of what judges and computes figures, ours and the peers' own: a row of older code is measured anew."""
     own = [ROOT / "stlm_hub" / name for name in ("predictor.py", "images.py", "maps.py", "stlm.py")]
+    own += [ROOT / "stlm_hub/evaluation" / name for name in ("metrics.py", "evaluate.py")]
     peers = [*(ROOT / "benchmarks").glob("peer_*.py"), ROOT / "benchmarks/memory_bank.py"]
     return fingerprint([*own, *(ROOT / "stlm_hub/model").glob("*.py"), *peers])
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import cv2
@@ -15,7 +17,7 @@ from ..errors import DataError
 from ..images import load_image
 from ..maps import available_maps
 from ..model.network import STLMNetwork
-from ..predictor import ScoredMap, infer
+from ..predictor import infer
 from .metrics import Metrics, compute_metrics, pro_points, roc_points
 
 
@@ -98,22 +100,29 @@ def evaluate(
 
     started = time.monotonic()
     which = available_maps(model.config)
-    found: dict[str, list[ScoredMap]] = {name: [] for name in which}
-    for done, maps in enumerate(infer(model, photographs(), which), start=1):
-        for name, scored in maps.items():
-            found[name].append(scored)
-        if on_image:
-            on_image(done, total)
-    seconds = time.monotonic() - started
     labels = [0] * len(test.good) + [1] * len(test.anomalous)
-    metrics = {
-        name: compute_metrics(
-            [s.score for s in scored], labels, [s.anomaly_map for s in scored], masks, threshold=thresholds.get(name)
-        )
-        for name, scored in found.items()
-    }
-    chosen = found[model.config.anomaly_map]
-    scores = [s.score for s in chosen]
+    chosen: list[np.ndarray] = []
+    scores_of: dict[str, list[float]] = {name: [] for name in which}
+    metrics = {}
+    # Maps have the size of their photographs. Those that nobody looks at later need not be held in memory until then.
+    with TemporaryDirectory(prefix="stlm-maps-", ignore_cleanup_errors=True) as folder, ExitStack() as files:
+        others = {name: files.enter_context((Path(folder) / name).open("wb")) for name in which}
+        for done, maps in enumerate(infer(model, photographs(), which), start=1):
+            for name, scored in maps.items():
+                scores_of[name].append(scored.score)
+                if name == model.config.anomaly_map:
+                    chosen.append(scored.anomaly_map)
+                else:
+                    others[name].write(scored.anomaly_map.astype(np.float32, copy=False).tobytes())
+            if on_image:
+                on_image(done, total)
+        seconds = time.monotonic() - started
+        files.close()
+        for name in which:
+            found = chosen if name == model.config.anomaly_map else _read_maps(Path(folder) / name, masks)
+            metrics[name] = compute_metrics(scores_of[name], labels, found, masks, threshold=thresholds.get(name))
+            del found
+    scores = scores_of[model.config.anomaly_map]
     return Evaluation(
         metrics=metrics,
         good_scores=scores[: len(test.good)],
@@ -121,9 +130,16 @@ def evaluate(
         seconds=seconds,
         scores=scores,
         labels=labels,
-        maps=[s.anomaly_map for s in chosen],
+        maps=chosen,
         masks=masks,
     )
+
+
+def _read_maps(path: Path, like: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """Maps that were written one after the other, each of the shape of its mask; their pixels stay on disk."""
+    pixels = np.memmap(path, np.float32, mode="r")
+    ends = np.cumsum([mask.size for mask in like])
+    return [pixels[end - mask.size : end].reshape(mask.shape) for end, mask in zip(ends, like, strict=True)]
 
 
 def curves(evaluation: Evaluation) -> dict[str, Any]:
