@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -38,9 +39,10 @@ from .recipe import Recipe, load_recipe
 ROOT = Path(__file__).resolve().parent.parent
 LIBRARY = ROOT / "stlm_hub"
 CODE = (  # of the library: what makes a row
-    *("model/*.py", "training/*.py", "evaluation/*.py"),
+    *("model/*.py", "evaluation/metrics.py", "evaluation/evaluate.py"),
     *("calibration.py", "images.py", "map_scales.py", "maps.py", "predictor.py"),
 )
+NO_CODE = ("budget.py", "checkpoint.py", "finetune.py", "photographs.py")  # of training/: changes no figure
 ABLATIONS = Path(__file__).parent / "ablations.yaml"
 LEVELS = ("embedding", "decoder")  # of the paper
 FIGURES = {"i_auroc": "I-AUROC", "p_auroc": "P-AUROC", "aupro": "AUPRO", "ap": "AP", "fnr": "FNR"}
@@ -117,7 +119,9 @@ def _variant(row: dict[str, Any], changes: dict[str, Any], recipe: Recipe) -> Va
 
 
 def ablate(
-    table: Annotated[str, typer.Argument(help="4, 5, 6, 7, 8, 9, 10, 11, fig5, fig6, fig10, fig11, teachers or hardest.")],
+    table: Annotated[
+        str, typer.Argument(help="4, 5, 6, 7, 8, 9, 10, 11, fig5, fig6, fig10, fig11, teachers or hardest.")
+    ],
     data: Annotated[Path, typer.Option(help="Folder that MVTec AD was unpacked to.")],
     category: Annotated[str, typer.Option(help="Of MVTec AD, e.g. bottle.")] = "bottle",
     profile: Annotated[str, typer.Option(help="Settings of the recipe: cpu-short or paper-gpu.")] = "cpu-short",
@@ -143,7 +147,7 @@ def ablate(
         fingerprint(photographs.test.photographs + photographs.test.masks),
         start.sha256,
         fingerprint(source.photographs) if source else "",
-        fingerprint([path for part in CODE for path in LIBRARY.glob(part)]),
+        fingerprint(_code()),
         torch.__version__,
     )
     command = f"python -m train ablate {table} --category {category} --profile {profile} --data DIR"
@@ -161,23 +165,31 @@ def ablate(
         if known:
             done.append(_row(row, json.loads(known.read_text(encoding="utf-8"))))
             continue
-        with RunProgress(row.name) as observer:
-            results = run(
-                split_normals(photographs.train, row.training.held_out, row.training.seed),
-                row.model,
-                row.training,
-                start,
-                _source(row, recipe, photographs, command),
-                work=work,
-                output=work / "model",
-                test=photographs.test,
-                textures=source,
-                teacher_checkpoint=teachers / SAM_FILES[row.training.teacher]
-                if teachers and row.training.teacher in SAM_FILES
-                else None,
-                workers=workers,
-                observer=observer,
-            )
+        progress = RunProgress(row.name)
+        try:
+            with progress as observer:
+                results = run(
+                    split_normals(photographs.train, row.training.held_out, row.training.seed),
+                    row.model,
+                    row.training,
+                    start,
+                    _source(row, recipe, photographs, command),
+                    work=work,
+                    output=work / "model",
+                    test=photographs.test,
+                    textures=source,
+                    teacher_checkpoint=teachers / SAM_FILES[row.training.teacher]
+                    if teachers and row.training.teacher in SAM_FILES
+                    else None,
+                    workers=workers,
+                    observer=observer,
+                )
+        except STLMError as error:
+            if progress.stopped:
+                raise
+            done.append({"label": row.label, "not_run": str(error)})  # the others can be compared without it
+            continue
+        shutil.rmtree(work / "checkpoints", ignore_errors=True)  # 400 MB, of a training that is finished
         done.append(_row(row, results))
     report = {"table": table, "title": title, "note": note, "category": recipe.alias, "profile": profile, "rows": done}
     path = folder / f"table-{table}.json"
@@ -190,6 +202,11 @@ def ablate(
         if "not_run" in entry:
             console.print(f"Not run, {entry['label']}: {entry['not_run']}", highlight=False, soft_wrap=True)
     console.print(f"{path} holds the figures.", highlight=False, soft_wrap=True)
+
+
+def _code() -> list[Path]:
+    training = [path for path in LIBRARY.glob("training/*.py") if path.name not in NO_CODE]
+    return [*training, *(path for part in CODE for path in LIBRARY.glob(part))]
 
 
 def _missing_checkpoint(teacher: str, teachers: Path | None) -> str:

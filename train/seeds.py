@@ -35,6 +35,8 @@ def tell_other_seeds(
     """
     path = model / "results.json"
     results = json.loads(path.read_text(encoding="utf-8"))
+    if results.get("profile") != profile:
+        return 0
     others = []
     for found in sorted(runs.glob(f"{alias}-{profile}-seed*/model/results.json")):
         other = json.loads(found.read_text(encoding="utf-8"))
@@ -43,7 +45,9 @@ def tell_other_seeds(
             continue
         kept = ("seed", "date", *(kind.figures for kind in KINDS.values()))
         others.append({name: other[name] for name in kept if name in other} | {"weights": other["weights"]["sha256"]})
-    if others or "other_seeds" in results:
+    known = results.get("other_seeds", [])
+    if others or known:  # runs of another checkout are not here, but were told of before
+        others += [other for other in known if not (runs / f"{alias}-{profile}-seed{other['seed']}").exists()]
         results["other_seeds"] = sorted(others, key=lambda other: other["seed"])
         path.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
         write_card(model, results["repo_id"])

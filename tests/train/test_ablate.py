@@ -13,7 +13,7 @@ import pytest
 import yaml
 from PIL import Image
 
-from stlm_hub.errors import ConfigError
+from stlm_hub.errors import ConfigError, TrainingError
 from stlm_hub.model.checkpoints import StartingWeights
 from stlm_hub.model.image_encoder import ImageEncoder
 from stlm_hub.model.mask_decoder import MaskDecoder
@@ -149,6 +149,7 @@ def test_a_table_is_trained_once_and_printed_beside_the_papers(
         results = json.loads((folder / "results.json").read_text())
         assert row["metrics"] == results["metrics"]
         assert STLM.from_pretrained(folder).predict(bottles / "bottle/test/good/0.png").score <= 1
+        assert not (folder.parent / "checkpoints").exists()  # nothing needs them any more
 
     ablate.ablate("4", bottles, runs=runs)
     assert short[2:] == [
@@ -171,6 +172,34 @@ def test_a_teacher_that_is_not_there_is_said(
     out = " ".join(capsys.readouterr().out.split())
     assert short == ["mvtec-bottle-teacher-mobile"]
     assert "Not run, ViT-H: it needs sam_vit_h_4b8939.pth" in out and "--teachers" in out
+
+
+def test_a_variant_that_fails_stands_in_the_table_and_the_others_are_trained(
+    bottles: Path, tmp_path: Path, short: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = ablate.run
+
+    def run(split: Any, model: Any, training: Any, *rest: Any, **options: Any) -> Any:
+        if training.encoder_weights == "random":
+            raise TrainingError("The loss is not finite at step 2.")
+        return real(split, model, training, *rest, **options)
+
+    monkeypatch.setattr(ablate, "run", run)
+    ablate.ablate("8", bottles, runs=tmp_path / "runs")
+    assert short == ["mvtec-bottle-stlm"]
+    assert "Not run, random: The loss is not finite at step 2." in " ".join(capsys.readouterr().out.split())
+    report = json.loads((tmp_path / "runs/ablations/mvtec-bottle-cpu-short/table-8.json").read_text())
+    assert ["not_run" in row for row in report["rows"]] == [True, False]
+
+    def interrupted(*_: Any, **__: Any) -> Any:
+        raise TrainingError("Training stopped after step 1 of 2.")
+
+    monkeypatch.setattr(ablate, "run", interrupted)
+    monkeypatch.setattr(
+        ablate.RunProgress, "stopped", property(lambda self: True, lambda self, value: None), raising=False
+    )
+    with pytest.raises(TrainingError, match="stopped after step 1"):
+        ablate.ablate("5", bottles, runs=tmp_path / "runs")
 
 
 def test_a_launcher_is_refused(bottles: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -49,14 +49,32 @@ def test_the_card_shows_each_seed_their_mean_and_their_range(model: Path, tmp_pa
         name: value for name, value in own.items() if name != "other_seeds"
     }
     card = (model / "README.md").read_text()
-    cells = [line.split(" | ") for line in card.splitlines() if line.startswith(("| 0 ", "| 2 ", "| 10 ", "| **mean"))]
+    cells = [
+        line.split(" | ") for line in card.splitlines() if line.startswith(("| 0 |", "| 2 |", "| 10 |", "| **mean"))
+    ]
     assert [cell[4] for cell in cells] == [f"{100 * (ap - loss):.2f} %" for loss in (0, 0.02, 0.04, 0.02)]
     assert "| highest - lowest, points | 0.00 | 0.00 | 0.00 | 4.00 | 0.00 |" in card
     assert "Trained 2 more times by the same recipe" in card and "99.00 %" not in card
 
-    shutil.rmtree(runs)
-    assert tell_other_seeds(model, runs, "sample-brick", "cpu") == 0
-    assert "more times" not in (model / "README.md").read_text()
+
+def test_seeds_of_another_checkout_or_profile_stay_in_the_card(model: Path, tmp_path: Path) -> None:
+    ap = json.loads((model / "results.json").read_text())["metrics"]["ap"]
+    runs, elsewhere = tmp_path / "runs", tmp_path / "elsewhere"
+    run_with(model, runs, 2, ap - 0.02)
+    run_with(model, runs, 3, ap - 0.03)
+    assert tell_other_seeds(model, runs, "sample-brick", "cpu") == 2
+    run_with(model, elsewhere, 3, ap - 0.05)  # trained once more: the newer figures count
+    run_with(model, elsewhere, 7, ap - 0.07)
+    assert tell_other_seeds(model, elsewhere, "sample-brick", "cpu") == 3
+    told = json.loads((model / "results.json").read_text())["other_seeds"]
+    assert [(other["seed"], round(ap - other["metrics"]["ap"], 3)) for other in told] == [
+        (2, 0.02),
+        (3, 0.05),
+        (7, 0.07),
+    ]
+    before = (model / "results.json").read_bytes()
+    assert tell_other_seeds(model, elsewhere, "sample-brick", "paper-gpu") == 0
+    assert (model / "results.json").read_bytes() == before
 
 
 def test_a_model_without_other_seeds_stays_as_it_is(model: Path, tmp_path: Path) -> None:
