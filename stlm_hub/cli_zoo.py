@@ -46,18 +46,19 @@ def zoo_list() -> None:
 
     table = Table(box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True)  # names stay whole in 80 columns
     table.add_column("alias", no_wrap=True)
-    for title in ("data set", "px", "I-AUROC", "P-AUROC", "AUPRO", "AP", "MB"):
+    for title in ("data set", "px", "I-AUROC", "P-AUROC", "AUPRO", "AP", "FNR"):
         table.add_column(title)
     table.add_column("licence", overflow="fold")
     for entry in list_models():
         figures = [
             f"{100 * entry.metrics[name]:.1f}" if name in entry.metrics else "-"
-            for name in ("i_auroc", "p_auroc", "aupro", "ap")
+            for name in ("i_auroc", "p_auroc", "aupro", "ap", "fnr")
         ]
-        table.add_row(
-            entry.alias, entry.dataset, str(entry.image_size), *figures, f"{entry.bytes / 1e6:.0f}", entry.license
-        )
+        table.add_row(entry.alias, entry.dataset, str(entry.image_size), *figures, entry.license)
     console.print(table)
+    console.print(
+        "FNR: share of the test photographs with a defect that the model misses at its threshold.", highlight=False
+    )
 
 
 @zoo_app.command("pull")

@@ -308,7 +308,7 @@ def test_other_thresholds_are_calibrated_like_the_models_own_and_counted() -> No
     results["metrics"]["fnr"] = missed / 7
     rows = table(section(rendered(results, config), "Threshold and false alarms"))
     assert list(rows)[2:] == ["1 %", "**2 %**", "5 %", "10 %", "20 %"]
-    assert rows["**2 %**"] == [f"{calibration.threshold:.4f}", "1 of 4", f"{missed} of 7"]
+    assert rows["**2 %**"] == [f"{calibration.threshold:.4f}", "0 of 4", f"{missed} of 7"]
     tenth = calibrate(scores, 0.1).threshold  # the 29th of 31
     assert tenth == pytest.approx(0.29) and rows["10 %"] == ["0.2900", "1 of 4", "1 of 7"]
     alone = rendered(

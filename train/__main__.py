@@ -8,6 +8,7 @@ program, see `ablate.py`.
 from __future__ import annotations
 
 import dataclasses
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -39,6 +40,7 @@ from .seeds import folder_of, tell_other_seeds
 
 ROOT = Path(__file__).resolve().parent.parent
 SAMPLE_SEED = 0
+ABLATIONS = "cpu-short"  # profile that makes no model for the zoo
 EXAMPLE_KINDS = ("crack", "stain", "good")
 
 
@@ -64,6 +66,10 @@ def make(
     ] = None,
 ) -> None:
     """Trains, calibrates, evaluates and writes one model of the zoo."""
+    if profile == ABLATIONS:
+        raise ConfigError(
+            f"The profile {profile} is for `python -m train ablate`; a model of the zoo takes cpu or paper-gpu."
+        )
     recipe = load_recipe(alias, profile)
     command = f"python -m train {alias} --profile {profile}"
     work, made, other_seed = runs / f"{alias}-{profile}", output / alias, seed not in (None, recipe.training.seed)
@@ -86,6 +92,10 @@ def make(
         command += " --data DIR"
     if textures:
         command += " --textures DIR"
+    if teacher_checkpoint:
+        command += f" --teacher-checkpoint {teacher_checkpoint.name}"
+    if weights:
+        command += f" --weights {weights.name}"
     if memory_entries is not None:
         which = "combined" if memory_entries else "aggregation"
         model = recipe.model.replace(memory_entries=memory_entries, anomaly_map=which)
@@ -106,6 +116,7 @@ def make(
         command=command,
         profile=profile,
         paper=_paper(recipe),
+        commit=_commit(),
     )
     with RunProgress(alias) as observer:
         results = run(
@@ -133,7 +144,7 @@ def make(
             console.print(f"The card of {alias} tells of {told} more {'seed' if told == 1 else 'seeds'}.")
     elif other_seed:
         console.print(f"{made} stays beside the zoo; {alias} itself is not trained yet, so no card tells of it.")
-    if not other_seed and output == ROOT / "model_cards":
+    if not other_seed and output.resolve() == ROOT / "model_cards":
         zoo_files.register(output / alias, alias, source.repo_id, recipe.license)
     for kind in KINDS.values():
         measured = results.get(kind.figures) or {}
@@ -168,8 +179,20 @@ def _example_panels(folder: Path, test: TestSet) -> None:
 def _note(recipe: Recipe, photograph: Path) -> str | None:
     """What the recipe says of the figures, and whether the photographs were scaled down, which has to be said too."""
     height, width = load_image(photograph).shape[:2]
-    scaled = f"Trained and evaluated on photographs scaled down to {width}x{height} px; the data set ships larger ones."
-    return " ".join([recipe.note, *([scaled] if max(height, width) < recipe.original_size else [])]).strip() or None
+    changes = [f"scaled down to {width}x{height} px"] if max(height, width) < recipe.original_size else []
+    if recipe.original_suffix and photograph.suffix.lower() != recipe.original_suffix:
+        changes.append(f"stored as {photograph.suffix.lower()} instead of {recipe.original_suffix}")
+    changed = f"Trained and evaluated on photographs {' and '.join(changes)}; the data set ships others."
+    return " ".join([recipe.note, *([changed] if changes else [])]).strip() or None
+
+
+def _commit() -> str:
+    """Of the code, "-dirty" behind it where files were changed since; empty where this is no checkout."""
+    command = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    try:
+        return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return ""
 
 
 def _paper(recipe: Recipe) -> dict[str, object] | None:

@@ -29,6 +29,7 @@ class Recipe:
     homepage: str
     note: str  # what a reader of the figures must know
     original_size: int  # px; the data set ships no photograph whose longer side is shorter, 0: not known
+    original_suffix: str  # of the files that it ships, "": not known
     model: STLMConfig
     training: TrainingConfig
 
@@ -64,6 +65,7 @@ def load_recipe(alias: str, profile: str) -> Recipe:
         homepage=data["homepage"],
         note=note,
         original_size=data.get("original_size", 0),
+        original_suffix=data.get("original_suffix", ""),
         model=STLMConfig.from_dict(model),
         training=TrainingConfig.from_dict(training),
     )

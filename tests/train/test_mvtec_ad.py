@@ -47,6 +47,14 @@ def test_another_split_is_not_called_official(category: Path) -> None:
     assert split.startswith("not the official one: 3 train, 1 good and 3 anomalous") and "224, 58 and 92" in split
 
 
+def test_good_test_photographs_that_are_not_the_data_sets_own_are_told(category: Path) -> None:
+    good = next((category / "test" / "good").iterdir())
+    good.rename(good.with_name(f"train_{good.name}"))
+    split = read_category(category).split
+    assert split.startswith("not the official one: ")
+    assert split.endswith(f"; 1 of the good test photographs are not its own by their names, e.g. train_{good.stem}")
+
+
 def test_missing_parts_are_refused(category: Path) -> None:
     (category / "ground_truth" / "combined" / "000_mask.png").unlink()
     with pytest.raises(DataError, match=r"combined.000_mask\.png is missing"):

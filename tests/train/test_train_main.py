@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -50,7 +51,7 @@ def test_dagm_goes_to_its_reader(dagm_class: Path, tmp_path: Path, handed_over: 
     assert len(handed_over["split"].train) + len(handed_over["split"].held_out) == 30
     assert len(handed_over["test"].good) == 30 and len(handed_over["test"].anomalous) == 10
     note = handed_over["source"].dataset["note"]
-    assert "coarse ellipses" in note and note.endswith("8x8 px; the data set ships larger ones.")
+    assert "coarse ellipses" in note and note.endswith("8x8 px; the data set ships others.")
     assert handed_over["source"].paper is None
 
 
@@ -66,6 +67,11 @@ def test_mvtec_goes_to_its_reader_with_the_papers_figures(
     make("mvtec-cable", folder.parent, tmp_path)
     assert handed_over["test"].anomalous == [folder / "test" / "bent_wire" / "0.png"]
     assert handed_over["source"].paper["p_auroc"] == 0.9695
+    assert re.fullmatch(r"[0-9a-f]{40}(-dirty)?|", handed_over["source"].commit)
+    with pytest.raises(ConfigError, match="cpu-short is for `python -m train ablate`"):
+        main.make(
+            "mvtec-cable", "cpu-short", folder.parent, tmp_path / "runs", tmp_path / "out", "org", None, None, None, 0
+        )
     shutil.rmtree(folder / "test" / "bent_wire")
     with pytest.raises(DataError, match="holds no anomalous test photographs; figures need both"):
         make("mvtec-cable", folder.parent, tmp_path)
@@ -84,5 +90,8 @@ def test_photographs_at_their_own_size_need_no_note(tmp_path: Path) -> None:
         Image.fromarray(np.zeros((side, 600), np.uint8)).save(tmp_path / "x.png")
         assert (main._note(load_recipe("mvtec-cable", "cpu"), tmp_path / "x.png") is not None) == noted
     Image.fromarray(np.zeros((512, 512), np.uint8)).save(tmp_path / "x.png")
+    Image.fromarray(np.zeros((512, 512), np.uint8)).save(tmp_path / "x.jpg")
+    note = main._note(load_recipe("mvtec-cable", "cpu"), tmp_path / "x.jpg")
+    assert note is not None and "scaled down to 512x512 px and stored as .jpg instead of .png; the data set" in note
     note = main._note(load_recipe("dagm-class1", "cpu"), tmp_path / "x.png")
     assert note is not None and "ellipses" in note and "scaled down" not in note
