@@ -99,18 +99,18 @@ def evaluate(
             yield image
 
     started = time.monotonic()
-    which = available_maps(model.config)
+    which, judging = available_maps(model.config), model.config.anomaly_map
     labels = [0] * len(test.good) + [1] * len(test.anomalous)
     chosen: list[np.ndarray] = []
     scores_of: dict[str, list[float]] = {name: [] for name in which}
     metrics = {}
     # Maps have the size of their photographs. Those that nobody looks at later need not be held in memory until then.
     with TemporaryDirectory(prefix="stlm-maps-", ignore_cleanup_errors=True) as folder, ExitStack() as files:
-        others = {name: files.enter_context((Path(folder) / name).open("wb")) for name in which}
+        others = {name: files.enter_context((Path(folder) / name).open("wb")) for name in which if name != judging}
         for done, maps in enumerate(infer(model, photographs(), which), start=1):
             for name, scored in maps.items():
                 scores_of[name].append(scored.score)
-                if name == model.config.anomaly_map:
+                if name == judging:
                     chosen.append(scored.anomaly_map)
                 else:
                     others[name].write(scored.anomaly_map.astype(np.float32, copy=False).tobytes())
@@ -119,10 +119,10 @@ def evaluate(
         seconds = time.monotonic() - started
         files.close()
         for name in which:
-            found = chosen if name == model.config.anomaly_map else _read_maps(Path(folder) / name, masks)
+            found = chosen if name == judging else _read_maps(Path(folder) / name, masks)
             metrics[name] = compute_metrics(scores_of[name], labels, found, masks, threshold=thresholds.get(name))
             del found
-    scores = scores_of[model.config.anomaly_map]
+    scores = scores_of[judging]
     return Evaluation(
         metrics=metrics,
         good_scores=scores[: len(test.good)],
