@@ -251,17 +251,26 @@ def _seeds(results: dict[str, Any], used: str) -> list[list[str]]:
     others = _get(results, "other_seeds") or []
     if not others:
         return []
-    runs = [(_get(results, "seed"), _metrics(results)[used])]
-    runs += [(_get(other, "seed"), _metrics(other)[used]) for other in others]
-    keys = [key for key in METRICS if key != "fnr"]
-    rows = [["seed", *(METRICS[key][0] for key in keys)]]
-    rows += [[str(seed), *(_cell(key, metrics.get(key)) for key in keys)] for seed, metrics in runs]
-    columns = [[metrics[key] for _, metrics in runs if metrics.get(key) is not None] for key in keys]
+    runs = [results, *others]
+    figures = [_metrics(run)[used] for run in runs]
+    columns = [[found[key] for found in figures if found.get(key) is not None] for key in METRICS]
+    rows = [["seed", *(label for label, _ in METRICS.values())]]
+    rows += [
+        [str(_get(run, "seed")), *(_cell(key, found.get(key)) for key in METRICS)]
+        for run, found in zip(runs, figures, strict=True)
+    ]
+    means = [sum(column) / len(column) if column else None for column in columns]
+    rows.append(["**mean**", *(_cell(key, mean) for key, mean in zip(METRICS, means, strict=True))])
     rows.append(
-        ["**mean**", *(_cell(key, sum(c) / len(c) if c else None) for key, c in zip(keys, columns, strict=True))]
+        [
+            "highest - lowest, points",
+            *(f"{100 * (max(column) - min(column)):.2f}" if column else "-" for column in columns),
+        ]
     )
-    spread = [f"{100 * (max(c) - min(c)):.2f}" if c else "-" for c in columns]
-    return [*rows, ["highest - lowest, points", *spread]]
+    commits = [_text(_get(run, "versions.commit") or "not kept") for run in runs]
+    if len(set(commits)) > 1:
+        rows = [[*row, cell] for row, cell in zip(rows, ["commit of the code", *commits, "", ""], strict=True)]
+    return rows
 
 
 def _cell(key: str, value: Any) -> str:

@@ -107,8 +107,14 @@ def _check_results(results: Any, config: STLMConfig) -> None:
     if results is None:
         return
     parts = ("dataset", "weights", "test_scores", "recalibration", *_MAP_OF)
+    strange = ConfigError("results.json of the model is not what a training writes; leave it out.")
     if not isinstance(results, dict) or not all(isinstance(results.get(part) or {}, dict) for part in parts):
-        raise ConfigError("results.json of the model is not what a training writes; leave it out.")
+        raise strange
+    anomalous = (results.get("test_scores") or {}).get("anomalous") or []
+    if not isinstance(anomalous, list) or not all(isinstance(score, (int, float)) for score in anomalous):
+        raise strange
+    if results.get("recalibration") and "training_results" not in results["recalibration"]:
+        raise strange
     if results.get("calibration") != _calibration(config):
         raise ConfigError(
             "results.json and config.json of the model say different thresholds; evaluate it again, or leave "

@@ -257,6 +257,9 @@ def test_another_model_is_not_overwritten(trained: STLM, good_parts: list[Path],
         ([RESULTS], "not what a training writes"),
         ({**RESULTS, "dataset": "MVTec AD"}, "not what a training writes"),
         ({**RESULTS, "image_size": 128, "test_scores": [0.5]}, "not what a training writes"),
+        ({**RESULTS, "test_scores": {"good": [], "anomalous": 3}}, "not what a training writes"),
+        ({**RESULTS, "test_scores": {"good": [], "anomalous": ["0.5"]}}, "not what a training writes"),
+        ({**RESULTS, "recalibration": {"command": "stlm calibrate"}}, "not what a training writes"),
     ],
 )
 def test_results_of_another_model_are_refused(

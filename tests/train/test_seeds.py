@@ -53,8 +53,31 @@ def test_the_card_shows_each_seed_their_mean_and_their_range(model: Path, tmp_pa
         line.split(" | ") for line in card.splitlines() if line.startswith(("| 0 |", "| 2 |", "| 10 |", "| **mean"))
     ]
     assert [cell[4] for cell in cells] == [f"{100 * (ap - loss):.2f} %" for loss in (0, 0.02, 0.04, 0.02)]
-    assert "| highest - lowest, points | 0.00 | 0.00 | 0.00 | 4.00 | 0.00 |" in card
+    assert "| highest - lowest, points | 0.00 | 0.00 | 0.00 | 4.00 | 0.00 | 0.00 |" in card
     assert "Trained 2 more times by the same recipe" in card and "99.00 %" not in card
+    assert "commit of the code" not in card and "the same code" not in card
+
+
+def test_the_card_says_which_seeds_have_other_code(model: Path, tmp_path: Path) -> None:
+    runs = tmp_path / "runs"
+    run_with(model, runs, 1, 0.5)
+    path = folder_of(runs, "sample-brick", "cpu", 1) / "model" / "results.json"
+    other = json.loads(path.read_text())
+    other["versions"]["commit"] = "0123abcd"
+    other["metrics"]["fnr"] = 0.25
+    path.write_text(json.dumps(other))
+    assert tell_other_seeds(model, runs, "sample-brick", "cpu") == 1
+    table = [
+        line
+        for line in (model / "README.md").read_text().splitlines()
+        if line.startswith(("| seed |", "| 0 |", "| 1 |"))
+    ]
+    assert [line.split(" | ")[-2:] for line in table] == [
+        ["FNR at the threshold", "commit of the code |"],
+        ["0.00 %", "not kept |"],
+        ["25.00 %", "0123abcd |"],
+    ]
+    assert "Not all of them were trained with the same code" in (model / "README.md").read_text()
 
 
 def test_seeds_of_another_checkout_or_profile_stay_in_the_card(model: Path, tmp_path: Path) -> None:
