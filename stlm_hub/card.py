@@ -187,7 +187,8 @@ def _front_matter(results: dict[str, Any], config: STLMConfig, repo_id: str) -> 
     dataset = _dataset_name(results, config)
     hub_id, slug = _get(results, "dataset.hub_id"), _slug(dataset)
     license = _licenses(results)["weights"]
-    metrics = _metrics(results)[config.anomaly_map]
+    # Figures of photographs that may have chosen the map are no result to compare models by.
+    metrics = {} if _map_before(results, config) else _metrics(results)[config.anomaly_map]
     name = f"{dataset} ({config.category})" if config.category else dataset
     split = _get(results, "dataset.split")
     evaluations = [
@@ -226,7 +227,7 @@ def _figures(results: dict[str, Any], config: STLMConfig) -> dict[str, Any]:
     others = [name for name in KINDS if name != used and measured[name]]
     teacher = str(_get(results, "teacher") or "")
     ours = {"image_size": config.image_size, "teacher": TEACHERS.get(teacher, teacher)}
-    columns = {f"**This model**, {KINDS[used].label}": measured[used] | ours}
+    columns = {f"**This model**, {KINDS[used].label}": measured[used] | ours} if measured[used] else {}
     columns |= {f"This model, {KINDS[name].label}": measured[name] | ours for name in others}
     if paper:
         columns["Paper"] = paper
@@ -237,13 +238,22 @@ def _figures(results: dict[str, Any], config: STLMConfig) -> dict[str, Any]:
         if any(cell != "-" for cell in cells):
             rows.append([label, *cells])
     return {
-        "figures": rows if measured[used] else [],
+        "figures": rows if any(measured.values()) else [],
         "seeds": _seeds(results, used),
         "used_map": KINDS[used].label,
+        "used_map_measured": bool(measured[used]),
+        "map_before": _map_before(results, config),
+        "fnr_known": measured[used].get("fnr") is not None,
         "combined_maps": ", ".join(KINDS[scale.anomaly_map].label for scale in config.combined_maps),
         "other_maps": [KINDS[name].label for name in others],
         "other_settings": [key for key in ours if paper.get(key) not in (None, ours[key])],
     }
+
+
+def _map_before(results: dict[str, Any], config: STLMConfig) -> str:
+    """Label of the map that judged after the training, where a calibration has named another since; else ""."""
+    trained = _get(results, "recalibration.trained_map")
+    return next((kind.label for name, kind in KINDS.items() if name == trained != config.anomaly_map), "")
 
 
 def _seeds(results: dict[str, Any], used: str) -> list[list[str]]:
@@ -253,22 +263,21 @@ def _seeds(results: dict[str, Any], used: str) -> list[list[str]]:
         return []
     runs = [results, *others]
     figures = [_metrics(run)[used] for run in runs]
-    columns = [[found[key] for found in figures if found.get(key) is not None] for key in METRICS]
-    rows = [["seed", *(label for label, _ in METRICS.values())]]
+    keys = [key for key in METRICS if any(found.get(key) is not None for found in figures)]
+    rows = [["seed", *(METRICS[key][0] for key in keys)]]
     rows += [
-        [str(_get(run, "seed")), *(_cell(key, found.get(key)) for key in METRICS)]
+        [str(_get(run, "seed")), *(_cell(key, found.get(key)) for key in keys)]
         for run, found in zip(runs, figures, strict=True)
     ]
-    means = [sum(column) / len(column) if column else None for column in columns]
-    rows.append(["**mean**", *(_cell(key, mean) for key, mean in zip(METRICS, means, strict=True))])
-    rows.append(
-        [
-            "highest - lowest, points",
-            *(f"{100 * (max(column) - min(column)):.2f}" if column else "-" for column in columns),
-        ]
-    )
+    mean, spread = ["**mean**"], ["highest - lowest, points"]
+    for key in keys:
+        values = [found[key] for found in figures if found.get(key) is not None]
+        whole = len(values) == len(runs)
+        mean.append(_cell(key, sum(values) / len(values) if whole else None))
+        spread.append(f"{100 * (max(values) - min(values)):.2f}" if whole else "-")
+    rows += [mean, spread]
     commits = [_text(_get(run, "versions.commit") or "not kept") for run in runs]
-    if len(set(commits)) > 1:
+    if len(set(commits)) > 1 or commits[0] == "not kept" or commits[0].endswith("-dirty"):
         rows = [[*row, cell] for row, cell in zip(rows, ["commit of the code", *commits, "", ""], strict=True)]
     return rows
 
@@ -340,7 +349,14 @@ def _source(results: dict[str, Any]) -> str:
 
 def _commands(results: dict[str, Any]) -> list[Any]:
     """What makes the model again, in order."""
-    return [found for path in ("command", "recalibration.command") if (found := _get(results, path))]
+    trained = _get(results, "command")
+    return [*([trained] if trained else []), *calibrations(_get(results, "recalibration"))]
+
+
+def calibrations(recalibration: Any) -> list[str]:
+    """Commands of the calibrations after the training, in order; a single one in folders of older versions."""
+    found = _get(recalibration, "commands") or [_get(recalibration, "command")]
+    return [command for command in found if command]
 
 
 def _homepage(results: dict[str, Any]) -> str:

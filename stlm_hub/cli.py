@@ -113,12 +113,17 @@ def calibrate(
     model: Annotated[str, typer.Option("--model", "-m", help="Alias, org/repo, org/repo@revision or folder.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="Model folder to write.")],
     false_alarm_rate: Annotated[float, typer.Option(help="Share of good parts that may be judged anomalous.")] = 0.01,
+    anomaly_map: Annotated[
+        str | None,
+        typer.Option("--map", help="Map to judge by: aggregation, cosine, memory, combined; default: the model's."),
+    ] = None,
     device: DeviceOption = None,
 ) -> None:
-    """Chooses a model's threshold anew, for your camera and light; the network stays as it is."""
+    """Chooses a model's threshold anew, for your camera and light or for another of its maps; the network stays."""
     from . import hub
     from .calibration import MIN_PHOTOGRAPHS
     from .card import read_results
+    from .maps import KINDS
     from .recalibrate import recalibrate
     from .stlm import STLM
     from .training.photographs import check_photographs
@@ -141,11 +146,14 @@ def calibrate(
             repo_id=f"your-name/{name}",
             results=read_results(known, local.weights_path) if known else None,
             false_alarm_rate=false_alarm_rate,
+            anomaly_map=anomaly_map,
             on_image=lambda done, _: bars.update(task, completed=done),
         )
-    before, now = network.config.calibration, made["calibration"]
+    before, now, used = network.config.calibration, made["calibration"], KINDS[made["anomaly_map"]].label
+    changed = made["anomaly_map"] != network.config.anomaly_map
     console.print(
-        f"The threshold is {now['threshold']:.4f}, from {now['n']} photographs; before it was "
+        f"The threshold{f' of the map {used}' if changed else ''} is {now['threshold']:.4f}, from {now['n']} "
+        f"photographs; before{', of another map,' if changed else ''} it was "
         f"{f'{before.threshold:.4f}' if before else 'not calibrated'}.",
         highlight=False,
         soft_wrap=True,

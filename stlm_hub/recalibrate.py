@@ -1,4 +1,7 @@
-"""A model for another camera, light or batch of parts: the network stays, the threshold is chosen anew."""
+"""A model for another camera, light or batch of parts: the network stays, the threshold is chosen anew.
+
+The same for a model that is to judge by another of its maps.
+"""
 
 from __future__ import annotations
 
@@ -14,16 +17,17 @@ import torch
 
 from . import __version__, hub
 from .calibration import DEFAULT_FALSE_ALARM_RATE, calibrate, check_false_alarm_rate
-from .card import write_card
+from .card import calibrations, render_card, write_card
 from .config import STLMConfig
-from .errors import ConfigError
+from .errors import ConfigError, STLMError
 from .images import load_image
+from .map_scales import measure_scales
 from .maps import KINDS
+from .model_folder import FILES, check_output
 from .predictor import infer
 from .stlm import STLM
 from .training.data import fingerprint
 
-FILES = (hub.CONFIG_NAME, hub.WEIGHTS_NAME, "results.json", "README.md")
 _MAP_OF = {kind.figures: name for name, kind in KINDS.items()}
 
 
@@ -35,6 +39,7 @@ def recalibrate(
     repo_id: str,
     results: dict[str, Any] | None = None,
     false_alarm_rate: float = DEFAULT_FALSE_ALARM_RATE,
+    anomaly_map: str | None = None,
     on_image: Callable[[int, int], None] | None = None,
 ) -> dict[str, Any]:
     """Writes a model folder with the network of `model` and a threshold from a user's own good photographs.
@@ -49,35 +54,48 @@ def recalibrate(
         repo_id: `org/repo` that the card shows.
         results: what results.json of `model` says; without it the new one holds only what is known here.
         false_alarm_rate: share of good parts that may be judged anomalous, in (0, 0.5].
+        anomaly_map: that judges from now on, one of `STLMConfig.anomaly_map`; None: the one that did. "combined" gets
+            its scales from these photographs where it has none yet.
         on_image: told (done, total) after each photograph.
 
     Returns:
         What results.json holds. `recalibration` in it says that the threshold is not the training's, and what was
-        before; `metrics.fnr` is at the new threshold, and null for the map that has none.
+        before; `metrics.fnr` is at the new threshold, and null for the maps that have none. Scores and curves of the
+        test photographs go where another map judges: they are not its own.
 
     Raises:
         DataError: fewer than 4 photographs, or the false-alarm rate is out of range.
         ImageError: a photograph cannot be used.
-        ConfigError: `results` are not of `model`, or `output` holds something else.
+        ConfigError: `results` are not of `model`, `output` holds something else, or the model has no such map.
     """
     check_false_alarm_rate(false_alarm_rate)
-    _check_output(output)
+    check_output(output)
     before = model.config
     _check_results(results, before)
+    if anomaly_map == "memory" and not before.memory_entries:
+        raise ConfigError(
+            "This model has no memory of normal patches; name another map, or train it with memory_entries."
+        )
+    judging = before.replace(anomaly_map=anomaly_map or before.anomaly_map)
     output.parent.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(prefix=f".{output.name}.", dir=output.parent) as name:
         folder = Path(name)
         model.save_pretrained(folder, dtype=torch.float16)
         saved = STLM.from_pretrained(folder, device=next(model.parameters()).device)
+        saved.config = judging
+        if judging.anomaly_map == "combined" and not judging.combined_maps:
+            measured = measure_scales(saved, (load_image(path) for path in photographs))
+            saved.config = judging.replace(combined_maps=measured)
         scores: list[float] = []
-        for maps in infer(saved, (load_image(path) for path in photographs), (before.anomaly_map,)):
-            scores.append(maps[before.anomaly_map].score)
+        for maps in infer(saved, (load_image(path) for path in photographs), (judging.anomaly_map,)):
+            scores.append(maps[judging.anomaly_map].score)
             if on_image:
                 on_image(len(scores), len(photographs))
-        saved.config = before.replace(calibration=calibrate(scores, false_alarm_rate))
+        saved.config = saved.config.replace(calibration=calibrate(scores, false_alarm_rate))
         saved.save_pretrained(folder, dtype=torch.float16)
+        of_photographs = fingerprint(photographs)
         made = {
-            **_amended(results or {}, before, saved.config, repo_id),
+            **_amended(results or {}, before, saved.config, repo_id, of_photographs),
             "held_out_scores": scores,
             "parameters": sum(p.numel() for p in saved.parameters()),
             "weights": {
@@ -86,21 +104,13 @@ def recalibrate(
                 "dtype": "float16",
             },
         }
-        made["dataset"]["held_out"] = {"n": len(scores), "sha256": fingerprint(photographs)}
+        made["dataset"]["held_out"] = {"n": len(scores), "sha256": of_photographs}
         (folder / "results.json").write_text(json.dumps(made, indent=1) + "\n", encoding="utf-8")
         write_card(folder, repo_id)
         output.mkdir(exist_ok=True)
         for file in FILES:
             (folder / file).replace(output / file)
     return made
-
-
-def _check_output(output: Path) -> None:
-    if output.exists() and not output.is_dir():
-        raise ConfigError(f"{output} is a file; name a new folder for the calibrated model.")
-    others = sorted(path.name for path in output.iterdir() if path.name not in FILES) if output.exists() else []
-    if others:
-        raise ConfigError(f"{output} already holds {others[0]}; name a new folder for the calibrated model.")
 
 
 def _check_results(results: Any, config: STLMConfig) -> None:
@@ -110,9 +120,9 @@ def _check_results(results: Any, config: STLMConfig) -> None:
     strange = ConfigError("results.json of the model is not what a training writes; leave it out.")
     if not isinstance(results, dict) or not all(isinstance(results.get(part) or {}, dict) for part in parts):
         raise strange
-    anomalous = (results.get("test_scores") or {}).get("anomalous") or []
-    if not isinstance(anomalous, list) or not all(isinstance(score, (int, float)) for score in anomalous):
-        raise strange
+    for scores in (results.get("test_scores") or {}).values():
+        if not isinstance(scores, list) or not all(isinstance(score, (int, float)) for score in scores):
+            raise strange
     if results.get("recalibration") and "training_results" not in results["recalibration"]:
         raise strange
     if results.get("calibration") != _calibration(config):
@@ -120,10 +130,22 @@ def _check_results(results: Any, config: STLMConfig) -> None:
             "results.json and config.json of the model say different thresholds; evaluate it again, or leave "
             "results.json out."
         )
+    try:  # before any photograph is looked at
+        render_card(results, config, repo_id="model")
+    except STLMError:
+        raise
+    except Exception as error:  # a stranger's file may hold anything anywhere
+        raise strange from error
 
 
-def _amended(results: dict[str, Any], before: STLMConfig, config: STLMConfig, repo_id: str) -> dict[str, Any]:
-    """What the training's results still say, with what the new threshold changes."""
+def _amended(
+    results: dict[str, Any], before: STLMConfig, config: STLMConfig, repo_id: str, of_photographs: str
+) -> dict[str, Any]:
+    """What the training's results still say, with what the new threshold changes, and perhaps the new map.
+
+    `recalibration` keeps of earlier calibrations what they change for good: the map that judged after the training, the
+    photographs behind the scales of the combined map, and the commands.
+    """
     calibration = config.calibration
     assert calibration is not None
     made = copy.deepcopy(results)
@@ -132,6 +154,9 @@ def _amended(results: dict[str, Any], before: STLMConfig, config: STLMConfig, re
     command = f"stlm calibrate FOLDER --model {made.get('alias') or 'MODEL'} --output {alias}"
     if calibration.false_alarm_rate != DEFAULT_FALSE_ALARM_RATE:
         command += f" --false-alarm-rate {calibration.false_alarm_rate}"
+    if config.anomaly_map != before.anomaly_map:
+        command += f" --map {config.anomaly_map}"
+        made |= {"test_scores": None, "curves": None}  # of the map that no longer judges
     dataset = made.get("dataset") or {}
     made["recalibration"] = {
         "before": {
@@ -140,18 +165,24 @@ def _amended(results: dict[str, Any], before: STLMConfig, config: STLMConfig, re
             "weights_sha256": (made.get("weights") or {}).get("sha256"),
             "held_out": dataset.get("held_out"),
             "calibration": _calibration(before),
+            "map": KINDS[before.anomaly_map].label,
         },
         "training_results": known["training_results"],
-        "command": command,
+        "trained_map": known.get("trained_map", before.anomaly_map),
+        "scales_sha256": of_photographs if config.combined_maps != before.combined_maps else known.get("scales_sha256"),
+        "commands": [*calibrations(known), command],
         "stlm_hub": __version__,
     }
     anomalous = (made.get("test_scores") or {}).get("anomalous")
     for part, kind in _MAP_OF.items():
         if made.get(part):
-            # The scores of the other map are not kept, and nothing chose a threshold for it here.
+            # Scores of other maps are not kept, and nothing chose a threshold for them here.
             judged = anomalous if kind == config.anomaly_map else None
             missed = sum(score < calibration.threshold for score in judged) / len(judged) if judged else None
             made[part]["fnr"] = missed
+    for other in made.get("other_seeds") or []:  # theirs were at thresholds of their own
+        for part in _MAP_OF:
+            other[part] = {**(other.get(part) or {}), "fnr": None}
     return {
         **made,
         "alias": alias,
@@ -160,6 +191,7 @@ def _amended(results: dict[str, Any], before: STLMConfig, config: STLMConfig, re
         "repo_id": repo_id,
         "calibration": asdict(calibration),
         "image_size": config.image_size,
+        "anomaly_map": config.anomaly_map,
         "feature_levels": list(config.feature_levels),
     }
 

@@ -133,4 +133,15 @@ def test_calibrate_refuses_in_a_sentence(stlm, saved_model: Path, tmp_path: Path
     assert code == 1 and "2 of 5 files" in err and "broken.png" in err and "empty.png" in err
     code, _, err = stlm("calibrate", photographs(tmp_path / "more", 4), "-m", saved_model, "-o", saved_model)
     assert code == 1 and "is the folder of the model itself" in err
+    for name, sentence in (("memory", "no memory of normal patches"), ("heat", "must be one of")):
+        code, _, err = stlm("calibrate", tmp_path / "more", "-m", saved_model, "-o", tmp_path / "m", "--map", name)
+        assert code == 1 and sentence in err, err
     assert not (tmp_path / "m").exists()
+
+
+def test_calibrate_takes_another_map(stlm, saved_model: Path, tmp_path: Path) -> None:
+    output = tmp_path / "by-cosine"
+    code, _, _ = stlm(
+        "calibrate", photographs(tmp_path / "good", 4), "-m", saved_model, "-o", output, "--map", "cosine"
+    )
+    assert code == 0 and STLM.from_pretrained(output, device="cpu").config.anomaly_map == "cosine"

@@ -17,11 +17,14 @@ from huggingface_hub import ModelCard
 from PIL import Image
 
 from stlm_hub.calibration import calibrate
-from stlm_hub.config import Calibration
+from stlm_hub.config import Calibration, STLMConfig
 from stlm_hub.errors import ConfigError, DataError, ImageError
 from stlm_hub.hub import file_sha256
+from stlm_hub.images import load_image
+from stlm_hub.model_folder import FILES
+from stlm_hub.predictor import infer
 from stlm_hub.publish import check_folder
-from stlm_hub.recalibrate import FILES, recalibrate
+from stlm_hub.recalibrate import recalibrate
 from stlm_hub.stlm import STLM
 from stlm_hub.training.data import fingerprint
 
@@ -132,10 +135,123 @@ def test_figures_are_those_at_the_new_threshold(made: Path) -> None:
 def test_fnr_is_of_the_map_that_decides(trained: STLM, good_parts: list[Path], tmp_path: Path) -> None:
     model = copy.deepcopy(trained)
     model.config = model.config.replace(anomaly_map="cosine")
-    results = recalibrate(model, good_parts, tmp_path / "cosine", repo_id="me/cosine", results=RESULTS)
+    known = {**RESULTS, "metrics_without_aggregation": {"i_auroc": 0.8, "fnr": 0.25}}
+    results = recalibrate(model, good_parts, tmp_path / "cosine", repo_id="me/cosine", results=known)
     threshold = results["calibration"]["threshold"]
     missed = sum(score < threshold for score in RESULTS["test_scores"]["anomalous"]) / 4
     assert results["metrics"]["fnr"] is None and results["metrics_without_aggregation"]["fnr"] == missed
+
+
+def test_another_map_judges_where_it_is_named(trained: STLM, good_parts: list[Path], tmp_path: Path) -> None:
+    seeds = [{"seed": 1, "metrics": {"i_auroc": 0.7, "fnr": 0.3}, "metrics_without_aggregation": {"i_auroc": 0.6}}]
+    results = recalibrate(
+        trained,
+        good_parts,
+        tmp_path / "cosine",
+        repo_id="me/cosine",
+        results={**RESULTS, "curves": {"pixels": []}, "other_seeds": seeds},
+        anomaly_map="cosine",
+    )
+    model = STLM.from_pretrained(tmp_path / "cosine", device="cpu")
+    assert trained.config.anomaly_map == "aggregation" and model.config.anomaly_map == "cosine"
+    scores = [maps["cosine"].score for maps in infer(model, map(load_image, good_parts), ("cosine",))]
+    assert results["held_out_scores"] == scores == [prediction.score for prediction in model.predict(good_parts)]
+    assert results["anomaly_map"] == "cosine" and results["test_scores"] is None and results["curves"] is None
+    assert results["metrics"]["fnr"] is None and results["metrics_without_aggregation"]["fnr"] is None
+    assert results["other_seeds"][0]["metrics"] == {"i_auroc": 0.7, "fnr": None} and seeds[0]["metrics"]["fnr"] == 0.3
+    card = (tmp_path / "cosine" / "README.md").read_text()
+    text = words(card)
+    assert "It judges by another of its maps than after its training: without aggregation instead of with" in text
+    assert "|  | **This model**, without aggregation | This model, with aggregation |" in card
+    assert "The map was chosen afterwards: if it was for these figures, they are on the optimistic side." in text
+    assert "the FNR at the new threshold is not known" in text and "- Of all of them higher is better." in text
+    assert "Before, the threshold of the map with aggregation was 0.05," in text
+    assert "Its verdicts are by the map without aggregation alone." in text
+    assert "--model mvtec-bottle --output cosine --map cosine" in text
+    assert "judged normal (missed" not in text and "more time by the same recipe" not in text
+    assert ModelCard(card).data.eval_results is None
+
+
+def test_a_further_calibration_keeps_what_the_earlier_ones_changed(
+    trained: STLM, good_parts: list[Path], tmp_path: Path
+) -> None:
+    results: dict[str, Any] = {**RESULTS, "command": "python -m train x"}
+    model = trained
+    for name, anomaly_map in (("b", "cosine"), ("c", None), ("d", "aggregation")):
+        results = recalibrate(
+            model, good_parts, tmp_path / name, repo_id=f"me/{name}", results=results, anomaly_map=anomaly_map
+        )
+        model = STLM.from_pretrained(tmp_path / name, device="cpu")
+    card = words((tmp_path / "c" / "README.md").read_text())
+    assert "without aggregation instead of with aggregation" in card and "Before, the threshold was" in card
+    back = (tmp_path / "d" / "README.md").read_text()
+    assert "instead of" not in words(back) and results["metrics"]["fnr"] is None and results["test_scores"] is None
+    commands = [
+        "python -m train x",
+        "stlm calibrate FOLDER --model mvtec-bottle --output b --map cosine",
+        "stlm calibrate FOLDER --model b --output c",
+        "stlm calibrate FOLDER --model c --output d --map aggregation",
+    ]
+    assert "```bash\n" + "\n".join(commands) + "\n```" in back
+
+
+def test_seeds_in_the_card_have_no_spread_of_what_only_one_of_them_has(
+    trained: STLM, good_parts: list[Path], tmp_path: Path
+) -> None:
+    seeds = [{"seed": 1, "metrics": {"i_auroc": 0.7, "fnr": 0.3}}]
+    recalibrate(
+        trained, good_parts, tmp_path / "m", repo_id="me/m", results={**RESULTS, "seed": 0, "other_seeds": seeds}
+    )
+    lines = (tmp_path / "m" / "README.md").read_text().splitlines()
+    rows = [line.split(" | ")[1:3] for line in lines if line.startswith(("| 0 |", "| 1 |", "| **mean", "| highest"))]
+    fnr = rows[0][1]
+    assert fnr.endswith(" %") and rows == [["90.00 %", fnr], ["70.00 %", "-"], ["80.00 %", "-"], ["20.00", "-"]]
+
+
+def test_the_memory_alone_judges_where_it_is_named(good_parts: list[Path], tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    config = STLMConfig(image_size=64, feature_levels=("stage1",), memory_entries=8, memory_channels=4)
+    model = STLM(config).eval()
+    with torch.no_grad():
+        model.memory.components.normal_()
+        model.memory.entries.normal_()
+    results = recalibrate(model, good_parts, tmp_path / "m", repo_id="me/m", anomaly_map="memory")
+    made = STLM.from_pretrained(tmp_path / "m", device="cpu")
+    assert made.config.anomaly_map == "memory" and made.config.calibration is not None
+    assert [prediction.score for prediction in made.predict(good_parts)] == results["held_out_scores"]
+    assert "Its verdicts are by the map of the memory alone." in words((tmp_path / "m" / "README.md").read_text())
+
+
+def test_the_combined_map_gets_its_scales_from_the_photographs(
+    trained: STLM, good_parts: list[Path], tmp_path: Path
+) -> None:
+    folder = tmp_path / "combined"
+    results = recalibrate(trained, good_parts, folder, repo_id="me/combined", results=RESULTS, anomaly_map="combined")
+    model = STLM.from_pretrained(folder, device="cpu")
+    assert [scale.anomaly_map for scale in model.config.combined_maps] == ["aggregation", "cosine"]
+    card = words((folder / "README.md").read_text())
+    assert "scales of the combined map are of the same photographs" in card
+    assert "**The map that it judges by, combined, was not measured on these photographs.**" in card
+    assert "| | This model, with aggregation | This model, without aggregation |" in card
+    assert "if it was for these figures" not in card
+    same = recalibrate(model, good_parts, tmp_path / "same", repo_id="me/same", results=results, false_alarm_rate=0.2)
+    assert same["recalibration"]["scales_sha256"] == results["recalibration"]["scales_sha256"]
+    assert "scales of the combined map are of the same" in words((tmp_path / "same" / "README.md").read_text())
+    again = recalibrate(model, good_parts[:4], tmp_path / "again", repo_id="me/again", results=results)
+    assert again["recalibration"]["scales_sha256"] == results["recalibration"]["scales_sha256"]
+    assert STLM.from_pretrained(tmp_path / "again").config.combined_maps == model.config.combined_maps
+    assert "scales of the combined map" not in words((tmp_path / "again" / "README.md").read_text())
+
+
+@pytest.mark.parametrize(
+    ("name", "sentence"), [("memory", "no memory of normal patches"), ("heat", "anomaly_map must be one of")]
+)
+def test_a_map_that_the_model_lacks_is_refused(
+    name: str, sentence: str, trained: STLM, good_parts: list[Path], tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigError, match=sentence):
+        recalibrate(trained, good_parts, tmp_path / "new", repo_id="me/new", anomaly_map=name)
+    assert not list(tmp_path.iterdir())
 
 
 def test_results_say_what_was_before(made: Path) -> None:
@@ -146,7 +262,10 @@ def test_results_say_what_was_before(made: Path) -> None:
         "weights_sha256": "cc",
         "held_out": {"n": 31, "sha256": "bb"},
         "calibration": asdict(OLD),
+        "map": "with aggregation",
     }
+    assert results["recalibration"]["scales_sha256"] is None
+    assert results["recalibration"]["trained_map"] == "aggregation"
     assert results["alias"] == "line-2" and results["repo_id"] == "me/line-2"
     for name in ("command", "weights_license", "steps", "date", "test_scores"):
         assert results[name] == RESULTS[name], name
@@ -259,7 +378,11 @@ def test_another_model_is_not_overwritten(trained: STLM, good_parts: list[Path],
         ({**RESULTS, "image_size": 128, "test_scores": [0.5]}, "not what a training writes"),
         ({**RESULTS, "test_scores": {"good": [], "anomalous": 3}}, "not what a training writes"),
         ({**RESULTS, "test_scores": {"good": [], "anomalous": ["0.5"]}}, "not what a training writes"),
+        ({**RESULTS, "test_scores": {"good": ["0.5"], "anomalous": []}}, "not what a training writes"),
         ({**RESULTS, "recalibration": {"command": "stlm calibrate"}}, "not what a training writes"),
+        ({**RESULTS, "other_seeds": [3]}, "must be a list of objects"),
+        ({**RESULTS, "other_seeds": [{"metrics": "x"}]}, "not what a training writes"),
+        ({**RESULTS, "steps": "x", "seconds": "y"}, "not what a training writes"),
     ],
 )
 def test_results_of_another_model_are_refused(

@@ -28,6 +28,7 @@ from stlm_hub.samples import write_samples
 from stlm_hub.stlm import STLM
 from stlm_hub.training.data import split_normals
 from stlm_hub.training.run import Source, run
+from stlm_hub.training.teacher import SAM_FILES
 from stlm_hub.training.textures import TextureSource
 from stlm_hub.weights import starting_weights
 
@@ -73,6 +74,13 @@ def make(
     recipe = load_recipe(alias, profile)
     command = f"python -m train {alias} --profile {profile}"
     work, made, other_seed = runs / f"{alias}-{profile}", output / alias, seed not in (None, recipe.training.seed)
+    if other_seed and memory_entries is not None:
+        raise ConfigError("--seed trains the recipe as it is once more; leave out --memory-entries or --seed.")
+    if teacher_checkpoint and recipe.training.teacher not in SAM_FILES:
+        raise ConfigError(
+            f"The teacher of the profile {profile} is {recipe.training.teacher}, which needs no --teacher-checkpoint; "
+            "leave it out."
+        )
     if seed is not None and other_seed:
         recipe = dataclasses.replace(recipe, training=dataclasses.replace(recipe.training, seed=seed))
         work = folder_of(runs, alias, profile, seed)

@@ -234,12 +234,15 @@ def _source(row: Variant, recipe: Recipe, photographs: Category, command: str) -
 
 
 def _row(row: Variant, results: dict[str, Any]) -> dict[str, Any]:
-    """Figures of the map that the variant is about."""
+    """Figures of the map that the variant is about, and of the model's others."""
+    judging = KINDS[row.model.anomaly_map].figures
+    others = [kind.figures for kind in KINDS.values() if kind.figures != judging and results.get(kind.figures)]
     return {
         "label": row.label,
         "variant": row.name,
         "teacher": row.training.teacher,
-        "metrics": results[KINDS[row.model.anomaly_map].figures],
+        "metrics": results[judging],
+        "other_maps": {name: results[name] for name in others},
         "paper": row.paper,
         "steps": results["steps"],
         "seconds": results["seconds"],

@@ -47,7 +47,8 @@ def tell_other_seeds(
         others.append({name: other[name] for name in kept if name in other} | {"weights": other["weights"]["sha256"]})
     known = results.get("other_seeds", [])
     if others or known:  # runs of another checkout are not here, but were told of before
-        others += [other for other in known if not folder_of(runs, alias, profile, other["seed"]).exists()]
+        told = {other["seed"] for other in others}
+        others += [other for other in known if other["seed"] not in told]
         results["other_seeds"] = sorted(others, key=lambda other: other["seed"])
         path.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
         write_card(model, results["repo_id"])

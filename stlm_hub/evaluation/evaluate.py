@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import TemporaryDirectory, gettempdir
 from typing import Any
 
 import cv2
@@ -80,7 +81,7 @@ def evaluate(
         on_image: told (done, total) after each photograph.
 
     Raises:
-        DataError: a mask does not fit its photograph, or a photograph of either kind is missing.
+        DataError: a mask does not fit its photograph, a photograph of either kind is missing, or the disk is full.
     """
     check_both_kinds(test, "The test set")
     if len(test.masks) != len(test.anomalous):
@@ -105,7 +106,11 @@ def evaluate(
     scores_of: dict[str, list[float]] = {name: [] for name in which}
     metrics = {}
     # Maps have the size of their photographs. Those that nobody looks at later need not be held in memory until then.
-    with TemporaryDirectory(prefix="stlm-maps-", ignore_cleanup_errors=True) as folder, ExitStack() as files:
+    with (
+        _room_for_maps(),
+        TemporaryDirectory(prefix="stlm-maps-", ignore_cleanup_errors=True) as folder,
+        ExitStack() as files,
+    ):
         others = {name: files.enter_context((Path(folder) / name).open("wb")) for name in which if name != judging}
         for done, maps in enumerate(infer(model, photographs(), which), start=1):
             for name, scored in maps.items():
@@ -133,6 +138,20 @@ def evaluate(
         maps=chosen,
         masks=masks,
     )
+
+
+@contextmanager
+def _room_for_maps() -> Iterator[None]:
+    """A full disk as a sentence, wherever it shows: at a write, or when what is buffered is written out."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise DataError(
+            f"The maps of the test photographs do not fit into {gettempdir()} ({error.strerror}); make room there, or "
+            "set TMPDIR to a folder with more."
+        ) from error
 
 
 def _read_maps(path: Path, like: Sequence[np.ndarray]) -> list[np.ndarray]:

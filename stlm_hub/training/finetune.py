@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from ..calibration import DEFAULT_FALSE_ALARM_RATE, MIN_PHOTOGRAPHS, check_false_alarm_rate
+from ..card import PLOTS
 from ..config import STLMConfig
 from ..errors import ConfigError
+from ..model_folder import check_output
 from ..weights import starting_weights
 from .budget import check_seconds, steps_of_run, steps_within
 from .config import TrainingConfig
@@ -109,7 +111,7 @@ def finetune(
 
     Raises:
         DataError: the photographs cannot be used, see `check_photographs`; or the false-alarm rate is out of range.
-        ConfigError: an option is out of range.
+        ConfigError: an option is out of range, or `output` holds something else than a model or cannot be made.
         TrainingError: the photographs have fewer patches than `memory_entries`.
         WeightsError: the starting weights cannot be had.
     """
@@ -120,15 +122,23 @@ def finetune(
     if minutes is not None:
         check_seconds(60 * minutes)
     check_false_alarm_rate(false_alarm_rate)
-    folder = Path(photographs)
+    folder, target = Path(photographs), Path(output) if output else Path("models") / name
+    if not target.name:  # "."
+        target = target.absolute()
+    if target.resolve() == folder.resolve():
+        raise ConfigError(f"{target} is the folder of the photographs; name another folder for the model.")
+    check_output(target, (*PLOTS, "LICENSE", ".gitattributes"))
     found = check_photographs(folder)
     for duplicate, original in found.duplicates:
         observer.on_message(f"{duplicate.name} is the same photograph as {original.name} and is left out.")
     split = split_normals(found.paths, training.held_out, seed, at_least=MIN_PHOTOGRAPHS)
     check_memory(model_config, len(split.train))
-    target = Path(output) if output else Path("models") / name
     work = target.with_name(target.name + ".run")
     weights = starting_weights(Path(starting_from) if starting_from else None, on_message=observer.on_message)
+    try:
+        work.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"{work} cannot be made ({error.strerror}); name another folder for the model.") from error
     if minutes is not None:
         seconds, stop = 60 * minutes, observer.should_stop
         steps = steps_of_run(

@@ -30,7 +30,7 @@ from .config import TrainingConfig
 from .data import NormalPhotographs, StepSampler, collate, fingerprint
 from .objective import LossModule, check, freeze, load_starting_weights, make_optimizers
 from .targets import Targets
-from .teacher import build_teacher
+from .teacher import SAM_FILES, build_teacher
 from .textures import TextureSource
 
 
@@ -131,7 +131,7 @@ def train(
         "weights": weights.sha256,
         "processes": processes,
         "textures": fingerprint(textures.photographs) if textures else "",
-        "teacher": hub.file_sha256(teacher_checkpoint) if teacher_checkpoint else "",
+        "teacher": hub.file_sha256(teacher_checkpoint) if teacher_checkpoint and config.teacher in SAM_FILES else "",
     }
     network.to(device)
     log = _read_log(folder / "log.jsonl")

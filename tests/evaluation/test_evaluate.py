@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import astuple
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -102,6 +103,23 @@ def test_progress_is_told_after_each_photograph_in_order(model: STLMNetwork, tes
     told: list[tuple[int, int]] = []
     evaluate(model, test_set, {}, lambda done, total: told.append((done, total)))
     assert told == [(1, 5), (2, 5), (3, 5), (4, 5), (5, 5)]
+
+
+@pytest.mark.parametrize("buffering", [0, -1])  # it shows at the write, or when what is buffered is written out
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full here")
+def test_a_full_disk_ends_in_a_sentence(
+    buffering: int, model: STLMNetwork, test_set: TestSet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened = Path.open
+
+    def full(path: Path, mode: str = "r", *rest: Any) -> Any:
+        if path.name == "cosine" and mode == "wb":
+            return opened(Path("/dev/full"), mode, buffering)
+        return opened(path, mode, *rest)
+
+    monkeypatch.setattr(Path, "open", full)
+    with pytest.raises(DataError, match=r"do not fit into .* \(No space left on device\); make room there"):
+        evaluate(model, test_set, {})
 
 
 @pytest.mark.parametrize("missing", ["good", "anomalous"])

@@ -148,6 +148,7 @@ def test_a_table_is_trained_once_and_printed_beside_the_papers(
         folder = next(path for name, path in folders.items() if name.startswith(row["variant"]))
         results = json.loads((folder / "results.json").read_text())
         assert row["metrics"] == results["metrics"]
+        assert row["other_maps"] == {"metrics_without_aggregation": results["metrics_without_aggregation"]}
         assert STLM.from_pretrained(folder).predict(bottles / "bottle/test/good/0.png").score <= 1
         assert not (folder.parent / "checkpoints").exists()  # nothing needs them any more
 

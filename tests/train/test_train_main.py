@@ -85,6 +85,22 @@ def test_a_data_set_needs_its_folder(tmp_path: Path, handed_over: dict[str, Any]
     assert not handed_over
 
 
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"teacher_checkpoint": Path("sam_vit_h.pth")}, "needs no --teacher-checkpoint"),
+        ({"seed": 1, "memory_entries": 16}, "leave out --memory-entries or --seed"),
+    ],
+)
+def test_options_that_do_not_go_together_are_refused(
+    options: dict[str, Any], sentence: str, tmp_path: Path, handed_over: dict[str, Any]
+) -> None:
+    given = {"org": "org", "textures": None, "teacher_checkpoint": None, "weights": None, "workers": 0} | options
+    with pytest.raises(ConfigError, match=sentence):
+        main.make("mvtec-bottle", "cpu", tmp_path, tmp_path / "runs", tmp_path / "out", **given)
+    assert not handed_over
+
+
 def test_photographs_at_their_own_size_need_no_note(tmp_path: Path) -> None:
     for side, noted in {699: True, 700: False}.items():
         Image.fromarray(np.zeros((side, 600), np.uint8)).save(tmp_path / "x.png")

@@ -174,6 +174,27 @@ def test_refusals_come_before_any_work(good_parts: Path, tmp_path: Path) -> None
     assert not (tmp_path / "m").exists()
 
 
+def test_what_is_no_model_is_not_written_over(
+    good_parts: Path, weights_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project = tmp_path / "project"
+    project.mkdir()
+    (project / "README.md").write_text("mine")
+    (tmp_path / "file").write_text("mine")
+    for output, sentence in (
+        (project, "already holds README.md"),
+        (tmp_path / "file", "is a file"),
+        (tmp_path / "file" / "m", "cannot be made"),
+        (good_parts, "is the folder of the photographs"),
+    ):
+        with pytest.raises(ConfigError, match=sentence):
+            finetune(good_parts, "part", output=output, starting_from=weights_file)
+    monkeypatch.chdir(project)
+    with pytest.raises(ConfigError, match="already holds"):
+        finetune(good_parts, "part", output=".", starting_from=weights_file)
+    assert (project / "README.md").read_text() == "mine" and sorted(tmp_path.iterdir()) == [tmp_path / "file", project]
+
+
 def test_stopping_keeps_a_checkpoint_and_says_how_to_go_on(
     good_parts: Path, weights_file: Path, tmp_path: Path
 ) -> None:
