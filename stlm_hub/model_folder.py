@@ -8,7 +8,7 @@ from pathlib import Path
 from . import hub
 from .errors import ConfigError
 
-FILES = (hub.CONFIG_NAME, hub.WEIGHTS_NAME, "results.json", "README.md")
+FILES = (hub.CONFIG_NAME, hub.WEIGHTS_NAME, "README.md", "results.json")
 """What every finished model folder holds."""
 
 _NOBODYS = {".DS_Store", "Thumbs.db", "desktop.ini"}  # systems put them anywhere

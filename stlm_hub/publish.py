@@ -18,10 +18,11 @@ from . import __version__, hub
 from .config import STLMConfig
 from .errors import HubError
 from .model.network import STLMNetwork
+from .model_folder import FILES
 from .saved_weights import read_weights
 
 REQUIRED = (hub.CONFIG_NAME, hub.WEIGHTS_NAME, "README.md")
-ALLOWED = (*REQUIRED, "results.json", "*.png", ".gitattributes", "LICENSE*")
+ALLOWED = (*FILES, "*.png", ".gitattributes", "LICENSE*")
 MIRRORED = ("results.json", "*.png")  # removed from the repository when they are no longer in the folder
 MAX_OTHER_BYTES = 20 * 2**20  # of each file but the weights
 

@@ -182,7 +182,8 @@ def _amended(
             made[part]["fnr"] = missed
     for other in made.get("other_seeds") or []:  # theirs were at thresholds of their own
         for part in _MAP_OF:
-            other[part] = {**(other.get(part) or {}), "fnr": None}
+            if other.get(part):
+                other[part]["fnr"] = None
     return {
         **made,
         "alias": alias,

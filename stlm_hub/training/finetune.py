@@ -122,7 +122,8 @@ def finetune(
     if minutes is not None:
         check_seconds(60 * minutes)
     check_false_alarm_rate(false_alarm_rate)
-    folder, target = Path(photographs), Path(output) if output else Path("models") / name
+    folder = Path(photographs)
+    target = Path(output) if output else Path("models") / name
     if not target.name:  # "."
         target = target.absolute()
     if target.resolve() == folder.resolve():
