@@ -26,15 +26,17 @@ class MaskDecoder(nn.Module):
         for module in (self.transformer.final_attn_token_to_image, self.transformer.norm_final_attn):
             module.requires_grad_(False)
 
-    def forward(self, embedding: Tensor) -> Tensor:
+    def forward(self, embedding: Tensor, windows: Tensor | None = None) -> Tensor:
         """
         Args:
             embedding: Bx256xhxw, the encoder's output.
+            windows: Bx4, left, top, right and bottom as shares of the photograph, of which each embedding shows this
+                window; None: all of it. Positions are those in the photograph.
 
         Returns:
             Bx256xhxw, the image tokens after two layers of token-to-image and image-to-token attention.
         """
-        _, image = self._attend(embedding, self._tokens(embedding), self._position(embedding))
+        _, image = self._attend(embedding, self._tokens(embedding), self._position(embedding, windows))
         return image.transpose(1, 2).reshape(embedding.shape)
 
     def masks_input(self, embedding: Tensor) -> tuple[Tensor, Tensor]:
@@ -56,10 +58,16 @@ class MaskDecoder(nn.Module):
         """Bx5x256, the quality token and the mask tokens."""
         return torch.cat([self.iou_token.weight, self.mask_tokens.weight]).expand(len(embedding), -1, -1)
 
-    def _position(self, embedding: Tensor) -> Tensor:
+    def _position(self, embedding: Tensor, windows: Tensor | None = None) -> Tensor:
         """Bxhwx256."""
         h, w = embedding.shape[-2:]
-        return self.position((h, w)).flatten(1).transpose(0, 1).expand(len(embedding), -1, -1)
+        if windows is None:
+            return self.position((h, w)).flatten(1).transpose(0, 1).expand(len(embedding), -1, -1)
+        left, top, right, bottom = windows.to(embedding.device).unbind(1)
+        x = torch.lerp(left[:, None], right[:, None], _centres(w, embedding.device))
+        y = torch.lerp(top[:, None], bottom[:, None], _centres(h, embedding.device))
+        points = torch.stack([x[:, None, :].expand(-1, h, -1), y[:, :, None].expand(-1, -1, w)], dim=-1)
+        return self.position.forward_with_coords(points.flatten(1, 2), (1, 1))
 
     def _attend(self, embedding: Tensor, tokens: Tensor, position: Tensor) -> tuple[Tensor, Tensor]:
         """Tokens (Bx5x256) and image (Bxhwx256) after the transformer's layers."""
@@ -68,3 +76,8 @@ class MaskDecoder(nn.Module):
         for layer in self.transformer.layers:
             queries, image = layer(queries=queries, keys=image, query_pe=tokens, key_pe=position)
         return queries, image
+
+
+def _centres(n: int, device: torch.device) -> Tensor:
+    """Middles of n cells as shares of their row."""
+    return (torch.arange(n, device=device) + 0.5) / n

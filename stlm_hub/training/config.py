@@ -17,6 +17,8 @@ ENCODER_WEIGHTS = ("mobile_sam", "random")
 ROTATIONS = ("none", "slight", "quarter", "full")
 PRECISIONS = ("auto", "no", "bf16")
 
+SMALLEST_CROP = 64
+
 _WHOLE = {  # smallest and largest value of the whole numbers
     "steps": (0, 10**9),
     "batch_size": (2, 4096),  # of a single photograph BatchNorm behind the image pooling has no statistics
@@ -25,6 +27,7 @@ _WHOLE = {  # smallest and largest value of the whole numbers
     "seed": (0, 2**63 - 1),
     "checkpoint_every": (1, 10**9),
     "feature_cache_bytes": (0, 2**50),
+    "crop": (0, 2**14),
 }
 _REAL = {  # and of the others
     "epochs": (0.0, 1e9),
@@ -37,6 +40,7 @@ _REAL = {  # and of the others
     "gradient_clip": (0.0, 1e9),
     "held_out": (0.0, 0.9),
     "hardest_share": (0.0, 1.0),
+    "crop_share": (0.0, 1.0),
 }
 
 
@@ -66,6 +70,8 @@ class TrainingConfig:
     final_learning_rate: float = 1.0  # factor that the learning rates fall to by the last step, along half a cosine
     hardest_share: float = 1.0  # of each image's positions, over whose worst the denoising and the focal loss are means
     gradient_clip: float = 0.0  # largest norm of the gradient of all weights; 0: no clipping
+    crop: int = 0  # side in px of windows at the part, a multiple of 16, that training sees; 0: whole photographs
+    crop_share: float = 0.85  # of the steps that see windows; the others, the last ones, see whole photographs
     rotation: str = "none"  # of training photographs: slight (+-5 degrees), quarter (k x 90), full (both); see recipes
     synthesis: SynthesisConfig = field(default_factory=SynthesisConfig)  # pseudo anomalies
     precision: str = "auto"  # auto: bf16 where the processor multiplies it in hardware, else float32
@@ -109,6 +115,10 @@ class TrainingConfig:
             raise ConfigError('distillation "masks" needs hardest_share 1: it has no distances of features.')
         if self.teacher == "none" and self.frozen_stages:
             raise ConfigError('teacher "none" needs frozen_stages 0: both streams learn as a whole.')
+        if self.crop % 16 or 0 < self.crop < SMALLEST_CROP:
+            raise ConfigError(f"crop must be 0 or a multiple of 16 from {SMALLEST_CROP}, not {self.crop}.")
+        if self.crop and (self.teacher != "mobile" or self.distillation == "masks"):
+            raise ConfigError('crop needs teacher "mobile" and distillation "features"; the others see all of a photo.')
         if self.steps == 0 and self.epochs == 0:
             raise ConfigError("steps or epochs must be above 0.")
         if not self.hardest_share > 0:
@@ -126,6 +136,10 @@ class TrainingConfig:
         if self.aggregation == "two_stage":
             return "streams" if step < total // 2 else "aggregation"
         return "all" if self.aggregation == "one_stage" else "streams"
+
+    def whole_from(self, total: int) -> int:
+        """The first step of `total` that sees whole photographs."""
+        return round(self.crop_share * total) if self.crop else 0
 
     def step_in_stage(self, step: int, total: int) -> tuple[int, int]:
         """Step 0, 1, ... of `total` -> the step of its own stage and that stage's number of steps."""

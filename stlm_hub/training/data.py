@@ -10,7 +10,7 @@ import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -21,6 +21,8 @@ from torch.utils.data import Dataset
 from ..images import load_image
 from ..predictor import resize_image
 from .config import TrainingConfig
+from .crop import draw_window
+from .foreground import foreground
 from .synthesis import synthesize
 from .textures import TextureSource
 
@@ -59,6 +61,14 @@ def fingerprint(paths: Sequence[Path]) -> str:
     return digest.hexdigest()
 
 
+class Place(NamedTuple):
+    """Which sample: a photograph's index, an epoch, and whether a window of it is wanted (`TrainingConfig.crop`)."""
+
+    epoch: int
+    photograph: int
+    windowed: bool = False
+
+
 class NormalPhotographs(Dataset[dict[str, Any]]):
     """Training samples.
 
@@ -86,28 +96,37 @@ class NormalPhotographs(Dataset[dict[str, Any]]):
             self._pixels[index] = pixels
         return pixels
 
-    def __getitem__(self, position: tuple[int, int]) -> dict[str, Any]:
+    def __getitem__(self, place: tuple[int, int] | tuple[int, int, bool]) -> dict[str, Any]:
         """
         Args:
-            position: (epoch, index).
+            place: fields of `Place`.
 
         Returns:
-            clean and pseudo: (3, S, S) uint8 tensors; mask: (1, S, S) uint8 of 0 and 1; pasted: whether the two differ;
-            key: names the clean image where it can come back unchanged in a later epoch, else "".
+            clean and pseudo: (3, S, S) uint8 tensors, S the model's size or that of a window; mask: (1, S, S) uint8 of
+            0 and 1; pasted: whether the two differ; key: names the clean image where it can come back unchanged in a
+            later epoch, else ""; window: its `Window.shares`, None for a whole photograph.
         """
-        epoch, index = position
+        epoch, index, windowed = Place(*place)
         rng = np.random.Generator(np.random.Philox(key=[self.config.seed, epoch * len(self.paths) + index]))
         clean, key = rotate(self.photograph(index), self.config.rotation, rng, str(index))
         other = None
         if "nsa" in self.config.synthesis.families and len(self.paths) > 1:
             other = self.photograph((index + int(rng.integers(1, len(self.paths)))) % len(self.paths))
-        pseudo, mask = synthesize(clean, rng, self.config.synthesis, self.textures, other)
+        part, window = None, None
+        if windowed:
+            # On the whole photograph: the edge of a window is no plain background.
+            part = foreground(clean)
+            window = draw_window(part, self.config.crop, rng)
+            clean, part, key = window.cut(clean), window.cut(part), ""
+            other = None if other is None else window.cut(other)
+        pseudo, mask = synthesize(clean, rng, self.config.synthesis, self.textures, other, part)
         return {
             "clean": _tensor(clean),
             "pseudo": _tensor(pseudo),
             "mask": torch.from_numpy(np.ascontiguousarray(mask)).unsqueeze(0),
             "pasted": bool(mask.any()),
             "key": key,
+            "window": None if window is None else window.shares(),
         }
 
 
@@ -134,7 +153,7 @@ def _tensor(image: np.ndarray) -> Tensor:
 
 
 class StepSampler:
-    """Endless batches of (epoch, index), each epoch a new permutation; a run can start at any step.
+    """Endless batches of `Place`, each epoch a new permutation; a run can start at any step.
 
     Args:
         n: number of photographs.
@@ -142,18 +161,27 @@ class StepSampler:
         first_step: where to start.
         last_step: where to end.
         rank, processes: which share of each step's photographs is this process's.
+        whole_from: the first step that sees whole photographs.
     """
 
     def __init__(
-        self, n: int, batch_size: int, seed: int, first_step: int, last_step: int, rank: int = 0, processes: int = 1
+        self,
+        n: int,
+        batch_size: int,
+        seed: int,
+        first_step: int,
+        last_step: int,
+        rank: int = 0,
+        processes: int = 1,
+        whole_from: int = 0,
     ) -> None:
-        self.n, self.batch_size, self.seed = n, batch_size, seed
+        self.n, self.batch_size, self.seed, self.whole_from = n, batch_size, seed, whole_from
         self.first_step, self.last_step, self.rank, self.processes = first_step, last_step, rank, processes
 
     def __len__(self) -> int:
         return self.last_step - self.first_step
 
-    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+    def __iter__(self) -> Iterator[list[Place]]:
         permutations: dict[int, np.ndarray] = {}
         for step in range(self.first_step, self.last_step):
             start = (step * self.processes + self.rank) * self.batch_size
@@ -163,11 +191,16 @@ class StepSampler:
                 if epoch not in permutations:
                     permutations = {e: p for e, p in permutations.items() if e >= epoch - 1}
                     permutations[epoch] = np.random.default_rng([self.seed, epoch]).permutation(self.n)
-                batch.append((epoch, int(permutations[epoch][place])))
+                batch.append(Place(epoch, int(permutations[epoch][place]), step < self.whole_from))
             yield batch
 
 
 def collate(samples: list[dict[str, Any]]) -> dict[str, Any]:
-    """Samples -> batch: image tensors Bx3xSxS uint8, mask Bx1xSxS uint8, lists of `pasted` and `key`."""
+    """Samples -> batch: image tensors Bx3xSxS uint8, mask Bx1xSxS uint8, lists of `pasted` and `key`, windows Bx4.
+
+    All of a batch are windows, or none is and its "windows" are None.
+    """
     batch: dict[str, Any] = {name: torch.stack([s[name] for s in samples]) for name in ("clean", "pseudo", "mask")}
+    windows = [s["window"] for s in samples]
+    batch["windows"] = None if windows[0] is None else torch.stack(windows)
     return batch | {name: [s[name] for s in samples] for name in ("pasted", "key")}

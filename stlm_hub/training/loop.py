@@ -140,7 +140,14 @@ def train(
     base = [[group["initial_lr"] for group in optimizer.param_groups] for optimizer in prepared]
     dataset = NormalPhotographs(photographs, network.config.image_size, config, textures or TextureSource.builtin())
     sampler = StepSampler(
-        len(photographs), config.batch_size, config.seed, first, total, accelerator.process_index, processes
+        len(photographs),
+        config.batch_size,
+        config.seed,
+        first,
+        total,
+        accelerator.process_index,
+        processes,
+        config.whole_from(total),
     )
     loader = DataLoader(
         dataset, batch_sampler=sampler, collate_fn=collate, num_workers=workers, worker_init_fn=_one_thread
@@ -163,6 +170,7 @@ def train(
                     clean_target,
                     pseudo_target,
                     config.stage(step, total),
+                    None if batch["windows"] is None else batch["windows"].to(device),
                 )
             for optimizer in prepared:
                 optimizer.zero_grad(set_to_none=True)

@@ -46,6 +46,7 @@ class LossModule(nn.Module):
         clean_target: dict[str, Tensor],
         pseudo_target: dict[str, Tensor],
         stage: str = "all",
+        windows: Tensor | None = None,
     ) -> dict[str, Tensor]:
         """
         Args:
@@ -55,13 +56,14 @@ class LossModule(nn.Module):
                 "masks" these are distilled. Without a teacher `clean_target` holds the clean images as "image", like
                 `pseudo`, and `pseudo_target` nothing.
             stage: see `TrainingConfig.stage`.
+            windows: Bx4, of the photographs that the images are; None: all of them. See `MaskDecoder`.
 
         Returns:
             Scalars "plain", "denoising", "focal", "l1" (equations 3, 4, 6, 7) and their sum "total" (equation 8).
             In stage "streams" the last two are 0; in stage "aggregation" the first two have no gradient.
         """
         with torch.set_grad_enabled(torch.is_grad_enabled() and stage != "aggregation"):
-            plain, denoising = self._streams(pseudo, pseudo_target)
+            plain, denoising = self._streams(pseudo, pseudo_target, windows)
             losses = self._stream_losses(plain, denoising, clean_target, pseudo_target)
         if stage == "streams":
             zero = losses["denoising"].new_zeros(())
@@ -75,24 +77,26 @@ class LossModule(nn.Module):
             }
         return losses | {"total": torch.stack(list(losses.values())).sum()}
 
-    def _streams(self, pseudo: Tensor, pseudo_target: dict[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    def _streams(
+        self, pseudo: Tensor, pseudo_target: dict[str, Tensor], windows: Tensor | None
+    ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         network, depth = self.network, self.config.frozen_stages
         if "trunk" in pseudo_target:
             trunk = pseudo_target["trunk"]
         else:
             with torch.set_grad_enabled(torch.is_grad_enabled() and depth == 0):
                 trunk = network.denoising_encoder.trunk(pseudo, depth)
-        denoising = network.levels(network.denoising_encoder, trunk, depth)
+        denoising = network.levels(network.denoising_encoder, trunk, depth, windows)
         if self.config.plain_stream == "teacher":
             plain = pseudo_target
         elif self.config.plain_stream == "frozen":  # its encoder is the teacher's; only the shared decoder moves
             plain = dict(pseudo_target)
             if "decoder" in denoising:
-                plain["decoder"] = network.decoder(pseudo_target["embedding"])
+                plain["decoder"] = network.decoder(pseudo_target["embedding"], windows)
         elif depth:  # frozen stages hold the same weights in both streams
-            plain = network.levels(network.plain_encoder, trunk, depth)
+            plain = network.levels(network.plain_encoder, trunk, depth, windows)
         else:
-            plain = network.plain_levels(pseudo)
+            plain = network.plain_levels(pseudo, windows)
         return {level: plain[level] for level in denoising}, denoising
 
     def _stream_losses(
@@ -133,6 +137,11 @@ def check(model: STLMConfig, config: TrainingConfig) -> None:
         raise TrainingError(
             f"With frozen_stages {depth} the feature levels {list(levels)} leave nothing to train or to read; "
             "use fewer frozen_stages or later feature_levels."
+        )
+    if config.crop >= model.image_size:
+        raise TrainingError(
+            f"A crop of {config.crop} px is no part of photographs at image_size {model.image_size}; set it lower, or "
+            "0 to train on whole photographs."
         )
     if config.distillation == "masks" and "embedding" not in levels:
         raise TrainingError('distillation "masks" needs the feature level "embedding", of which masks are made.')

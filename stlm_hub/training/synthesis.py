@@ -92,8 +92,9 @@ def synthesize(
     config: SynthesisConfig,
     textures: TextureSource,
     other: np.ndarray | None = None,
+    part: np.ndarray | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Damages a normal image with probability `config.probability`.
+    """Damages a normal image with probability `config.probability`. What it puts on a grey image is grey too.
 
     Args:
         image: (S, S, 3) uint8 RGB, normal. It is not changed in place.
@@ -102,6 +103,7 @@ def synthesize(
         textures: foreign material for the family "perlin".
         other: another normal image of the same part and shape, from which "nsa" takes its patches; by default the
             image itself.
+        part: (S, S) bool, where `on_part` puts anomalies; by default what `foreground` finds.
 
     Returns:
         The image, (S, S, 3) uint8 RGB, and its anomaly mask, (S, S) uint8 of 0 and 1 (all 0 for an image left normal).
@@ -117,10 +119,30 @@ def synthesize(
     size = image.shape[0]
     if rng.random() >= config.probability:
         return image.copy(), np.zeros((size, size), np.uint8)
+    result, mask = _anomaly(image, rng, config, textures, other, part)
+    if _is_grey(image):
+        result = cv2.cvtColor(cv2.cvtColor(result, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
+    return result, mask
+
+
+def _is_grey(image: np.ndarray) -> bool:
+    """Whether a camera without colours took it, on whose photographs an anomaly cannot be told by its colour."""
+    return bool((image[..., 0] == image[..., 1]).all() and (image[..., 0] == image[..., 2]).all())
+
+
+def _anomaly(
+    image: np.ndarray,
+    rng: np.random.Generator,
+    config: SynthesisConfig,
+    textures: TextureSource,
+    other: np.ndarray | None,
+    part: np.ndarray | None,
+) -> tuple[np.ndarray, np.ndarray]:
+    size = image.shape[0]
     family = config.families[rng.integers(len(config.families))]
     if not config.on_part:
         return _damage(family, image, rng, config, textures, other)
-    part, least = foreground(image), max(1, round(MIN_MASK_FRACTION * size * size))
+    part, least = foreground(image) if part is None else part, max(1, round(MIN_MASK_FRACTION * size * size))
     for _ in range(MAX_DRAWS):
         result, mask = _damage(family, image, rng, config, textures, other)
         mask = mask * part

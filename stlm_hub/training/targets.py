@@ -53,7 +53,7 @@ class Targets:
     run, whose cache is empty, sees the same numbers.
 
     Args:
-        teacher: Bx3xSxS float RGB in [0, 255] -> level features.
+        teacher: Bx3xSxS float RGB in [0, 255], and the windows of photographs that they are -> level features.
         cache_bytes: memory for features of clean images.
     """
 
@@ -74,23 +74,29 @@ class Targets:
         n = len(batch["key"])
         kept = [self.cache.get(key) if key else None for key in batch["key"]]
         missing = [i for i in range(n) if kept[i] is None]
-        for i, features in zip(missing, self._teach(batch["clean"], missing, device), strict=True):
+        for i, features in zip(missing, self._teach(batch, "clean", missing, device), strict=True):
             kept[i] = features
             self.cache.put(batch["key"][i], {level: f.cpu() for level, f in features.items()})
         pasted = [i for i in range(n) if batch["pasted"][i]]
-        changed = dict(zip(pasted, self._teach(batch["pseudo"], pasted, device), strict=True))
+        changed = dict(zip(pasted, self._teach(batch, "pseudo", pasted, device), strict=True))
         clean = [features for features in kept if features is not None]
         pseudo = [changed.get(i, features) for i, features in enumerate(clean)]
         return _stack(clean, device), _stack(pseudo, device)
 
-    def _teach(self, images: Tensor, indices: list[int], device: torch.device) -> list[dict[str, Tensor]]:
-        # On a CPU one image at a time costs no more, and the numbers do not depend on what else was missing.
-        chunk = 1 if device.type == "cpu" else max(1, len(indices))
+    def _teach(
+        self, batch: dict[str, Any], which: str, indices: list[int], device: torch.device
+    ) -> list[dict[str, Tensor]]:
+        images, windows = batch[which], batch["windows"]
+        # On a CPU one photograph at a time costs no more, and the numbers do not depend on what else was missing.
+        # Windows are smaller, and nothing of theirs is kept.
+        chunk = 1 if device.type == "cpu" and windows is None else max(1, len(indices))
         result = []
         for start in range(0, len(indices), chunk):
             part = indices[start : start + chunk]
             self.images_seen += len(part)
-            features = self.teacher(images[part].to(device, torch.float32))
+            features = self.teacher(
+                images[part].to(device, torch.float32), None if windows is None else windows[part].to(device)
+            )
             result += [{level: f[j].half() for level, f in features.items()} for j in range(len(part))]
         return result
 

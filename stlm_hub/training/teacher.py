@@ -38,13 +38,13 @@ class MobileTeacher(nn.Module):
         self.requires_grad_(False).eval()
 
     @torch.no_grad()
-    def forward(self, image: Tensor) -> dict[str, Tensor]:
-        """Bx3xSxS RGB in [0, 255] -> level features, see `ImageEncoder.from_trunk` and `MaskDecoder`."""
+    def forward(self, image: Tensor, windows: Tensor | None = None) -> dict[str, Tensor]:
+        """Bx3xSxS RGB in [0, 255] -> level features, see `ImageEncoder.from_trunk`; for `windows` see `MaskDecoder`."""
         needed = {*self.wanted, "embedding"} if {"decoder", "masks"} & set(self.wanted) else set(self.wanted)
         trunk = self.encoder.trunk(image, self.trunk_depth)
         features = self.encoder.from_trunk(trunk, self.trunk_depth, needed)
         if "decoder" in self.wanted:
-            features["decoder"] = self.decoder(features["embedding"])
+            features["decoder"] = self.decoder(features["embedding"], windows)
         if self.mask_head is not None:
             features["masks"] = self.mask_head(self.decoder, features["embedding"])
         wanted = {level: features[level] for level in self.wanted}
@@ -81,8 +81,11 @@ class SamTeacher(nn.Module):
         self.requires_grad_(False).eval()
 
     @torch.no_grad()
-    def forward(self, image: Tensor) -> dict[str, Tensor]:
-        """Bx3xSxS RGB in [0, 255] -> level features on the student's grid, Bx256x(S/16)x(S/16), masks on 4 times it."""
+    def forward(self, image: Tensor, windows: None = None) -> dict[str, Tensor]:
+        """Bx3xSxS RGB in [0, 255] -> level features on the student's grid, Bx256x(S/16)x(S/16), masks on 4 times it.
+
+        It sees whole photographs only, see `TrainingConfig.crop`.
+        """
         h, w = image.shape[-2] // 16, image.shape[-1] // 16
         if image.shape[-2:] != (SAM_IMAGE_SIZE, SAM_IMAGE_SIZE):
             image = F.interpolate(image, size=(SAM_IMAGE_SIZE, SAM_IMAGE_SIZE), mode="bilinear", align_corners=False)
