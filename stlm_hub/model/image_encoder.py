@@ -95,7 +95,7 @@ class ImageEncoder(nn.Module):
         """The first `depth` stages after the patch embedding; two streams that share them compute them once.
 
         Args:
-            image: Bx3xHxW, RGB, values in [0, 255]; H and W multiples of 64.
+            image: Bx3xHxW, RGB, values in [0, 255]; H and W multiples of 16.
             depth: number of stages, 0 to 3.
 
         Returns:

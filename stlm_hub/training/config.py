@@ -71,7 +71,7 @@ class TrainingConfig:
     hardest_share: float = 1.0  # of each image's positions, over whose worst the denoising and the focal loss are means
     gradient_clip: float = 0.0  # largest norm of the gradient of all weights; 0: no clipping
     crop: int = 0  # side in px of windows at the part, a multiple of 16, that training sees; 0: whole photographs
-    crop_share: float = 0.85  # of the steps that see windows; the others, the last ones, see whole photographs
+    crop_share: float = 0.85  # of the steps that see windows; then learning rates start anew for whole photographs
     rotation: str = "none"  # of training photographs: slight (+-5 degrees), quarter (k x 90), full (both); see recipes
     synthesis: SynthesisConfig = field(default_factory=SynthesisConfig)  # pseudo anomalies
     precision: str = "auto"  # auto: bf16 where the processor multiplies it in hardware, else float32
@@ -119,6 +119,10 @@ class TrainingConfig:
             raise ConfigError(f"crop must be 0 or a multiple of 16 from {SMALLEST_CROP}, not {self.crop}.")
         if self.crop and (self.teacher != "mobile" or self.distillation == "masks"):
             raise ConfigError('crop needs teacher "mobile" and distillation "features"; the others see all of a photo.')
+        if self.crop and self.aggregation == "two_stage":
+            raise ConfigError('crop needs aggregation "one_stage" or "none": windows and whole photos are stages too.')
+        if not 0 < self.crop_share < 1:
+            raise ConfigError("crop_share must be above 0 and below 1; crop 0 trains on whole photographs alone.")
         if self.steps == 0 and self.epochs == 0:
             raise ConfigError("steps or epochs must be above 0.")
         if not self.hardest_share > 0:
@@ -138,14 +142,13 @@ class TrainingConfig:
         return "all" if self.aggregation == "one_stage" else "streams"
 
     def whole_from(self, total: int) -> int:
-        """The first step of `total` that sees whole photographs."""
-        return round(self.crop_share * total) if self.crop else 0
+        """The first step of `total` that sees whole photographs; at least the last one does."""
+        return min(round(self.crop_share * total), total - 1) if self.crop else 0
 
     def step_in_stage(self, step: int, total: int) -> tuple[int, int]:
         """Step 0, 1, ... of `total` -> the step of its own stage and that stage's number of steps."""
-        if self.aggregation != "two_stage":
-            return step, total
-        return (step, total // 2) if step < total // 2 else (step - total // 2, total - total // 2)
+        first = total // 2 if self.aggregation == "two_stage" else self.whole_from(total)
+        return (step, first) if step < first else (step - first, total - first)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data, ready for JSON and YAML."""

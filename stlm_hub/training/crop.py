@@ -1,7 +1,8 @@
 """A window of a photograph, at the part: training on it costs its share of the pixels.
 
-Whole photographs have to follow before the end: at another size a network's statistics differ, those of its image
-pooling above all, and a short training at the size of the test makes up for that (FixRes: Touvron et al. 2019).
+Whole photographs follow, with learning rates that start anew (SGDR: Loshchilov and Hutter 2017): at another size a
+network's statistics differ, those of its image pooling above all, and a short training at the size of the test makes up
+for that (FixRes: Touvron et al. 2019).
 """
 
 from __future__ import annotations

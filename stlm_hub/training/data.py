@@ -1,7 +1,7 @@
 """A folder of normal photographs -> training samples, and the photographs held out for calibration.
 
-Every sample is a function of (seed, epoch, index): nothing is drawn from a global random state, so a resumed run,
-another number of workers or another process sees the same samples.
+Every sample is a function of (seed, epoch, index, window or whole): nothing is drawn from a global random state, so a
+resumed run, another number of workers or another process sees the same samples.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def fingerprint(paths: Sequence[Path]) -> str:
 
 
 class Place(NamedTuple):
-    """Which sample: a photograph's index, an epoch, and whether a window of it is wanted (`TrainingConfig.crop`)."""
+    """Which sample: of an epoch, a photograph by its number, or a window of that (`TrainingConfig.crop`)."""
 
     epoch: int
     photograph: int
@@ -82,6 +82,7 @@ class NormalPhotographs(Dataset[dict[str, Any]]):
     def __init__(self, paths: Sequence[Path], image_size: int, config: TrainingConfig, textures: TextureSource) -> None:
         self.paths, self.image_size, self.config, self.textures = list(paths), image_size, config, textures
         self._pixels: dict[int, np.ndarray] = {}
+        self._parts: dict[str, np.ndarray] = {}
         self._keep = len(self.paths) * image_size * image_size * 3 <= PIXEL_CACHE_BYTES
 
     def __len__(self) -> int:
@@ -95,6 +96,15 @@ class NormalPhotographs(Dataset[dict[str, Any]]):
         if self._keep:
             self._pixels[index] = pixels
         return pixels
+
+    def part(self, image: np.ndarray, key: str) -> np.ndarray:
+        """(S, S) bool, `foreground` of a photograph; kept under the key that `rotate` gives it."""
+        if key in self._parts:
+            return self._parts[key]
+        found = foreground(image)
+        if self._keep and key:
+            self._parts[key] = found
+        return found
 
     def __getitem__(self, place: tuple[int, int] | tuple[int, int, bool]) -> dict[str, Any]:
         """
@@ -111,14 +121,16 @@ class NormalPhotographs(Dataset[dict[str, Any]]):
         clean, key = rotate(self.photograph(index), self.config.rotation, rng, str(index))
         other = None
         if "nsa" in self.config.synthesis.families and len(self.paths) > 1:
-            other = self.photograph((index + int(rng.integers(1, len(self.paths)))) % len(self.paths))
+            another = (index + int(rng.integers(1, len(self.paths)))) % len(self.paths)
+            other = self.photograph(another)
         part, window = None, None
-        if windowed:
-            # On the whole photograph: the edge of a window is no plain background.
-            part = foreground(clean)
+        if windowed or self.config.synthesis.on_part:  # of the whole photograph: a window has no plain edge
+            part = self.part(clean, key)
+        if windowed and part is not None:
             window = draw_window(part, self.config.crop, rng)
             clean, part, key = window.cut(clean), window.cut(part), ""
-            other = None if other is None else window.cut(other)
+            if other is not None:
+                other = draw_window(self.part(other, str(another)), self.config.crop, rng).cut(other)
         pseudo, mask = synthesize(clean, rng, self.config.synthesis, self.textures, other, part)
         return {
             "clean": _tensor(clean),

@@ -36,16 +36,20 @@ from .textures import TextureSource
 
 @dataclass(frozen=True)
 class StepReport:
-    """One finished step: `losses` by name, mean `seconds_per_step` of late, `seconds_left` at that pace."""
+    """One finished step: `losses` by name, mean `seconds_per_step` of late, `seconds_left` at that pace.
+
+    Where steps on whole photographs are to come, `further` is how many more steps on windows they are worth.
+    """
 
     step: int
     total: int
     losses: dict[str, float]
     seconds_per_step: float
+    further: float = 0.0
 
     @property
     def seconds_left(self) -> float:
-        return (self.total - self.step) * self.seconds_per_step
+        return (self.total - self.step + self.further) * self.seconds_per_step
 
 
 def learning_rate_factor(step: int, total: int, config: TrainingConfig) -> float:
@@ -147,13 +151,14 @@ def train(
         total,
         accelerator.process_index,
         processes,
-        config.whole_from(total),
+        whole_from=config.whole_from(total),
     )
     loader = DataLoader(
         dataset, batch_sampler=sampler, collate_fn=collate, num_workers=workers, worker_init_fn=_one_thread
     )
     accelerator.init_trackers("tensorboard")
-    started, pace = time.monotonic(), 0.0
+    started, pace, whole_from = time.monotonic(), 0.0, config.whole_from(total)
+    larger = (network.config.image_size / config.crop) ** 2 - 1 if config.crop else 0.0
     with _LogFile(folder / "log.jsonl", log, accelerator.is_main_process) as write:
         for step, batch in enumerate(loader, start=first):
             factor = learning_rate_factor(*config.step_in_stage(step, total), config)
@@ -187,7 +192,7 @@ def train(
                 )
             now = time.monotonic()
             seconds, started = now - started, now
-            pace = seconds if not pace else 0.9 * pace + 0.1 * seconds
+            pace = seconds if not pace or step == whole_from else 0.9 * pace + 0.1 * seconds
             rate = config.learning_rate * factor
             record = {"step": step + 1, **values, "learning_rate": rate, "seconds": round(seconds, 3)}
             log.append(record)
@@ -197,7 +202,8 @@ def train(
             if accelerator.is_main_process and ((step + 1) % config.checkpoint_every == 0 or step + 1 == total or stop):
                 checkpoint.save(folder / "checkpoints", step + 1, network, optimizers, {"identity": identity})
             if on_step and accelerator.is_main_process:
-                on_step(StepReport(step + 1, total, values, pace))
+                further = larger * (total - whole_from) if step < whole_from else 0.0
+                on_step(StepReport(step + 1, total, values, pace, further))
             if stop:
                 break
     accelerator.wait_for_everyone()

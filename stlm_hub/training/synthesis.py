@@ -38,6 +38,7 @@ class SynthesisConfig:
         threshold: Perlin noise above this value is anomalous, in (0, 1).
         on_part: anomalies are cut to the part where it stands out from a plain background, see `foreground`; so what
             "warp" bends out of its margin is lost.
+        match_grey: what is put on a grey photograph is grey, as all that its camera ever sees.
     """
 
     families: tuple[str, ...] = ("perlin",)
@@ -47,6 +48,7 @@ class SynthesisConfig:
     rotation: float = 90.0
     threshold: float = 0.5
     on_part: bool = False
+    match_grey: bool = False
 
     def __post_init__(self) -> None:
         families = (self.families,) if isinstance(self.families, str) else tuple(self.families)
@@ -61,8 +63,9 @@ class SynthesisConfig:
         _within("perlin_scale_max_exponent", self.perlin_scale_max_exponent, 0, 8)
         if not isinstance(self.perlin_scale_max_exponent, int):
             raise ConfigError("perlin_scale_max_exponent must be a whole number.")
-        if not isinstance(self.on_part, bool):
-            raise ConfigError(f"on_part must be true or false, not {self.on_part!r:.60}.")
+        for name in ("on_part", "match_grey"):
+            if not isinstance(getattr(self, name), bool):
+                raise ConfigError(f"{name} must be true or false, not {getattr(self, name)!r:.60}.")
 
 
 def _within(name: str, value: float, low: float, high: float) -> None:
@@ -94,7 +97,7 @@ def synthesize(
     other: np.ndarray | None = None,
     part: np.ndarray | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Damages a normal image with probability `config.probability`. What it puts on a grey image is grey too.
+    """Damages a normal image with probability `config.probability`.
 
     Args:
         image: (S, S, 3) uint8 RGB, normal. It is not changed in place.
@@ -109,18 +112,20 @@ def synthesize(
         The image, (S, S, 3) uint8 RGB, and its anomaly mask, (S, S) uint8 of 0 and 1 (all 0 for an image left normal).
 
     Raises:
-        ImageError: an image is not a square RGB uint8 array, or `other` has another shape.
+        ImageError: an image is not a square RGB uint8 array, or `other` or `part` has another shape.
     """
     _check("image", image)
     if other is not None:
         _check("other", other)
         if other.shape != image.shape:
             raise ImageError(f"other must have the shape of image, {image.shape}, not {other.shape}.")
+    if part is not None and part.shape != image.shape[:2]:
+        raise ImageError(f"part must have the shape of image, {image.shape[:2]}, not {part.shape}.")
     size = image.shape[0]
     if rng.random() >= config.probability:
         return image.copy(), np.zeros((size, size), np.uint8)
     result, mask = _anomaly(image, rng, config, textures, other, part)
-    if _is_grey(image):
+    if config.match_grey and _is_grey(image):
         result = cv2.cvtColor(cv2.cvtColor(result, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
     return result, mask
 

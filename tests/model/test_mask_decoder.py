@@ -88,3 +88,20 @@ def test_every_parameter_that_wants_a_gradient_gets_one() -> None:
     frozen = {name for name, parameter in decoder.named_parameters() if not parameter.requires_grad}
     assert without == frozen
     assert all("final_attn" in name for name in frozen) and frozen
+
+
+def test_a_window_has_the_positions_that_it_has_in_the_photograph() -> None:
+    decoder = MaskDecoder()
+    photograph = decoder._position(torch.zeros(1, 256, 16, 20))[0].view(16, 20, 256)
+    window = torch.tensor([[0.25, 0.5, 0.75, 1.0], [0.0, 0.0, 0.5, 0.5]])  # columns 5-15 and 0-10, rows 8-16 and 0-8
+    cut = decoder._position(torch.zeros(2, 256, 8, 10), window).view(2, 8, 10, 256)
+    torch.testing.assert_close(cut[0], photograph[8:16, 5:15], rtol=0, atol=1e-5)
+    torch.testing.assert_close(cut[1], photograph[:8, :10], rtol=0, atol=1e-5)
+
+
+def test_a_window_that_is_all_of_the_photograph_changes_nothing() -> None:
+    decoder = MaskDecoder().eval()
+    embedding = torch.randn(2, 256, 8, 8, generator=torch.Generator().manual_seed(3))
+    everything = torch.tensor([[0.0, 0.0, 1.0, 1.0]]).expand(2, -1)
+    with torch.inference_mode():
+        torch.testing.assert_close(decoder(embedding, everything), decoder(embedding), rtol=0, atol=1e-5)

@@ -468,3 +468,21 @@ def test_synthesize_refuses_images_it_cannot_damage() -> None:
             synthesize(bad, rng, config, TEXTURES)
     with pytest.raises(ImageError, match="other must have the shape"):
         synthesize(part(64), rng, config, TEXTURES, other=part(72))
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_what_is_put_on_a_grey_photograph_is_grey(family: str) -> None:
+    grey = [cv2.cvtColor(cv2.cvtColor(part(128, seed), cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB) for seed in (0, 1)]
+    config, rng = SynthesisConfig(families=(family,), probability=1.0, match_grey=True), np.random.default_rng(0)
+    for _ in range(4):
+        result, mask = synthesize(grey[0], rng, config, TEXTURES, grey[1])
+        assert (result == result[..., :1]).all()
+        assert (result != grey[0])[mask > 0].any()
+        if family != "nsa":
+            assert (result == grey[0])[mask == 0].all()
+    tinted = grey[0].copy()
+    tinted[5, 5, 0] ^= 8  # a photograph with colours, of a part that has hardly any
+    for image, match_grey in ((tinted, True), (grey[0], False)):
+        config = SynthesisConfig(probability=1.0, match_grey=match_grey)
+        pasted, mask = synthesize(image, np.random.default_rng(1), config, TEXTURES)
+        assert (pasted != pasted[..., :1])[mask > 0].any()
