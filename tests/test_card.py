@@ -327,6 +327,15 @@ def test_pseudo_anomalies_are_told_with_their_shares() -> None:
     assert "| perlin, nsa, on 50 % of the photographs |" in rendered() and "| Losses |" not in rendered()
 
 
+def test_windows_and_grey_pseudo_anomalies_are_told() -> None:
+    synthesis = {"families": ["erase"], "probability": 0.5, "match_grey": True}
+    text = rendered(changed(training={"synthesis": synthesis, "crop": 224, "crop_share": 0.85}))
+    assert "| erase, on 50 % of the photographs, grey on grey photographs |" in text
+    assert "| Windows | 224 px at the part in the first 85 % of the steps, then whole photographs |" in text
+    for old in (rendered(), rendered(changed(training={"crop": 0, "crop_share": 0.85}))):
+        assert "| Windows |" not in old and "grey" not in old
+
+
 def test_a_model_without_a_test_set_says_so_and_shows_its_calibration_only() -> None:
     text = rendered(OWN_RESULTS, OWN_CONFIG)
     figures = section(text, "How good it is")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,11 +15,12 @@ import torch
 from stlm_hub.errors import ConfigError, TrainingError
 from stlm_hub.model.checkpoints import StartingWeights
 from stlm_hub.model.network import STLMNetwork
+from stlm_hub.training import data
 from stlm_hub.training.config import TrainingConfig
 from stlm_hub.training.crop import Window, draw_window
 from stlm_hub.training.data import NormalPhotographs, Place, StepSampler, collate
 from stlm_hub.training.foreground import foreground
-from stlm_hub.training.loop import train
+from stlm_hub.training.loop import StepReport, learning_rate_factor, train
 from stlm_hub.training.objective import LossModule, check, load_starting_weights
 from stlm_hub.training.synthesis import SynthesisConfig
 from stlm_hub.training.targets import Targets
@@ -93,6 +95,7 @@ def test_the_last_steps_see_whole_photographs() -> None:
     steps = list(StepSampler(6, 2, 0, 0, 20, whole_from=config.whole_from(20)))
     assert [all(place.windowed for place in batch) for batch in steps] == 17 * [True] + 3 * [False]
     assert not any(place.windowed for batch in steps[17:] for place in batch)
+    assert settings(steps=4, crop_share=0.9).whole_from(4) == 3  # the last one at least
     assert TrainingConfig(steps=20).whole_from(20) == 0  # as the paper trains
 
 
@@ -124,6 +127,50 @@ def test_every_decoder_is_told_the_windows(
         assert told["denoising"] != not_told["denoising"], fields
 
 
+def test_the_teacher_is_told_the_window_of_each_image(
+    pins: list[Path], textures: TextureSource, starting_weights: StartingWeights
+) -> None:
+    config = settings(synthesis=SynthesisConfig(probability=0.5))
+    dataset = NormalPhotographs(pins, SIZE, config, textures)
+    samples = [dataset[epoch, i, True] for epoch in range(3) for i in range(6)]
+    batch = collate([next(s for s in samples if s["pasted"] == pasted) for pasted in (False, True)])
+    assert not torch.equal(*batch["windows"])
+    teacher = MobileTeacher(starting_weights, ("decoder",))
+    clean, pseudo = Targets(teacher, 0)(batch, torch.device("cpu"))
+    for found, images in ((clean, batch["clean"]), (pseudo, batch["pseudo"])):
+        for i in range(2):
+            alone = teacher(images[i : i + 1].float(), batch["windows"][i : i + 1])["decoder"]
+            torch.testing.assert_close(found["decoder"][i : i + 1], alone, rtol=0, atol=2e-3)  # half precision
+
+
+def test_nsa_takes_its_patch_from_the_part_of_the_other_photograph(
+    pins: list[Path], textures: TextureSource, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    others: list[np.ndarray] = []
+    real = data.synthesize
+
+    def spy(image: np.ndarray, rng: Any, config: Any, source: Any, other: np.ndarray, part: Any) -> Any:
+        others.append(other)
+        return real(image, rng, config, source, other, part)
+
+    monkeypatch.setattr(data, "synthesize", spy)
+    dataset = NormalPhotographs(pins, SIZE, settings(synthesis=SynthesisConfig(families=("nsa",))), textures)
+    for epoch in range(10):
+        dataset[epoch, 0, True]
+    assert all(other.shape == (CROP, CROP, 3) and (other < 120).any() for other in others)  # the dark pin
+
+
+def test_learning_rates_start_anew_for_whole_photographs() -> None:
+    config = settings(steps=100, crop_share=0.8, warmup_steps=4, final_learning_rate=0.1)
+    factors = [learning_rate_factor(*config.step_in_stage(step, 100), config) for step in range(100)]
+    assert factors[79] < 0.11 and factors[80] == 0.25 and factors[84] > 0.9 and factors[99] < 0.12
+
+
+def test_the_time_that_is_left_counts_the_larger_steps_to_come() -> None:
+    assert StepReport(10, 20, {}, 2.0).seconds_left == 20
+    assert StepReport(10, 20, {}, 2.0, further=15.0).seconds_left == 50
+
+
 def test_nothing_is_kept_of_a_window(
     pins: list[Path], textures: TextureSource, starting_weights: StartingWeights
 ) -> None:
@@ -140,15 +187,16 @@ def test_a_training_on_windows_that_was_cut_off_goes_on_with_the_losses_it_would
     starting_weights: StartingWeights,
     make_network: Callable[..., Any],
     run_folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     config = settings(steps=4, crop_share=0.75, rotation="quarter", checkpoint_every=100)
 
-    def fit(folder: Path, stop_after: int) -> list[float]:
+    def fit(folder: Path, stop_after: int, **fields: Any) -> list[float]:
         asked = iter(range(1, 9))
         log = train(
             make_network(0, image_size=SIZE),
             pins,
-            config,
+            dataclasses.replace(config, **fields),
             starting_weights,
             folder,
             textures=textures,
@@ -156,9 +204,21 @@ def test_a_training_on_windows_that_was_cut_off_goes_on_with_the_losses_it_would
         )
         return [record["total"] for record in log]
 
+    seen: list[tuple[int, int | None]] = []
+    real = LossModule.forward
+
+    def spy(self: LossModule, *args: Any) -> dict[str, torch.Tensor]:
+        seen.append((args[0].shape[-1], None if args[5] is None else len(args[5])))
+        return real(self, *args)
+
+    monkeypatch.setattr(LossModule, "forward", spy)
     whole = fit(run_folder / "whole", 9)
+    assert seen == 3 * [(CROP, 2)] + [(SIZE, None)]
     assert len(fit(run_folder / "cut", 2)) == 2
-    assert fit(run_folder / "cut", 9) == whole  # the last step of it sees whole photographs
+    for fields in ({"crop": 80}, {"crop_share": 0.5}):
+        with pytest.raises(TrainingError, match="holds checkpoints of a training with other"):
+            fit(run_folder / "cut", 9, **fields)
+    assert fit(run_folder / "cut", 9) == whole
 
 
 @pytest.mark.parametrize(
@@ -169,6 +229,8 @@ def test_a_training_on_windows_that_was_cut_off_goes_on_with_the_losses_it_would
         ({"crop": 224, "teacher": "vit_h"}, 'crop needs teacher "mobile"'),
         ({"crop": 224, "distillation": "masks"}, 'distillation "features"'),
         ({"crop_share": 1.5}, "crop_share must be a number from 0.0 to 1.0"),
+        ({"crop_share": 1.0}, "crop_share must be above 0 and below 1"),
+        ({"aggregation": "two_stage"}, 'crop needs aggregation "one_stage" or "none"'),
     ],
 )
 def test_settings_that_do_not_go_with_windows_are_refused(fields: dict[str, Any], sentence: str) -> None:
