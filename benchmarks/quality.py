@@ -223,13 +223,16 @@ def main(
     if not (0 < memory_share <= 1 and 0 < coreset_share <= 1):
         raise ConfigError("--memory-share and --coreset-share must lie above 0 and not above 1.")
     shares = {"memory-mobilesam": memory_share, "memory-efficientnet": memory_share, "patchcore": coreset_share}
-    run = {
+    run: dict[str, Any] = {
         "command": shlex.join(["python", "benchmarks/quality.py", *sys.argv[1:]]),
         "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
         "machine": machine(),
     }
     subjects = [read_subject(data, name, models, size, limit) for name in category]
-    rows, shown, notes, failed = read_rows(output), [], [], False
+    splits = {subject.category: subject.results["dataset"].get("split", "not known") for subject in subjects}
+    run["splits"] = splits
+    notes = [f"{name}: the split is {split}." for name, split in splits.items() if split != "official"]
+    rows, shown, failed = read_rows(output), [], False
     with Bars() as bars:
         for subject in subjects:
             for method in wanted:

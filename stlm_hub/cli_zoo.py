@@ -49,16 +49,20 @@ def zoo_list() -> None:
     for title in ("data set", "px", "I-AUROC", "P-AUROC", "AUPRO", "AP", "FNR"):
         table.add_column(title)
     table.add_column("licence", overflow="fold")
-    for entry in list_models():
+    entries = list_models()
+    for entry in entries:
+        dataset = entry.dataset + ("*" if entry.official_split is False else "")
         figures = [
             f"{100 * entry.metrics[name]:.1f}" if name in entry.metrics else "-"
             for name in ("i_auroc", "p_auroc", "aupro", "ap", "fnr")
         ]
-        table.add_row(entry.alias, entry.dataset, str(entry.image_size), *figures, entry.license)
+        table.add_row(entry.alias, dataset, str(entry.image_size), *figures, entry.license)
     console.print(table)
     console.print(
         "FNR: share of the test photographs with a defect that the model misses at its threshold.", highlight=False
     )
+    if any(entry.official_split is False for entry in entries):
+        console.print("* Not on the data set's own split; the model's card says what differs.", highlight=False)
 
 
 @zoo_app.command("pull")

@@ -30,6 +30,7 @@ class ZooEntry:
         dataset: where the normal photographs came from.
         image_size: side of the network's input in pixels.
         metrics: figures of results.json, fractions in [0, 1]; empty where none were measured.
+        official_split: whether they are of the data set's own split; None where it has none or nothing is known.
     """
 
     alias: str
@@ -41,6 +42,7 @@ class ZooEntry:
     dataset: str
     image_size: int
     metrics: dict[str, float]
+    official_split: bool | None = None
 
     def __post_init__(self) -> None:
         for name, pattern in (

@@ -42,6 +42,8 @@ def test_zoo_list_shows_the_figures_of_zoo_json(stlm, monkeypatch: pytest.Monkey
     for entry in zoo.list_models():
         row = next(line for line in out.splitlines() if entry.alias in line)
         assert f"{100 * entry.metrics['aupro']:.1f}" in row and entry.license in row
+        assert ("MVTec AD*" in row) == (entry.alias in ("mvtec-grid", "mvtec-toothbrush"))
+    assert "* Not on the data set's own split" in out
 
 
 def test_zoo_verify_tells_whole_from_altered(stlm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,8 +7,10 @@ from pathlib import Path
 import pytest
 
 from stlm_hub import zoo, zoo_files
+from stlm_hub.config import STLMConfig
 from stlm_hub.errors import HubError, WeightsError
 from stlm_hub.hub import file_sha256
+from stlm_hub.maps import KINDS
 
 METRICS = {"i_auroc": 0.99, "p_auroc": 0.97, "aupro": 0.9, "ap": 0.6, "f1_max": 0.61, "fnr": 0.05}
 
@@ -39,8 +41,24 @@ def test_the_zoo_of_this_library_is_whole() -> None:
     assert list(entries) == sorted(entries)
     cards = Path(__file__).parents[1] / "model_cards"
     for alias, entry in entries.items():
-        if (weights := cards / alias / "model.safetensors").is_file():
-            assert (file_sha256(weights), weights.stat().st_size) == (entry.sha256, entry.bytes), alias
+        weights = cards / alias / "model.safetensors"
+        assert (file_sha256(weights), weights.stat().st_size) == (entry.sha256, entry.bytes), alias
+        results = json.loads((cards / alias / "results.json").read_text())
+        judging = STLMConfig.load(cards / alias / "config.json").anomaly_map
+        assert entry.metrics == results[KINDS[judging].figures], alias
+        assert entry.official_split == {"official": True, "as in the folder": None}.get(
+            results["dataset"]["split"], False
+        ), alias
+
+
+def test_readme_shows_the_figures_of_the_zoo() -> None:
+    entries = zoo.load_zoo(Path(zoo.__file__).with_name("zoo.json"))
+    readme = (Path(__file__).parents[1] / "README.md").read_text()
+    for alias, entry in entries.items():
+        row = next(line for line in readme.splitlines() if line.startswith(f"| `{alias}` |"))
+        figures = [f"{100 * entry.metrics[name]:.1f}" for name in ("i_auroc", "p_auroc", "aupro", "ap")]
+        assert f" {entry.image_size} px | {' | '.join(figures)} |" in row, alias
+        assert ("**not the official split**" in row) == (entry.official_split is False), alias
 
 
 def test_entry_says_what_the_folder_holds(folder: Path) -> None:
@@ -58,6 +76,26 @@ def test_entry_says_what_the_folder_holds(folder: Path) -> None:
         metrics={name: value for name, value in METRICS.items() if name != "fnr"},
     )
     assert zoo.list_models() == [entry]
+
+
+@pytest.mark.parametrize(
+    ("split", "official"),
+    [
+        ("official", True),
+        ("not the official one: 48 train instead of 60", False),
+        ("own photographs", None),
+        (None, None),
+        (7, None),
+    ],
+)
+def test_entry_says_whether_its_figures_are_of_the_official_split(
+    folder: Path, split: object, official: bool | None
+) -> None:
+    results = json.loads((folder / "results.json").read_text())
+    results["dataset"] = {"name": "Elsewhere", "split": split}
+    (folder / "results.json").write_text(json.dumps(results))
+    assert zoo_files.register(folder, "test-bottle", "someone/x", "apache-2.0").official_split is official
+    assert zoo.list_models()[0].official_split is official
 
 
 def test_entries_are_sorted_and_writing_them_again_changes_nothing(folder: Path, empty_zoo: Path) -> None:

@@ -44,6 +44,7 @@ CODE = (  # of the library: what makes a row
 )
 NO_CODE = ("budget.py", "checkpoint.py", "finetune.py", "photographs.py")  # of training/: changes no figure
 ABLATIONS = Path(__file__).parent / "ablations.yaml"
+PAPER = Path(__file__).parent / "paper.yaml"
 LEVELS = ("embedding", "decoder")  # of the paper
 FIGURES = {"i_auroc": "I-AUROC", "p_auroc": "P-AUROC", "aupro": "AUPRO", "ap": "AP", "fnr": "FNR"}
 
@@ -56,7 +57,8 @@ class Variant:
         label: what the paper calls it.
         name: of the variant in `ablations.yaml`.
         model, training: settings of the profile with what the variant changes.
-        paper: the paper's figures, where its text has them.
+        paper: the paper's figures, means over its categories, where its text has them.
+        paper_category: the same of this category.
     """
 
     label: str
@@ -64,6 +66,7 @@ class Variant:
     model: STLMConfig
     training: TrainingConfig
     paper: dict[str, float]
+    paper_category: dict[str, float]
 
     def digest(self, *facts: str) -> str:
         """Names the settings and whatever else decides the outcome: rows with the same ones are one training."""
@@ -113,9 +116,16 @@ def _variant(row: dict[str, Any], changes: dict[str, Any], recipe: Recipe) -> Va
         model=STLMConfig.from_dict(model),
         training=TrainingConfig.from_dict(training),
         paper=row.get("paper", {}),
+        paper_category=_paper_category(row["variant"], recipe.category),
     )
     check(variant.model, variant.training)
     return variant
+
+
+def _paper_category(variant: str, category: str) -> dict[str, float]:
+    table = {"stlm": "mvtec", "no-teacher": "mvtec_no_teacher"}.get(variant)
+    data = yaml.safe_load(PAPER.read_text(encoding="utf-8"))
+    return data[table][category] if table else {}
 
 
 def ablate(
@@ -244,6 +254,7 @@ def _row(row: Variant, results: dict[str, Any]) -> dict[str, Any]:
         "metrics": results[judging],
         "other_maps": {name: results[name] for name in others},
         "paper": row.paper,
+        "paper_category": row.paper_category,
         "steps": results["steps"],
         "seconds": results["seconds"],
         "parameters": results["parameters"],
@@ -254,7 +265,7 @@ def _row(row: Variant, results: dict[str, Any]) -> dict[str, Any]:
 def _shown(report: dict[str, Any]) -> Table:
     shown = Table(
         title=f"{report['title']}: {report['category']}, profile {report['profile']}, in %\n"
-        "(paper: I-AUROC/P-AUROC/PRO or FNR, mean over 15 categories, 1024 px, ViT-H)"
+        "(paper: I-AUROC/P-AUROC/PRO or FNR, mean over 15 categories, 1024 px, ViT-H; below it of this category)"
     )
     shown.add_column("variant")
     shown.add_column("teacher")
@@ -266,8 +277,14 @@ def _shown(report: dict[str, Any]) -> Table:
             shown.add_row(entry["label"], "-", *["-"] * len(FIGURES), "")
             continue
         figures = [entry["metrics"].get(name) for name in FIGURES]
-        paper = "/".join(f"{100 * entry['paper'][name]:.2f}" for name in FIGURES if name in entry["paper"])
+        papers = [
+            "/".join(f"{100 * entry[which][name]:.2f}" for name in FIGURES if name in entry[which])
+            for which in ("paper", "paper_category")
+        ]
         shown.add_row(
-            entry["label"], entry["teacher"], *["-" if f is None else f"{100 * f:.2f}" for f in figures], paper or "-"
+            entry["label"],
+            entry["teacher"],
+            *["-" if f is None else f"{100 * f:.2f}" for f in figures],
+            "\n".join(filter(None, papers)) or "-",
         )
     return shown

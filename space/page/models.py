@@ -149,7 +149,8 @@ def label(entry: zoo.ZooEntry) -> str:
     """What the list of models shows: "mvtec-bottle - I-AUROC 99.9 % - CC BY-NC-SA 4.0"."""
     parts = [entry.alias]
     if "i_auroc" in entry.metrics:
-        parts.append(f"I-AUROC {100 * entry.metrics['i_auroc']:.1f} %")
+        split = " (not on the official split)" if entry.official_split is False else ""
+        parts.append(f"I-AUROC {100 * entry.metrics['i_auroc']:.1f} %{split}")
     parts.append(LICENSES.get(entry.license, (entry.license, ""))[0])
     return " · ".join(parts)
 

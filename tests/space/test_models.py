@@ -344,3 +344,5 @@ def test_the_offered_models_are_of_the_zoo_and_the_examples_model_is_the_first()
     assert entries[0].alias == "sample-brick"
     shown = {alias: text for text, alias in choices()}
     assert shown["sample-brick"].startswith("sample-brick · I-AUROC 100.0 % · ")
+    for alias in ("mvtec-grid", "mvtec-bottle"):
+        assert (" % (not on the official split) · " in shown[alias]) == (alias == "mvtec-grid")
