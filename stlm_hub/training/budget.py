@@ -19,7 +19,7 @@ from .config import TrainingConfig
 from .loop import train
 
 MIN_STEPS = 20  # fewer teach nothing
-MAX_STEPS = 5000  # four times what most of the zoo's `cpu` recipes take
+MAX_STEPS = 5000  # four times what the zoo's `cpu` recipes take
 MEASURED_STEPS = 6  # the first one, which allocates and compiles, does not count
 
 

@@ -27,7 +27,7 @@ LEVELS = ("stage1", "stage2", "embedding", "decoder")
 
 
 def small_machine(steps: int, seed: int = 0, rotation: str = "none") -> TrainingConfig:
-    """Settings that train in minutes without a GPU; most of the zoo's `cpu` recipes use the same, longer."""
+    """Settings that train in minutes without a GPU; the zoo's `cpu` recipes use the same, longer."""
     return TrainingConfig(
         steps=steps,
         batch_size=4,

@@ -67,11 +67,6 @@ def test_there_are_no_other_recipes_and_all_train_on_a_cpu_as_fine_tuning_does()
         if alias in ("mvtec-screw", "mvtec-pill"):
             assert "erase" in training.synthesis.families and training.synthesis.on_part
             training = dataclasses.replace(training, synthesis=same.synthesis)
-        if alias == "mvtec-screw":
-            assert (training.crop, training.crop_share, training.steps) == (224, 0.85, 4200)
-            training = dataclasses.replace(training, crop=0)
-        else:
-            assert training.steps == 1200
         assert training == same, alias
 
 
