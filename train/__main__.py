@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-import yaml
 
 from stlm_hub import zoo_files
 from stlm_hub.card import write_card
@@ -36,7 +35,7 @@ from .ablate import ablate
 from .datasets import dagm, mvtec_ad, visa
 from .datasets.category import Category
 from .datasets.folder import read_folder
-from .recipe import Recipe, load_recipe
+from .recipe import Recipe, load_recipe, read_paper
 from .seeds import folder_of, tell_other_seeds
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -204,7 +203,7 @@ def _commit() -> str:
 
 
 def _paper(recipe: Recipe) -> dict[str, object] | None:
-    data = yaml.safe_load((Path(__file__).parent / "paper.yaml").read_text(encoding="utf-8"))
+    data = read_paper()
     figures = data.get(recipe.family, {}).get(recipe.category)
     return (
         {**figures, "image_size": data["image_size"], "teacher": data["teacher"], "source": data["source"]}

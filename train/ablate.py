@@ -34,7 +34,7 @@ from stlm_hub.weights import starting_weights
 
 from .datasets import mvtec_ad
 from .datasets.category import Category
-from .recipe import Recipe, load_recipe
+from .recipe import Recipe, load_recipe, read_paper
 
 ROOT = Path(__file__).resolve().parent.parent
 LIBRARY = ROOT / "stlm_hub"
@@ -44,7 +44,6 @@ CODE = (  # of the library: what makes a row
 )
 NO_CODE = ("budget.py", "checkpoint.py", "finetune.py", "photographs.py")  # of training/: changes no figure
 ABLATIONS = Path(__file__).parent / "ablations.yaml"
-PAPER = Path(__file__).parent / "paper.yaml"
 LEVELS = ("embedding", "decoder")  # of the paper
 FIGURES = {"i_auroc": "I-AUROC", "p_auroc": "P-AUROC", "aupro": "AUPRO", "ap": "AP", "fnr": "FNR"}
 
@@ -124,8 +123,7 @@ def _variant(row: dict[str, Any], changes: dict[str, Any], recipe: Recipe) -> Va
 
 def _paper_category(variant: str, category: str) -> dict[str, float]:
     table = {"stlm": "mvtec", "no-teacher": "mvtec_no_teacher"}.get(variant)
-    data = yaml.safe_load(PAPER.read_text(encoding="utf-8"))
-    return data[table][category] if table else {}
+    return read_paper()[table][category] if table else {}
 
 
 def ablate(

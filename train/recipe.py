@@ -71,5 +71,10 @@ def load_recipe(alias: str, profile: str) -> Recipe:
     )
 
 
+def read_paper() -> dict[str, Any]:
+    """Figures of the STLM paper, as `paper.yaml` holds them."""
+    return _read(Path(__file__).parent / "paper.yaml")
+
+
 def _read(path: Path) -> dict[str, Any]:
     return yaml.safe_load(path.read_text(encoding="utf-8"))

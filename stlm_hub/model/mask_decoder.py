@@ -63,7 +63,7 @@ class MaskDecoder(nn.Module):
         h, w = embedding.shape[-2:]
         if windows is None:
             return self.position((h, w)).flatten(1).transpose(0, 1).expand(len(embedding), -1, -1)
-        left, top, right, bottom = windows.to(embedding.device).unbind(1)
+        left, top, right, bottom = windows.unbind(1)
         x = torch.lerp(left[:, None], right[:, None], _centres(w, embedding.device))
         y = torch.lerp(top[:, None], bottom[:, None], _centres(h, embedding.device))
         points = torch.stack([x[:, None, :].expand(-1, h, -1), y[:, :, None].expand(-1, -1, w)], dim=-1)

@@ -124,9 +124,8 @@ class NormalPhotographs(Dataset[dict[str, Any]]):
             another = (index + int(rng.integers(1, len(self.paths)))) % len(self.paths)
             other = self.photograph(another)
         part, window = None, None
-        if windowed or self.config.synthesis.on_part:  # of the whole photograph: a window has no plain edge
-            part = self.part(clean, key)
-        if windowed and part is not None:
+        if windowed:
+            part = self.part(clean, key)  # of the whole photograph: a window has no plain edge
             window = draw_window(part, self.config.crop, rng)
             clean, part, key = window.cut(clean), window.cut(part), ""
             if other is not None:

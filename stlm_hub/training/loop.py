@@ -143,6 +143,7 @@ def train(
     model, *prepared = accelerator.prepare(LossModule(network, config, weights), *optimizers.values())
     base = [[group["initial_lr"] for group in optimizer.param_groups] for optimizer in prepared]
     dataset = NormalPhotographs(photographs, network.config.image_size, config, textures or TextureSource.builtin())
+    whole_from = config.whole_from(total)
     sampler = StepSampler(
         len(photographs),
         config.batch_size,
@@ -151,13 +152,13 @@ def train(
         total,
         accelerator.process_index,
         processes,
-        whole_from=config.whole_from(total),
+        whole_from=whole_from,
     )
     loader = DataLoader(
         dataset, batch_sampler=sampler, collate_fn=collate, num_workers=workers, worker_init_fn=_one_thread
     )
     accelerator.init_trackers("tensorboard")
-    started, pace, whole_from = time.monotonic(), 0.0, config.whole_from(total)
+    started, pace = time.monotonic(), 0.0
     larger = (network.config.image_size / config.crop) ** 2 - 1 if config.crop else 0.0
     with _LogFile(folder / "log.jsonl", log, accelerator.is_main_process) as write:
         for step, batch in enumerate(loader, start=first):

@@ -147,7 +147,8 @@ def _anomaly(
     family = config.families[rng.integers(len(config.families))]
     if not config.on_part:
         return _damage(family, image, rng, config, textures, other)
-    part, least = foreground(image) if part is None else part, max(1, round(MIN_MASK_FRACTION * size * size))
+    part = foreground(image) if part is None else part
+    least = max(1, round(MIN_MASK_FRACTION * size * size))
     for _ in range(MAX_DRAWS):
         result, mask = _damage(family, image, rng, config, textures, other)
         mask = mask * part
