@@ -16,8 +16,9 @@ from anomalib.models.components.sampling import k_center_greedy
 from anomalib.models.image.padim.torch_model import PadimModel
 from anomalib.models.image.patchcore.torch_model import PatchcoreModel
 
-from benchmarks.peer_backbones import EFFICIENTNET, load_efficientnet, normalized
 from benchmarks.peer_job import Job, Predict, Progress, as_tensor
+from stlm_hub.imagenet_weights import load_imagenet_weights
+from stlm_hub.model.imagenet_encoder import EFFICIENTNET, normalized
 
 PATCHCORE_LAYERS = ["blocks.2", "blocks.4"]  # H/8 and H/16, as layer2 and layer3 of the ResNets
 PADIM_LAYERS = ["blocks.1", "blocks.2", "blocks.4"]  # H/4, H/8 and H/16, as layer1 to layer3
@@ -37,7 +38,7 @@ def build(method: str) -> PatchcoreModel | PadimModel:
 def fit(job: Job, progress: Progress) -> None:
     """Writes the state dict, in float32 as anomalib keeps it."""
     model = build(job.method)
-    load_efficientnet(model.feature_extractor.feature_extractor)
+    load_imagenet_weights(model.feature_extractor.feature_extractor)
     model.train()
     n = len(job.photographs)
     chosen = 0

@@ -11,19 +11,21 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from benchmarks.memory_bank import MemoryBank, anomaly_map, sample_patches
-from benchmarks.peer_backbones import EfficientNetStages, MobileSAMStages
+from benchmarks.peer_backbones import Backbone, MobileSAMStages, load_pretrained
 from benchmarks.peer_job import Job, Predict, Progress, as_tensor
+from stlm_hub.model.imagenet_encoder import ImageNetEncoder
 from stlm_hub.model.memory import patch_features
 
-BACKBONES: dict[str, type[MobileSAMStages] | type[EfficientNetStages]] = {
+BACKBONES: dict[str, type[Backbone]] = {
     "memory-mobilesam": MobileSAMStages,
-    "memory-efficientnet": EfficientNetStages,
+    "memory-efficientnet": ImageNetEncoder,
 }
 
 
 def fit(job: Job, progress: Progress) -> None:
     """Writes backbone and memory to one safetensors file, both in half precision."""
-    backbone = BACKBONES[job.method].pretrained().eval()
+    backbone = BACKBONES[job.method]().eval()
+    load_pretrained(backbone)
     share = 1.0 if job.share is None else job.share
 
     def patches() -> Iterator[Tensor]:

@@ -79,6 +79,9 @@ def finetune(
     memory_entries: Annotated[
         int, typer.Option(help="Normal patches to remember beside the streams, e.g. 4096 (1 MB more).")
     ] = 0,
+    memory_encoder: Annotated[
+        str, typer.Option(help="Whose features these are: efficientnet_lite0 or plain, the plain stream.")
+    ] = "efficientnet_lite0",
     textures: Annotated[Path | None, typer.Option(help="Folder of textures to paste; default: built in.")] = None,
     weights: Annotated[Path | None, typer.Option(help="Starting weights; default: fetched and kept.")] = None,
 ) -> None:
@@ -99,6 +102,7 @@ def finetune(
             false_alarm_rate=false_alarm_rate,
             seed=seed,
             memory_entries=memory_entries,
+            memory_encoder=memory_encoder,
             textures=textures,
             starting_from=weights,
             observer=observer,

@@ -15,11 +15,15 @@ from typing import Any, Literal
 
 from .errors import ConfigError
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 """Raised when a field changes its meaning; a newer folder than this library knows is refused with a sentence."""
 
 LEVEL_CHANNELS: dict[str, int] = {"stage1": 128, "stage2": 160, "embedding": 256, "decoder": 256}
 """Level features that a stream can hand out, with their channels. `stage1` is on a grid of H/8, the others of H/16."""
+
+MEMORY_ENCODERS: dict[str, tuple[int, ...]] = {"plain": (), "efficientnet_lite0": (40, 112)}
+"""Whose features a memory remembers, with the channels of its levels at H/8 and H/16; "plain", the plain stream, has
+those of the stages among `feature_levels`."""
 
 AGGREGATION_INPUTS = ("product", "cosine", "subtraction", "concat")
 """What the aggregation module sees of the two streams (paper, Table 6), see `STLMNetwork.aggregate`."""
@@ -59,25 +63,23 @@ class Calibration:
 
 @dataclass(frozen=True)
 class MapScale:
-    """How high a map lies on held-out normal photographs, so that maps of different kinds can be added.
+    """How high held-out normal photographs score in a map, so that maps of different kinds can be compared.
 
     Args:
         anomaly_map: which one; its values are taken before they become probabilities, see `stlm_hub.maps`.
-        typical: mean of all values.
-        peak: mean over the photographs of each one's highest value; above `typical`.
+        mean: of the photographs' scores, each the mean of the highest `score_top_k` values.
+        spread: standard deviation of these scores, above 0.
     """
 
     anomaly_map: str
-    typical: float
-    peak: float
+    mean: float
+    spread: float
 
     def __post_init__(self) -> None:
         if self.anomaly_map not in ANOMALY_MAPS[:-1]:
             raise ConfigError(f"combined_maps must name maps out of {list(ANOMALY_MAPS[:-1])}, each once.")
-        _number("combined_maps.typical", self.typical, -1e6, 1e6)
-        _number("combined_maps.peak", self.peak, -1e6, 1e6)
-        if not self.peak - self.typical >= 1e-6:
-            raise ConfigError("combined_maps.peak must be above combined_maps.typical; calibrate the model again.")
+        _number("combined_maps.mean", self.mean, -1e6, 1e6)
+        _number("combined_maps.spread", self.spread, 1e-6, 1e6)
 
 
 @dataclass(frozen=True)
@@ -93,12 +95,13 @@ class STLMConfig:
     )
     aggregation_channels: int = 128  # width of the aggregation module (paper, section 3.3)
     aggregation_dilations: tuple[int, ...] = (3,)  # of its 3x3 convolutions; the full module: 6, 12, 18 (Fig. 6)
-    memory_entries: int = 0  # normal patches of the plain stream that are remembered beside the streams; 0: no memory
+    memory_entries: int = 0  # normal patches that are remembered beside the streams; 0: no memory
+    memory_encoder: str = "plain"  # whose features they are: the plain stream's, or those of a network of ImageNet
     memory_channels: int = 128  # principal components that are kept of each
     anomaly_map: Literal["aggregation", "cosine", "memory", "combined"] = (
         "aggregation"  # which map is scored, thresholded and shown
     )
-    combined_maps: tuple[MapScale, ...] = ()  # of "combined": what it adds up; (): not measured yet
+    combined_maps: tuple[MapScale, ...] = ()  # of "combined": what it compares; (): not measured yet
     score_top_k: int = 100  # the anomaly score is the mean of this many highest map values at `image_size`
     category: str = ""  # what the part is, e.g. "bottle"; shown to people, used for nothing else
     dataset: str = ""  # where the normal photographs came from, e.g. "MVTec AD"
@@ -154,21 +157,30 @@ class STLMConfig:
 
     def _check_memory(self) -> None:
         _integer("memory_entries", self.memory_entries, 0, 65536)
+        if not isinstance(self.memory_encoder, str) or self.memory_encoder not in MEMORY_ENCODERS:
+            raise ConfigError(
+                f"memory_encoder must be one of {list(MEMORY_ENCODERS)}, not {self.memory_encoder!r:.60}."
+            )
         _integer("memory_channels", self.memory_channels, 1, 1024)
-        if self.memory_entries and self.memory_channels > self.memory_in_channels:
+        if not self.memory_entries or self.memory_channels <= self.memory_in_channels:
+            return
+        if self.memory_encoder == "plain":
             raise ConfigError(
                 f"A memory of {self.memory_channels} channels needs feature_levels out of stage1 and stage2 with as "
                 f"many; {list(self.feature_levels)} have {self.memory_in_channels}."
             )
+        raise ConfigError(
+            f"memory_channels must be at most {self.memory_in_channels} with the memory_encoder {self.memory_encoder}."
+        )
 
     def _check_maps(self) -> None:
         if self.anomaly_map not in ANOMALY_MAPS:
             raise ConfigError(f"anomaly_map must be one of {list(ANOMALY_MAPS)}, not {self.anomaly_map!r:.60}.")
         if not isinstance(self.combined_maps, (list, tuple)) or len(self.combined_maps) >= len(ANOMALY_MAPS):
-            raise ConfigError("combined_maps must be a list of maps with their typical and peak values.")
+            raise ConfigError("combined_maps must be a list of maps with the mean and spread of their scores.")
         object.__setattr__(self, "combined_maps", tuple(self.combined_maps))
         if not all(isinstance(scale, MapScale) for scale in self.combined_maps):
-            raise ConfigError("combined_maps must be a list of objects with anomaly_map, typical and peak.")
+            raise ConfigError("combined_maps must be a list of objects with anomaly_map, mean and spread.")
         combined = [scale.anomaly_map for scale in self.combined_maps]
         if len(set(combined)) != len(combined):
             raise ConfigError(f"combined_maps must name each map once, not {combined}.")
@@ -177,19 +189,23 @@ class STLMConfig:
 
     @property
     def memory_levels(self) -> tuple[str, ...]:
-        """Levels that the memory remembers: the encoder's stages among `feature_levels`."""
+        """Levels of the plain stream that its memory remembers: the encoder's stages among `feature_levels`."""
         return tuple(level for level in self.feature_levels if level.startswith("stage"))
 
     @property
     def memory_in_channels(self) -> int:
-        """Channels of those levels together."""
+        """Channels of a patch before it is reduced."""
+        if self.memory_encoder != "plain":
+            return sum(MEMORY_ENCODERS[self.memory_encoder])
         return sum(LEVEL_CHANNELS[level] for level in self.memory_levels)
 
     @property
     def for_training(self) -> STLMConfig:
         """What is trained: the memory and the scales of the maps come afterwards and change no loss."""
         anomaly_map = self.anomaly_map if self.anomaly_map == "cosine" else "aggregation"
-        return self.replace(memory_entries=0, memory_channels=128, anomaly_map=anomaly_map, combined_maps=())
+        return self.replace(
+            memory_entries=0, memory_encoder="plain", memory_channels=128, anomaly_map=anomaly_map, combined_maps=()
+        )
 
     @property
     def aggregation_in_channels(self) -> int:
@@ -238,7 +254,8 @@ class STLMConfig:
             names = {f.name for f in dataclasses.fields(MapScale)}
             if not all(isinstance(scale, dict) and set(scale) == names for scale in scales):
                 raise ConfigError(
-                    f"combined_maps in config.json must be objects with exactly the fields {sorted(names)}."
+                    f"combined_maps in config.json must be objects with exactly the fields {sorted(names)}; those of "
+                    "format 1 were made by an older stlm_hub, get a newer version of the model."
                 )
             values["combined_maps"] = tuple(MapScale(**scale) for scale in scales)
         return cls(**values)

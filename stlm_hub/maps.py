@@ -1,7 +1,7 @@
 """The kinds of anomaly maps that one forward pass yields: what the network put out -> values in [0, 1].
 
 Each map exists twice: as a *raw* value on the levels' finest grid, which may be any number, and as what people see, in
-[0, 1] at a wanted size. The combined map adds up raw values of the others, each on the scale of normal photographs.
+[0, 1] at a wanted size. The combined map takes the highest of the others, each on the scale of normal photographs.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from .config import MapScale, STLMConfig
 from .errors import ConfigError
 from .model.network import STLMOutput
 
-MIDDLE = 1.5
-"""Where the combined map is 0.5: one and a half times as far above the typical normal value as normal peaks are."""
-STEEPNESS = 4.0
-"""Log-odds of the combined map for each normal peak, so that values up to 5 peaks differ in float32."""
+MIDDLE = 3.0
+"""Where the combined map is 0.5, in standard deviations of normal scores above their mean."""
+STEEPNESS = 0.7
+"""Log-odds of the combined map for each of them, so that values up to 25 differ in float32."""
 _SMALLEST = 1e-17  # log(0) is no number; products over four levels are about 1e-15 on normal parts
 
 
@@ -73,13 +73,13 @@ def memory_map(output: STLMOutput, size: tuple[int, int]) -> Tensor:
 
 
 def combined_map(output: STLMOutput, size: tuple[int, int], scales: Sequence[MapScale]) -> Tensor:
-    """The mean of several maps in peaks of normal photographs: Bx1xHxW in [0, 1].
+    """The highest of several maps in standard deviations of normal scores: Bx1xHxW in [0, 1].
 
-    A raw value x counts as (x - typical) / (peak - typical): 0 is a typical normal patch, 1 as high as the highest of a
-    normal photograph usually is. A map that often errs on normal photographs has high peaks and so counts less.
+    A raw value x counts as (x - mean) / spread, so all maps reach a given value on about as many normal photographs. An
+    anomaly needs to be seen by one map only; one that sees nothing of it pulls nothing down.
 
     Args:
-        scales: of the maps to add, from `stlm_hub.map_scales.measure_scales`.
+        scales: of the maps to compare, from `stlm_hub.map_scales.measure_scales`.
 
     Raises:
         ConfigError: there are none.
@@ -89,12 +89,12 @@ def combined_map(output: STLMOutput, size: tuple[int, int], scales: Sequence[Map
             "config.json names no combined_maps, so there is nothing to combine: its training was cut off; give the "
             "training's command again."
         )
-    peaks = [(raw_map(output, s.anomaly_map) - s.typical) / (s.peak - s.typical) for s in scales]
-    return _resize((STEEPNESS * (torch.stack(peaks).mean(0) - MIDDLE)).sigmoid(), size)
+    deviations = [(_resize(raw_map(output, s.anomaly_map), size) - s.mean) / s.spread for s in scales]
+    return (STEEPNESS * (torch.stack(deviations).amax(0) - MIDDLE)).sigmoid()
 
 
 def raw_map(output: STLMOutput, name: str) -> Tensor:
-    """Raw values on the finest grid, Bx1xhxw: logits, logarithm of the cosine map, or distances of the memory."""
+    """Raw values on the map's own grid, Bx1xhxw: logits, logarithm of the cosine map, or distances of the memory."""
     if name == "aggregation":
         return output.logits.float()
     if name == "cosine":

@@ -11,8 +11,9 @@ from PIL import Image
 
 from benchmarks import peer_memory
 from benchmarks.memory_bank import MemoryBank, anomaly_map, sample_patches
-from benchmarks.peer_backbones import EfficientNetStages, MobileSAMStages
+from benchmarks.peer_backbones import MobileSAMStages
 from benchmarks.peer_job import Job
+from stlm_hub.model.imagenet_encoder import ImageNetEncoder
 
 
 def random(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -57,7 +58,7 @@ def test_a_seeded_share_of_every_image_is_kept() -> None:
 
 @pytest.mark.parametrize(
     ("backbone", "channels"),
-    [(MobileSAMStages, (128, 160)), (EfficientNetStages, (40, 112))],
+    [(MobileSAMStages, (128, 160)), (ImageNetEncoder, (40, 112))],
     ids=["mobilesam", "lite0"],
 )
 def test_backbones_give_a_level_at_an_eighth_and_one_at_a_sixteenth(
@@ -71,7 +72,8 @@ def test_backbones_give_a_level_at_an_eighth_and_one_at_a_sixteenth(
 def test_the_written_file_is_enough_to_find_what_is_odd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     torch.manual_seed(0)
     whole = MobileSAMStages()
-    monkeypatch.setattr(MobileSAMStages, "pretrained", classmethod(lambda cls: whole))
+    state = whole.state_dict()
+    monkeypatch.setattr(peer_memory, "load_pretrained", lambda backbone: backbone.load_state_dict(state))
     normal = np.random.default_rng(0).integers(100, 140, (96, 80, 3), dtype=np.uint8)
     Image.fromarray(normal).save(tmp_path / "normal.png")
     job = Job("memory-mobilesam", "fit", str(tmp_path / "model"), [str(tmp_path / "normal.png")], 64, 1, 0, 1.0)

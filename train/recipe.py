@@ -50,7 +50,8 @@ def load_recipe(alias: str, profile: str) -> Recipe:
         raise ConfigError(f"{alias} has no profile {profile!r}; choose one of {', '.join(data['profiles'])}.")
     base, changes = _read(PROFILES)[profile], data["profiles"][profile]
     own = dict(data["categories"][category] or {})
-    note = " ".join(filter(None, (data.get("note"), own.pop("notes", {}).get(profile))))
+    notes = (data.get("note"), changes.get("note"), own.pop("notes", {}).get(profile))
+    note = " ".join(filter(None, notes))
     named = {"category": category, "dataset": data["dataset"]}
     own_model, own_training = (own.pop(kind, {}).get(profile, {}) for kind in ("models", "trainings"))
     model: dict[str, Any] = {**base["model"], **changes.get("model", {}), **own_model, **named}

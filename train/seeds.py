@@ -65,6 +65,7 @@ def _recipe(results: dict[str, Any]) -> tuple[Any, ...]:
         results["image_size"],
         results.get("anomaly_map", "aggregation"),
         results.get("memory_entries", 0),
+        results.get("memory_encoder") or "plain",
         results["feature_levels"],
         results["steps"],
         photographs,

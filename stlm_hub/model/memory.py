@@ -1,6 +1,6 @@
 """A small memory of normal patches, in the manner of PatchCore (Roth et al., CVPR 2022, arXiv 2106.08265).
 
-It remembers what the plain stream saw of good parts, and tells of each patch how far it is from the nearest one that it
+It remembers what an encoder saw of good parts, and tells of each patch how far it is from the nearest one that it
 remembers. No gradient ever reaches it; `training/memory.py` fills it.
 """
 
@@ -12,8 +12,6 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-
-from ..config import LEVEL_CHANNELS
 
 CHUNK_VALUES = 2**24
 """Distances that are held at once, at most: 64 MB."""
@@ -70,7 +68,7 @@ class PatchMemory(nn.Module):
     """Normal patches, reduced to their principal components.
 
     Args:
-        levels: names of the plain stream's levels that make a patch.
+        in_channels: of a patch, see `patch_features`.
         entries: number of patches.
         channels: principal components that are kept.
     """
@@ -79,23 +77,21 @@ class PatchMemory(nn.Module):
     components: Tensor
     entries: Tensor
 
-    def __init__(self, levels: Sequence[str], entries: int, channels: int) -> None:
+    def __init__(self, in_channels: int, entries: int, channels: int) -> None:
         super().__init__()
-        self.levels = tuple(levels)
-        in_channels = sum(LEVEL_CHANNELS[level] for level in levels)
         self.register_buffer("mean", torch.zeros(in_channels))
         self.register_buffer("components", torch.zeros(in_channels, channels))
         self.register_buffer("entries", torch.zeros(entries, channels))
 
-    def forward(self, plain: dict[str, Tensor]) -> Tensor:
+    def forward(self, levels: Sequence[Tensor]) -> Tensor:
         """
         Args:
-            plain: level features of the plain stream, BxCxhxw each, with at least `levels`.
+            levels: BxCxhxw each, the finest first, `in_channels` channels together.
 
         Returns:
-            Bx1xhxw float32 on the finest of these levels' grids: Euclidean distance to the nearest entry, smoothed.
+            Bx1xhxw float32 on the first level's grid: Euclidean distance to the nearest entry, smoothed.
         """
-        patches = patch_features([plain[level] for level in sorted(self.levels)])
+        patches = patch_features(levels)
         reduced = (patches - self.mean) @ self.components
         # One photograph after the other: the matrix of distances is the largest thing here.
         return smooth(torch.stack([nearest_distances(image, self.entries) for image in reduced]).unsqueeze(1))

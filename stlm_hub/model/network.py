@@ -17,6 +17,7 @@ from torch.nn import functional as F
 from ..config import STLMConfig
 from .aggregation import FeatureAggregation
 from .image_encoder import ImageEncoder
+from .imagenet_encoder import ImageNetEncoder
 from .mask_decoder import MaskDecoder
 from .memory import PatchMemory
 
@@ -28,7 +29,7 @@ class STLMOutput:
     logits: Tensor  # Bx1xhxw on the finest level grid: H/8 with "stage1", else H/16
     plain: dict[str, Tensor]  # level features of the plain stream, each BxCxh'xw'
     denoising: dict[str, Tensor]  # level features of the denoising stream, same shapes
-    distances: Tensor | None = None  # Bx1xhxw on the same grid, of each patch to the nearest one in the memory
+    distances: Tensor | None = None  # Bx1xh'xw' on the memory's finest grid: to the nearest patch that it holds
 
 
 class STLMNetwork(nn.Module):
@@ -49,10 +50,12 @@ class STLMNetwork(nn.Module):
             config.aggregation_in_channels, config.aggregation_channels, config.aggregation_dilations
         )
         self.memory = (
-            PatchMemory(config.memory_levels, config.memory_entries, config.memory_channels)
+            PatchMemory(config.memory_in_channels, config.memory_entries, config.memory_channels)
             if config.memory_entries
             else None
         )
+        has_own_encoder = config.memory_entries and config.memory_encoder != "plain"
+        self.memory_encoder = ImageNetEncoder() if has_own_encoder else None
 
     def plain_levels(self, image: Tensor, windows: Tensor | None = None) -> dict[str, Tensor]:
         """Level features of the plain stream for Bx3xHxW RGB in [0, 255]; for `windows` see `MaskDecoder`."""
@@ -78,6 +81,20 @@ class STLMNetwork(nn.Module):
         if "decoder" in wanted:
             features["decoder"] = self.decoder_of(encoder)(features["embedding"], windows)
         return {level: features[level] for level in wanted}
+
+    def memory_features(self, image: Tensor, plain: dict[str, Tensor] | None = None) -> list[Tensor]:
+        """What the memory compares: BxCxhxw each, the finest first.
+
+        Args:
+            image: Bx3xHxW RGB in [0, 255].
+            plain: level features of the plain stream, if they are known.
+        """
+        if self.memory_encoder is not None:
+            features: list[Tensor] = self.memory_encoder(image)
+            return features
+        wanted = sorted(self.config.memory_levels)
+        known = self.plain_encoder(image, wanted) if plain is None else plain
+        return [known[level] for level in wanted]
 
     def decoder_of(self, encoder: ImageEncoder) -> MaskDecoder:
         """The mask decoder of the stream with this encoder: the shared one, or its own."""
@@ -118,7 +135,7 @@ class STLMNetwork(nn.Module):
             denoising = self.levels(self.denoising_encoder, trunk, depth)
         else:
             denoising = self.denoising_levels(image)
-        distances = None if self.memory is None else self.memory(plain)
+        distances = None if self.memory is None else self.memory(self.memory_features(image, plain))
         return STLMOutput(self.aggregate(plain, denoising), plain, denoising, distances)
 
 

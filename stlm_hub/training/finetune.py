@@ -24,6 +24,7 @@ from .textures import TextureSource
 DEFAULT_STEPS = 400
 DEFAULT_IMAGE_SIZE = 256
 LEVELS = ("stage1", "stage2", "embedding", "decoder")
+MEMORY_ENCODER = "efficientnet_lite0"
 
 
 def small_machine(steps: int, seed: int = 0, rotation: str = "none") -> TrainingConfig:
@@ -52,6 +53,7 @@ def settings(
     rotation: str = "none",
     seed: int = 0,
     memory_entries: int = 0,
+    memory_encoder: str = MEMORY_ENCODER,
 ) -> tuple[STLMConfig, TrainingConfig]:
     """What `finetune` trains, and how, with the same options.
 
@@ -64,6 +66,7 @@ def settings(
         image_size=image_size,
         feature_levels=LEVELS,
         memory_entries=memory_entries,
+        memory_encoder=memory_encoder if memory_entries else "plain",
         anomaly_map="combined" if memory_entries else "aggregation",
         category=name,
         dataset="own photographs",
@@ -83,6 +86,7 @@ def finetune(
     rotation: str = "none",
     seed: int = 0,
     memory_entries: int = 0,
+    memory_encoder: str = MEMORY_ENCODER,
     textures: str | Path | None = None,
     starting_from: str | Path | None = None,
     observer: Observer | None = None,
@@ -103,6 +107,7 @@ def finetune(
         rotation: "none", or how parts may lie: "slight", "quarter", "full" (see `TrainingConfig.rotation`).
         memory_entries: number of normal patches to remember beside the streams, e.g. 4096 (1 MB); the combined map then
             judges, see `stlm_hub.maps`. The same call with another number does not train again.
+        memory_encoder: whose features they are, see `STLMConfig.memory_encoder`.
         textures: folder of photographs whose material is pasted; by default the built-in source.
         starting_from: file of starting weights; by default MobileSAM's, see `stlm_hub.weights`.
 
@@ -113,11 +118,17 @@ def finetune(
         DataError: the photographs cannot be used, see `check_photographs`; or the false-alarm rate is out of range.
         ConfigError: an option is out of range, or `output` holds something else than a model or cannot be made.
         TrainingError: the photographs have fewer patches than `memory_entries`.
-        WeightsError: the starting weights cannot be had.
+        WeightsError: the starting weights, or those of the memory's encoder, cannot be had.
     """
     observer = observer or Observer()
     model_config, training = settings(
-        name, steps=steps, image_size=image_size, rotation=rotation, seed=seed, memory_entries=memory_entries
+        name,
+        steps=steps,
+        image_size=image_size,
+        rotation=rotation,
+        seed=seed,
+        memory_entries=memory_entries,
+        memory_encoder=memory_encoder,
     )
     if minutes is not None:
         check_seconds(60 * minutes)
@@ -156,6 +167,7 @@ def finetune(
         "size": (image_size, DEFAULT_IMAGE_SIZE),
         "seed": (seed, 0),
         "memory-entries": (memory_entries, 0),
+        "memory-encoder": (memory_encoder, MEMORY_ENCODER),
     }
     options |= {"rotation": (rotation, "none"), "false-alarm-rate": (false_alarm_rate, DEFAULT_FALSE_ALARM_RATE)}
     source = Source(

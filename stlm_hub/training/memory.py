@@ -1,4 +1,4 @@
-"""Normal photographs -> the entries of a model's memory: patches of the plain stream that lie far from one another."""
+"""Normal photographs -> the entries of a model's memory: patches that lie far from one another."""
 
 from __future__ import annotations
 
@@ -48,8 +48,8 @@ def fill_memory(
     share = -(-max(CANDIDATES, wanted) // len(photographs))
     candidates = []
     for done, path in enumerate(photographs, start=1):
-        features = model.plain_encoder(as_input([load_image(path)], model), memory.levels)
-        patches = patch_features([features[level] for level in sorted(memory.levels)])[0].flatten(0, 1).cpu()
+        features = model.memory_features(as_input([load_image(path)], model))
+        patches = patch_features(features)[0].flatten(0, 1).cpu()
         candidates.append(patches[torch.randperm(len(patches), generator=random)[:share]])
         if on_image:
             on_image(done, len(photographs))
@@ -66,7 +66,7 @@ def check_memory(model: STLMConfig, photographs: int) -> None:
     """Raises TrainingError where so many photographs have fewer patches than the memory has entries."""
     if not model.memory_entries:
         return
-    cell = 8 if "stage1" in model.memory_levels else 16
+    cell = 8 if model.memory_encoder != "plain" or "stage1" in model.memory_levels else 16
     patches = photographs * (model.image_size // cell) ** 2
     if patches < model.memory_entries:
         raise TrainingError(

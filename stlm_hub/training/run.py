@@ -28,6 +28,7 @@ from ..config import STLMConfig
 from ..errors import TrainingError
 from ..evaluation.evaluate import TestSet, curves, evaluate
 from ..evaluation.report import LOSSES, plot_curves, plot_losses, plot_score_histogram
+from ..imagenet_weights import load_imagenet_weights
 from ..images import load_image
 from ..map_scales import measure_scales
 from ..maps import KINDS, available_maps
@@ -82,11 +83,12 @@ def run(
     split: Split,
     model_config: STLMConfig,
     training: TrainingConfig,
-    weights: StartingWeights,
+    weights: StartingWeights | None,
     source: Source,
     *,
     work: Path,
     output: Path,
+    trained: tuple[STLM, dict[str, Any]] | None = None,
     test: TestSet | None = None,
     textures: TextureSource | None = None,
     teacher_checkpoint: Path | None = None,
@@ -98,8 +100,10 @@ def run(
 
     Args:
         split: photographs to train on and to calibrate with.
+        weights: that the training starts from.
         work: checkpoints and logs; a run that was cut off goes on from there.
         output: receives config.json, model.safetensors (float16), results.json, README.md and plots.
+        trained: from `trained.read_trained`: this network is taken over instead of trained, and needs no `weights`.
         test: photographs to evaluate on; None where a user has only good ones.
         textures, teacher_checkpoint, workers: see `loop.train`.
         false_alarm_rate: that the threshold is calibrated for.
@@ -114,31 +118,46 @@ def run(
     observer = _stoppable(observer or Observer())
     started = time.monotonic()
     check_memory(model_config, len(split.train))
-    # Before anything is drawn: the aggregation module is all that starts from random values.
-    torch.manual_seed(training.seed)
-    model = STLM(model_config.for_training)
-    observer.on_message(
-        f"Training on {len(split.train)} photographs, {len(split.held_out)} are held out for calibration."
-    )
-    log = train(
-        model,
-        split.train,
-        training,
-        weights,
-        work,
-        textures=textures,
-        teacher_checkpoint=teacher_checkpoint,
-        workers=workers,
-        on_step=observer.on_step,
-        should_stop=observer.should_stop,
-    )
-    state = PartialState()  # of the processes of a distributed training, which the loop has set up
-    total = training.total_steps(len(split.train), state.num_processes)
-    reached = int(log[-1]["step"]) if log else 0
-    if reached < total:
-        raise TrainingError(f"Training stopped after step {reached} of {total}; the same command goes on from there.")
-    if not state.is_main_process:
-        return {}
+    log: list[dict[str, float]] = []
+    if trained is not None:
+        model, facts = trained
+        model.to("cuda" if torch.cuda.is_available() else "cpu")
+    else:
+        assert weights is not None
+        # Before anything is drawn: the aggregation module is all that starts from random values.
+        torch.manual_seed(training.seed)
+        model = STLM(model_config.for_training)
+        observer.on_message(
+            f"Training on {len(split.train)} photographs, {len(split.held_out)} are held out for calibration."
+        )
+        log = train(
+            model,
+            split.train,
+            training,
+            weights,
+            work,
+            textures=textures,
+            teacher_checkpoint=teacher_checkpoint,
+            workers=workers,
+            on_step=observer.on_step,
+            should_stop=observer.should_stop,
+        )
+        state = PartialState()  # of the processes of a distributed training, which the loop has set up
+        total = training.total_steps(len(split.train), state.num_processes)
+        reached = int(log[-1]["step"]) if log else 0
+        if reached < total:
+            raise TrainingError(
+                f"Training stopped after step {reached} of {total}; the same command goes on from there."
+            )
+        if not state.is_main_process:
+            return {}
+        facts = {
+            "steps": total,
+            "seconds": round(sum(record["seconds"] for record in log), 1),
+            "final_losses": {name: _last_mean([record[name] for record in log]) for name in LOSSES},
+            "precision": mixed_precision(training.precision),
+            "starting_weights": {"source": _public_source(weights.source), "sha256": weights.sha256},
+        }
     model = _finished(model, model_config.replace(shared_stages=training.frozen_stages), split, training, observer)
     model.save_pretrained(output, dtype=torch.float16)
     model = STLM.from_pretrained(output)
@@ -183,16 +202,14 @@ def run(
         "curves": curves(evaluation) if evaluation else None,
         "paper": source.paper,
         "training": training.to_dict(),
-        "steps": total,
-        "seconds": round(sum(record["seconds"] for record in log), 1),
-        "final_losses": {name: _last_mean([record[name] for record in log]) for name in LOSSES},
+        **facts,
         "image_size": model_config.image_size,
         "anomaly_map": model_config.anomaly_map,
         "memory_entries": model_config.memory_entries,
+        "memory_encoder": model_config.memory_encoder if model_config.memory_entries else None,
         "feature_levels": list(model_config.feature_levels),
         "seed": training.seed,
         "teacher": training.teacher,
-        "precision": mixed_precision(training.precision),
         "parameters": sum(p.numel() for p in model.parameters()),
         "latency": measure_latency(model, split.held_out),
         "weights": {
@@ -200,7 +217,6 @@ def run(
             "bytes": (output / hub.WEIGHTS_NAME).stat().st_size,
             "dtype": "float16",
         },
-        "starting_weights": {"source": _public_source(weights.source), "sha256": weights.sha256},
         "command": source.command,
         "hardware": hardware(),
         "date": datetime.date.today().isoformat(),
@@ -239,6 +255,8 @@ def _finished(trained: STLM, config: STLMConfig, split: Split, training: Trainin
         return trained
     model = STLM(config).eval().to(next(trained.parameters()).device)
     model.load_state_dict(model.state_dict() | trained.state_dict())
+    if model.memory_encoder is not None:
+        load_imagenet_weights(model.memory_encoder.network)
     observer.on_message(f"Filling the memory from {len(split.train)} photographs of the training.")
     fill_memory(model, split.train, training.seed, observer.on_image)
     return model
@@ -292,11 +310,12 @@ def _plots(output: Path, results: dict[str, Any], log: list[dict[str, float]]) -
         test["good"],
         test["anomalous"],
     )
-    plot_losses(
-        output / "losses.png",
-        [int(record["step"]) for record in log],
-        {name: [record[name] for record in log] for name in LOSSES},
-    )
+    if log:  # of a network that was taken over the picture is there, if it is anywhere
+        plot_losses(
+            output / "losses.png",
+            [int(record["step"]) for record in log],
+            {name: [record[name] for record in log] for name in LOSSES},
+        )
     if results["curves"]:
         plot_curves(output / "curves.png", results["curves"])
 

@@ -33,16 +33,16 @@ def test_distances_are_euclidean_to_the_nearest_entry(chunk: int) -> None:
 
 
 def test_each_photograph_of_a_batch_is_compared_with_all_entries() -> None:
-    memory = PatchMemory(("stage2", "stage1"), entries=5, channels=288)
-    memory.components.copy_(torch.eye(288))
-    plain = {"stage1": random(2, 128, 4, 4), "stage2": random(2, 160, 2, 2, seed=1), "embedding": random(2, 256, 2, 2)}
-    patches = patch_features([plain["stage1"], plain["stage2"]])
+    memory = PatchMemory(8, entries=5, channels=8)
+    memory.components.copy_(torch.eye(8))
+    levels = [random(2, 5, 4, 4), random(2, 3, 2, 2, seed=1)]
+    patches = patch_features(levels)
     memory.mean.copy_(patches.mean((0, 1, 2)))
     memory.entries.copy_(patches[1].flatten(0, 1)[:5] - memory.mean)
-    distances = memory(plain)
+    distances = memory(levels)
     assert distances.shape == (2, 1, 4, 4)
     assert distances[1, 0, 0].max() < distances[1, 0, 2:].min()  # the first row is remembered, of the second one patch
-    torch.testing.assert_close(memory({name: level[:1] for name, level in plain.items()}), distances[:1])
+    torch.testing.assert_close(memory([level[:1] for level in levels]), distances[:1])
 
 
 def test_distances_are_smoothed_by_half_a_cell_and_keep_their_level() -> None:

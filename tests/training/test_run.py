@@ -2,26 +2,31 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from stlm_hub import STLM
 from stlm_hub.config import STLMConfig
-from stlm_hub.errors import TrainingError
+from stlm_hub.errors import ConfigError, TrainingError
 from stlm_hub.evaluation.evaluate import TestSet
+from stlm_hub.imagenet_weights import load_imagenet_weights
 from stlm_hub.images import load_image
 from stlm_hub.map_scales import measure_scales
 from stlm_hub.model.checkpoints import StartingWeights
+from stlm_hub.model.imagenet_encoder import ImageNetEncoder
 from stlm_hub.predictor import infer
 from stlm_hub.recalibrate import recalibrate
 from stlm_hub.training.config import TrainingConfig
 from stlm_hub.training.data import Split
 from stlm_hub.training.run import Observer, Source, run
+from stlm_hub.training.trained import FACTS, read_trained
 from stlm_hub.zoo_files import register
 
 MODEL = STLMConfig(
@@ -75,7 +80,7 @@ def test_a_finished_model_remembers_and_combines(
     assert [scale.anomaly_map for scale in model.config.combined_maps] == ["aggregation", "cosine", "memory"]
     held_out = [load_image(path) for path in data[0].held_out]
     for scale, again in zip(model.config.combined_maps, measure_scales(model, held_out), strict=True):
-        assert (scale.typical, scale.peak) == pytest.approx((again.typical, again.peak))
+        assert (scale.mean, scale.spread) == pytest.approx((again.mean, again.spread))
     scores = [maps["combined"].score for maps in infer(model, held_out, ("combined",))]
     assert results["held_out_scores"] == pytest.approx(scores)
     assert model.config.calibration is not None and max(scores) < model.config.calibration.threshold
@@ -110,11 +115,49 @@ def test_figures_of_every_map_are_told_and_the_zoo_takes_those_of_the_map_in_use
     ]
     assert (
         "remembers 40 patches of good parts" in card
-        and "the mean of its maps with aggregation, without aggregation, of the memory" in card
+        and "the highest of its maps with aggregation, without aggregation, of the memory" in card
     )
     (tmp_path / "zoo.json").write_text('{"models": {}}')
     entry = register(work / "model", "plates", "stlm-hub/plates", "cc0-1.0", path=tmp_path / "zoo.json")
     assert entry.metrics["p_auroc"] == results["metrics_combined"]["p_auroc"]
+
+
+def test_a_trained_network_is_taken_over_with_what_is_known_of_its_training(
+    finished: tuple[Path, dict[str, Any]], data: tuple[Split, TestSet], tmp_path: Path
+) -> None:
+    work, before = finished
+    config = MODEL.replace(memory_entries=24, memory_encoder="efficientnet_lite0")
+    trained = read_trained(work / "model", config, TRAINING, data[0])
+    output = tmp_path / "model"
+    results = run(data[0], config, TRAINING, None, SOURCE, work=tmp_path, output=output, test=data[1], trained=trained)
+    assert results["metrics"] == before["metrics"]  # the very same streams
+    assert {name: results[name] for name in FACTS} == {name: before[name] for name in FACTS}
+    assert results["trained"] == {name: before[name] for name in ("date", "hardware", "versions")}
+    assert results["memory_encoder"] == "efficientnet_lite0" and before["memory_encoder"] == "plain"
+    assert results["metrics_memory"]["p_auroc"] > 0.95 and "losses.png" not in {p.name for p in output.iterdir()}
+
+    model = STLM.from_pretrained(output, device="cpu")
+    expected = ImageNetEncoder()
+    load_imagenet_weights(expected.network)
+    assert model.memory is not None and model.memory.entries.shape == (24, 16) and model.memory_encoder is not None
+    for name, value in model.memory_encoder.state_dict().items():
+        torch.testing.assert_close(value, expected.state_dict()[name], rtol=1e-3, atol=1e-4)
+    card = (output / "README.md").read_text()
+    assert "EfficientNet-lite0" in card and f"trained {before['date']}" in card
+
+    again = read_trained(output, config, TRAINING, data[0])[1]
+    assert again["trained"] == results["trained"]  # the first one's
+    others = (
+        (config, dataclasses.replace(TRAINING, learning_rate=1e-3), data[0], "its training differ"),
+        (config.replace(feature_levels=("stage1",)), TRAINING, data[0], "its model differ"),
+        (config, TRAINING, Split(data[0].held_out, data[0].train), "its photographs differ"),
+    )
+    for model_config, training, split, sentence in others:
+        with pytest.raises(ConfigError, match=sentence):
+            read_trained(output, model_config, training, split)
+    (output / "results.json").write_text("{}")
+    with pytest.raises(ConfigError, match="does not tell how the network was trained"):
+        read_trained(output, config, TRAINING, data[0])
 
 
 def test_what_comes_after_the_training_can_be_stopped_too(
