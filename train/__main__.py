@@ -119,6 +119,8 @@ def make(
         recipe = dataclasses.replace(recipe, model=model)
         command += f" --memory-entries {memory_entries}"
     if memory_encoder is not None:
+        if not recipe.model.memory_entries:
+            raise ConfigError(f"{alias} has no memory, whose encoder could be named; add --memory-entries 4096.")
         recipe = dataclasses.replace(recipe, model=recipe.model.replace(memory_encoder=memory_encoder))
         command += f" --memory-encoder {memory_encoder}"
     split = split_normals(category.train, recipe.training.held_out, recipe.training.seed)

@@ -33,6 +33,7 @@ from ..images import load_image
 from ..map_scales import measure_scales
 from ..maps import KINDS, available_maps
 from ..model.checkpoints import StartingWeights
+from ..model.imagenet_encoder import ImageNetEncoder
 from ..predictor import infer
 from ..stlm import STLM
 from .config import TrainingConfig
@@ -118,6 +119,8 @@ def run(
     observer = _stoppable(observer or Observer())
     started = time.monotonic()
     check_memory(model_config, len(split.train))
+    if _looks_through_imagenet(model_config):
+        load_imagenet_weights(ImageNetEncoder().network)  # that they can be had: now, not after hours
     log: list[dict[str, float]] = []
     if trained is not None:
         model, facts = trained
@@ -260,6 +263,10 @@ def _finished(trained: STLM, config: STLMConfig, split: Split, training: Trainin
     observer.on_message(f"Filling the memory from {len(split.train)} photographs of the training.")
     fill_memory(model, split.train, training.seed, observer.on_image)
     return model
+
+
+def _looks_through_imagenet(config: STLMConfig) -> bool:
+    return bool(config.memory_entries) and config.memory_encoder != "plain"
 
 
 def measure_latency(model: STLM, photographs: Sequence[Path]) -> dict[str, Any]:

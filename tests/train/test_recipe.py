@@ -71,8 +71,16 @@ def test_there_are_no_other_recipes_and_all_train_on_a_cpu_as_fine_tuning_does()
 
 
 def test_what_a_category_has_to_say_is_of_one_profile() -> None:
-    assert load_recipe("mvtec-pill", "cpu").note.endswith("had been looked at.")
-    assert load_recipe("mvtec-pill", "paper-gpu").note == load_recipe("mvtec-bottle", "cpu").note == ""
+    pill, bottle = load_recipe("mvtec-pill", "cpu").note, load_recipe("mvtec-bottle", "cpu").note
+    assert pill.startswith(bottle) and pill.endswith("had been looked at.") and bottle.startswith("Whose features")
+    assert load_recipe("mvtec-pill", "paper-gpu").note == load_recipe("visa-candle", "cpu").note == ""
+
+
+def test_the_cpu_profile_remembers_patches_and_the_papers_has_nothing_of_it() -> None:
+    for alias in ALIASES:
+        cpu, paper = load_recipe(alias, "cpu").model, load_recipe(alias, "paper-gpu").model
+        assert (cpu.memory_entries, cpu.memory_encoder) == (4096, "efficientnet_lite0")
+        assert cpu.anomaly_map == "combined" and (paper.memory_entries, paper.anomaly_map) == (0, "aggregation")
 
 
 def test_parts_that_lie_in_any_direction_are_turned() -> None:

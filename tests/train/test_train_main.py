@@ -89,7 +89,10 @@ def test_a_data_set_needs_its_folder(tmp_path: Path, handed_over: dict[str, Any]
     ("options", "sentence"),
     [
         ({"teacher_checkpoint": Path("sam_vit_h.pth")}, "needs no --teacher-checkpoint"),
-        ({"seed": 1, "memory_entries": 16}, "leave out --memory-entries or --seed"),
+        ({"seed": 1, "memory_entries": 16}, "leave out --memory-entries and --memory-encoder, or --seed"),
+        ({"seed": 1, "memory_encoder": "plain"}, "leave out --memory-entries and --memory-encoder, or --seed"),
+        ({"memory_encoder": "vit_h"}, "memory_encoder must be one of"),
+        ({"memory_encoder": "plain", "memory_entries": 0}, "mvtec-bottle has no memory, whose encoder could be named"),
     ],
 )
 def test_options_that_do_not_go_together_are_refused(
