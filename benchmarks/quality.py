@@ -128,7 +128,9 @@ def facts_of(
 @cache
 def code_digest() -> str:
     """SHA-256 of what judges and computes figures, ours and the peers' own: a row of older code is measured anew."""
-    own = [ROOT / "stlm_hub" / name for name in ("predictor.py", "images.py", "maps.py", "stlm.py")]
+    own = [
+        ROOT / "stlm_hub" / name for name in ("predictor.py", "images.py", "maps.py", "stlm.py", "imagenet_weights.py")
+    ]
     own += [ROOT / "stlm_hub/evaluation" / name for name in ("metrics.py", "evaluate.py")]
     peers = [*(ROOT / "benchmarks").glob("peer_*.py"), ROOT / "benchmarks/memory_bank.py"]
     return fingerprint([*own, *(ROOT / "stlm_hub/model").glob("*.py"), *peers])
@@ -164,7 +166,9 @@ def measure(facts: dict[str, Any], subject: Subject, python: Path, bars: Bars) -
             "load_average_at_start": load,
             "fit_seconds": fit["seconds"],
             "fit_memory_bytes": fit["memory_bytes"],
-            "fit_hardware": subject.results["hardware"] if method == "stlm" else facts["hardware"],
+            "fit_hardware": (subject.results.get("trained") or subject.results)["hardware"]
+            if method == "stlm"
+            else facts["hardware"],
             "latency_ms": summary(judged["milliseconds"]),
             "predict_memory_bytes": judged["memory_bytes"],
             "size_bytes": model.stat().st_size,

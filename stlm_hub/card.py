@@ -225,6 +225,9 @@ def _figures(results: dict[str, Any], config: STLMConfig) -> dict[str, Any]:
     measured, paper = _metrics(results), _get(results, "paper") or {}
     used = config.anomaly_map
     others = [name for name in KINDS if name != used and measured[name]]
+    # Seeds may have been trained before the model got the map that it judges by.
+    runs = [_metrics(run) for run in (results, *(_get(results, "other_seeds") or []))]
+    of_seeds = next((name for name in (used, *KINDS) if all(run[name] for run in runs)), used)
     teacher = str(_get(results, "teacher") or "")
     ours = {"image_size": config.image_size, "teacher": TEACHERS.get(teacher, teacher)}
     columns = {f"**This model**, {KINDS[used].label}": measured[used] | ours} if measured[used] else {}
@@ -239,7 +242,8 @@ def _figures(results: dict[str, Any], config: STLMConfig) -> dict[str, Any]:
             rows.append([label, *cells])
     return {
         "figures": rows if any(measured.values()) else [],
-        "seeds": _seeds(results, used),
+        "seeds": _seeds(results, of_seeds),
+        "seeds_map": KINDS[of_seeds].label,
         "used_map": KINDS[used].label,
         "used_map_measured": bool(measured[used]),
         "map_before": _map_before(results, config),
@@ -257,7 +261,7 @@ def _map_before(results: dict[str, Any], config: STLMConfig) -> str:
 
 
 def _seeds(results: dict[str, Any], used: str) -> list[list[str]]:
-    """Figures of the model and of its trainings with other seeds as rows of cells, mean and range last."""
+    """Figures of a map of the model and of its trainings with other seeds as rows of cells, mean and range last."""
     others = _get(results, "other_seeds") or []
     if not others:
         return []

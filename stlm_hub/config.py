@@ -16,7 +16,8 @@ from typing import Any, Literal
 from .errors import ConfigError
 
 FORMAT_VERSION = 2
-"""Raised when a field changes its meaning; a newer folder than this library knows is refused with a sentence."""
+"""Raised when a field changes its meaning; a newer folder than this library knows is refused with a sentence. In format
+1 the combined map was the mean of the others, so its scales and the threshold are to be measured anew."""
 
 LEVEL_CHANNELS: dict[str, int] = {"stage1": 128, "stage2": 160, "embedding": 256, "decoder": 256}
 """Level features that a stream can hand out, with their channels. `stage1` is on a grid of H/8, the others of H/16."""
@@ -63,23 +64,25 @@ class Calibration:
 
 @dataclass(frozen=True)
 class MapScale:
-    """How high held-out normal photographs score in a map, so that maps of different kinds can be compared.
+    """How high a map lies on held-out normal photographs, so that maps of different kinds can be compared.
 
     Args:
         anomaly_map: which one; its values are taken before they become probabilities, see `stlm_hub.maps`.
-        mean: of the photographs' scores, each the mean of the highest `score_top_k` values.
-        spread: standard deviation of these scores, above 0.
+        typical: mean of all values.
+        peak: mean over the photographs of each one's highest value; above `typical`.
     """
 
     anomaly_map: str
-    mean: float
-    spread: float
+    typical: float
+    peak: float
 
     def __post_init__(self) -> None:
         if self.anomaly_map not in ANOMALY_MAPS[:-1]:
             raise ConfigError(f"combined_maps must name maps out of {list(ANOMALY_MAPS[:-1])}, each once.")
-        _number("combined_maps.mean", self.mean, -1e6, 1e6)
-        _number("combined_maps.spread", self.spread, 1e-6, 1e6)
+        _number("combined_maps.typical", self.typical, -1e6, 1e6)
+        _number("combined_maps.peak", self.peak, -1e6, 1e6)
+        if not self.peak - self.typical >= 1e-6:
+            raise ConfigError("combined_maps.peak must be above combined_maps.typical; calibrate the model again.")
 
 
 @dataclass(frozen=True)
@@ -177,10 +180,10 @@ class STLMConfig:
         if self.anomaly_map not in ANOMALY_MAPS:
             raise ConfigError(f"anomaly_map must be one of {list(ANOMALY_MAPS)}, not {self.anomaly_map!r:.60}.")
         if not isinstance(self.combined_maps, (list, tuple)) or len(self.combined_maps) >= len(ANOMALY_MAPS):
-            raise ConfigError("combined_maps must be a list of maps with the mean and spread of their scores.")
+            raise ConfigError("combined_maps must be a list of maps with their typical and peak values.")
         object.__setattr__(self, "combined_maps", tuple(self.combined_maps))
         if not all(isinstance(scale, MapScale) for scale in self.combined_maps):
-            raise ConfigError("combined_maps must be a list of objects with anomaly_map, mean and spread.")
+            raise ConfigError("combined_maps must be a list of objects with anomaly_map, typical and peak.")
         combined = [scale.anomaly_map for scale in self.combined_maps]
         if len(set(combined)) != len(combined):
             raise ConfigError(f"combined_maps must name each map once, not {combined}.")
@@ -254,11 +257,13 @@ class STLMConfig:
             names = {f.name for f in dataclasses.fields(MapScale)}
             if not all(isinstance(scale, dict) and set(scale) == names for scale in scales):
                 raise ConfigError(
-                    f"combined_maps in config.json must be objects with exactly the fields {sorted(names)}; those of "
-                    "format 1 were made by an older stlm_hub, get a newer version of the model."
+                    f"combined_maps in config.json must be objects with exactly the fields {sorted(names)}."
                 )
             values["combined_maps"] = tuple(MapScale(**scale) for scale in scales)
-        return cls(**values)
+        checked = cls(**values)
+        if checked.format_version == FORMAT_VERSION:
+            return checked
+        return checked.replace(format_version=FORMAT_VERSION, combined_maps=())
 
     @classmethod
     def load(cls, path: Path) -> STLMConfig:

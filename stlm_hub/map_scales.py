@@ -6,7 +6,6 @@ from collections.abc import Iterable
 
 import numpy as np
 import torch
-from torch.nn import functional as F
 
 from .config import MapScale
 from .errors import DataError
@@ -16,25 +15,25 @@ from .predictor import forward
 
 
 def measure_scales(model: STLMNetwork, images: Iterable[np.ndarray]) -> tuple[MapScale, ...]:
-    """Mean and standard deviation of the scores in each map that the network has, see `MapScale`.
+    """Typical and peak raw values of each map that the network has, see `MapScale`.
 
     Args:
         model: its maps with and without aggregation are measured, and that of its memory if it has one.
-        images: HxWx3 uint8 RGB of good parts that the model was not trained on, two at the least.
+        images: HxWx3 uint8 RGB of good parts that the model was not trained on.
 
     Raises:
-        DataError: there are fewer images, or all score the same in a map.
+        DataError: there is no image, or a map does not vary at all.
     """
-    config = model.config
-    scores: dict[str, list[float]] = {name: [] for name in available_maps(config) if name != "combined"}
+    names = [name for name in available_maps(model.config) if name != "combined"]
+    means: dict[str, list[float]] = {name: [] for name in names}
+    peaks: dict[str, list[float]] = {name: [] for name in names}
     for _, output in forward(model, images):
-        for name, known in scores.items():
+        for name in names:
             with torch.inference_mode():
-                raw = F.interpolate(raw_map(output, name), size=(config.image_size, config.image_size), mode="bilinear")
-                known += raw.flatten(1).topk(config.score_top_k).values.mean(1).cpu().tolist()
-    if min(map(len, scores.values())) < 2 or any(np.std(known, ddof=1) < 1e-6 for known in scores.values()):
-        raise DataError(
-            "The maps of these photographs do not vary, so they have no scale; use several different photographs of "
-            "parts."
-        )
-    return tuple(MapScale(name, float(np.mean(known)), float(np.std(known, ddof=1))) for name, known in scores.items())
+                values = raw_map(output, name).flatten(1).cpu().double()
+            means[name] += values.mean(1).tolist()
+            peaks[name] += values.amax(1).tolist()
+    found = {name: (float(np.mean(means[name])), float(np.mean(peaks[name]))) for name in names if means[name]}
+    if not found or any(not peak > typical for typical, peak in found.values()):
+        raise DataError("The maps of these photographs do not vary, so they have no scale; use photographs of parts.")
+    return tuple(MapScale(name, *values) for name, values in found.items())

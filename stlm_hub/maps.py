@@ -17,10 +17,10 @@ from .config import MapScale, STLMConfig
 from .errors import ConfigError
 from .model.network import STLMOutput
 
-MIDDLE = 3.0
-"""Where the combined map is 0.5, in standard deviations of normal scores above their mean."""
-STEEPNESS = 0.7
-"""Log-odds of the combined map for each of them, so that values up to 25 differ in float32."""
+MIDDLE = 1.5
+"""Where the combined map is 0.5: one and a half times as far above the typical normal value as normal peaks are."""
+STEEPNESS = 2.5
+"""Log-odds of the combined map for each normal peak, so that values up to 8 peaks differ in float32."""
 _SMALLEST = 1e-17  # log(0) is no number; products over four levels are about 1e-15 on normal parts
 
 
@@ -73,10 +73,12 @@ def memory_map(output: STLMOutput, size: tuple[int, int]) -> Tensor:
 
 
 def combined_map(output: STLMOutput, size: tuple[int, int], scales: Sequence[MapScale]) -> Tensor:
-    """The highest of several maps in standard deviations of normal scores: Bx1xHxW in [0, 1].
+    """The highest of several maps in peaks of normal photographs: Bx1xHxW in [0, 1].
 
-    A raw value x counts as (x - mean) / spread, so all maps reach a given value on about as many normal photographs. An
-    anomaly needs to be seen by one map only; one that sees nothing of it pulls nothing down.
+    A raw value x counts as (x - typical) / (peak - typical): 0 is a typical normal patch, 1 as high as the highest of a
+    normal photograph usually is. An anomaly needs to be seen by one map only; one that sees nothing of it pulls nothing
+    down. Both numbers are means, which few held-out photographs tell well; the standard deviation of their scores,
+    the textbook's scale, they do not.
 
     Args:
         scales: of the maps to compare, from `stlm_hub.map_scales.measure_scales`.
@@ -86,11 +88,11 @@ def combined_map(output: STLMOutput, size: tuple[int, int], scales: Sequence[Map
     """
     if not scales:
         raise ConfigError(
-            "config.json names no combined_maps, so there is nothing to combine: its training was cut off; give the "
-            "training's command again."
+            "config.json names no combined_maps, so there is nothing to combine: its training was cut off, or it is of "
+            "an older stlm_hub. Give the training's command again, or measure them with: stlm calibrate"
         )
-    deviations = [(_resize(raw_map(output, s.anomaly_map), size) - s.mean) / s.spread for s in scales]
-    return (STEEPNESS * (torch.stack(deviations).amax(0) - MIDDLE)).sigmoid()
+    peaks = [(_resize(raw_map(output, s.anomaly_map), size) - s.typical) / (s.peak - s.typical) for s in scales]
+    return (STEEPNESS * (torch.stack(peaks).amax(0) - MIDDLE)).sigmoid()
 
 
 def raw_map(output: STLMOutput, name: str) -> Tensor:

@@ -38,7 +38,7 @@ def test_defaults_are_the_papers() -> None:
             memory_entries=65536,
             memory_channels=288,
             anomaly_map="combined",
-            combined_maps=(MapScale("memory", -0.5, 4), MapScale("cosine", -30.25, 2.0)),
+            combined_maps=(MapScale("memory", -0.5, 4), MapScale("cosine", -30.25, -12.0)),
             calibration=CALIBRATION,
         ),
     ],
@@ -91,7 +91,7 @@ BAD_INTEGERS: tuple[Any, ...] = (
 )
 
 
-SCALE = {"anomaly_map": "cosine", "mean": -2.5, "spread": 1.0}
+SCALE = {"anomaly_map": "cosine", "typical": -2.5, "peak": 1.0}
 
 
 def test_what_comes_after_the_training_is_no_part_of_what_is_trained() -> None:
@@ -106,6 +106,16 @@ def test_what_comes_after_the_training_is_no_part_of_what_is_trained() -> None:
     for anomaly_map in ("aggregation", "memory", "combined"):
         assert finished.replace(anomaly_map=anomaly_map).for_training == trained
     assert finished.replace(anomaly_map="cosine").for_training == trained.replace(anomaly_map="cosine")
+
+
+def test_scales_of_the_first_format_were_for_a_mean_and_are_forgotten() -> None:
+    old = {"format_version": 1, "anomaly_map": "combined", "combined_maps": [SCALE], "image_size": 256}
+    read = STLMConfig.from_dict(old)
+    assert read == STLMConfig(image_size=256, anomaly_map="combined")
+    assert read.to_dict()["format_version"] == FORMAT_VERSION  # so that an older library asks for an upgrade
+    assert STLMConfig.from_dict({**old, "format_version": 2}).combined_maps == (MapScale("cosine", -2.5, 1.0),)
+    with pytest.raises(ConfigError, match="combined_maps"):
+        STLMConfig.from_dict({**old, "combined_maps": [{**SCALE, "peak": -9}]})
 
 
 def test_a_list_is_no_scale_in_python() -> None:
@@ -156,13 +166,9 @@ def test_what_is_no_whole_number_in_range_is_refused(field: str, value: Any) -> 
         ({"combined_maps": [{**SCALE, "anomaly_map": "memory"}]}, "needs memory_entries"),
         ({"combined_maps": [{**SCALE, "anomaly_map": "combined"}]}, "combined_maps must name maps out of"),
         ({"combined_maps": [{**SCALE, "anomaly_map": ["cosine"]}]}, "combined_maps must name maps out of"),
-        ({"combined_maps": [{**SCALE, "spread": -3.0}]}, "spread must be a number from 1e-06"),
-        ({"combined_maps": [{**SCALE, "spread": 5e-324}]}, "spread must be a number from 1e-06"),
-        ({"combined_maps": [{**SCALE, "mean": float("nan")}]}, "combined_maps.mean must be a number"),
-        (
-            {"combined_maps": [{"anomaly_map": "cosine", "typical": 0.0, "peak": 1.0}]},
-            "get a newer version",
-        ),
+        ({"combined_maps": [{**SCALE, "peak": -3.0}]}, "peak must be above"),
+        ({"combined_maps": [{"anomaly_map": "cosine", "typical": 0.0, "peak": 5e-324}]}, "peak must be above"),
+        ({"combined_maps": [{**SCALE, "peak": float("nan")}]}, "combined_maps.peak must be a number"),
         ({"memory_encoder": "vit_h"}, "memory_encoder must be one of"),
         ({"memory_encoder": ["plain"]}, "memory_encoder must be one of"),
         (

@@ -115,12 +115,12 @@ def test_the_memory_map_keeps_the_order_of_distances_below_1() -> None:
         memory_map(STLMOutput(output.logits, {}, {}), (1, 4))
 
 
-def test_the_combined_map_is_the_highest_in_deviations_of_normal_scores() -> None:
-    output = STLMOutput(torch.tensor([[[[-8.0, -2.0, 4.0]]]]), {}, {}, torch.tensor([[[[1.0, 3.0, 3.0]]]]))
-    scales = [MapScale("aggregation", -5.0, 3.0), MapScale("memory", 2.0, 0.5)]
-    deviations = torch.tensor([-1.0, 2.0, 3.0])  # of the aggregation -1, 1, 3, of the memory -2, 2, 2
+def test_the_combined_map_is_the_highest_in_peaks_of_normal_photographs() -> None:
+    output = STLMOutput(torch.tensor([[[[-8.0, -2.0, 4.0]]]]), {}, {}, torch.tensor([[[[1.0, 3.5, 3.0]]]]))
+    scales = [MapScale("aggregation", -8.0, -2.0), MapScale("memory", 1.0, 3.0)]
+    peaks = torch.tensor([0.0, 1.25, 2.0])  # of the aggregation 0, 1, 2, of the memory 0, 1.25, 1
     log_odds = combined_map(output, (1, 3), scales).logit().flatten()
-    torch.testing.assert_close(log_odds, 0.7 * (deviations - 3), rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(log_odds, 2.5 * (peaks - 1.5), rtol=1e-4, atol=1e-4)
     with pytest.raises(ConfigError, match="command again"):
         combined_map(output, (1, 3), [])
 
@@ -130,7 +130,7 @@ def test_maps_on_other_grids_are_brought_to_size_before_they_are_compared() -> N
     output = STLMOutput(coarse, {}, {}, fine)
     scales = [MapScale("aggregation", 0.0, 1.0), MapScale("memory", 0.0, 1.0)]
     brought = F.interpolate(coarse, size=(8, 8), mode="bilinear")
-    expected = (0.7 * (torch.maximum(fine, brought) - 3)).sigmoid()
+    expected = (2.5 * (torch.maximum(fine, brought) - 1.5)).sigmoid()
     torch.testing.assert_close(combined_map(output, (8, 8), scales), expected)
 
 
@@ -147,19 +147,16 @@ def test_scales_are_those_of_all_photographs_whatever_their_batches(network: STL
     assert list(scales) == ["aggregation", "cosine", "memory"]
     for name, scale in scales.items():
         raw = torch.cat([raw_map(output, name) for image in images for _, output in forward(network, [image])])
-        whole = F.interpolate(raw, size=(64, 64), mode="bilinear").flatten(1)
-        scores = whole.sort(1, descending=True).values[:, :100].mean(1)
-        assert scale.mean == pytest.approx(scores.mean().item(), rel=1e-3)
-        assert scale.spread == pytest.approx(scores.std().item(), rel=2e-2)
-    for few in ([], images[:1]):
-        with pytest.raises(DataError, match="different photographs of parts"):
-            measure_scales(network, few)
+        assert scale.typical == pytest.approx(raw.mean().item(), rel=1e-3)
+        assert scale.peak == pytest.approx(raw.amax((1, 2, 3)).mean().item(), rel=1e-3)
+    with pytest.raises(DataError, match="photographs of parts"):
+        measure_scales(network, [])
 
 
 def test_maps_that_do_not_vary_have_no_scale(network: STLMNetwork, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(network.memory, "forward", lambda levels: torch.ones(len(levels[0]), 1, 8, 8))
+    monkeypatch.setattr(network.memory, "forward", lambda levels: torch.ones(1, 1, 8, 8))
     with pytest.raises(DataError, match="do not vary"):
-        measure_scales(network, [photograph(0), photograph(1)])
+        measure_scales(network, [photograph(0)])
 
 
 def test_the_config_knows_every_kind_of_map_and_no_other() -> None:

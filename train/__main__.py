@@ -12,7 +12,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -90,6 +90,16 @@ def make(
             f"The teacher of the profile {profile} is {recipe.training.teacher}, which needs no --teacher-checkpoint; "
             "leave it out."
         )
+    if network and (textures or teacher_checkpoint or weights):
+        raise ConfigError("--network trains nothing; leave out --textures, --teacher-checkpoint and --weights.")
+    changes: dict[str, Any] = {}
+    if memory_entries is not None:
+        changes = {"memory_entries": memory_entries, "anomaly_map": "combined" if memory_entries else "aggregation"}
+    if memory_encoder is not None:
+        if not changes.get("memory_entries", recipe.model.memory_entries):
+            raise ConfigError(f"{alias} has no memory, whose encoder could be named; add --memory-entries 4096.")
+        changes["memory_encoder"] = memory_encoder
+    recipe = dataclasses.replace(recipe, model=recipe.model.replace(**changes))
     if seed is not None and other_seed:
         recipe = dataclasses.replace(recipe, training=dataclasses.replace(recipe.training, seed=seed))
         work = folder_of(runs, alias, profile, seed)
@@ -114,16 +124,13 @@ def make(
     if weights:
         command += f" --weights {weights.name}"
     if memory_entries is not None:
-        which = "combined" if memory_entries else "aggregation"
-        model = recipe.model.replace(memory_entries=memory_entries, anomaly_map=which)
-        recipe = dataclasses.replace(recipe, model=model)
         command += f" --memory-entries {memory_entries}"
     if memory_encoder is not None:
-        if not recipe.model.memory_entries:
-            raise ConfigError(f"{alias} has no memory, whose encoder could be named; add --memory-entries 4096.")
-        recipe = dataclasses.replace(recipe, model=recipe.model.replace(memory_encoder=memory_encoder))
         command += f" --memory-encoder {memory_encoder}"
     split = split_normals(category.train, recipe.training.held_out, recipe.training.seed)
+    trained = read_trained(network, recipe.model, recipe.training, split) if network else None
+    if trained:
+        command += trained.options
     source = Source(
         alias=alias,
         dataset={
@@ -149,7 +156,7 @@ def make(
             source,
             work=work,
             output=made,
-            trained=read_trained(network, recipe.model, recipe.training, split) if network else None,
+            trained=trained,
             test=category.test,
             textures=TextureSource.from_folder(textures) if textures else None,
             teacher_checkpoint=teacher_checkpoint,

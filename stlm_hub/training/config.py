@@ -44,6 +44,10 @@ _REAL = {  # and of the others
 }
 
 
+CHANGES_NO_LOSS = ("checkpoint_every", "feature_cache_bytes", "recompute_activations")
+"""Fields in which two trainings with the same losses may differ."""
+
+
 @dataclass(frozen=True)
 class TrainingConfig:
     """Everything that decides a training besides the model's own `STLMConfig` and the photographs."""

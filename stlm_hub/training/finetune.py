@@ -15,7 +15,7 @@ from ..weights import starting_weights
 from .budget import check_seconds, steps_of_run, steps_within
 from .config import TrainingConfig
 from .data import split_normals
-from .memory import check_memory
+from .memory import check_memory, check_memory_encoder
 from .photographs import check_photographs
 from .run import Observer, Source, run
 from .synthesis import SynthesisConfig
@@ -66,11 +66,13 @@ def settings(
         image_size=image_size,
         feature_levels=LEVELS,
         memory_entries=memory_entries,
-        memory_encoder=memory_encoder if memory_entries else "plain",
+        memory_encoder=memory_encoder,
         anomaly_map="combined" if memory_entries else "aggregation",
         category=name,
         dataset="own photographs",
     )
+    if not memory_entries:
+        model_config = model_config.replace(memory_encoder="plain")
     return model_config, small_machine(steps, seed, rotation)
 
 
@@ -145,6 +147,7 @@ def finetune(
         observer.on_message(f"{duplicate.name} is the same photograph as {original.name} and is left out.")
     split = split_normals(found.paths, training.held_out, seed, at_least=MIN_PHOTOGRAPHS)
     check_memory(model_config, len(split.train))
+    check_memory_encoder(model_config)
     work = target.with_name(target.name + ".run")
     weights = starting_weights(Path(starting_from) if starting_from else None, on_message=observer.on_message)
     try:
@@ -167,7 +170,7 @@ def finetune(
         "size": (image_size, DEFAULT_IMAGE_SIZE),
         "seed": (seed, 0),
         "memory-entries": (memory_entries, 0),
-        "memory-encoder": (memory_encoder, MEMORY_ENCODER),
+        "memory-encoder": (memory_encoder if memory_entries else MEMORY_ENCODER, MEMORY_ENCODER),
     }
     options |= {"rotation": (rotation, "none"), "false-alarm-rate": (false_alarm_rate, DEFAULT_FALSE_ALARM_RATE)}
     source = Source(

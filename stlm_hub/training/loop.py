@@ -26,7 +26,7 @@ from ..errors import TrainingError
 from ..model.checkpoints import StartingWeights
 from ..model.network import STLMNetwork
 from . import checkpoint
-from .config import TrainingConfig
+from .config import CHANGES_NO_LOSS, TrainingConfig
 from .data import NormalPhotographs, StepSampler, collate, fingerprint
 from .objective import LossModule, check, freeze, load_starting_weights, make_optimizers
 from .targets import Targets
@@ -247,7 +247,7 @@ def _same_training(known: dict[str, Any], now: dict[str, Any]) -> bool:
     Textures and teacher's file are in no older checkpoint; which those had cannot be told.
     """
     defaults = {"config": TrainingConfig().to_dict(), "model": STLMConfig().to_dict()}
-    changes_no_loss = {"checkpoint_every", "feature_cache_bytes", "recompute_activations"}
+    changes_no_loss = {*CHANGES_NO_LOSS, "format_version"}
     for name, value in known.items():
         if isinstance(value, dict):
             before, after = (_with_defaults(settings, defaults.get(name, {})) for settings in (value, now[name]))

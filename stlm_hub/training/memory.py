@@ -10,7 +10,9 @@ from torch import Tensor
 
 from ..config import STLMConfig
 from ..errors import TrainingError
+from ..imagenet_weights import load_imagenet_weights
 from ..images import load_image
+from ..model.imagenet_encoder import ImageNetEncoder
 from ..model.memory import patch_features
 from ..model.network import STLMNetwork
 from ..predictor import as_input
@@ -73,6 +75,12 @@ def check_memory(model: STLMConfig, photographs: int) -> None:
             f"A memory of {model.memory_entries} entries needs as many patches, but {photographs} photographs have "
             f"{patches}; set memory_entries lower or add photographs."
         )
+
+
+def check_memory_encoder(model: STLMConfig) -> None:
+    """Raises WeightsError where the weights of the memory's encoder cannot be had: to be asked before hours of work."""
+    if model.memory_entries and model.memory_encoder != "plain":
+        load_imagenet_weights(ImageNetEncoder().network)
 
 
 def principal_components(centred: Tensor, channels: int) -> Tensor:

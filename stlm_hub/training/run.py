@@ -10,10 +10,12 @@ import datetime
 import json
 import os
 import platform
+import shutil
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -23,7 +25,7 @@ from accelerate import PartialState
 
 from .. import __version__, hub
 from ..calibration import DEFAULT_FALSE_ALARM_RATE, calibrate
-from ..card import write_card
+from ..card import PLOTS, write_card
 from ..config import STLMConfig
 from ..errors import TrainingError
 from ..evaluation.evaluate import TestSet, curves, evaluate
@@ -33,14 +35,14 @@ from ..images import load_image
 from ..map_scales import measure_scales
 from ..maps import KINDS, available_maps
 from ..model.checkpoints import StartingWeights
-from ..model.imagenet_encoder import ImageNetEncoder
 from ..predictor import infer
 from ..stlm import STLM
 from .config import TrainingConfig
 from .data import Split, fingerprint
 from .loop import StepReport, mixed_precision, train
-from .memory import check_memory, fill_memory
+from .memory import check_memory, check_memory_encoder, fill_memory
 from .textures import TextureSource
+from .trained import Trained
 
 LATENCY_IMAGES = 10
 
@@ -89,7 +91,7 @@ def run(
     *,
     work: Path,
     output: Path,
-    trained: tuple[STLM, dict[str, Any]] | None = None,
+    trained: Trained | None = None,
     test: TestSet | None = None,
     textures: TextureSource | None = None,
     teacher_checkpoint: Path | None = None,
@@ -104,7 +106,7 @@ def run(
         weights: that the training starts from.
         work: checkpoints and logs; a run that was cut off goes on from there.
         output: receives config.json, model.safetensors (float16), results.json, README.md and plots.
-        trained: from `trained.read_trained`: this network is taken over instead of trained, and needs no `weights`.
+        trained: a network to take over instead of training one; `weights` are not needed then.
         test: photographs to evaluate on; None where a user has only good ones.
         textures, teacher_checkpoint, workers: see `loop.train`.
         false_alarm_rate: that the threshold is calibrated for.
@@ -115,15 +117,16 @@ def run(
     Raises:
         TrainingError: `observer.should_stop` ended the training or what comes after it, a checkpoint is kept; or the
             photographs are too few for the memory.
+        WeightsError: the weights of the memory's encoder cannot be had.
+        DataError: the maps do not vary on the held-out photographs, so they cannot be combined.
     """
     observer = _stoppable(observer or Observer())
     started = time.monotonic()
     check_memory(model_config, len(split.train))
-    if _looks_through_imagenet(model_config):
-        load_imagenet_weights(ImageNetEncoder().network)  # that they can be had: now, not after hours
+    check_memory_encoder(model_config)
     log: list[dict[str, float]] = []
     if trained is not None:
-        model, facts = trained
+        model, facts = trained.network, trained.facts
         model.to("cuda" if torch.cuda.is_available() else "cpu")
     else:
         assert weights is not None
@@ -145,15 +148,12 @@ def run(
             on_step=observer.on_step,
             should_stop=observer.should_stop,
         )
-        state = PartialState()  # of the processes of a distributed training, which the loop has set up
-        total = training.total_steps(len(split.train), state.num_processes)
+        total = training.total_steps(len(split.train), PartialState().num_processes)
         reached = int(log[-1]["step"]) if log else 0
         if reached < total:
             raise TrainingError(
                 f"Training stopped after step {reached} of {total}; the same command goes on from there."
             )
-        if not state.is_main_process:
-            return {}
         facts = {
             "steps": total,
             "seconds": round(sum(record["seconds"] for record in log), 1),
@@ -161,79 +161,91 @@ def run(
             "precision": mixed_precision(training.precision),
             "starting_weights": {"source": _public_source(weights.source), "sha256": weights.sha256},
         }
+    if not PartialState().is_main_process:  # of a distributed training, which the loop has set up
+        return {}
     model = _finished(model, model_config.replace(shared_stages=training.frozen_stages), split, training, observer)
-    model.save_pretrained(output, dtype=torch.float16)
-    model = STLM.from_pretrained(output)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    # The folder may hold the very network that is taken over, so it changes only once everything is known.
+    with TemporaryDirectory(prefix=f".{output.name}.", dir=output.parent) as making:
+        folder = Path(making)
+        model.save_pretrained(folder, dtype=torch.float16)
+        model = STLM.from_pretrained(folder)
 
-    observer.on_message(f"Calibrating on {len(split.held_out)} photographs of good parts that were not trained on.")
-    if model_config.anomaly_map == "combined":
-        scales = measure_scales(model, (load_image(path) for path in split.held_out))
-        model.config = model.config.replace(combined_maps=scales)
-    which = available_maps(model.config)
-    scores: dict[str, list[float]] = {name: [] for name in which}
-    for maps in infer(model, (load_image(path) for path in split.held_out), which):
-        for name, scored in maps.items():
-            scores[name].append(scored.score)
-    calibrations = {name: calibrate(found, false_alarm_rate) for name, found in scores.items()}
-    held_out_scores, calibration = scores[model_config.anomaly_map], calibrations[model_config.anomaly_map]
-    model.config = model.config.replace(calibration=calibration)
-    model.save_pretrained(output, dtype=torch.float16)
+        observer.on_message(f"Calibrating on {len(split.held_out)} photographs of good parts that were not trained on.")
+        if model_config.anomaly_map == "combined":
+            scales = measure_scales(model, (load_image(path) for path in split.held_out))
+            model.config = model.config.replace(combined_maps=scales)
+        which = available_maps(model.config)
+        scores: dict[str, list[float]] = {name: [] for name in which}
+        for maps in infer(model, (load_image(path) for path in split.held_out), which):
+            for name, scored in maps.items():
+                scores[name].append(scored.score)
+        calibrations = {name: calibrate(found, false_alarm_rate) for name, found in scores.items()}
+        held_out_scores, calibration = scores[model_config.anomaly_map], calibrations[model_config.anomaly_map]
+        model.config = model.config.replace(calibration=calibration)
+        model.save_pretrained(folder, dtype=torch.float16)
 
-    evaluation = None
-    if test is not None:
-        observer.on_message(f"Evaluating on {len(test.photographs)} test photographs.")
-        thresholds = {name: found.threshold for name, found in calibrations.items()}
-        evaluation = evaluate(model, test, thresholds, observer.on_image)
-    results = {
-        "alias": source.alias,
-        "category": model_config.category,
-        "profile": source.profile,
-        "dataset": {
-            **source.dataset,
-            "train": {"n": len(split.train), "sha256": fingerprint(split.train)},
-            "held_out": {"n": len(split.held_out), "sha256": fingerprint(split.held_out)},
-            "test": _test_facts(test),
-        },
-        "weights_license": source.weights_license,
-        "repo_id": source.repo_id,
-        **{KINDS[name].figures: asdict(evaluation.metrics[name]) if evaluation else None for name in which},
-        "calibration": asdict(calibration),
-        "held_out_scores": held_out_scores,
-        "test_scores": {"good": evaluation.good_scores, "anomalous": evaluation.anomalous_scores}
-        if evaluation
-        else None,
-        "curves": curves(evaluation) if evaluation else None,
-        "paper": source.paper,
-        "training": training.to_dict(),
-        **facts,
-        "image_size": model_config.image_size,
-        "anomaly_map": model_config.anomaly_map,
-        "memory_entries": model_config.memory_entries,
-        "memory_encoder": model_config.memory_encoder if model_config.memory_entries else None,
-        "feature_levels": list(model_config.feature_levels),
-        "seed": training.seed,
-        "teacher": training.teacher,
-        "parameters": sum(p.numel() for p in model.parameters()),
-        "latency": measure_latency(model, split.held_out),
-        "weights": {
-            "sha256": hub.file_sha256(output / hub.WEIGHTS_NAME),
-            "bytes": (output / hub.WEIGHTS_NAME).stat().st_size,
-            "dtype": "float16",
-        },
-        "command": source.command,
-        "hardware": hardware(),
-        "date": datetime.date.today().isoformat(),
-        "versions": {
-            "stlm_hub": __version__,
-            "torch": torch.__version__,
-            "timm": timm.__version__,
-            "python": platform.python_version(),
-            **({"commit": source.commit} if source.commit else {}),
-        },
-    }
-    (output / "results.json").write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
-    _plots(output, results, log)
-    (output / "README.md").unlink(missing_ok=True)  # the short one that save_pretrained left
+        evaluation = None
+        if test is not None:
+            observer.on_message(f"Evaluating on {len(test.photographs)} test photographs.")
+            thresholds = {name: found.threshold for name, found in calibrations.items()}
+            evaluation = evaluate(model, test, thresholds, observer.on_image)
+        results = {
+            "alias": source.alias,
+            "category": model_config.category,
+            "profile": source.profile,
+            "dataset": {
+                **source.dataset,
+                "train": {"n": len(split.train), "sha256": fingerprint(split.train)},
+                "held_out": {"n": len(split.held_out), "sha256": fingerprint(split.held_out)},
+                "test": _test_facts(test),
+            },
+            "weights_license": source.weights_license,
+            "repo_id": source.repo_id,
+            **{KINDS[name].figures: asdict(evaluation.metrics[name]) if evaluation else None for name in which},
+            "calibration": asdict(calibration),
+            "held_out_scores": held_out_scores,
+            "test_scores": {"good": evaluation.good_scores, "anomalous": evaluation.anomalous_scores}
+            if evaluation
+            else None,
+            "curves": curves(evaluation) if evaluation else None,
+            "paper": source.paper,
+            "training": training.to_dict(),
+            **facts,
+            "command": source.command,
+            "image_size": model_config.image_size,
+            "anomaly_map": model_config.anomaly_map,
+            "memory_entries": model_config.memory_entries,
+            "memory_encoder": model_config.memory_encoder if model_config.memory_entries else None,
+            "feature_levels": list(model_config.feature_levels),
+            "seed": training.seed,
+            "teacher": training.teacher,
+            "parameters": sum(p.numel() for p in model.parameters()),
+            "latency": measure_latency(model, split.held_out),
+            "weights": {
+                "sha256": hub.file_sha256(folder / hub.WEIGHTS_NAME),
+                "bytes": (folder / hub.WEIGHTS_NAME).stat().st_size,
+                "dtype": "float16",
+            },
+            "hardware": hardware(),
+            "date": datetime.date.today().isoformat(),
+            "versions": {
+                "stlm_hub": __version__,
+                "torch": torch.__version__,
+                "timm": timm.__version__,
+                "python": platform.python_version(),
+                **({"commit": source.commit} if source.commit else {}),
+            },
+        }
+        (folder / "results.json").write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+        _plots(folder, results, log)
+        if trained is not None and trained.losses is not None:
+            shutil.copyfile(trained.losses, folder / trained.losses.name)
+        output.mkdir(exist_ok=True)
+        for plot in PLOTS:
+            (output / plot).unlink(missing_ok=True)  # of an earlier model
+        for file in folder.iterdir():
+            file.replace(output / file.name)
     write_card(output, source.repo_id)
     observer.on_message(f"{output} is finished after {(time.monotonic() - started) / 60:.0f} minutes.")
     return results
@@ -263,10 +275,6 @@ def _finished(trained: STLM, config: STLMConfig, split: Split, training: Trainin
     observer.on_message(f"Filling the memory from {len(split.train)} photographs of the training.")
     fill_memory(model, split.train, training.seed, observer.on_image)
     return model
-
-
-def _looks_through_imagenet(config: STLMConfig) -> bool:
-    return bool(config.memory_entries) and config.memory_encoder != "plain"
 
 
 def measure_latency(model: STLM, photographs: Sequence[Path]) -> dict[str, Any]:
@@ -317,7 +325,7 @@ def _plots(output: Path, results: dict[str, Any], log: list[dict[str, float]]) -
         test["good"],
         test["anomalous"],
     )
-    if log:  # of a network that was taken over the picture is there, if it is anywhere
+    if log:
         plot_losses(
             output / "losses.png",
             [int(record["step"]) for record in log],

@@ -2,32 +2,45 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from .. import hub
 from ..card import read_results
-from ..config import FORMAT_VERSION, STLMConfig
+from ..config import STLMConfig
 from ..errors import ConfigError
 from ..stlm import STLM
-from .config import TrainingConfig
+from .config import CHANGES_NO_LOSS, TrainingConfig
 from .data import Split, fingerprint
 
 FACTS = ("steps", "seconds", "final_losses", "precision", "starting_weights")
 """Of results.json, what only the training knows."""
 
 
-def read_trained(
-    folder: Path, model_config: STLMConfig, training: TrainingConfig, split: Split
-) -> tuple[STLM, dict[str, Any]]:
+@dataclass(frozen=True)
+class Trained:
+    """
+    Args:
+        network: as it was trained, in eval mode, without a memory.
+        facts: of results.json: `FACTS`, other seeds if there are any, and under "trained" date, hardware and versions
+            of the training itself, even if an earlier run took it over too.
+        losses: the plot of the training's losses, if there is one.
+        options: what the training's command names besides the recipe: " --textures DIR", say, or nothing.
+    """
+
+    network: STLM
+    facts: dict[str, Any]
+    losses: Path | None
+    options: str
+
+
+def read_trained(folder: Path, model_config: STLMConfig, training: TrainingConfig, split: Split) -> Trained:
     """
     Args:
         folder: of a model, with its results.json; a memory that it has is left behind.
         model_config, training, split: of the run that takes the network over.
-
-    Returns:
-        The network as it was trained, in eval mode; and what results.json says of the training: `FACTS`, and under
-        "trained" its date, hardware and versions, those of an earlier training where this one took it over too.
 
     Raises:
         ConfigError: its results do not tell, or it was trained in another way or on other photographs.
@@ -37,12 +50,15 @@ def read_trained(
     results = read_results(folder / "results.json", folder / hub.WEIGHTS_NAME)
     try:
         differs = {
-            "training": TrainingConfig.from_dict(results["training"]) != training,
-            "model": _of_training(loaded.config) != _of_training(model_config),
+            "training": _deciding(TrainingConfig.from_dict(results["training"])) != _deciding(training),
+            "model": _trained_part(loaded.config) != _trained_part(model_config),
             "photographs": results["dataset"]["train"]["sha256"] != fingerprint(split.train),
         }
         facts = {name: results[name] for name in FACTS}
         known = {name: results[name] for name in ("date", "hardware", "versions")}
+        if seeds := results.get("other_seeds"):
+            facts["other_seeds"] = seeds
+        options = "".join(re.findall(r" --(?:textures|teacher-checkpoint|weights) \S+", results["command"]))
     except (KeyError, TypeError) as error:
         raise ConfigError(f"{folder / 'results.json'} does not tell how the network was trained: {error}.") from None
     if other := [name for name, found in differs.items() if found]:
@@ -52,9 +68,15 @@ def read_trained(
         )
     model = STLM(model_config.for_training).eval()
     model.load_state_dict({name: value for name, value in loaded.state_dict().items() if name in model.state_dict()})
-    return model, {**facts, "trained": results.get("trained") or known}
+    losses = folder / "losses.png"
+    facts["trained"] = results.get("trained") or known
+    return Trained(model, facts, losses if losses.is_file() else None, options)
 
 
-def _of_training(config: STLMConfig) -> STLMConfig:
-    """What of a model's configuration the training knows."""
-    return config.for_training.replace(shared_stages=0, calibration=None, format_version=FORMAT_VERSION)
+def _deciding(training: TrainingConfig) -> dict[str, Any]:
+    return {name: value for name, value in training.to_dict().items() if name not in CHANGES_NO_LOSS}
+
+
+def _trained_part(config: STLMConfig) -> STLMConfig:
+    # Another of its maps may judge since; whether the aggregation was trained is a field of the training.
+    return config.for_training.replace(shared_stages=0, calibration=None, anomaly_map="aggregation")

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 import train.__main__ as main
+from stlm_hub.card import write_card
 from train.seeds import folder_of, tell_other_seeds
 
 CODE = "89ab" * 10
@@ -132,3 +133,16 @@ def test_another_seed_goes_beside_the_zoo(tmp_path: Path, monkeypatch: pytest.Mo
         assert seen["training"].seed == seed
         assert (seen["work"], seen["output"]) == (runs / work, tmp_path / output)
         assert ("--seed 5" in seen["command"]) == (seed == 5)
+
+
+def test_seeds_from_before_the_memory_are_shown_by_a_map_that_all_have(model: Path, tmp_path: Path) -> None:
+    run_with(model, tmp_path / "runs", 1, 0.5)
+    assert tell_other_seeds(model, tmp_path / "runs", "sample-brick", "cpu") == 1
+    results = json.loads((model / "results.json").read_text())
+    results["metrics_combined"] = {**results["metrics"], "ap": 0.9}
+    (model / "results.json").write_text(json.dumps(results))
+    config = json.loads((model / "config.json").read_text()) | {"anomaly_map": "combined"}
+    (model / "config.json").write_text(json.dumps(config))
+    card = write_card(model, "me/brick").read_text()
+    assert "with aggregation, which is not the map that judges, since the others had no memory yet:" in card
+    assert "| **mean** | " in card and f"{25 + 50 * results['metrics']['ap']:.2f} %" in card and "| - |" not in card

@@ -93,6 +93,7 @@ def test_a_data_set_needs_its_folder(tmp_path: Path, handed_over: dict[str, Any]
         ({"seed": 1, "memory_encoder": "plain"}, "leave out --memory-entries and --memory-encoder, or --seed"),
         ({"memory_encoder": "vit_h"}, "memory_encoder must be one of"),
         ({"memory_encoder": "plain", "memory_entries": 0}, "mvtec-bottle has no memory, whose encoder could be named"),
+        ({"network": Path("model"), "textures": Path("dtd")}, "--network trains nothing; leave out --textures"),
     ],
 )
 def test_options_that_do_not_go_together_are_refused(
@@ -107,10 +108,10 @@ def test_options_that_do_not_go_together_are_refused(
 def test_photographs_at_their_own_size_need_no_note(tmp_path: Path) -> None:
     for side, noted in {699: True, 700: False}.items():
         Image.fromarray(np.zeros((side, 600), np.uint8)).save(tmp_path / "x.png")
-        assert (main._note(load_recipe("mvtec-cable", "cpu"), tmp_path / "x.png") is not None) == noted
+        assert (main._note(load_recipe("mvtec-cable", "paper-gpu"), tmp_path / "x.png") is not None) == noted
     Image.fromarray(np.zeros((512, 512), np.uint8)).save(tmp_path / "x.png")
     Image.fromarray(np.zeros((512, 512), np.uint8)).save(tmp_path / "x.jpg")
-    note = main._note(load_recipe("mvtec-cable", "cpu"), tmp_path / "x.jpg")
+    note = main._note(load_recipe("mvtec-cable", "paper-gpu"), tmp_path / "x.jpg")
     assert note is not None and "scaled down to 512x512 px and stored as .jpg instead of .png; the data set" in note
     note = main._note(load_recipe("dagm-class1", "cpu"), tmp_path / "x.png")
     assert note is not None and "ellipses" in note and "scaled down" not in note
