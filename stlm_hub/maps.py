@@ -1,7 +1,7 @@
 """The kinds of anomaly maps that one forward pass yields: what the network put out -> values in [0, 1].
 
-Each map exists twice: as a *raw* value on the levels' finest grid, which may be any number, and as what people see, in
-[0, 1] at a wanted size. The combined map takes the highest of the others, each on the scale of normal photographs.
+Each map exists twice: as a *raw* value on a grid of its own, which may be any number, and as what people see, in [0, 1]
+at a wanted size. The combined map takes the highest of the others, each on the scale of normal photographs.
 """
 
 from __future__ import annotations

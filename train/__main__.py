@@ -217,10 +217,15 @@ def _note(recipe: Recipe, photograph: Path) -> str | None:
 
 
 def _commit() -> str:
-    """Of the code, "-dirty" behind it where files were changed since; empty where this is no checkout."""
-    command = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
-    try:
-        return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
+    """Of the code, "-dirty" behind it where code or recipes were changed since; empty where this is no checkout."""
+
+    def git(*words: str) -> str:
+        return subprocess.run(["git", *words], cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
+
+    try:  # model cards and zoo.json are what this program writes
+        return git("rev-parse", "HEAD") + (
+            "-dirty" if git("diff", "--name-only", "HEAD", "--", "*.py", "*.yaml") else ""
+        )
     except (OSError, subprocess.CalledProcessError):
         return ""
 

@@ -134,7 +134,7 @@ def _paper_category(variant: str, category: str) -> dict[str, float]:
 
 def ablate(
     table: Annotated[
-        str, typer.Argument(help="4, 5, 6, 7, 8, 9, 10, 11, fig5, fig6, fig10, fig11, teachers or hardest.")
+        str, typer.Argument(help="4, 5, 6, 7, 8, 9, 10, 11, fig5, fig6, fig10, fig11, teachers, hardest, recipe.")
     ],
     data: Annotated[Path, typer.Option(help="Folder that MVTec AD was unpacked to.")],
     category: Annotated[str, typer.Option(help="Of MVTec AD, e.g. bottle.")] = "bottle",

@@ -23,7 +23,7 @@ from train import ablate
 from train.ablate import ABLATIONS, Impossible, Variant, load_table
 from train.recipe import load_recipe, read_paper
 
-TABLES = ("4", "teachers", "5", "6", "7", "8", "9", "10", "11", "fig5", "fig6", "fig10", "fig11", "hardest")
+TABLES = ("4", "teachers", "5", "6", "7", "8", "9", "10", "11", "fig5", "fig6", "fig10", "fig11", "hardest", "recipe")
 
 
 def variants(table: str, profile: str = "cpu-short") -> dict[str, Variant]:
