@@ -248,7 +248,7 @@ def _figures(results: dict[str, Any], config: STLMConfig) -> dict[str, Any]:
         "used_map_measured": bool(measured[used]),
         "map_before": _map_before(results, config),
         "fnr_known": measured[used].get("fnr") is not None,
-        "combined_maps": ", ".join(KINDS[scale.anomaly_map].label for scale in config.combined_maps),
+        "combined_maps": " and ".join(f'the map "{KINDS[scale.anomaly_map].label}"' for scale in config.combined_maps),
         "other_maps": [KINDS[name].label for name in others],
         "other_settings": [key for key in ours if paper.get(key) not in (None, ours[key])],
     }
@@ -280,7 +280,7 @@ def _seeds(results: dict[str, Any], used: str) -> list[list[str]]:
         mean.append(_cell(key, sum(values) / len(values) if whole else None))
         spread.append(f"{100 * (max(values) - min(values)):.2f}" if whole else "-")
     rows += [mean, spread]
-    commits = [_text(_get(run, "versions.commit") or "not kept") for run in runs]
+    commits = [_text(_get(run.get("trained") or run, "versions.commit") or "not kept") for run in runs]
     if len(set(commits)) > 1 or commits[0] == "not kept" or commits[0].endswith("-dirty"):
         rows = [[*row, cell] for row, cell in zip(rows, ["commit of the code", *commits, "", ""], strict=True)]
     return rows

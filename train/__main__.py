@@ -63,10 +63,11 @@ def make(
     seed: Annotated[int | None, typer.Option(help="Another seed; its figures go into the zoo's card.")] = None,
     memory_entries: Annotated[
         int | None,
-        typer.Option(help="Normal patches to remember beside the streams, 0 for none. No new training."),
+        typer.Option(help="Normal patches to remember beside the streams, 0 for none. A kept training serves again."),
     ] = None,
     memory_encoder: Annotated[
-        str | None, typer.Option(help="Whose features these are: efficientnet_lite0 or plain. No new training.")
+        str | None,
+        typer.Option(help="Whose features these are: efficientnet_lite0 or plain. A kept training serves again."),
     ] = None,
     network: Annotated[
         Path | None,

@@ -43,7 +43,7 @@ def tell_other_seeds(
         if other["seed"] == results["seed"] or _recipe(other) != _recipe(results):
             on_message(f"{found} is left out of the card: its recipe or photographs are others than those of {model}.")
             continue
-        kept = ("seed", "date", "versions", *(kind.figures for kind in KINDS.values()))
+        kept = ("seed", "date", "versions", "trained", *(kind.figures for kind in KINDS.values()))
         others.append({name: other[name] for name in kept if name in other} | {"weights": other["weights"]["sha256"]})
     known = results.get("other_seeds", [])
     if others or known:  # runs of another checkout are not here, but were told of before

@@ -17,6 +17,7 @@ from stlm_hub import STLM, finetune
 from stlm_hub.cli import main
 from stlm_hub.errors import ConfigError, DataError, TrainingError
 from stlm_hub.model.checkpoints import StartingWeights
+from stlm_hub.training.finetune import held_out_of
 from stlm_hub.training.run import Observer
 
 
@@ -115,6 +116,10 @@ def test_the_same_call_again_does_not_train_again(
     train(good_parts, weights_file, folder, observer, false_alarm_rate=0.05)
     assert steps == []
     assert (folder / "model.safetensors").read_bytes() == before
+
+
+def test_small_folders_hold_out_a_third_so_that_the_threshold_is_of_use() -> None:
+    assert [held_out_of(n) for n in (8, 12, 15, 28, 30, 60, 1000)] == [4, 4, 5, 9, 10, 10, 10]
 
 
 def test_a_finished_model_gets_a_memory_without_being_trained_again(

@@ -116,7 +116,8 @@ def test_figures_of_every_map_are_told_and_the_zoo_takes_those_of_the_map_in_use
     ]
     assert (
         "remembers 40 patches of good parts" in card
-        and "the highest of its maps with aggregation, without aggregation, of the memory" in card
+        and 'the highest of the map "with aggregation" and the map "without aggregation" and the map "of the memory"'
+        in card
     )
     (tmp_path / "zoo.json").write_text('{"models": {}}')
     entry = register(work / "model", "plates", "stlm-hub/plates", "cc0-1.0", path=tmp_path / "zoo.json")
