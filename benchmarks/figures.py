@@ -15,7 +15,7 @@ import psutil  # type: ignore[import-untyped]
 import torch
 from scipy.stats import kendalltau
 
-from stlm_hub.training.run import hardware
+from stlm_hub.training.machine import hardware
 
 PACKAGES = ("stlm_hub", "torch", "gradio", "gradio_client", "opencv-python-headless", "numpy")
 

@@ -37,7 +37,7 @@ from stlm_hub.errors import ConfigError, DataError  # noqa: E402
 from stlm_hub.evaluation.evaluate import TestSet, check_both_kinds  # noqa: E402
 from stlm_hub.progress import console, exit_on_error  # noqa: E402
 from stlm_hub.training.data import fingerprint, split_normals  # noqa: E402
-from stlm_hub.training.run import hardware  # noqa: E402
+from stlm_hub.training.machine import hardware  # noqa: E402
 from train.datasets import mvtec_ad  # noqa: E402
 
 OWN = ("stlm", "memory-mobilesam")  # run where STLM is installed; the others in the peers' environment

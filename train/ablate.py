@@ -42,13 +42,9 @@ CODE = (  # of the library: what makes a row
     *("model/*.py", "evaluation/metrics.py", "evaluation/evaluate.py"),
     *("calibration.py", "images.py", "map_scales.py", "maps.py", "predictor.py"),
 )
-NO_CODE = (
-    "budget.py",
-    "checkpoint.py",
-    "finetune.py",
-    "photographs.py",
-    "trained.py",
-)  # of training/: changes no figure
+NO_CODE = (  # of training/: changes no figure
+    *("budget.py", "checkpoint.py", "finetune.py", "machine.py", "photographs.py", "trained.py"),
+)
 ABLATIONS = Path(__file__).parent / "ablations.yaml"
 LEVELS = ("embedding", "decoder")  # of the paper
 FIGURES = {"i_auroc": "I-AUROC", "p_auroc": "P-AUROC", "aupro": "AUPRO", "ap": "AP", "fnr": "FNR"}

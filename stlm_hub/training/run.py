@@ -8,22 +8,19 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import json
-import os
-import platform
 import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
-import timm
 import torch
 from accelerate import PartialState
 
-from .. import __version__, hub
+from .. import hub
 from ..calibration import DEFAULT_FALSE_ALARM_RATE, calibrate
 from ..card import PLOTS, write_card
 from ..config import STLMConfig
@@ -40,11 +37,10 @@ from ..stlm import STLM
 from .config import TrainingConfig
 from .data import Split, fingerprint
 from .loop import StepReport, mixed_precision, train
+from .machine import hardware, measure_latency, versions
 from .memory import check_memory, check_memory_encoder, fill_memory
 from .textures import TextureSource
 from .trained import Trained
-
-LATENCY_IMAGES = 10
 
 
 @dataclass(frozen=True)
@@ -229,13 +225,7 @@ def run(
             },
             "hardware": hardware(),
             "date": datetime.date.today().isoformat(),
-            "versions": {
-                "stlm_hub": __version__,
-                "torch": torch.__version__,
-                "timm": timm.__version__,
-                "python": platform.python_version(),
-                **({"commit": source.commit} if source.commit else {}),
-            },
+            "versions": versions() | ({"commit": source.commit} if source.commit else {}),
         }
         (folder / "results.json").write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
         _plots(folder, results, log)
@@ -275,30 +265,6 @@ def _finished(trained: STLM, config: STLMConfig, split: Split, training: Trainin
     observer.on_message(f"Filling the memory from {len(split.train)} photographs of the training.")
     fill_memory(model, split.train, training.seed, observer.on_image)
     return model
-
-
-def measure_latency(model: STLM, photographs: Sequence[Path]) -> dict[str, Any]:
-    """Median time of one photograph through `predict`, decoded beforehand, batch of one, after one warm-up."""
-    images = [load_image(path) for path in photographs[:LATENCY_IMAGES]]
-    times = []
-    for image in [images[0], *images]:
-        started = time.perf_counter()
-        model.predict(image)
-        times.append(time.perf_counter() - started)
-    return {
-        "milliseconds_per_image": round(1000 * float(np.median(times[1:])), 1),
-        "threads": torch.get_num_threads(),
-        "device": str(next(model.parameters()).device),
-        "image_size": model.config.image_size,
-    }
-
-
-def hardware() -> str:
-    """The processor or the graphics card that is used, in words."""
-    if torch.cuda.is_available():
-        return torch.cuda.get_device_name()
-    name = str(torch.cpu.get_capabilities().get("cpu_name") or platform.processor() or platform.machine())
-    return f"{name}, {os.cpu_count()} cores"
 
 
 def _public_source(source: str) -> str:
