@@ -40,7 +40,7 @@ def threshold_facts(results: dict[str, Any], config: STLMConfig) -> dict[str, An
         "good_rejected": _reached(_scores(results, "test_scores", "good"), calibration.threshold),
         "anomalous_missed": f"{missed} of {n_anomalous}" if n_anomalous else "",
         "misses_most": missed > n_anomalous / 2,
-        "misses_many": percent(missed / n_anomalous, 2) if n_anomalous and missed > n_anomalous / 4 else "",
+        "misses_many": missed > n_anomalous / 4,
         "others": _other_thresholds(results, calibration, held_out),
     }
 

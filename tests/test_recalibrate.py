@@ -230,7 +230,7 @@ def test_the_combined_map_gets_its_scales_from_the_photographs(
     model = STLM.from_pretrained(folder, device="cpu")
     assert [scale.anomaly_map for scale in model.config.combined_maps] == ["aggregation", "cosine"]
     card = words((folder / "README.md").read_text())
-    assert "scales of the combined map are of the same photographs" in card
+    assert "same photographs set the scales of the combined map" in card
     assert "**The map that it judges by, combined, was not measured on these photographs.**" in card
     assert "| | This model, with aggregation | This model, without aggregation |" in card
     assert "if it was for these figures" not in card

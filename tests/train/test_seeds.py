@@ -60,7 +60,7 @@ def test_the_card_shows_each_seed_their_mean_and_their_range(model: Path, tmp_pa
     assert [cell[4] for cell in cells] == [f"{100 * (ap - loss):.2f} %" for loss in (0, 0.02, 0.04, 0.02)]
     assert "| highest - lowest, points | 0.00 | 0.00 | 0.00 | 4.00 | 0.00 | 0.00 |" in card
     assert "Trained 2 more times by the same recipe" in card and "99.00 %" not in card
-    assert "commit of the code" not in card and "of the same code" not in card
+    assert "commit of the code" not in card and "had the same code" not in card
 
 
 def test_the_card_says_which_seeds_have_other_code(model: Path, tmp_path: Path) -> None:
@@ -83,7 +83,7 @@ def test_the_card_says_which_seeds_have_other_code(model: Path, tmp_path: Path) 
         [f"{100 * results['metrics']['fnr']:.2f} %", f"{CODE} |"],
         ["25.00 %", "0123abcd |"],
     ]
-    assert "They are not known to be all of the same code" in (model / "README.md").read_text()
+    assert "It is not known whether all had the same code" in (model / "README.md").read_text()
 
 
 def test_seeds_of_another_checkout_or_profile_stay_in_the_card(model: Path, tmp_path: Path) -> None:
@@ -144,5 +144,5 @@ def test_seeds_from_before_the_memory_are_shown_by_a_map_that_all_have(model: Pa
     config = json.loads((model / "config.json").read_text()) | {"anomaly_map": "combined"}
     (model / "config.json").write_text(json.dumps(config))
     card = write_card(model, "me/brick").read_text()
-    assert "with aggregation, which is not the map that judges, since the others had no memory yet:" in card
+    assert "with aggregation, which is not the map that judges, since not all of these trainings have it:" in card
     assert "| **mean** | " in card and f"{25 + 50 * results['metrics']['ap']:.2f} %" in card and "| - |" not in card
