@@ -236,7 +236,7 @@ def test_the_combined_map_gets_its_scales_from_the_photographs(
     assert "if it was for these figures" not in card
     same = recalibrate(model, good_parts, tmp_path / "same", repo_id="me/same", results=results, false_alarm_rate=0.2)
     assert same["recalibration"]["scales_sha256"] == results["recalibration"]["scales_sha256"]
-    assert "scales of the combined map are of the same" in words((tmp_path / "same" / "README.md").read_text())
+    assert "same photographs set the scales of the combined map" in words((tmp_path / "same" / "README.md").read_text())
     again = recalibrate(model, good_parts[:4], tmp_path / "again", repo_id="me/again", results=results)
     assert again["recalibration"]["scales_sha256"] == results["recalibration"]["scales_sha256"]
     assert STLM.from_pretrained(tmp_path / "again").config.combined_maps == model.config.combined_maps
