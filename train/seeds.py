@@ -58,7 +58,7 @@ def tell_other_seeds(
 def _recipe(results: dict[str, Any]) -> tuple[Any, ...]:
     """What two seeds of one recipe have in common. Settings that older results do not name have their defaults."""
     training = TrainingConfig.from_dict(results["training"])
-    same = dataclasses.replace(training, seed=0, checkpoint_every=1, feature_cache_bytes=0, recompute_activations=False)
+    same = dataclasses.replace(training, seed=0).deciding
     photographs = {name: results["dataset"][name]["n"] for name in ("train", "held_out")}
     return (
         same,

@@ -158,6 +158,11 @@ class TrainingConfig:
         """Plain data, ready for JSON and YAML."""
         return _plain(dataclasses.asdict(self))
 
+    @property
+    def deciding(self) -> dict[str, Any]:
+        """What decides the losses, as plain data: all fields but `CHANGES_NO_LOSS`."""
+        return {name: value for name, value in self.to_dict().items() if name not in CHANGES_NO_LOSS}
+
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> TrainingConfig:
         """Raises ConfigError for a field that does not exist or has an impossible value."""

@@ -12,7 +12,7 @@ from ..card import read_results
 from ..config import STLMConfig
 from ..errors import ConfigError
 from ..stlm import STLM
-from .config import CHANGES_NO_LOSS, TrainingConfig
+from .config import TrainingConfig
 from .data import Split, fingerprint
 
 FACTS = ("steps", "seconds", "final_losses", "precision", "starting_weights")
@@ -50,7 +50,7 @@ def read_trained(folder: Path, model_config: STLMConfig, training: TrainingConfi
     results = read_results(folder / "results.json", folder / hub.WEIGHTS_NAME)
     try:
         differs = {
-            "training": _deciding(TrainingConfig.from_dict(results["training"])) != _deciding(training),
+            "training": TrainingConfig.from_dict(results["training"]).deciding != training.deciding,
             "model": _trained_part(loaded.config) != _trained_part(model_config),
             "photographs": results["dataset"]["train"]["sha256"] != fingerprint(split.train),
         }
@@ -71,10 +71,6 @@ def read_trained(folder: Path, model_config: STLMConfig, training: TrainingConfi
     losses = folder / "losses.png"
     facts["trained"] = results.get("trained") or known
     return Trained(model, facts, losses if losses.is_file() else None, options)
-
-
-def _deciding(training: TrainingConfig) -> dict[str, Any]:
-    return {name: value for name, value in training.to_dict().items() if name not in CHANGES_NO_LOSS}
 
 
 def _trained_part(config: STLMConfig) -> STLMConfig:
