@@ -1,32 +1,26 @@
 """One ablation of the paper on one category: `python -m train ablate TABLE --category bottle --data DIR`.
 
 A variant is trained once for each category and profile, whichever tables it stands in. What was trained is kept, so
-that the command goes on where it was cut off. `ablations.yaml` says what tables and variants there are.
+that the command goes on where it was cut off. What tables and variants there are: `tables.py`.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
 import torch
 import typer
-import yaml
 from accelerate import PartialState
 from rich.table import Table
 
-from stlm_hub.config import STLMConfig
 from stlm_hub.errors import ConfigError, STLMError
 from stlm_hub.evaluation.evaluate import check_both_kinds
 from stlm_hub.maps import KINDS
 from stlm_hub.progress import RunProgress, console
-from stlm_hub.training.config import TrainingConfig
 from stlm_hub.training.data import fingerprint, split_normals
-from stlm_hub.training.objective import check
 from stlm_hub.training.run import Source, run
 from stlm_hub.training.teacher import SAM_FILES
 from stlm_hub.training.textures import TextureSource
@@ -34,7 +28,8 @@ from stlm_hub.weights import starting_weights
 
 from .datasets import mvtec_ad
 from .datasets.category import Category
-from .recipe import Recipe, load_recipe, read_paper
+from .recipe import Recipe, load_recipe
+from .tables import Impossible, Variant, load_table
 
 ROOT = Path(__file__).resolve().parent.parent
 LIBRARY = ROOT / "stlm_hub"
@@ -45,96 +40,22 @@ CODE = (  # of the library: what makes a row
 NO_CODE = (  # of training/: changes no figure
     *("budget.py", "checkpoint.py", "finetune.py", "machine.py", "photographs.py", "trained.py"),
 )
-ABLATIONS = Path(__file__).parent / "ablations.yaml"
-LEVELS = ("embedding", "decoder")  # of the paper
 FIGURES = {"i_auroc": "I-AUROC", "p_auroc": "P-AUROC", "aupro": "AUPRO", "ap": "AP", "fnr": "FNR"}
-
-
-@dataclass(frozen=True)
-class Variant:
-    """A row of a table.
-
-    Args:
-        label: what the paper calls it.
-        name: of the variant in `ablations.yaml`.
-        model, training: settings of the profile with what the variant changes.
-        paper: the paper's figures, means over its categories, where its text has them.
-        paper_category: the same of this category.
-    """
-
-    label: str
-    name: str
-    model: STLMConfig
-    training: TrainingConfig
-    paper: dict[str, float]
-    paper_category: dict[str, float]
-
-    def digest(self, *facts: str) -> str:
-        """Names the settings and whatever else decides the outcome: rows with the same ones are one training."""
-        settings = json.dumps([self.model.to_dict(), self.training.to_dict(), facts], sort_keys=True)
-        return hashlib.sha256(settings.encode()).hexdigest()[:8]
-
-
-@dataclass(frozen=True)
-class Impossible:
-    """A row that the profile has no settings for, and why."""
-
-    label: str
-    reason: str
-
-
-def load_table(name: str, recipe: Recipe) -> tuple[str, str, list[Variant | Impossible]]:
-    """Title, note and rows of a table, with the settings of a recipe.
-
-    Raises:
-        ConfigError: there is no such table, or the profile's levels are not the paper's, which the variants change.
-    """
-    if recipe.model.feature_levels != LEVELS:
-        raise ConfigError(
-            f"The profile {recipe.profile!r} distils other levels than the paper; use cpu-short or paper-gpu."
-        )
-    data = yaml.safe_load(ABLATIONS.read_text(encoding="utf-8"))
-    if name not in data["tables"]:
-        raise ConfigError(f"There is no table {name!r}; choose one of {', '.join(data['tables'])}.")
-    table = data["tables"][name]
-    rows: list[Variant | Impossible] = []
-    for row in table["rows"]:
-        try:
-            rows.append(_variant(row, data["variants"][row["variant"]], recipe))
-        except STLMError as error:
-            rows.append(Impossible(row["label"], str(error)))
-    return table["title"], table.get("note", ""), rows
-
-
-def _variant(row: dict[str, Any], changes: dict[str, Any], recipe: Recipe) -> Variant:
-    model = recipe.model.to_dict() | changes.get("model", {})
-    training = recipe.training.to_dict()
-    for name, value in changes.get("training", {}).items():
-        training[name] = training[name] | value if isinstance(value, dict) else value
-    variant = Variant(
-        label=row["label"],
-        name=row["variant"],
-        model=STLMConfig.from_dict(model),
-        training=TrainingConfig.from_dict(training),
-        paper=row.get("paper", {}),
-        paper_category=_paper_category(row["variant"], recipe.category),
-    )
-    check(variant.model, variant.training)
-    return variant
-
-
-def _paper_category(variant: str, category: str) -> dict[str, float]:
-    table = {"stlm": "mvtec", "no-teacher": "mvtec_no_teacher"}.get(variant)
-    return read_paper()[table][category] if table else {}
 
 
 def ablate(
     table: Annotated[
-        str, typer.Argument(help="4, 5, 6, 7, 8, 9, 10, 11, fig5, fig6, fig10, fig11, teachers, hardest, recipe.")
+        str,
+        typer.Argument(help="4, 5, 6, 7, 8, 9, 10, 11, fig5, fig6, fig10, fig11, teachers, hardest, recipe, options."),
     ],
     data: Annotated[Path, typer.Option(help="Folder that MVTec AD was unpacked to.")],
     category: Annotated[str, typer.Option(help="Of MVTec AD, e.g. bottle.")] = "bottle",
-    profile: Annotated[str, typer.Option(help="Settings of the recipe: cpu-short or paper-gpu.")] = "cpu-short",
+    profile: Annotated[
+        str, typer.Option(help="Settings of the recipe: cpu-short, cpu-paper (as long as cpu) or paper-gpu.")
+    ] = "cpu-short",
+    variant: Annotated[
+        list[str] | None, typer.Option(help="Train this row alone, e.g. stlm; may be given again. Default: all rows.")
+    ] = None,
     runs: Annotated[Path, typer.Option(help="Where models, logs and figures go.")] = ROOT / "runs",
     teachers: Annotated[Path | None, typer.Option(help="Folder of Segment Anything's .pth files.")] = None,
     textures: Annotated[Path | None, typer.Option(help="Folder of textures; default: the built-in ones.")] = None,
@@ -146,6 +67,10 @@ def ablate(
         raise ConfigError("An ablation trains one variant after the other in one process; start it without a launcher.")
     recipe = load_recipe(f"mvtec-{category}", profile)
     title, note, rows = load_table(table, recipe)
+    names = [row.name for row in rows if isinstance(row, Variant)]
+    chosen = list(dict.fromkeys(variant or names))
+    if unknown := [name for name in chosen if name not in names]:
+        raise ConfigError(f"Table {table} has no variant {unknown[0]!r}; choose of {', '.join(names)}.")
     photographs = mvtec_ad.read_category(data / category)
     check_both_kinds(photographs.test, data / category)
     folder = runs / "ablations" / f"{recipe.alias}-{profile}"
@@ -161,6 +86,7 @@ def ablate(
         torch.__version__,
     )
     command = f"python -m train ablate {table} --category {category} --profile {profile} --data DIR"
+    command += "".join(f" --variant {name}" for name in chosen) if variant else ""
     command += (" --textures DIR" if textures else "") + (" --teachers DIR" if teachers else "")
     done: list[dict[str, Any]] = []
     for number, row in enumerate(rows, start=1):
@@ -168,13 +94,16 @@ def ablate(
         if reason or isinstance(row, Impossible):
             done.append({"label": row.label, "not_run": reason})
             continue
-        console.print(f"{row.label} ({number} of {len(rows)})", highlight=False)
         digest = row.digest(*facts)
         work = folder / f"{row.name}-{digest}"
         known = next(folder.glob(f"*-{digest}/model/results.json"), None)
         if known:
             done.append(_row(row, json.loads(known.read_text(encoding="utf-8"))))
             continue
+        if row.name not in chosen:
+            done.append({"label": row.label, "not_run": "it is not among the chosen variants."})
+            continue
+        console.print(f"{row.label} ({number} of {len(rows)})", highlight=False)
         progress = RunProgress(row.name)
         try:
             with progress as observer:

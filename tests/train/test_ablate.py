@@ -20,10 +20,11 @@ from stlm_hub.model.mask_decoder import MaskDecoder
 from stlm_hub.stlm import STLM
 from stlm_hub.training.objective import check
 from train import ablate
-from train.ablate import ABLATIONS, Impossible, Variant, load_table
 from train.recipe import load_recipe, read_paper
+from train.tables import ABLATIONS, Impossible, Variant, load_table
 
-TABLES = ("4", "teachers", "5", "6", "7", "8", "9", "10", "11", "fig5", "fig6", "fig10", "fig11", "hardest", "recipe")
+OF_THE_PAPER = ("4", "teachers", "5", "6", "7", "8", "9", "10", "11", "fig5", "fig6", "fig10", "fig11")
+TABLES = (*OF_THE_PAPER, "hardest", "recipe", "options")
 
 
 def variants(table: str, profile: str = "cpu-short") -> dict[str, Variant]:
@@ -75,6 +76,22 @@ def test_the_short_profile_is_the_papers_model() -> None:
     assert (recipe.training.plain_stream, recipe.training.frozen_stages) == ("trained", 0)
 
 
+def test_the_reference_profile_is_as_long_as_the_zoos_and_otherwise_the_short_one() -> None:
+    reference, cpu, short = (load_recipe("mvtec-bottle", profile) for profile in ("cpu-paper", "cpu", "cpu-short"))
+    length = ("steps", "warmup_steps", "checkpoint_every")
+    assert reference.model == short.model.replace(image_size=cpu.model.image_size)
+    assert reference.training == dataclasses.replace(
+        short.training, **{name: getattr(cpu.training, name) for name in length}
+    )
+
+
+def test_all_changes_of_the_recipe_together_are_the_zoos() -> None:
+    """But for the memory and the map, which change no training."""
+    all_of_them, cpu = variants("recipe", "cpu-paper")["cpu-recipe"], load_recipe("mvtec-bottle", "cpu")
+    assert all_of_them.training == cpu.training
+    assert all_of_them.model == cpu.model.replace(memory_entries=0, memory_encoder="plain", anomaly_map="aggregation")
+
+
 def test_with_the_papers_profile_a_row_that_cannot_be_is_a_sentence() -> None:
     """A ViT-H plain stream does not fit into the network."""
     _, _, rows = load_table("4", load_recipe("mvtec-bottle", "paper-gpu"))
@@ -83,7 +100,7 @@ def test_with_the_papers_profile_a_row_that_cannot_be_is_a_sentence() -> None:
     assert row.reason.startswith('plain_stream "teacher" needs teacher "mobile"')
     with pytest.raises(ConfigError, match=r"no table '12'; choose one of 4, teachers, 5"):
         load_table("12", load_recipe("mvtec-bottle", "paper-gpu"))
-    with pytest.raises(ConfigError, match="'cpu' distils other levels than the paper; use cpu-short or paper-gpu"):
+    with pytest.raises(ConfigError, match="'cpu' distils other levels than the paper; use cpu-short, cpu-paper"):
         load_table("4", load_recipe("mvtec-bottle", "cpu"))
 
 
@@ -215,6 +232,19 @@ def test_a_variant_that_fails_stands_in_the_table_and_the_others_are_trained(
     )
     with pytest.raises(TrainingError, match="stopped after step 1"):
         ablate.ablate("5", bottles, runs=tmp_path / "runs")
+
+
+def test_single_rows_can_be_trained(
+    bottles: Path, tmp_path: Path, short: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(ConfigError, match=r"Table 5 has no variant 'level-1'; choose of stlm, two-stage\."):
+        ablate.ablate("5", bottles, variant=["level-1"], runs=tmp_path / "runs")
+    ablate.ablate("5", bottles, variant=["two-stage", "two-stage"], runs=tmp_path / "runs")
+    assert short == ["mvtec-bottle-two-stage"]
+    assert "Not run, one stage: it is not among the chosen" in " ".join(capsys.readouterr().out.split())
+    ablate.ablate("5", bottles, variant=["stlm"], runs=tmp_path / "runs")  # what was trained before stands beside it
+    report = json.loads((tmp_path / "runs/ablations/mvtec-bottle-cpu-short/table-5.json").read_text())
+    assert short[1:] == ["mvtec-bottle-stlm"] and not any("not_run" in row for row in report["rows"])
 
 
 def test_a_launcher_is_refused(bottles: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -68,10 +68,11 @@ def test_mvtec_goes_to_its_reader_with_the_papers_figures(
     assert handed_over["test"].anomalous == [folder / "test" / "bent_wire" / "0.png"]
     assert handed_over["source"].paper["p_auroc"] == 0.9695
     assert re.fullmatch(r"[0-9a-f]{40}(-dirty)?|", handed_over["source"].commit)
-    with pytest.raises(ConfigError, match="cpu-short is for `python -m train ablate`"):
-        main.make(
-            "mvtec-cable", "cpu-short", folder.parent, tmp_path / "runs", tmp_path / "out", "org", None, None, None, 0
-        )
+    for profile in ("cpu-short", "cpu-paper"):
+        with pytest.raises(ConfigError, match=f"{profile} is for `python -m train ablate`"):
+            main.make(
+                "mvtec-cable", profile, folder.parent, tmp_path / "runs", tmp_path / "out", "org", None, None, None, 0
+            )
     shutil.rmtree(folder / "test" / "bent_wire")
     with pytest.raises(DataError, match="holds no anomalous test photographs; figures need both"):
         make("mvtec-cable", folder.parent, tmp_path)
