@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from .calibration import MIN_PHOTOGRAPHS, calibrate
+from .card_text import percent
 from .config import Calibration, STLMConfig
 
 RATES = (0.01, 0.02, 0.05, 0.1, 0.2)
@@ -43,11 +44,6 @@ def threshold_facts(results: dict[str, Any], config: STLMConfig) -> dict[str, An
         "misses_many": missed > n_anomalous / 4,
         "others": _other_thresholds(results, calibration, held_out),
     }
-
-
-def percent(fraction: float, digits: int = 6) -> str:
-    """As short as it goes, with at most so many digits."""
-    return f"{100 * fraction:.{digits}g} %"
 
 
 def _other_thresholds(

@@ -14,6 +14,7 @@ from PIL import Image
 from stlm_hub import card, hub
 from stlm_hub.calibration import calibrate
 from stlm_hub.card import render_card, write_card
+from stlm_hub.card_figures import METRICS
 from stlm_hub.config import Calibration, STLMConfig
 from stlm_hub.errors import ConfigError, WeightsError
 
@@ -170,7 +171,7 @@ def test_every_figure_of_the_text_is_in_results_json_or_a_known_constant() -> No
 def test_each_cell_of_the_figures_table_is_the_figure_of_its_row_and_column() -> None:
     rows = table(section(rendered(), "How good it is"))
     assert rows[""] == ["**This model**, with aggregation", "This model, without aggregation", "Paper"]
-    for key, (label, _) in card.METRICS.items():
+    for key, (label, _) in METRICS.items():
         columns = [RESULTS[part].get(key) for part in ("metrics", "metrics_without_aggregation", "paper")]
         assert rows[label] == ["-" if value is None else f"{100 * value:.2f} %" for value in columns]
     assert rows["Image size"] == ["384 px", "384 px", "1024 px"]

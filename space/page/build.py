@@ -9,7 +9,8 @@ from typing import Any
 
 import gradio as gr
 
-from stlm_hub.card import LICENSES, METRICS
+from stlm_hub.card import LICENSES
+from stlm_hub.card_figures import METRICS
 from stlm_hub.maps import KINDS
 
 from . import about_tab, batch_tab, inspect_tab, your_part_tab

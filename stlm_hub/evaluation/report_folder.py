@@ -15,7 +15,7 @@ import numpy as np
 from sklearn.metrics import roc_auc_score
 
 from .. import __version__
-from ..card import METRICS
+from ..card_figures import METRICS
 from ..errors import DataError
 from ..maps import KINDS
 from ..predictor import DEFAULT_THRESHOLD

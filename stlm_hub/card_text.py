@@ -1,0 +1,23 @@
+"""What results.json says, found and put into words for a model card."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+
+def lookup(data: Any, path: str) -> Any:
+    """The value at a dotted path, None where a part of it is missing."""
+    for key in path.split("."):
+        data = data.get(key) if isinstance(data, dict) else None
+    return data
+
+
+def markdown(value: Any) -> str:
+    """One line that Markdown shows as it is, also in a table."""
+    return "" if value is None else re.sub(r"([\\`*_\[\]<>|#])", r"\\\1", " ".join(str(value).split()))
+
+
+def percent(fraction: float, digits: int = 6) -> str:
+    """As short as it goes, with at most so many digits."""
+    return f"{100 * fraction:.{digits}g} %"
