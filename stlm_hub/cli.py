@@ -151,7 +151,7 @@ def calibrate(
             results=read_results(known, local.weights_path) if known else None,
             false_alarm_rate=false_alarm_rate,
             anomaly_map=anomaly_map,
-            on_image=lambda done, _: bars.update(task, completed=done),
+            on_image=lambda done, total: bars.update(task, completed=done, total=total),
         )
     before, now, used = network.config.calibration, made["calibration"], KINDS[made["anomaly_map"]].label
     changed = made["anomaly_map"] != network.config.anomaly_map

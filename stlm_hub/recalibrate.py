@@ -1,4 +1,4 @@
-"""A model for another camera, light or batch of parts: the network stays, the threshold is chosen anew.
+"""A model for another camera, light or batch of parts: the network stays, threshold and scales are found anew.
 
 The same for a model that is to judge by another of its maps.
 """
@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import numpy as np
 import torch
 
 from . import __version__, hub
@@ -55,13 +56,14 @@ def recalibrate(
         results: what results.json of `model` says; without it the new one holds only what is known here.
         false_alarm_rate: share of good parts that may be judged anomalous, in (0, 0.5].
         anomaly_map: that judges from now on, one of `STLMConfig.anomaly_map`; None: the one that did. "combined" gets
-            its scales from these photographs where it has none yet.
-        on_image: told (done, total) after each photograph.
+            its scales from these photographs too: where another light lifts one of its maps as a whole, that map would
+            decide alone on the scales of before.
+        on_image: told (done, total) after each photograph; "combined" looks at each of them twice.
 
     Returns:
         What results.json holds. `recalibration` in it says that the threshold is not the training's, and what was
         before; `metrics.fnr` is at the new threshold, and null for the maps that have none. Scores and curves of the
-        test photographs go where another map judges: they are not its own.
+        test photographs go where another map judges, or the combined one on other scales: they are not its own.
 
     Raises:
         DataError: fewer than 4 photographs, or the false-alarm rate is out of range.
@@ -83,19 +85,17 @@ def recalibrate(
         model.save_pretrained(folder, dtype=torch.float16)
         saved = STLM.from_pretrained(folder, device=next(model.parameters()).device)
         saved.config = judging
-        if judging.anomaly_map == "combined" and not judging.combined_maps:
-            measured = measure_scales(saved, (load_image(path) for path in photographs))
-            saved.config = judging.replace(combined_maps=measured)
-        scores: list[float] = []
-        for maps in infer(saved, (load_image(path) for path in photographs), (judging.anomaly_map,)):
-            scores.append(maps[judging.anomaly_map].score)
-            if on_image:
-                on_image(len(scores), len(photographs))
+        which, n = judging.anomaly_map, len(photographs)
+        first_look = n if which == "combined" else 0
+        if first_look:
+            images = _loaded(photographs, on_image, 0, 2 * n)
+            saved.config = judging.replace(combined_maps=measure_scales(saved, images))
+        images = _loaded(photographs, on_image, first_look, first_look + n)
+        scores = [maps[which].score for maps in infer(saved, images, (which,))]
         saved.config = saved.config.replace(calibration=calibrate(scores, false_alarm_rate))
         saved.save_pretrained(folder, dtype=torch.float16)
-        of_photographs = fingerprint(photographs)
         made = {
-            **_amended(results or {}, before, saved.config, repo_id, of_photographs),
+            **_amended(results or {}, before, saved.config, repo_id),
             "held_out_scores": scores,
             "parameters": sum(p.numel() for p in saved.parameters()),
             "weights": {
@@ -104,13 +104,22 @@ def recalibrate(
                 "dtype": "float16",
             },
         }
-        made["dataset"]["held_out"] = {"n": len(scores), "sha256": of_photographs}
+        made["dataset"]["held_out"] = {"n": n, "sha256": fingerprint(photographs)}
         (folder / "results.json").write_text(json.dumps(made, indent=1) + "\n", encoding="utf-8")
         write_card(folder, repo_id)
         output.mkdir(exist_ok=True)
         for file in FILES:
             (folder / file).replace(output / file)
     return made
+
+
+def _loaded(
+    photographs: Sequence[Path], on_image: Callable[[int, int], None] | None, done: int, total: int
+) -> Iterator[np.ndarray]:
+    for number, path in enumerate(photographs, start=done + 1):
+        yield load_image(path)
+        if on_image:
+            on_image(number, total)
 
 
 def _check_results(results: Any, config: STLMConfig) -> None:
@@ -138,13 +147,11 @@ def _check_results(results: Any, config: STLMConfig) -> None:
         raise strange from error
 
 
-def _amended(
-    results: dict[str, Any], before: STLMConfig, config: STLMConfig, repo_id: str, of_photographs: str
-) -> dict[str, Any]:
+def _amended(results: dict[str, Any], before: STLMConfig, config: STLMConfig, repo_id: str) -> dict[str, Any]:
     """What the training's results still say, with what the new threshold changes, and perhaps the new map.
 
-    `recalibration` keeps of earlier calibrations what they change for good: the map that judged after the training, the
-    photographs behind the scales of the combined map, and the commands.
+    `recalibration` keeps of earlier calibrations what they change for good: the map that judged after the training, and
+    the commands.
     """
     calibration = config.calibration
     assert calibration is not None
@@ -156,7 +163,8 @@ def _amended(
         command += f" --false-alarm-rate {calibration.false_alarm_rate}"
     if config.anomaly_map != before.anomaly_map:
         command += f" --map {config.anomaly_map}"
-        made |= {"test_scores": None, "curves": None}  # of the map that no longer judges
+    if (config.anomaly_map, config.combined_maps) != (before.anomaly_map, before.combined_maps):
+        made |= {"test_scores": None, "curves": None}  # of a map that no longer judges
     dataset = made.get("dataset") or {}
     made["recalibration"] = {
         "before": {
@@ -169,7 +177,6 @@ def _amended(
         },
         "training_results": known["training_results"],
         "trained_map": known.get("trained_map", before.anomaly_map),
-        "scales_sha256": of_photographs if config.combined_maps != before.combined_maps else known.get("scales_sha256"),
         "commands": [*calibrations(known), command],
         "stlm_hub": __version__,
     }

@@ -17,10 +17,11 @@ from huggingface_hub import ModelCard
 from PIL import Image
 
 from stlm_hub.calibration import calibrate
-from stlm_hub.config import Calibration, STLMConfig
+from stlm_hub.config import Calibration, MapScale, STLMConfig
 from stlm_hub.errors import ConfigError, DataError, ImageError
 from stlm_hub.hub import file_sha256
 from stlm_hub.images import load_image
+from stlm_hub.map_scales import measure_scales
 from stlm_hub.model_folder import FILES
 from stlm_hub.predictor import infer
 from stlm_hub.publish import check_folder
@@ -226,21 +227,54 @@ def test_the_combined_map_gets_its_scales_from_the_photographs(
     trained: STLM, good_parts: list[Path], tmp_path: Path
 ) -> None:
     folder = tmp_path / "combined"
-    results = recalibrate(trained, good_parts, folder, repo_id="me/combined", results=RESULTS, anomaly_map="combined")
+    told: list[tuple[int, int]] = []
+    results = recalibrate(
+        trained,
+        good_parts,
+        folder,
+        repo_id="me/combined",
+        results=RESULTS,
+        anomaly_map="combined",
+        on_image=lambda *progress: told.append(progress),
+    )
+    assert told == [(done, 12) for done in range(1, 13)]  # for the scales, then for the threshold
     model = STLM.from_pretrained(folder, device="cpu")
     assert [scale.anomaly_map for scale in model.config.combined_maps] == ["aggregation", "cosine"]
+    assert model.config.combined_maps == measure_scales(model, map(load_image, good_parts))
     card = words((folder / "README.md").read_text())
     assert "same photographs set the scales of the combined map" in card
     assert "**The map that it judges by, combined, was not measured on these photographs.**" in card
     assert "| | This model, with aggregation | This model, without aggregation |" in card
     assert "if it was for these figures" not in card
-    same = recalibrate(model, good_parts, tmp_path / "same", repo_id="me/same", results=results, false_alarm_rate=0.2)
-    assert same["recalibration"]["scales_sha256"] == results["recalibration"]["scales_sha256"]
-    assert "same photographs set the scales of the combined map" in words((tmp_path / "same" / "README.md").read_text())
-    again = recalibrate(model, good_parts[:4], tmp_path / "again", repo_id="me/again", results=results)
-    assert again["recalibration"]["scales_sha256"] == results["recalibration"]["scales_sha256"]
-    assert STLM.from_pretrained(tmp_path / "again").config.combined_maps == model.config.combined_maps
-    assert "scales of the combined map" not in words((tmp_path / "again" / "README.md").read_text())
+
+    measured = {**results, "metrics_combined": {"i_auroc": 0.7, "fnr": None}, "test_scores": RESULTS["test_scores"]}
+    again = recalibrate(model, good_parts[:4], tmp_path / "again", repo_id="me/again", results=measured)
+    other = STLM.from_pretrained(tmp_path / "again", device="cpu")
+    assert other.config.combined_maps == measure_scales(other, map(load_image, good_parts[:4]))
+    assert other.config.combined_maps != model.config.combined_maps
+    assert again["test_scores"] is None and again["metrics_combined"] == {"i_auroc": 0.7, "fnr": None}
+    card = words((tmp_path / "again" / "README.md").read_text())
+    assert "the setting that the model was trained for and the scales that its combined map had there, not of" in card
+    assert "same photographs set the scales of the combined map" in card
+
+
+def test_a_light_that_lifts_a_whole_map_does_not_blind_the_combined_one(
+    trained: STLM, good_parts: list[Path], tmp_path: Path
+) -> None:
+    """On the scales of before, every good photograph scores 1.0 and every verdict is "anomalous"."""
+    blinded = copy.deepcopy(trained)
+    scales = measure_scales(blinded, map(load_image, good_parts))
+    heights = [scale.peak - scale.typical for scale in scales]
+    lifted = tuple(
+        MapScale(scale.anomaly_map, scale.typical - 60 * height, scale.peak - 60 * height)
+        for scale, height in zip(scales, heights, strict=True)
+    )
+    blinded.config = blinded.config.replace(anomaly_map="combined", combined_maps=lifted)
+    assert {prediction.score for prediction in blinded.predict(good_parts)} == {1.0}
+    recalibrate(blinded, good_parts, tmp_path / "seeing", repo_id="me/seeing")
+    seeing = STLM.from_pretrained(tmp_path / "seeing", device="cpu")
+    assert not any(prediction.is_anomalous for prediction in seeing.predict(good_parts))
+    assert seeing.config.calibration is not None and seeing.config.calibration.threshold < 1
 
 
 @pytest.mark.parametrize(
@@ -264,7 +298,6 @@ def test_results_say_what_was_before(made: Path) -> None:
         "calibration": asdict(OLD),
         "map": "with aggregation",
     }
-    assert results["recalibration"]["scales_sha256"] is None
     assert results["recalibration"]["trained_map"] == "aggregation"
     assert results["alias"] == "line-2" and results["repo_id"] == "me/line-2"
     for name in ("command", "weights_license", "steps", "date", "test_scores"):
