@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import platform
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -103,6 +104,11 @@ def order(asked: Sequence[float], answered: Sequence[float]) -> dict[str, float 
         "inverted_pairs": float(later_but_sooner.sum() / (len(ranks) * (len(ranks) - 1) / 2)),
         "overtaken_by_at_most": int(later_but_sooner.sum(1).max()),
     }
+
+
+def command_line(program: str, arguments: Sequence[str]) -> str:
+    """The command that makes a file of results again. Of folders on someone's machine it says DIR."""
+    return shlex.join(["python", program, *("DIR" if Path(word).is_absolute() else word for word in arguments)])
 
 
 def machine() -> dict[str, Any]:

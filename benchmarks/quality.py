@@ -12,7 +12,6 @@ from __future__ import annotations
 import datetime
 import json
 import os
-import shlex
 import sys
 import tempfile
 from dataclasses import dataclass
@@ -27,7 +26,7 @@ ROOT = Path(__file__).resolve().parents[1]
 if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
-from benchmarks.figures import machine, summary  # noqa: E402
+from benchmarks.figures import command_line, machine, summary  # noqa: E402
 from benchmarks.peer_job import Job  # noqa: E402
 from benchmarks.peer_runner import Bars, PeerError, figures, run_process, versions  # noqa: E402
 from benchmarks.quality_report import TITLES, Row, behind, find, show, with_row  # noqa: E402
@@ -176,19 +175,19 @@ def measure(facts: dict[str, Any], subject: Subject, python: Path, bars: Bars) -
         }
 
 
-def read_rows(path: Path) -> list[Row]:
-    """Rows of an earlier run; none where there is no file.
+def read_earlier(path: Path) -> tuple[list[Row], dict[str, str]]:
+    """Rows of earlier runs, and the splits of their categories; none where there is no file.
 
     Raises:
         ConfigError: the file is not one of this program's.
     """
     if not path.exists():
-        return []
+        return [], {}
     try:
-        rows: list[Row] = json.loads(path.read_text(encoding="utf-8"))["rows"]
+        earlier = json.loads(path.read_text(encoding="utf-8"))
+        return list(earlier["rows"]), dict(earlier["splits"])
     except (OSError, ValueError, KeyError, TypeError):
         raise ConfigError(f"{path} was not written by this program; name another file with --output.") from None
-    return rows
 
 
 def write(path: Path, rows: list[Row], run: dict[str, Any]) -> None:
@@ -227,16 +226,13 @@ def main(
     if not (0 < memory_share <= 1 and 0 < coreset_share <= 1):
         raise ConfigError("--memory-share and --coreset-share must lie above 0 and not above 1.")
     shares = {"memory-mobilesam": memory_share, "memory-efficientnet": memory_share, "patchcore": coreset_share}
-    run: dict[str, Any] = {
-        "command": shlex.join(["python", "benchmarks/quality.py", *sys.argv[1:]]),
-        "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
-        "machine": machine(),
-    }
+    command = command_line("benchmarks/quality.py", sys.argv[1:])
     subjects = [read_subject(data, name, models, size, limit) for name in category]
     splits = {subject.category: subject.results["dataset"].get("split", "not known") for subject in subjects}
-    run["splits"] = splits
     notes = [f"{name}: the split is {split}." for name, split in splits.items() if split != "official"]
-    rows, shown, failed = read_rows(output), [], False
+    rows, splits_before = read_earlier(output)
+    run = {"machine": machine(), "splits": splits_before | splits}
+    shown, failed = [], False
     with Bars() as bars:
         for subject in subjects:
             for method in wanted:
@@ -257,7 +253,7 @@ def main(
                 row = None if again else find(rows, facts)
                 if row is None:
                     try:
-                        row = {"facts": facts, "measured": measure(facts, subject, python, bars)}
+                        row = {"facts": facts, "command": command, "measured": measure(facts, subject, python, bars)}
                     except PeerError as error:
                         notes.append(f"{subject.category}: {error}")
                         failed = True

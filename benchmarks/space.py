@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import datetime
 import json
-import shlex
 import sys
 import tempfile
 import time
@@ -30,7 +29,7 @@ sys.path[:0] = [path for path in (str(ROOT), str(ROOT / "tests")) if path not in
 from page_server import Page, serve_checkout  # noqa: E402
 
 from benchmarks import page_browser  # noqa: E402
-from benchmarks.figures import growth, machine, summary  # noqa: E402
+from benchmarks.figures import command_line, growth, machine, summary  # noqa: E402
 from benchmarks.page_client import Answer, Expected, User, users_at_once  # noqa: E402
 from benchmarks.page_report import endpoint_times, limits, page_times, report, show, user_facts  # noqa: E402
 from stlm_hub.samples import make_defective, make_normal  # noqa: E402
@@ -173,7 +172,7 @@ def main(
 ) -> None:
     """Measures the page of the Space on this machine."""
     facts: dict[str, Any] = {
-        "command": shlex.join(["python", "benchmarks/space.py", *sys.argv[1:]]),
+        "command": command_line("benchmarks/space.py", sys.argv[1:]),
         "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
         "machine": machine(),
         "settings": {"repetitions": repetitions, "visits": visits, "uncounted_repetitions": UNCOUNTED},

@@ -12,7 +12,6 @@ from __future__ import annotations
 import datetime
 import json
 import os
-import shlex
 import subprocess
 import sys
 import tempfile
@@ -28,7 +27,7 @@ ROOT = Path(__file__).resolve().parents[1]
 if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
-from benchmarks.figures import Limit, all_held, machine  # noqa: E402
+from benchmarks.figures import Limit, all_held, command_line, machine  # noqa: E402
 from stlm_hub.errors import ConfigError, TrainingError  # noqa: E402
 from stlm_hub.progress import console, exit_on_error  # noqa: E402
 from stlm_hub.samples import write_samples  # noqa: E402
@@ -44,6 +43,13 @@ PAPER = {"teacher": "mobile", "batch_size": 2}
 SETTINGS: dict[str, tuple[dict[str, Any], dict[str, Any], bool, float]] = {
     "cpu recipe, 256 px, 4 a step": ({"image_size": 256, "feature_levels": CPU_LEVELS}, CPU, True, 6),
     "cpu recipe, 512 px, 4 a step": ({"image_size": 512, "feature_levels": CPU_LEVELS}, CPU, True, 6),
+    "paper's levels, both streams, 256 px, 4 a step": ({"image_size": 256}, {**PAPER, "batch_size": 4}, True, 6),
+    "windows of 224 px on 512 px, 4 a step": (
+        {"image_size": 512, "feature_levels": CPU_LEVELS},
+        {**CPU, "crop": 224},
+        False,
+        6,
+    ),
     "paper's levels, both streams, 1024 px, 2 a step": ({"image_size": 1024}, PAPER, False, 10),
     "the same, activations recomputed": ({"image_size": 1024}, {**PAPER, "recompute_activations": True}, False, 10),
 }
@@ -114,7 +120,7 @@ def main(
     _show(rows, limits)
     if output:
         report = {
-            "command": shlex.join(["python", "benchmarks/training.py", *sys.argv[1:]]),
+            "command": command_line("benchmarks/training.py", sys.argv[1:]),
             "date": datetime.date.today().isoformat(),
             "machine": machine(),
             "before": before,

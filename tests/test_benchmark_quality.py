@@ -178,12 +178,16 @@ def test_rows_are_kept_unless_a_fact_changes_or_all_are_wanted_again(category: P
     assert (own["measured"]["fit_seconds"], own["measured"]["fit_hardware"]) == (3.0, "some machine")
     assert memory["measured"]["size_bytes"] == 1000 and memory["measured"]["latency_ms"]["median"] == 2.5
     assert "size on disk" in result["behind"][0]
+    assert own["command"].startswith("python benchmarks/quality.py") and result["splits"].keys() == {"bottle"}
+    result["splits"] |= {"grid": "official"}  # of an earlier run
+    (category / "quality.json").write_text(json.dumps(result))
     jobs.clear()
     assert run(category) == 0 and jobs == []
     assert run(category, memory_share=0.1) == 0 and [job.method for job in jobs] == ["memory-mobilesam"] * 2
     jobs.clear()
     assert run(category, again=True) == 0 and len(jobs) == 3
-    assert len(json.loads((category / "quality.json").read_text())["rows"]) == 2
+    result = json.loads((category / "quality.json").read_text())
+    assert len(result["rows"]) == 2 and result["splits"].keys() == {"bottle", "grid"}
 
 
 def test_all_methods_get_the_photographs_that_stlm_was_trained_and_is_tested_on(
@@ -232,8 +236,8 @@ def test_other_photographs_than_those_of_the_training_are_refused(category: Path
 def test_a_foreign_file_is_not_overwritten(tmp_path: Path) -> None:
     (tmp_path / "notes.json").write_text("[1]")
     with pytest.raises(ConfigError, match="--output"):
-        quality.read_rows(tmp_path / "notes.json")
-    assert quality.read_rows(tmp_path / "none.json") == []
+        quality.read_earlier(tmp_path / "notes.json")
+    assert quality.read_earlier(tmp_path / "none.json") == ([], {})
 
 
 def test_figures_do_not_depend_on_the_scale_of_the_maps(category: Path, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,8 @@ pytest.importorskip("gradio_client", reason="the benchmarks need gradio_client, 
 
 from rich.console import Console
 
-from benchmarks.figures import Limit, all_held, growth, machine, order, slope_per_100, summary
+from benchmarks import figures
+from benchmarks.figures import Limit, all_held, command_line, growth, machine, order, slope_per_100, summary
 from benchmarks.page_client import Answer, Expected
 from benchmarks.page_report import endpoint_times, limits, page_times, report, show, user_facts
 from benchmarks.space import write_photographs
@@ -88,6 +90,18 @@ def test_a_limit_is_held_up_to_its_value_and_unknown_without_one() -> None:
     assert (held.held, broken.held, unknown.held) == (True, False, None)
     assert all_held([held, unknown]) and not all_held([held, broken])
     assert unknown.to_dict()["skipped"] == "no tool" and "skipped" not in held.to_dict()
+
+
+def test_commands_name_no_folder_of_someones_machine() -> None:
+    words = ["--data", "/home/me/mvtec_ad", "--category", "bottle", "--output", "quality.json"]
+    expected = "python benchmarks/quality.py --data DIR --category bottle --output quality.json"
+    assert command_line("benchmarks/quality.py", words) == expected
+    files = [path for path in Path(figures.__file__).parent.rglob("*.json") if path.stat().st_size]
+    assert len(files) > 5
+    for path in files:
+        assert not re.search(r"(^|[\s\"=])/(home|root|work|mnt|data|tmp|Users)/", path.read_text(encoding="utf-8")), (
+            path
+        )
 
 
 @pytest.mark.parametrize("change", [{"score": 0.5}, {"is_anomalous": False}, {"photograph": "crack_001"}])
