@@ -77,8 +77,9 @@ def finetune(
     false_alarm_rate: Annotated[float, typer.Option(help="Share of good parts that may be judged anomalous.")] = 0.01,
     seed: Annotated[int, typer.Option(help="Decides everything random.")] = 0,
     memory_entries: Annotated[
-        int, typer.Option(help="Normal patches to remember beside the streams, e.g. 4096 (2.5 MB more).")
-    ] = 0,
+        int | None,
+        typer.Option(help="Normal patches to remember beside the streams, 0 for none. Default: 4096, at most all."),
+    ] = None,
     memory_encoder: Annotated[
         str, typer.Option(help="Whose features these are: efficientnet_lite0 or plain, the plain stream.")
     ] = "efficientnet_lite0",

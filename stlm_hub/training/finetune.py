@@ -15,7 +15,7 @@ from ..weights import starting_weights
 from .budget import check_seconds, steps_of_run, steps_within
 from .config import TrainingConfig
 from .data import split_normals
-from .memory import check_memory, check_memory_encoder
+from .memory import check_memory, check_memory_encoder, patches_of
 from .photographs import check_photographs
 from .run import Observer, Source, run
 from .synthesis import SynthesisConfig
@@ -24,7 +24,7 @@ from .textures import TextureSource
 DEFAULT_STEPS = 400
 DEFAULT_IMAGE_SIZE = 256
 LEVELS = ("stage1", "stage2", "embedding", "decoder")
-MEMORY_ENCODER = "efficientnet_lite0"
+MEMORY_ENTRIES, MEMORY_ENCODER = 4096, "efficientnet_lite0"
 
 
 def held_out_of(photographs: int) -> int:
@@ -61,7 +61,7 @@ def settings(
     image_size: int = DEFAULT_IMAGE_SIZE,
     rotation: str = "none",
     seed: int = 0,
-    memory_entries: int = 0,
+    memory_entries: int = MEMORY_ENTRIES,
     memory_encoder: str = MEMORY_ENCODER,
 ) -> tuple[STLMConfig, TrainingConfig]:
     """What `finetune` trains, and how, with the same options.
@@ -96,7 +96,7 @@ def finetune(
     false_alarm_rate: float = DEFAULT_FALSE_ALARM_RATE,
     rotation: str = "none",
     seed: int = 0,
-    memory_entries: int = 0,
+    memory_entries: int | None = None,
     memory_encoder: str = MEMORY_ENCODER,
     textures: str | Path | None = None,
     starting_from: str | Path | None = None,
@@ -116,8 +116,9 @@ def finetune(
         image_size: side of the network's square input in pixels, a multiple of 64; smaller defects need a larger one.
         false_alarm_rate: share of good parts that may be judged anomalous, in (0, 0.5].
         rotation: "none", or how parts may lie: "slight", "quarter", "full" (see `TrainingConfig.rotation`).
-        memory_entries: number of normal patches to remember beside the streams, e.g. 4096 (2.5 MB more); the combined
-            map then judges, see `stlm_hub.maps`. The same call with another number does not train again.
+        memory_entries: number of normal patches to remember beside the streams, by default 4096 (2.5 MB), or as many as
+            the photographs have; the combined map then judges, see `stlm_hub.maps`. 0 is the paper's method, judged by
+            the map with aggregation. The same call with another number does not train again.
         memory_encoder: whose features they are, see `STLMConfig.memory_encoder`.
         textures: folder of photographs whose material is pasted; by default the built-in source.
         starting_from: file of starting weights; by default MobileSAM's, see `stlm_hub.weights`.
@@ -138,7 +139,7 @@ def finetune(
         image_size=image_size,
         rotation=rotation,
         seed=seed,
-        memory_entries=memory_entries,
+        memory_entries=MEMORY_ENTRIES if memory_entries is None else memory_entries,
         memory_encoder=memory_encoder,
     )
     if minutes is not None:
@@ -155,6 +156,9 @@ def finetune(
     for duplicate, original in found.duplicates:
         observer.on_message(f"{duplicate.name} is the same photograph as {original.name} and is left out.")
     split = split_normals(found.paths, training.held_out, seed, at_least=held_out_of(len(found.paths)))
+    if memory_entries is None:
+        entries = min(MEMORY_ENTRIES, patches_of(model_config, len(split.train)))
+        model_config = model_config.replace(memory_entries=entries)
     check_memory(model_config, len(split.train))
     check_memory_encoder(model_config)
     work = target.with_name(target.name + ".run")
@@ -178,8 +182,8 @@ def finetune(
         "steps": (steps, DEFAULT_STEPS),
         "size": (image_size, DEFAULT_IMAGE_SIZE),
         "seed": (seed, 0),
-        "memory-entries": (memory_entries, 0),
-        "memory-encoder": (memory_encoder if memory_entries else MEMORY_ENCODER, MEMORY_ENCODER),
+        "memory-entries": (memory_entries, None),
+        "memory-encoder": (MEMORY_ENCODER if memory_entries == 0 else memory_encoder, MEMORY_ENCODER),
     }
     options |= {"rotation": (rotation, "none"), "false-alarm-rate": (false_alarm_rate, DEFAULT_FALSE_ALARM_RATE)}
     source = Source(

@@ -64,12 +64,15 @@ def fill_memory(
     memory.entries.copy_(reduced[greedy_coreset(reduced, wanted)])
 
 
+def patches_of(model: STLMConfig, photographs: int) -> int:
+    """How many patches a memory can choose its entries from."""
+    cell = 8 if model.memory_encoder != "plain" or "stage1" in model.memory_levels else 16
+    return photographs * (model.image_size // cell) ** 2
+
+
 def check_memory(model: STLMConfig, photographs: int) -> None:
     """Raises TrainingError where so many photographs have fewer patches than the memory has entries."""
-    if not model.memory_entries:
-        return
-    cell = 8 if model.memory_encoder != "plain" or "stage1" in model.memory_levels else 16
-    patches = photographs * (model.image_size // cell) ** 2
+    patches = patches_of(model, photographs)
     if patches < model.memory_entries:
         raise TrainingError(
             f"A memory of {model.memory_entries} entries needs as many patches, but {photographs} photographs have "

@@ -17,8 +17,9 @@ from stlm_hub import STLM, finetune
 from stlm_hub.cli import main
 from stlm_hub.errors import ConfigError, DataError, TrainingError
 from stlm_hub.model.checkpoints import StartingWeights
-from stlm_hub.training.finetune import held_out_of
+from stlm_hub.training.finetune import MEMORY_ENCODER, MEMORY_ENTRIES, held_out_of
 from stlm_hub.training.run import Observer
+from train.recipe import load_recipe
 
 
 @pytest.fixture(scope="module")
@@ -74,6 +75,15 @@ def test_the_folder_loads_and_judges(finished: tuple[Path, list[str]], good_part
     assert prediction.anomaly_map.shape == (60, 90)
 
 
+def test_a_model_remembers_patches_as_the_zoos_do_but_no_more_than_there_are(finished: tuple[Path, list[str]]) -> None:
+    config = STLM.from_pretrained(finished[0], device="cpu").config
+    assert (config.memory_entries, config.memory_encoder) == (6 * 8 * 8, "efficientnet_lite0")
+    assert config.anomaly_map == "combined" and len(config.combined_maps) == 3
+    assert "--memory" not in json.loads((finished[0] / "results.json").read_text())["command"]
+    zoo = load_recipe("mvtec-bottle", "cpu").model
+    assert (zoo.memory_entries, zoo.memory_encoder) == (MEMORY_ENTRIES, MEMORY_ENCODER)
+
+
 def test_threshold_comes_from_held_out_photographs_only(finished: tuple[Path, list[str]], good_parts: Path) -> None:
     folder, said = finished
     results = json.loads((folder / "results.json").read_text())
@@ -122,7 +132,7 @@ def test_small_folders_hold_out_a_third_so_that_the_threshold_is_of_use() -> Non
     assert [held_out_of(n) for n in (8, 12, 15, 28, 30, 60, 1000)] == [4, 4, 5, 9, 10, 10, 10]
 
 
-def test_a_finished_model_gets_a_memory_without_being_trained_again(
+def test_a_finished_model_gets_another_memory_or_none_without_being_trained_again(
     finished: tuple[Path, list[str]], good_parts: Path, weights_file: Path, tmp_path: Path
 ) -> None:
     folder = tmp_path / "my-part"
@@ -138,6 +148,10 @@ def test_a_finished_model_gets_a_memory_without_being_trained_again(
     assert steps == [] and model.config.anomaly_map == "combined"
     assert model.memory is not None and len(model.memory.entries) == 300
     assert "--memory-entries 300" in json.loads((folder / "results.json").read_text())["command"]
+    train(good_parts, weights_file, folder, observer, memory_entries=0)
+    model = STLM.from_pretrained(folder, device="cpu")
+    assert steps == [] and model.memory is None and model.config.anomaly_map == "aggregation"
+    assert "--memory-entries 0" in json.loads((folder / "results.json").read_text())["command"]
 
 
 def test_predict_on_the_command_line(
