@@ -400,6 +400,23 @@ def test_the_data_set_that_was_trained_on_is_cited_and_no_other(dataset: str, ke
     assert cited & {"bergmann2019mvtec", "zou2022visa", "wieler2007dagm"} == {key}
 
 
+@pytest.mark.parametrize(
+    ("missed", "said", "unsaid"),
+    [
+        (5, "", "misses more than"),
+        (6, "**It misses more than a quarter**", "more than half"),
+        (10, "**It misses more than a quarter**", "more than half"),
+        (11, "**It misses more than half: it is not fit for use as it is**", "more than a quarter"),
+    ],
+)
+def test_a_model_that_misses_much_says_so_first(missed: int, said: str, unsaid: str) -> None:
+    scores = {"anomalous": [0.0] * missed + [1.0] * (20 - missed)}
+    card = rendered(changed(test_scores=scores, metrics={"fnr": missed / 20}))
+    top = " ".join(card.split("## Use it")[0].split())
+    assert f"missed {missed} of 20 anomalous test photographs" in top
+    assert said in top and unsaid not in top
+
+
 def test_names_cannot_break_the_card() -> None:
     name = 'a|b\n---\n# <b>"c": [x](y)'
     text = rendered(changed(dataset={"name": name}, hardware=name), CONFIG.replace(category=name))
