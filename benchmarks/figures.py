@@ -107,8 +107,14 @@ def order(asked: Sequence[float], answered: Sequence[float]) -> dict[str, float 
 
 
 def command_line(program: str, arguments: Sequence[str]) -> str:
-    """The command that makes a file of results again. Of folders on someone's machine it says DIR."""
-    return shlex.join(["python", program, *("DIR" if Path(word).is_absolute() else word for word in arguments)])
+    """The command that makes a file of results again. Of places on someone's machine it says DIR or FILE."""
+
+    def public(word: str) -> str:
+        option, equals, value = word.rpartition("=")
+        path = Path(value)
+        return option + equals + ("FILE" if path.suffix else "DIR") if path.is_absolute() else word
+
+    return shlex.join(["python", program, *map(public, arguments)])
 
 
 def machine() -> dict[str, Any]:

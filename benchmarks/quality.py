@@ -231,7 +231,7 @@ def main(
     splits = {subject.category: subject.results["dataset"].get("split", "not known") for subject in subjects}
     notes = [f"{name}: the split is {split}." for name, split in splits.items() if split != "official"]
     rows, splits_before = read_earlier(output)
-    run = {"machine": machine(), "splits": splits_before | splits}
+    run = {"machine_of_last_run": machine(), "splits": splits_before | splits}
     shown, failed = [], False
     with Bars() as bars:
         for subject in subjects:

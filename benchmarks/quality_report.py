@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 Row: TypeAlias = dict[str, Any]
-"""{"facts": what decides the row, "measured": what came out}, plain data."""
+"""{"facts": what decides the row, "command": that measured it, "measured": what came out}, plain data."""
 
 TITLES = {
     "stlm": "STLM",

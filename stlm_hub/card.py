@@ -159,8 +159,9 @@ def _front_matter(results: dict[str, Any], config: STLMConfig, repo_id: str) -> 
     dataset = _dataset_name(results, config)
     hub_id, slug = lookup(results, "dataset.hub_id"), _slug(dataset)
     license = _licenses(results)["weights"]
-    # Figures of photographs that may have chosen the map are no result to compare models by.
-    metrics = {} if map_before(results, config) else metrics_of(results)[config.anomaly_map]
+    # Figures of photographs that may have chosen the map, or of other scales than the model's, are none to compare by.
+    others = map_before(results, config) or (config.anomaly_map == "combined" and lookup(results, "recalibration"))
+    metrics = {} if others else metrics_of(results)[config.anomaly_map]
     name = f"{dataset} ({config.category})" if config.category else dataset
     split = lookup(results, "dataset.split")
     evaluations = [

@@ -124,7 +124,7 @@ def calibrate(
     ] = None,
     device: DeviceOption = None,
 ) -> None:
-    """Chooses a model's threshold anew, for your camera and light or for another of its maps; the network stays."""
+    """Finds a model's threshold, and its combined map's scales, anew: for your light, or for another of its maps."""
     from . import hub
     from .calibration import MIN_PHOTOGRAPHS
     from .card import read_results
@@ -155,10 +155,12 @@ def calibrate(
             on_image=lambda done, total: bars.update(task, completed=done, total=total),
         )
     before, now, used = network.config.calibration, made["calibration"], KINDS[made["anomaly_map"]].label
-    changed = made["anomaly_map"] != network.config.anomaly_map
+    other = ", of another map," if made["anomaly_map"] != network.config.anomaly_map else ""
+    if not other and made["anomaly_map"] == "combined":
+        other = ", on other scales,"
     console.print(
-        f"The threshold{f' of the map {used}' if changed else ''} is {now['threshold']:.4f}, from {now['n']} "
-        f"photographs; before{', of another map,' if changed else ''} it was "
+        f"The threshold of the map {used} is {now['threshold']:.4f}, from {now['n']} "
+        f"photographs; before{other} it was "
         f"{f'{before.threshold:.4f}' if before else 'not calibrated'}.",
         highlight=False,
         soft_wrap=True,

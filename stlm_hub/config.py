@@ -32,6 +32,9 @@ AGGREGATION_INPUTS = ("product", "cosine", "subtraction", "concat")
 ANOMALY_MAPS = ("aggregation", "cosine", "memory", "combined")
 """Maps that a model can judge by, see `stlm_hub.maps`."""
 
+SMALLEST_HEIGHT = 1e-6
+"""Of a map's normal peaks above its typical value; less is a map that does not vary."""
+
 MAX_IMAGE_SIZE = 2048
 MAX_CONFIG_BYTES = 1_000_000
 
@@ -81,7 +84,7 @@ class MapScale:
             raise ConfigError(f"combined_maps must name maps out of {list(ANOMALY_MAPS[:-1])}, each once.")
         _number("combined_maps.typical", self.typical, -1e6, 1e6)
         _number("combined_maps.peak", self.peak, -1e6, 1e6)
-        if not self.peak - self.typical >= 1e-6:
+        if not self.peak - self.typical >= SMALLEST_HEIGHT:
             raise ConfigError("combined_maps.peak must be above combined_maps.typical; calibrate the model again.")
 
 

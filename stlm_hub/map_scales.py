@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import numpy as np
 import torch
 
-from .config import MapScale
+from .config import SMALLEST_HEIGHT, MapScale
 from .errors import DataError
 from .maps import available_maps, raw_map
 from .model.network import STLMNetwork
@@ -34,6 +34,6 @@ def measure_scales(model: STLMNetwork, images: Iterable[np.ndarray]) -> tuple[Ma
             means[name] += values.mean(1).tolist()
             peaks[name] += values.amax(1).tolist()
     found = {name: (float(np.mean(means[name])), float(np.mean(peaks[name]))) for name in names if means[name]}
-    if not found or any(not peak > typical for typical, peak in found.values()):
+    if not found or any(peak - typical < SMALLEST_HEIGHT for typical, peak in found.values()):
         raise DataError("The maps of these photographs do not vary, so they have no scale; use photographs of parts.")
     return tuple(MapScale(name, *values) for name, values in found.items())

@@ -7,27 +7,26 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import numpy as np
 import torch
 
 from . import __version__, hub
-from .calibration import DEFAULT_FALSE_ALARM_RATE, calibrate, check_false_alarm_rate
+from .calibration import DEFAULT_FALSE_ALARM_RATE, MIN_PHOTOGRAPHS, calibrate, check_false_alarm_rate
 from .card import calibrations, render_card, write_card
 from .config import STLMConfig
-from .errors import ConfigError, STLMError
-from .images import load_image
+from .errors import ConfigError, DataError, STLMError
 from .map_scales import measure_scales
 from .maps import KINDS
 from .model_folder import FILES, check_output
 from .predictor import infer
 from .stlm import STLM
 from .training.data import fingerprint
+from .training.photographs import load_each
 
 _MAP_OF = {kind.figures: name for name, kind in KINDS.items()}
 
@@ -71,6 +70,10 @@ def recalibrate(
         ConfigError: `results` are not of `model`, `output` holds something else, or the model has no such map.
     """
     check_false_alarm_rate(false_alarm_rate)
+    if len(photographs) < MIN_PHOTOGRAPHS:
+        raise DataError(
+            f"Calibration needs at least {MIN_PHOTOGRAPHS} normal photographs, got {len(photographs)}; add some."
+        )
     check_output(output)
     before = model.config
     _check_results(results, before)
@@ -88,9 +91,9 @@ def recalibrate(
         which, n = judging.anomaly_map, len(photographs)
         first_look = n if which == "combined" else 0
         if first_look:
-            images = _loaded(photographs, on_image, 0, 2 * n)
+            images = load_each(photographs, on_image, total=2 * n)
             saved.config = judging.replace(combined_maps=measure_scales(saved, images))
-        images = _loaded(photographs, on_image, first_look, first_look + n)
+        images = load_each(photographs, on_image, before=first_look, total=first_look + n)
         scores = [maps[which].score for maps in infer(saved, images, (which,))]
         saved.config = saved.config.replace(calibration=calibrate(scores, false_alarm_rate))
         saved.save_pretrained(folder, dtype=torch.float16)
@@ -111,15 +114,6 @@ def recalibrate(
         for file in FILES:
             (folder / file).replace(output / file)
     return made
-
-
-def _loaded(
-    photographs: Sequence[Path], on_image: Callable[[int, int], None] | None, done: int, total: int
-) -> Iterator[np.ndarray]:
-    for number, path in enumerate(photographs, start=done + 1):
-        yield load_image(path)
-        if on_image:
-            on_image(number, total)
 
 
 def _check_results(results: Any, config: STLMConfig) -> None:

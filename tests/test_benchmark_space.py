@@ -93,9 +93,12 @@ def test_a_limit_is_held_up_to_its_value_and_unknown_without_one() -> None:
 
 
 def test_commands_name_no_folder_of_someones_machine() -> None:
-    words = ["--data", "/home/me/mvtec_ad", "--category", "bottle", "--output", "quality.json"]
-    expected = "python benchmarks/quality.py --data DIR --category bottle --output quality.json"
+    words = ["--data", "/home/me/mvtec_ad", "--category", "bottle", "--models=/home/me/zoo", "--output", "/tmp/q.json"]
+    expected = "python benchmarks/quality.py --data DIR --category bottle --models=DIR --output FILE"
     assert command_line("benchmarks/quality.py", words) == expected
+    assert command_line("b.py", ["--output=q.json", "--methods", "stlm,padim"]).endswith(
+        "--output=q.json --methods stlm,padim"
+    )
     files = [path for path in Path(figures.__file__).parent.rglob("*.json") if path.stat().st_size]
     assert len(files) > 5
     for path in files:

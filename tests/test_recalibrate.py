@@ -253,7 +253,9 @@ def test_the_combined_map_gets_its_scales_from_the_photographs(
     assert other.config.combined_maps == measure_scales(other, map(load_image, good_parts[:4]))
     assert other.config.combined_maps != model.config.combined_maps
     assert again["test_scores"] is None and again["metrics_combined"] == {"i_auroc": 0.7, "fnr": None}
-    card = words((tmp_path / "again" / "README.md").read_text())
+    written = (tmp_path / "again" / "README.md").read_text()
+    assert ModelCard(written).data.eval_results is None  # they are of other scales
+    card = words(written)
     assert "the setting that the model was trained for and the scales that its combined map had there, not of" in card
     assert "same photographs set the scales of the combined map" in card
 
@@ -275,6 +277,23 @@ def test_a_light_that_lifts_a_whole_map_does_not_blind_the_combined_one(
     seeing = STLM.from_pretrained(tmp_path / "seeing", device="cpu")
     assert not any(prediction.is_anomalous for prediction in seeing.predict(good_parts))
     assert seeing.config.calibration is not None and seeing.config.calibration.threshold < 1
+
+
+def test_too_few_photographs_are_refused_before_any_is_looked_at(
+    trained: STLM, good_parts: list[Path], tmp_path: Path
+) -> None:
+    looked_at: list[int] = []
+    for anomaly_map in ("aggregation", "combined"):
+        with pytest.raises(DataError, match="at least 4 normal photographs, got 3"):
+            recalibrate(
+                trained,
+                good_parts[:3],
+                tmp_path / "new",
+                repo_id="me/new",
+                anomaly_map=anomaly_map,
+                on_image=lambda done, _: looked_at.append(done),
+            )
+    assert not looked_at and not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(

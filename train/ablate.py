@@ -38,7 +38,7 @@ CODE = (  # of the library: what makes a row
     *("calibration.py", "images.py", "map_scales.py", "maps.py", "predictor.py"),
 )
 NO_CODE = (  # of training/: changes no figure
-    *("budget.py", "checkpoint.py", "finetune.py", "machine.py", "photographs.py", "trained.py"),
+    *("budget.py", "checkpoint.py", "finetune.py", "machine.py", "memory.py", "photographs.py", "trained.py"),
 )
 FIGURES = {"i_auroc": "I-AUROC", "p_auroc": "P-AUROC", "aupro": "AUPRO", "ap": "AP", "fnr": "FNR"}
 
@@ -67,7 +67,7 @@ def ablate(
         raise ConfigError("An ablation trains one variant after the other in one process; start it without a launcher.")
     recipe = load_recipe(f"mvtec-{category}", profile)
     title, note, rows = load_table(table, recipe)
-    names = [row.name for row in rows if isinstance(row, Variant)]
+    names = [row.name for row in rows]
     chosen = list(dict.fromkeys(variant or names))
     if unknown := [name for name in chosen if name not in names]:
         raise ConfigError(f"Table {table} has no variant {unknown[0]!r}; choose of {', '.join(names)}.")
@@ -85,6 +85,7 @@ def ablate(
         fingerprint(_code()),
         torch.__version__,
     )
+    wanted = {row.digest(*facts) for row in rows if isinstance(row, Variant) and row.name in chosen}
     command = f"python -m train ablate {table} --category {category} --profile {profile} --data DIR"
     command += "".join(f" --variant {name}" for name in chosen) if variant else ""
     command += (" --textures DIR" if textures else "") + (" --teachers DIR" if teachers else "")
@@ -100,7 +101,7 @@ def ablate(
         if known:
             done.append(_row(row, json.loads(known.read_text(encoding="utf-8"))))
             continue
-        if row.name not in chosen:
+        if digest not in wanted:
             done.append({"label": row.label, "not_run": "it is not among the chosen variants."})
             continue
         console.print(f"{row.label} ({number} of {len(rows)})", highlight=False)

@@ -51,6 +51,7 @@ class Impossible:
     """A row that the profile has no settings for, and why."""
 
     label: str
+    name: str
     reason: str
 
 
@@ -74,7 +75,7 @@ def load_table(name: str, recipe: Recipe) -> tuple[str, str, list[Variant | Impo
         try:
             rows.append(_variant(row, data["variants"][row["variant"]], recipe))
         except STLMError as error:
-            rows.append(Impossible(row["label"], str(error)))
+            rows.append(Impossible(row["label"], row["variant"], str(error)))
     return table["title"], table.get("note", ""), rows
 
 

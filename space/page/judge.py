@@ -41,7 +41,7 @@ def judge(name: str, photographs: list[np.ndarray]) -> list[Prediction]:
 
 
 def recalibrate_on_gpu(name: str, photographs: Path, output: Path, label: str, false_alarm_rate: float) -> Path:
-    """Chooses the threshold of a model anew, see `stlm_hub.recalibrate`.
+    """Finds the threshold of a model, and the scales of its combined map, anew, see `stlm_hub.recalibrate`.
 
     Args:
         name: of the model, see `Models.get`.
@@ -56,8 +56,8 @@ def recalibrate_on_gpu(name: str, photographs: Path, output: Path, label: str, f
 
 
 def seconds_to_recalibrate(name: str, photographs: list[Path], *_: object) -> int:
-    """Seconds of graphics card to ask for."""
-    return min(60, math.ceil(10 + 0.2 * len(photographs)))
+    """Seconds of graphics card to ask for; for a combined map each photograph is looked at twice."""
+    return min(120, math.ceil(10 + 0.4 * len(photographs)))
 
 
 @spaces.GPU(duration=seconds_to_recalibrate)

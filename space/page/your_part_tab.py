@@ -294,7 +294,7 @@ least, 50 or more are better, taken as they will be taken on the line.
 """
 _WHY_CALIBRATE = """
 This Space gets its graphics card for seconds at a time, which is too short to train. What seconds are enough for:
-**choosing the threshold of the chosen model anew** on 4 or more photographs of your good parts, for your camera and
-light. To train a model of your own part, run `stlm finetune FOLDER --name my-part` on your computer; ten minutes on
-two processor cores are enough to try it.
+**choosing the threshold of the chosen model anew**, and the scales of its combined map if it has one, on 4 or more
+photographs of your good parts, for your camera and light. To train a model of your own part, run
+`stlm finetune FOLDER --name my-part` on your computer; ten minutes on two processor cores are enough to try it.
 """

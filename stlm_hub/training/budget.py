@@ -38,7 +38,7 @@ def steps_within(
     training rather ends early than late.
 
     Args:
-        seconds: for the training steps; loading, calibration and this measurement come on top.
+        seconds: for the training steps; loading, filling the memory, calibration and this measurement come on top.
         photographs, weights: see `loop.train`.
         model_config, training: of the training to come; its `steps` and `epochs` are not looked at.
         should_stop: asked after every step.

@@ -17,6 +17,7 @@ from ..model.memory import patch_features
 from ..model.network import STLMNetwork
 from ..predictor import as_input
 
+TOLD_EVERY = 256  # entries
 CANDIDATES = 60_000
 """Patches that entries are chosen from, a random share of each photograph: more of them hold little that is new."""
 
@@ -27,6 +28,7 @@ def fill_memory(
     photographs: Sequence[Path],
     seed: int,
     on_image: Callable[[int, int], None] | None = None,
+    on_entry: Callable[[int, int], None] | None = None,
 ) -> None:
     """Fills `model.memory` in place.
 
@@ -38,6 +40,7 @@ def fill_memory(
         seed: of the choice of candidates. Photographs are not turned as in training: a held-out one, which lies as they
             do, would be farther from a memory that has to hold all its turns.
         on_image: told (done, total) after each photograph.
+        on_entry: told (done, total) before the entries are chosen and after every 256 of them.
 
     Raises:
         TrainingError: see `check_memory`.
@@ -61,7 +64,7 @@ def fill_memory(
     reduced = (patches - mean) @ components
     memory.mean.copy_(mean)
     memory.components.copy_(components)
-    memory.entries.copy_(reduced[greedy_coreset(reduced, wanted)])
+    memory.entries.copy_(reduced[greedy_coreset(reduced, wanted, on_entry)])
 
 
 def patches_of(model: STLMConfig, photographs: int) -> int:
@@ -92,11 +95,12 @@ def principal_components(centred: Tensor, channels: int) -> Tensor:
     return vectors[:, -channels:]
 
 
-def greedy_coreset(points: Tensor, n: int) -> Tensor:
+def greedy_coreset(points: Tensor, n: int, on_entry: Callable[[int, int], None] | None = None) -> Tensor:
     """Indices of `n` points, each the farthest from those before it; the first is the farthest from the mean.
 
     Args:
         points: NxD, N at least `n`.
+        on_entry: see `fill_memory`.
 
     Returns:
         n indices, int64; no point of the set is farther from a chosen one than at most twice the smallest possible
@@ -106,7 +110,9 @@ def greedy_coreset(points: Tensor, n: int) -> Tensor:
     newest = (points - points.mean(0)).square().sum(1).argmax()
     nearest = torch.full((len(points),), torch.inf)
     chosen = []
-    for _ in range(n):
+    for done in range(n):
+        if on_entry and done % TOLD_EVERY == 0:
+            on_entry(done, n)
         chosen.append(newest)
         distance = torch.addmv(squares, points, points[newest], alpha=-2) + squares[newest]
         nearest = torch.minimum(nearest, distance)

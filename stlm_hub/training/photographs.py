@@ -1,8 +1,12 @@
-"""Is a folder of photographs good enough to train on? Refusals in sentences, before any hour is spent."""
+"""Is a folder of photographs good enough to train on? Refusals in sentences, before any hour is spent.
+
+And its photographs one after the other, for what takes a while.
+"""
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -79,6 +83,26 @@ def check_photographs(folder: Path, *, at_least: int = MIN_PHOTOGRAPHS, work: st
         )
     _check_sizes(sizes)
     return Photographs(list(sizes), duplicates)
+
+
+def load_each(
+    paths: Sequence[Path],
+    on_image: Callable[[int, int], None] | None = None,
+    *,
+    before: int = 0,
+    total: int | None = None,
+) -> Iterator[np.ndarray]:
+    """Photographs as HxWx3 uint8 RGB, in order.
+
+    Args:
+        on_image: told (done, total) after each of them.
+        before: how many were done before these.
+        total: by default as many as there are paths.
+    """
+    for done, path in enumerate(paths, start=before + 1):
+        yield load_image(path)
+        if on_image:
+            on_image(done, len(paths) if total is None else total)
 
 
 def _check_sizes(sizes: dict[Path, tuple[int, int]]) -> None:

@@ -28,7 +28,6 @@ from ..errors import TrainingError
 from ..evaluation.evaluate import TestSet, curves, evaluate
 from ..evaluation.report import LOSSES, plot_curves, plot_losses, plot_score_histogram
 from ..imagenet_weights import load_imagenet_weights
-from ..images import load_image
 from ..map_scales import measure_scales
 from ..maps import KINDS, available_maps
 from ..model.checkpoints import StartingWeights
@@ -39,6 +38,7 @@ from .data import Split, fingerprint
 from .loop import StepReport, mixed_precision, train
 from .machine import hardware, measure_latency, versions
 from .memory import check_memory, check_memory_encoder, fill_memory
+from .photographs import load_each
 from .textures import TextureSource
 from .trained import Trained
 
@@ -169,11 +169,11 @@ def run(
 
         observer.on_message(f"Calibrating on {len(split.held_out)} photographs of good parts that were not trained on.")
         if model_config.anomaly_map == "combined":
-            scales = measure_scales(model, (load_image(path) for path in split.held_out))
+            scales = measure_scales(model, load_each(split.held_out, observer.on_image))
             model.config = model.config.replace(combined_maps=scales)
         which = available_maps(model.config)
         scores: dict[str, list[float]] = {name: [] for name in which}
-        for maps in infer(model, (load_image(path) for path in split.held_out), which):
+        for maps in infer(model, load_each(split.held_out, observer.on_image), which):
             for name, scored in maps.items():
                 scores[name].append(scored.score)
         calibrations = {name: calibrate(found, false_alarm_rate) for name, found in scores.items()}
@@ -245,12 +245,16 @@ def _stoppable(observer: Observer) -> Observer:
     """What comes after the training has no steps, but photographs: there it can be stopped too."""
 
     def on_image(done: int, total: int) -> None:
-        if observer.should_stop and observer.should_stop():
-            raise TrainingError("Stopped after the training; the same command goes on from there.")
+        _stop_if_asked(observer)
         if observer.on_image:
             observer.on_image(done, total)
 
     return dataclasses.replace(observer, on_image=on_image)
+
+
+def _stop_if_asked(observer: Observer) -> None:
+    if observer.should_stop and observer.should_stop():
+        raise TrainingError("Stopped after the training; the same command goes on from there.")
 
 
 def _finished(trained: STLM, config: STLMConfig, split: Split, training: TrainingConfig, observer: Observer) -> STLM:
@@ -263,7 +267,13 @@ def _finished(trained: STLM, config: STLMConfig, split: Split, training: Trainin
     if model.memory_encoder is not None:
         load_imagenet_weights(model.memory_encoder.network)
     observer.on_message(f"Filling the memory from {len(split.train)} photographs of the training.")
-    fill_memory(model, split.train, training.seed, observer.on_image)
+
+    def on_entry(done: int, total: int) -> None:
+        _stop_if_asked(observer)
+        if done == 0:
+            observer.on_message(f"Choosing {total} patches to remember.")
+
+    fill_memory(model, split.train, training.seed, observer.on_image, on_entry)
     return model
 
 

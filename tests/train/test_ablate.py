@@ -246,6 +246,20 @@ def test_single_rows_can_be_trained(
     report = json.loads((tmp_path / "runs/ablations/mvtec-bottle-cpu-short/table-5.json").read_text())
     assert short[1:] == ["mvtec-bottle-stlm"] and not any("not_run" in row for row in report["rows"])
 
+    short.clear()  # the first and the last row of this table are one training, of whichever name
+    ablate.ablate("4", bottles, variant=["stlm"], runs=tmp_path / "other")
+    report = json.loads((tmp_path / "other/ablations/mvtec-bottle-cpu-short/table-4.json").read_text())
+    assert short == ["mvtec-bottle-teacher-mobile"]
+    assert ["not_run" in row for row in report["rows"]] == [False, True, True, True, False]
+
+
+def test_a_chosen_row_that_cannot_be_says_why(
+    bottles: Path, tmp_path: Path, short: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    ablate.ablate("4", bottles, profile="paper-gpu", variant=["no-plain-student"], runs=tmp_path / "runs")
+    out = " ".join(capsys.readouterr().out.split())
+    assert not short and 'Not run, without plain student stream: plain_stream "teacher" needs teacher "mobile"' in out
+
 
 def test_a_launcher_is_refused(bottles: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The other processes would end with the first variant, and the second one wait for them."""

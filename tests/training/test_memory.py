@@ -15,6 +15,7 @@ from stlm_hub.errors import TrainingError
 from stlm_hub.images import load_image
 from stlm_hub.model.network import STLMNetwork
 from stlm_hub.predictor import forward
+from stlm_hub.training import memory
 from stlm_hub.training.memory import fill_memory, greedy_coreset, principal_components
 
 
@@ -26,6 +27,13 @@ def test_a_greedy_coreset_takes_the_farthest_each_time() -> None:
     points = torch.tensor([[0.0, 0.0], [10.0, 0.0], [10.1, 0.0], [0.0, 4.0], [0.5, 0.0]])
     assert greedy_coreset(points, 3).tolist() == [2, 3, 4]
     assert sorted(greedy_coreset(torch.zeros(4, 2), 4).tolist()) == [0, 1, 2, 3]  # each once, also where all are alike
+
+
+def test_choosing_says_how_far_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory, "TOLD_EVERY", 2)
+    told: list[tuple[int, int]] = []
+    greedy_coreset(torch.rand(9, 2), 5, lambda done, total: told.append((done, total)))
+    assert told == [(0, 5), (2, 5), (4, 5)]
 
 
 def test_principal_components_are_orthonormal_and_keep_most_of_the_variance() -> None:

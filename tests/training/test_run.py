@@ -24,6 +24,7 @@ from stlm_hub.model.checkpoints import StartingWeights
 from stlm_hub.model.imagenet_encoder import ImageNetEncoder
 from stlm_hub.predictor import infer
 from stlm_hub.recalibrate import recalibrate
+from stlm_hub.training import memory
 from stlm_hub.training.config import TrainingConfig
 from stlm_hub.training.data import Split
 from stlm_hub.training.run import Observer, Source, run
@@ -89,18 +90,25 @@ def test_a_finished_model_remembers_and_combines(
     assert results["metrics_memory"]["p_auroc"] > 0.95
 
 
-def test_another_threshold_leaves_the_combined_map_as_it_is(
+def test_the_held_out_photographs_give_the_scales_again_and_others_give_others(
     finished: tuple[Path, dict[str, Any]], data: tuple[Split, TestSet], tmp_path: Path
 ) -> None:
     work, results = finished
     model = STLM.from_pretrained(work / "model", device="cpu")
-    made = recalibrate(model, data[0].train + data[0].held_out, tmp_path / "again", repo_id="me/again", results=results)
+    options: dict[str, Any] = {"repo_id": "me/again", "results": results, "false_alarm_rate": 0.2}
+    made = recalibrate(model, data[0].held_out, tmp_path / "again", **options)
     again = STLM.from_pretrained(tmp_path / "again", device="cpu")
     assert again.config.combined_maps == model.config.combined_maps
-    assert again.config.calibration is not None and again.config.calibration.n == 7
+    assert again.config.calibration is not None and model.config.calibration is not None
+    assert made["test_scores"] == results["test_scores"]  # so the test scores are its own
     threshold, scores = again.config.calibration.threshold, results["test_scores"]["anomalous"]
+    assert threshold < model.config.calibration.threshold
     assert made["metrics_combined"]["fnr"] == sum(score < threshold for score in scores) / len(scores)
     assert made["metrics_memory"]["fnr"] is None  # nothing chose a threshold for it here
+
+    other = recalibrate(model, data[0].train + data[0].held_out, tmp_path / "other", **options)
+    assert STLM.from_pretrained(tmp_path / "other").config.combined_maps != model.config.combined_maps
+    assert other["test_scores"] is None and other["metrics_combined"]["fnr"] is None
 
 
 def test_figures_of_every_map_are_told_and_the_zoo_takes_those_of_the_map_in_use(
@@ -193,6 +201,24 @@ def test_what_comes_after_the_training_can_be_stopped_too(
     with pytest.raises(TrainingError, match="Stopped after the training; the same command goes on"):
         run(data[0], MODEL, TRAINING, starting_weights, SOURCE, **options, observer=observer)
     assert seen == [(1, 3), (2, 3)] and not (tmp_path / "model").exists()
+
+
+@pytest.mark.parametrize("after", ["Filling the memory", "Choosing", "Calibrating"])
+def test_whoever_stops_between_the_training_and_the_figures_gets_no_model(
+    after: str,
+    finished: tuple[Path, dict[str, Any]],
+    data: tuple[Split, TestSet],
+    starting_weights: StartingWeights,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(memory, "TOLD_EVERY", 1)
+    said: list[str] = []
+    observer = Observer(on_message=said.append, should_stop=lambda: bool(said) and said[-1].startswith(after))
+    options: dict[str, Any] = {"work": finished[0], "output": tmp_path / "model"}
+    with pytest.raises(TrainingError, match="Stopped after the training"):
+        run(data[0], MODEL, TRAINING, starting_weights, SOURCE, **options, observer=observer)
+    assert said[-1].startswith(after) and not (tmp_path / "model").exists()
 
 
 def test_a_log_that_is_lost_is_said(
