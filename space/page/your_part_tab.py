@@ -14,6 +14,7 @@ import gradio as gr
 
 from stlm_hub.errors import ConfigError, DataError, STLMError, TrainingError
 from stlm_hub.publish import publish
+from stlm_hub.training.budget import MAX_STEPS
 from stlm_hub.training.finetune import finetune, settings
 from stlm_hub.training.run import Observer
 
@@ -35,7 +36,7 @@ ROTATIONS = {
     "in quarter turns": "quarter",
     "any way": "full",
 }
-MAX_MINUTES, MAX_STEPS = 120, 5000
+MAX_MINUTES = 120
 SIZES = (256, 384, 512)  # px
 
 STOPS = Stops()  # trainings that are running
