@@ -9,6 +9,7 @@ photographs are kept from earlier ones, as most steps of a recipe are. The exit 
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
 import json
 import os
@@ -16,7 +17,6 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 from typing import Annotated, Any
@@ -32,6 +32,7 @@ from benchmarks.figures import Limit, all_held, command_line, machine  # noqa: E
 from stlm_hub.errors import ConfigError, TrainingError  # noqa: E402
 from stlm_hub.progress import console, exit_on_error  # noqa: E402
 from stlm_hub.samples import write_samples  # noqa: E402
+from stlm_hub.weights import starting_weights  # noqa: E402
 
 BEFORE = "2ad0668"  # the last commit before training steps were made cheaper
 STEPS, UNCOUNTED, ROUNDS = 12, 5, 2
@@ -42,7 +43,7 @@ CPU = {"teacher": "mobile", "plain_stream": "frozen", "frozen_stages": 1, "batch
 PAPER = {"teacher": "mobile", "batch_size": 2}
 
 
-@dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True)
 class Setting:
     """What is measured.
 
@@ -100,9 +101,9 @@ print(json.dumps({"seconds": [record["seconds"] for record in log], "peak_gb": p
 
 
 def measure(
-    tree: Path, model: dict[str, Any], training: dict[str, Any], photographs: Sequence[Path], steps: int
+    tree: Path, weights: Path, model: dict[str, Any], training: dict[str, Any], photographs: Sequence[Path], steps: int
 ) -> dict[str, Any]:
-    """Trains `steps` steps with the library of a source tree, in a process of its own.
+    """Trains `steps` steps with the library of a source tree from starting weights, in a process of its own.
 
     Returns:
         "seconds" of each step and "peak_gb", the highest resident memory of the process in GB (10^9 bytes; Linux).
@@ -111,7 +112,7 @@ def measure(
         TrainingError: it failed.
     """
     settings = json.dumps([model, training, [str(path) for path in photographs], steps])
-    environment = {**os.environ, "PYTHONPATH": str(tree)}
+    environment = {**os.environ, "PYTHONPATH": str(tree), "STLM_STARTING_WEIGHTS": str(weights)}
     done = subprocess.run(
         [sys.executable, "-c", PROBE, settings], cwd=tree, env=environment, capture_output=True, text=True
     )
@@ -164,6 +165,9 @@ def _git(*words: str) -> str:
 
 
 def _measure_all(folder: Path, older: Path, only: str, steps: int) -> list[dict[str, Any]]:
+    weights = folder / "starting.safetensors"
+    # the older commit knows no mask head, which no setting here needs
+    dataclasses.replace(starting_weights(on_message=console.print), mask_head=None).save(weights)
     rows = []
     for name, setting in SETTINGS.items():
         if only not in name:
@@ -178,7 +182,7 @@ def _measure_all(folder: Path, older: Path, only: str, steps: int) -> list[dict[
         for turn in range(ROUNDS if compared else 1):
             for label, tree in trees.items():
                 console.print(f"{name}: {label}, round {turn + 1}", highlight=False)
-                found[label].append(measure(tree, model, training, photographs, steps))
+                found[label].append(measure(tree, weights, model, training, photographs, steps))
         row: dict[str, Any] = {"name": name, "model": model, "training": training}
         for label, runs in found.items():
             seconds = median([s for run in runs for s in run["seconds"][UNCOUNTED:]])
