@@ -40,10 +40,7 @@ def calibrate(scores: Sequence[float], false_alarm_rate: float = DEFAULT_FALSE_A
     """
     values = np.sort(np.asarray(scores, dtype=np.float64))
     n = len(values)
-    if n < MIN_PHOTOGRAPHS:
-        raise DataError(
-            f"Calibration needs at least {MIN_PHOTOGRAPHS} normal photographs, got {n}; add more good photos."
-        )
+    check_enough(n)
     if not np.all(np.isfinite(values)) or values[0] < 0 or values[-1] > 1:
         raise DataError("Calibration needs anomaly scores in [0, 1]; the model is broken, train it again.")
     check_false_alarm_rate(false_alarm_rate)
@@ -55,6 +52,14 @@ def calibrate(scores: Sequence[float], false_alarm_rate: float = DEFAULT_FALSE_A
     # A score equal to the threshold is judged anomalous, so the threshold lies just above the scores it is built on.
     threshold = min(1.0, float(np.nextafter(np.float32(threshold), np.float32(2.0))))
     return Calibration(threshold, false_alarm_rate, n, method, datetime.date.today().isoformat())
+
+
+def check_enough(photographs: int) -> None:
+    """Raises DataError for fewer than 4 photographs."""
+    if photographs < MIN_PHOTOGRAPHS:
+        raise DataError(
+            f"Calibration needs at least {MIN_PHOTOGRAPHS} normal photographs, got {photographs}; add more good photos."
+        )
 
 
 def check_false_alarm_rate(rate: float) -> None:

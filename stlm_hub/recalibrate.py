@@ -16,10 +16,10 @@ from typing import Any
 import torch
 
 from . import __version__, hub
-from .calibration import DEFAULT_FALSE_ALARM_RATE, MIN_PHOTOGRAPHS, calibrate, check_false_alarm_rate
+from .calibration import DEFAULT_FALSE_ALARM_RATE, calibrate, check_enough, check_false_alarm_rate
 from .card import calibrations, render_card, write_card
 from .config import STLMConfig
-from .errors import ConfigError, DataError, STLMError
+from .errors import ConfigError, STLMError
 from .map_scales import measure_scales
 from .maps import KINDS
 from .model_folder import FILES, check_output
@@ -70,10 +70,7 @@ def recalibrate(
         ConfigError: `results` are not of `model`, `output` holds something else, or the model has no such map.
     """
     check_false_alarm_rate(false_alarm_rate)
-    if len(photographs) < MIN_PHOTOGRAPHS:
-        raise DataError(
-            f"Calibration needs at least {MIN_PHOTOGRAPHS} normal photographs, got {len(photographs)}; add some."
-        )
+    check_enough(len(photographs))
     check_output(output)
     before = model.config
     _check_results(results, before)

@@ -11,11 +11,11 @@ from torch import Tensor
 from ..config import STLMConfig
 from ..errors import TrainingError
 from ..imagenet_weights import load_imagenet_weights
-from ..images import load_image
 from ..model.imagenet_encoder import ImageNetEncoder
 from ..model.memory import patch_features
 from ..model.network import STLMNetwork
 from ..predictor import as_input
+from .photographs import load_each
 
 TOLD_EVERY = 256  # entries
 CANDIDATES = 60_000
@@ -52,12 +52,10 @@ def fill_memory(
     random = torch.Generator().manual_seed(seed)
     share = -(-max(CANDIDATES, wanted) // len(photographs))
     candidates = []
-    for done, path in enumerate(photographs, start=1):
-        features = model.memory_features(as_input([load_image(path)], model))
+    for image in load_each(photographs, on_image):
+        features = model.memory_features(as_input([image], model))
         patches = patch_features(features)[0].flatten(0, 1).cpu()
         candidates.append(patches[torch.randperm(len(patches), generator=random)[:share]])
-        if on_image:
-            on_image(done, len(photographs))
     patches = torch.cat(candidates)
     mean = patches.mean(0)
     components = principal_components(patches - mean, channels)

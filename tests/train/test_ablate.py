@@ -23,8 +23,10 @@ from train import ablate
 from train.recipe import load_recipe, read_paper
 from train.tables import ABLATIONS, Impossible, Variant, load_table
 
-OF_THE_PAPER = ("4", "teachers", "5", "6", "7", "8", "9", "10", "11", "fig5", "fig6", "fig10", "fig11")
-TABLES = (*OF_THE_PAPER, "hardest", "recipe", "options")
+TABLES = (
+    *("4", "teachers", "5", "6", "7", "8", "9", "10", "11", "fig5", "fig6", "fig10", "fig11"),  # of the paper
+    *("hardest", "recipe", "options"),
+)
 
 
 def variants(table: str, profile: str = "cpu-short") -> dict[str, Variant]:
