@@ -37,7 +37,7 @@ def held_out_of(photographs: int) -> int:
 
 
 def small_machine(steps: int, seed: int = 0, rotation: str = "none") -> TrainingConfig:
-    """Settings that train in minutes without a GPU; the zoo's `cpu` recipes use the same, longer."""
+    """Settings that train in minutes without a GPU; the zoo's `cpu` recipes are longer and train the plain stream too."""
     return TrainingConfig(
         steps=steps,
         batch_size=4,
