@@ -49,8 +49,8 @@ def test_each_category_of_the_papers_data_sets_has_a_recipe(alias: str) -> None:
     assert (paper.training.epochs, paper.training.steps, paper.training.teacher) == (200, 0, "vit_h")
     assert cpu.model.feature_levels == ("stage1", "stage2", "embedding", "decoder")
     kept = alias in ("mvtec-bottle", "mvtec-pill", "mvtec-toothbrush")
-    assert (cpu.training.plain_stream, cpu.training.frozen_stages) == (("frozen", 1) if kept else ("trained", 0))
-    assert cpu.training.teacher == "mobile"
+    assert cpu.training.plain_stream == ("frozen" if kept else "trained")
+    assert (cpu.training.frozen_stages, cpu.training.teacher) == (1, "mobile")
     fine = alias in ("mvtec-grid", "mvtec-screw", "mvtec-toothbrush", "mvtec-pill")
     assert cpu.model.image_size == (384 if alias.startswith("mvtec") and not fine else 512)
     assert paper.training.rotation == cpu.training.rotation
@@ -66,7 +66,7 @@ def test_there_are_no_other_recipes_and_all_train_on_a_cpu_as_fine_tuning_does_b
     for alias in ALIASES:
         training = load_recipe(alias, "cpu").training
         same = small_machine(training.steps, training.seed, training.rotation)
-        same = dataclasses.replace(same, plain_stream=training.plain_stream, frozen_stages=training.frozen_stages)
+        same = dataclasses.replace(same, plain_stream=training.plain_stream)
         if alias in ("mvtec-screw", "mvtec-pill"):
             assert "erase" in training.synthesis.families and training.synthesis.on_part
             training = dataclasses.replace(training, synthesis=same.synthesis)
