@@ -7,7 +7,7 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from functools import cache
-from pathlib import Path, PurePosixPath, PureWindowsPath
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
@@ -16,7 +16,7 @@ from huggingface_hub import EvalResult, ModelCardData
 
 from . import hub
 from .card_figures import METRICS, TEACHERS, check_figures, figures, map_before, metrics_of
-from .card_text import lookup, markdown, percent
+from .card_text import lookup, markdown, percent, public_source
 from .card_threshold import threshold_facts
 from .config import STLMConfig
 from .errors import ConfigError, WeightsError
@@ -117,7 +117,7 @@ def render_card(results: dict[str, Any], config: STLMConfig, *, repo_id: str, im
         default_threshold=DEFAULT_THRESHOLD,
         teachers=TEACHERS,
         homepage=_homepage(results),
-        source=_source(results),
+        source=markdown(public_source(str(lookup(results, "starting_weights.source") or ""))),
         command="\n".join(" ".join(str(command).split()) for command in _commands(results)),
         percent=percent,
         text=markdown,
@@ -230,13 +230,6 @@ def _licenses(results: dict[str, Any]) -> dict[str, str | None]:
 def _license_name(identifier: str | None) -> str:
     name, url = LICENSES.get(str(identifier), ("", ""))
     return f"[{name}]({url})" if name else markdown(identifier)
-
-
-def _source(results: dict[str, Any]) -> str:
-    """Where the starting weights came from; of a path on someone's machine the file's name is enough."""
-    source = str(lookup(results, "starting_weights.source") or "")
-    is_path = PurePosixPath(source).is_absolute() or PureWindowsPath(source).is_absolute()
-    return markdown(PureWindowsPath(source).name if is_path else source)
 
 
 def _commands(results: dict[str, Any]) -> list[Any]:

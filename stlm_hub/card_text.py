@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import PurePosixPath, PureWindowsPath
 from typing import Any
 
 
@@ -21,3 +22,9 @@ def markdown(value: Any) -> str:
 def percent(fraction: float, digits: int = 6) -> str:
     """As short as it goes, with at most so many digits."""
     return f"{100 * fraction:.{digits}g} %"
+
+
+def public_source(source: str) -> str:
+    """Results are published: of a path on someone's machine, whichever system it has, the file's name is enough."""
+    is_path = PurePosixPath(source).is_absolute() or PureWindowsPath(source).is_absolute()
+    return PureWindowsPath(source).name if is_path else source

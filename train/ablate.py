@@ -193,28 +193,39 @@ def _row(row: Variant, results: dict[str, Any]) -> dict[str, Any]:
 
 
 def _shown(report: dict[str, Any]) -> Table:
-    shown = Table(
-        title=f"{report['title']}: {report['category']}, profile {report['profile']}, in %\n"
-        "(paper: I-AUROC/P-AUROC/PRO or FNR, mean over 15 categories, 1024 px, ViT-H; below it of this category)"
-    )
-    shown.add_column("variant")
-    shown.add_column("teacher")
+    """The table for a terminal; what is the same in all rows, or in none, takes no column."""
+    trained = [entry for entry in report["rows"] if "not_run" not in entry]
+    teachers = {entry["teacher"] for entry in trained}
+    with_paper = any(entry["paper"] or entry["paper_category"] for entry in trained)
+    title = f"{report['title']}: {report['category']}, profile {report['profile']}, in %"
+    if len(teachers) == 1:
+        title += f", teacher {teachers.pop()}"
+    if with_paper:
+        title += (
+            "\n(paper: I-AUROC/P-AUROC/PRO or FNR, mean over 15 categories, 1024 px, ViT-H; below it of this category)"
+        )
+    shown = Table(title=title)
+    shown.add_column("variant", min_width=12)
+    if teachers:
+        shown.add_column("teacher")
     for name in FIGURES.values():
         shown.add_column(name, justify="right", no_wrap=True)
-    shown.add_column("paper", justify="right", no_wrap=True)
+    if with_paper:
+        shown.add_column("paper", justify="right", no_wrap=True)
     for entry in report["rows"]:
+        cells = [entry["label"]]
         if "not_run" in entry:
-            shown.add_row(entry["label"], "-", *["-"] * len(FIGURES), "")
+            shown.add_row(*cells, *["-"] * (bool(teachers) + len(FIGURES)))
             continue
+        if teachers:
+            cells.append(entry["teacher"])
         figures = [entry["metrics"].get(name) for name in FIGURES]
-        papers = [
-            "/".join(f"{100 * entry[which][name]:.2f}" for name in FIGURES if name in entry[which])
-            for which in ("paper", "paper_category")
-        ]
-        shown.add_row(
-            entry["label"],
-            entry["teacher"],
-            *["-" if f is None else f"{100 * f:.2f}" for f in figures],
-            "\n".join(filter(None, papers)) or "-",
-        )
+        cells += ["-" if f is None else f"{100 * f:.2f}" for f in figures]
+        if with_paper:
+            papers = [
+                "/".join(f"{100 * entry[which][name]:.2f}" for name in FIGURES if name in entry[which])
+                for which in ("paper", "paper_category")
+            ]
+            cells.append("\n".join(filter(None, papers)) or "-")
+        shown.add_row(*cells)
     return shown

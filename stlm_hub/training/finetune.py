@@ -37,12 +37,11 @@ def held_out_of(photographs: int) -> int:
 
 
 def small_machine(steps: int, seed: int = 0, rotation: str = "none") -> TrainingConfig:
-    """Settings that train in minutes without a GPU; the zoo's `cpu` recipes are longer and train the plain stream too."""
+    """Settings that train in minutes without a GPU; the zoo's `cpu` recipes use the same, longer."""
     return TrainingConfig(
         steps=steps,
         batch_size=4,
         teacher="mobile",
-        plain_stream="frozen",
         frozen_stages=1,
         learning_rate=3e-4,
         warmup_steps=min(30, max(1, steps // 10)),

@@ -23,6 +23,7 @@ from accelerate import PartialState
 from .. import hub
 from ..calibration import DEFAULT_FALSE_ALARM_RATE, calibrate
 from ..card import PLOTS, write_card
+from ..card_text import public_source
 from ..config import STLMConfig
 from ..errors import TrainingError
 from ..evaluation.evaluate import TestSet, curves, evaluate
@@ -155,7 +156,7 @@ def run(
             "seconds": round(sum(record["seconds"] for record in log), 1),
             "final_losses": {name: _last_mean([record[name] for record in log]) for name in LOSSES},
             "precision": mixed_precision(training.precision),
-            "starting_weights": {"source": _public_source(weights.source), "sha256": weights.sha256},
+            "starting_weights": {"source": public_source(weights.source), "sha256": weights.sha256},
         }
     if not PartialState().is_main_process:  # of a distributed training, which the loop has set up
         return {}
@@ -275,11 +276,6 @@ def _finished(trained: STLM, config: STLMConfig, split: Split, training: Trainin
 
     fill_memory(model, split.train, training.seed, observer.on_image, on_entry)
     return model
-
-
-def _public_source(source: str) -> str:
-    """Results are published: of a path on someone's machine the file's name is enough."""
-    return Path(source).name if Path(source).is_absolute() else source
 
 
 def _test_facts(test: TestSet | None) -> dict[str, Any] | None:

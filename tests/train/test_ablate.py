@@ -87,11 +87,34 @@ def test_the_reference_profile_is_as_long_as_the_zoos_and_otherwise_the_short_on
     )
 
 
-def test_all_changes_of_the_recipe_together_are_the_zoos() -> None:
+@pytest.mark.parametrize(
+    ("variant", "alias"),
+    [
+        ("cpu-recipe", "mvtec-carpet"),
+        ("kept-plain-stream", "mvtec-bottle"),
+    ],  # bottle is of before the plain stream was trained
+)
+def test_all_changes_of_the_recipe_together_are_the_zoos(variant: str, alias: str) -> None:
     """But for the memory and the map, which change no training."""
-    all_of_them, cpu = variants("recipe", "cpu-paper")["cpu-recipe"], load_recipe("mvtec-bottle", "cpu")
-    assert all_of_them.training == cpu.training
-    assert all_of_them.model == cpu.model.replace(memory_entries=0, memory_encoder="plain", anomaly_map="aggregation")
+    together, cpu = variants("recipe", "cpu-paper")[variant], load_recipe(alias, "cpu")
+    assert together.training == cpu.training
+    assert together.model == cpu.model.replace(
+        category="bottle", memory_entries=0, memory_encoder="plain", anomaly_map="aggregation"
+    )
+
+
+def test_the_table_gives_no_column_to_what_is_the_same_in_all_rows_or_in_none() -> None:
+    row = {"label": "a", "teacher": "mobile", "metrics": {"ap": 0.5}, "paper": {}, "paper_category": {}}
+    report = {"title": "T", "category": "c", "profile": "p", "rows": [row, {"label": "b", "not_run": "why"}]}
+
+    def columns(**changes: Any) -> list[str]:
+        rows = [*report["rows"], {**row, **changes}]
+        return [str(column.header) for column in ablate._shown({**report, "rows": rows}).columns]
+
+    figures = ["I-AUROC", "P-AUROC", "AUPRO", "AP", "FNR"]
+    assert columns() == ["variant", *figures]
+    assert columns(teacher="vit_h") == ["variant", "teacher", *figures]
+    assert columns(paper={"ap": 0.1}) == ["variant", *figures, "paper"]
 
 
 def test_with_the_papers_profile_a_row_that_cannot_be_is_a_sentence() -> None:

@@ -58,7 +58,7 @@ def test_each_category_of_the_papers_data_sets_has_a_recipe(alias: str) -> None:
     assert paper.homepage.startswith("https://") and paper.original_size > 0
 
 
-def test_there_are_no_other_recipes_and_all_train_on_a_cpu_as_fine_tuning_does_but_for_the_plain_stream() -> None:
+def test_there_are_no_other_recipes_and_all_train_on_a_cpu_as_fine_tuning_does() -> None:
     data = {path.stem: yaml.safe_load(path.read_text()) for path in RECIPES.glob("*.yaml")}
     assert len(ALIASES) == 37
     found = {f"{d['family']}-{c}" for name, d in data.items() for c in d["categories"] if name != "samples"}
@@ -66,7 +66,8 @@ def test_there_are_no_other_recipes_and_all_train_on_a_cpu_as_fine_tuning_does_b
     for alias in ALIASES:
         training = load_recipe(alias, "cpu").training
         same = small_machine(training.steps, training.seed, training.rotation)
-        same = dataclasses.replace(same, plain_stream=training.plain_stream)
+        if alias in ("mvtec-bottle", "mvtec-pill", "mvtec-toothbrush"):  # trained before the plain stream was
+            same = dataclasses.replace(same, plain_stream="frozen")
         if alias in ("mvtec-screw", "mvtec-pill"):
             assert "erase" in training.synthesis.families and training.synthesis.on_part
             training = dataclasses.replace(training, synthesis=same.synthesis)
