@@ -18,7 +18,7 @@ from .errors import DataError
 
 MIN_PHOTOGRAPHS = 4
 DEFAULT_FALSE_ALARM_RATE = 0.01
-_EPS = 1e-6
+_LOWEST, _HIGHEST = 1e-12, 1 - 1e-6  # scores are cut here before their log-odds are taken
 _MIN_SPREAD = 0.05  # log-odds; a few nearly equal scores must not put the threshold right on top of them
 
 
@@ -112,5 +112,5 @@ def _log_odds_sample(values: np.ndarray) -> tuple[float, float]:
 
 
 def _log_odds(probability: np.ndarray | float) -> np.ndarray:
-    clipped = np.clip(probability, _EPS, 1 - _EPS)
+    clipped = np.clip(probability, _LOWEST, _HIGHEST)
     return np.log(clipped / (1 - clipped))

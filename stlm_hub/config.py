@@ -15,9 +15,10 @@ from typing import Any, Literal
 
 from .errors import ConfigError
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 """Raised when a field changes its meaning; a newer folder than this library knows is refused with a sentence. In format
-1 the combined map was the mean of the others, so its scales and the threshold are to be measured anew."""
+1 the combined map was the mean of the others, so its scales and the threshold are to be measured anew. Up to format 2
+the map "cosine" was the product of the levels' distances, now their geometric mean; older thresholds on it are void."""
 
 LEVEL_CHANNELS: dict[str, int] = {"stage1": 128, "stage2": 160, "embedding": 256, "decoder": 256}
 """Level features that a stream can hand out, with their channels. `stage1` is on a grid of H/8, the others of H/16."""
@@ -264,9 +265,13 @@ class STLMConfig:
                 )
             values["combined_maps"] = tuple(MapScale(**scale) for scale in scales)
         checked = cls(**values)
-        if checked.format_version == FORMAT_VERSION:
-            return checked
-        return checked.replace(format_version=FORMAT_VERSION, combined_maps=())
+        if checked.format_version < 3 and checked.anomaly_map == "cosine" and checked.calibration:
+            raise ConfigError(
+                "This model judges by the map without aggregation, whose values had another scale in its format. Make "
+                "it again from the model that it was made of: stlm calibrate PHOTOS --model MODEL --map cosine"
+            )
+        scales = checked.combined_maps if checked.format_version > 1 else ()
+        return checked.replace(format_version=FORMAT_VERSION, combined_maps=scales)
 
     @classmethod
     def load(cls, path: Path) -> STLMConfig:

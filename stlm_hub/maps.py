@@ -55,15 +55,11 @@ def aggregation_map(output: STLMOutput, size: tuple[int, int]) -> Tensor:
 def cosine_map(output: STLMOutput, size: tuple[int, int]) -> Tensor:
     """The anomaly map without the aggregation module (paper, Table 4, "strategy [46]"): Bx1xHxW in [0, 1].
 
-    The product over levels of (1 - cosine similarity) / 2; the half keeps it in [0, 1] and changes no ranking.
+    The product over L levels of (1 - cosine similarity) / 2, and of that the L-th root. Neither the half nor the root
+    changes the ranking of positions. Without the root, normal parts are at 1e-9 with four levels, where no threshold
+    can be read, shown or set.
     """
-    result: Tensor | None = None
-    for level, feature in output.plain.items():
-        similarity = F.cosine_similarity(feature.float(), output.denoising[level].float(), dim=1).unsqueeze(1)
-        distance = _resize((1 - similarity) / 2, size)
-        result = distance if result is None else result * distance
-    assert result is not None  # a config has at least one level
-    return result.clamp(0, 1)
+    return _cosine_product(output, size).clamp(0, 1).pow(1 / len(output.plain))
 
 
 def memory_map(output: STLMOutput, size: tuple[int, int]) -> Tensor:
@@ -96,12 +92,12 @@ def combined_map(output: STLMOutput, size: tuple[int, int], scales: Sequence[Map
 
 
 def raw_map(output: STLMOutput, name: str) -> Tensor:
-    """Raw values on the map's own grid, Bx1xhxw: logits, logarithm of the cosine map, or distances of the memory."""
+    """Raw values on the map's own grid, Bx1xhxw: logits, logarithm of the cosine product, distances of the memory."""
     if name == "aggregation":
         return output.logits.float()
     if name == "cosine":
         height, width = output.logits.shape[-2:]
-        return (cosine_map(output, (height, width)) + _SMALLEST).log()
+        return (_cosine_product(output, (height, width)).clamp(0, 1) + _SMALLEST).log()
     assert name == "memory"  # MapScale takes no other
     return _distances(output)
 
@@ -125,6 +121,16 @@ _SINGLE: dict[str, Callable[[STLMOutput, tuple[int, int]], Tensor]] = {
     "cosine": cosine_map,
     "memory": memory_map,
 }
+
+
+def _cosine_product(output: STLMOutput, size: tuple[int, int]) -> Tensor:
+    result: Tensor | None = None
+    for level, feature in output.plain.items():
+        similarity = F.cosine_similarity(feature.float(), output.denoising[level].float(), dim=1).unsqueeze(1)
+        distance = _resize((1 - similarity) / 2, size)
+        result = distance if result is None else result * distance
+    assert result is not None  # a config has at least one level
+    return result
 
 
 def _distances(output: STLMOutput) -> Tensor:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-pytest.importorskip("psutil", reason="the benchmarks need psutil, which comes with the extra dev")
+pytest.importorskip("psutil", reason="the benchmarks need psutil, which comes with the extra train")
 
 import typer
 from PIL import Image

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-pytest.importorskip("psutil", reason="the benchmarks need psutil, which comes with the extra dev")
+pytest.importorskip("psutil", reason="the benchmarks need psutil, which comes with the extra train")
 pytest.importorskip("gradio_client", reason="the benchmarks need gradio_client, which comes with the extra space")
 
 from rich.console import Console

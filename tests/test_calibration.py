@@ -116,6 +116,13 @@ def test_the_threshold_of_few_photographs_lies_above_every_score(scores: list[fl
         assert false_alarm_rate_at(scores, result.threshold) == 0
 
 
+@pytest.mark.parametrize("size", [1e-9, 1e-5, 0.1])
+def test_small_scores_get_a_threshold_as_far_above_them_as_large_ones(size: float) -> None:
+    spread = np.random.default_rng(0).lognormal(0, 0.3, 30)
+    threshold = calibrate((size * spread / spread.max()).tolist(), 0.01).threshold
+    assert size < threshold < 3 * size
+
+
 def test_equal_scores_leave_room_for_the_next_photograph() -> None:
     threshold = calibrate([0.2] * 10, 0.01).threshold
     assert 0.21 < threshold < 0.25

@@ -188,9 +188,18 @@ def test_a_bad_value_is_refused_by_name(data: dict[str, Any], message: str) -> N
         STLMConfig.from_dict(data)
 
 
+def test_thresholds_of_the_second_format_on_the_product_of_levels_are_refused() -> None:
+    old = {"format_version": 2, "anomaly_map": "cosine", **calibration()}
+    with pytest.raises(ConfigError, match=r"stlm calibrate PHOTOS --model MODEL --map cosine"):
+        STLMConfig.from_dict(old)
+    assert STLMConfig.from_dict({**old, "format_version": 3}).calibration == CALIBRATION
+    assert STLMConfig.from_dict({**old, "anomaly_map": "aggregation"}).calibration == CALIBRATION
+    assert STLMConfig.from_dict({**old, "calibration": None}).calibration is None  # of a training that was cut off
+
+
 def test_a_newer_format_asks_for_an_upgrade_whatever_else_it_holds() -> None:
     newer = {"format_version": FORMAT_VERSION + 1, "attention": "new", "image_size": "large"}
-    with pytest.raises(ConfigError, match=r"format 3.*reads up to 2.*pip install --upgrade stlm_hub"):
+    with pytest.raises(ConfigError, match=r"format 4.*reads up to 3.*pip install --upgrade stlm_hub"):
         STLMConfig.from_dict(newer)
     with pytest.raises(ConfigError, match="upgrade"):
         STLMConfig(format_version=FORMAT_VERSION + 1)

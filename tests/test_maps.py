@@ -76,7 +76,7 @@ def test_the_aggregation_map_is_the_sigmoid_of_the_logits() -> None:
     assert middle.item() == pytest.approx((torch.sigmoid(torch.tensor([-4.0, 2.0])).mean()).item(), rel=1e-6)
 
 
-def test_the_cosine_map_is_the_product_over_levels() -> None:
+def test_the_cosine_map_is_the_geometric_mean_over_levels() -> None:
     plain = {"embedding": random(2, 256, 2, 3), "decoder": random(2, 256, 2, 3, seed=1)}
     denoising = {
         "embedding": random(2, 256, 2, 3, seed=2) + plain["embedding"],
@@ -90,13 +90,14 @@ def test_the_cosine_map_is_the_product_over_levels() -> None:
                     a, b = plain[level][n, :, y, x].double(), denoising[level][n, :, y, x].double()
                     expected[n, 0, y, x] *= (1 - a @ b / (a.norm() * b.norm())) / 2
     output = STLMOutput(torch.zeros(2, 1, 2, 3), plain, denoising)
-    torch.testing.assert_close(cosine_map(output, (2, 3)), expected, rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(cosine_map(output, (2, 3)), expected.sqrt(), rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(raw_map(output, "cosine"), expected.log(), rtol=1e-4, atol=1e-4)
     # each level is brought to size before they are multiplied
     sizes = [
         cosine_map(STLMOutput(output.logits, {level: plain[level]}, {level: denoising[level]}), (32, 48))
         for level in plain
     ]
-    torch.testing.assert_close(cosine_map(output, (32, 48)), sizes[0] * sizes[1])
+    torch.testing.assert_close(cosine_map(output, (32, 48)), (sizes[0] * sizes[1]).sqrt())
 
 
 def test_streams_that_agree_give_a_cosine_map_of_0_and_opposite_ones_of_1() -> None:

@@ -65,6 +65,18 @@ def latest(folder: Path) -> Path | None:
     return found[-1] if found else None
 
 
+def read_state(path: Path) -> dict[str, Any]:
+    """The JSON part of a checkpoint: "step", the optimisers' groups and the run's `meta`.
+
+    Raises:
+        TrainingError: it cannot be read.
+    """
+    try:
+        return dict(json.loads((path / "state.json").read_text()))
+    except (OSError, ValueError, TypeError) as error:
+        raise _misfit(path, error) from error
+
+
 def load(path: Path, model: nn.Module, optimizers: dict[str, torch.optim.Optimizer]) -> dict[str, Any]:
     """Restores model and optimisers in place and returns the JSON part ("step" and the run's `meta`).
 
@@ -72,7 +84,7 @@ def load(path: Path, model: nn.Module, optimizers: dict[str, torch.optim.Optimiz
         TrainingError: the checkpoint does not fit this model or these optimisers.
     """
     try:
-        data = json.loads((path / "state.json").read_text())
+        data = read_state(path)
         model.load_state_dict(load_file(path / "model.safetensors"), strict=True)
         tensors = load_file(path / "optimizers.safetensors")
         for name, optimizer in optimizers.items():
@@ -88,10 +100,12 @@ def load(path: Path, model: nn.Module, optimizers: dict[str, torch.optim.Optimiz
             groups = [{**g, "params": p} for g, p in zip(saved["groups"], saved["params"], strict=True)]
             optimizer.load_state_dict({"state": state, "param_groups": groups})
     except (OSError, ValueError, TypeError, LookupError, AttributeError, RuntimeError, SafetensorError) as error:
-        raise TrainingError(
-            f"{path} does not fit this training ({error!s:.300}); start anew with another output folder."
-        ) from error
+        raise _misfit(path, error) from error
     return data
+
+
+def _misfit(path: Path, error: Exception) -> TrainingError:
+    return TrainingError(f"{path} does not fit this training ({error!s:.300}); start anew with another output folder.")
 
 
 def _complete(folder: Path) -> list[Path]:

@@ -70,6 +70,8 @@ def settings(
     """
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,80}", name):
         raise ConfigError(f"A model's name is made of letters, digits, dots and dashes; {name!r} is not.")
+    if steps < 1:  # 0 steps mean 200 epochs to a recipe
+        raise ConfigError(f"steps must be at least 1, not {steps}.")
     model_config = STLMConfig(
         image_size=image_size,
         feature_levels=LEVELS,

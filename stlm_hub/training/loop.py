@@ -16,18 +16,19 @@ from pathlib import Path
 from typing import Any
 
 import cv2
+import psutil  # type: ignore[import-untyped]
 import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs
 from torch.utils.data import DataLoader
 
 from .. import hub
-from ..config import STLMConfig
 from ..errors import TrainingError
 from ..model.checkpoints import StartingWeights
 from ..model.network import STLMNetwork
 from . import checkpoint
-from .config import CHANGES_NO_LOSS, TrainingConfig
+from .config import TrainingConfig
 from .data import NormalPhotographs, StepSampler, collate, fingerprint
+from .identity import differences
 from .objective import LossModule, check, freeze, load_starting_weights, make_optimizers
 from .targets import Targets
 from .teacher import SAM_FILES, build_teacher
@@ -126,7 +127,8 @@ def train(
         if config.distillation == "masks":
             wanted |= {"masks"}
         teacher = build_teacher(config.teacher, sorted(wanted), weights, teacher_checkpoint, config.frozen_stages)
-        targets = Targets(teacher.to(device), config.feature_cache_bytes)
+        free = psutil.virtual_memory().available  # on a small machine the training itself needs it more
+        targets = Targets(teacher.to(device), min(config.feature_cache_bytes, free // 4))
     optimizers = make_optimizers(network, config)
     identity = {
         "photographs": fingerprint(photographs),
@@ -200,6 +202,8 @@ def train(
             write(record)
             accelerator.log(values, step=step + 1)
             stop = bool(should_stop and should_stop())
+            if processes > 1:  # all of them end after the same step, or those that go on wait for the others for ever
+                stop = accelerator.reduce(torch.tensor(float(stop), device=device)).item() > 0
             if accelerator.is_main_process and ((step + 1) % config.checkpoint_every == 0 or step + 1 == total or stop):
                 checkpoint.save(folder / "checkpoints", step + 1, network, optimizers, {"identity": identity})
             if on_step and accelerator.is_main_process:
@@ -226,12 +230,13 @@ def _resume(
     newest = checkpoint.latest(folder)
     if newest is None:
         return 0, []
-    meta = checkpoint.load(newest, network, optimizers)
-    if not _same_training(meta["identity"], identity):
+    # before anything is loaded: what other settings train has other parameters, and torch's words for that help nobody
+    if other := differences(checkpoint.read_state(newest)["identity"], identity):
         raise TrainingError(
-            f"{folder} holds checkpoints of a training with other photographs, settings, textures or weights; "
-            "choose another output folder or delete it."
+            f"{folder} holds checkpoints of another training ({', '.join(other)}); choose another output folder or "
+            "delete it."
         )
+    meta = checkpoint.load(newest, network, optimizers)
     log = [record for record in log if record["step"] <= meta["step"]]
     if not log or log[-1]["step"] != meta["step"]:
         raise TrainingError(
@@ -239,33 +244,6 @@ def _resume(
             f"it back, or delete {folder} to train anew."
         )
     return meta["step"], log
-
-
-def _same_training(known: dict[str, Any], now: dict[str, Any]) -> bool:
-    """Whether a checkpoint may go on with these settings. Those that it does not know yet had their defaults.
-
-    Textures and teacher's file are in no older checkpoint; which those had cannot be told.
-    """
-    defaults = {"config": TrainingConfig().to_dict(), "model": STLMConfig().to_dict()}
-    changes_no_loss = {*CHANGES_NO_LOSS, "format_version"}
-    for name, value in known.items():
-        if isinstance(value, dict):
-            before, after = (_with_defaults(settings, defaults.get(name, {})) for settings in (value, now[name]))
-            if any(before[key] != after.get(key) for key in before.keys() - changes_no_loss):
-                return False
-        elif value != now[name]:
-            return False
-    return True
-
-
-def _with_defaults(settings: dict[str, Any], defaults: dict[str, Any]) -> dict[str, Any]:
-    """Settings, and those inside them, with the default of each that they do not name."""
-    nested = {
-        key: _with_defaults(value, defaults[key])
-        for key, value in settings.items()
-        if isinstance(value, dict) and isinstance(defaults.get(key), dict)
-    }
-    return {**defaults, **settings, **nested}
 
 
 def _read_log(path: Path) -> list[dict[str, float]]:

@@ -116,6 +116,7 @@ def is_trained(name: str, config: TrainingConfig, levels: tuple[str, ...]) -> bo
         (PAPER, {}),
         (PAPER, {"plain_stream": "frozen", "frozen_stages": 1}),
         (ALL, {"plain_stream": "frozen", "frozen_stages": 1}),
+        (ALL, {"frozen_stages": 1}),  # the recipe of the profile `cpu` and of fine-tuning
         (("stage1", "stage2"), {"frozen_stages": 1}),
         (("stage1",), {}),
         (("embedding",), {"frozen_stages": 3}),
@@ -196,6 +197,7 @@ def losses_of(module: LossModule, weights: StartingWeights, batch: dict[str, Any
     [
         (PAPER, {}),
         (ALL, {"plain_stream": "frozen", "frozen_stages": 2}),
+        (ALL, {"frozen_stages": 1}),
         (("decoder",), {"frozen_stages": 3}),
         (("stage1",), {"frozen_stages": 1}),
         (("stage2",), {"plain_stream": "frozen"}),
@@ -214,6 +216,24 @@ def test_every_parameter_that_wants_a_gradient_gets_one(
     for name, parameter in module.network.named_parameters():
         assert parameter.requires_grad == (parameter.grad is not None), name
         assert parameter.requires_grad == is_trained(name, module.config, levels), name
+
+
+def test_the_aggregation_teaches_the_plain_stream_behind_the_stage_that_both_share(
+    make_network: Callable[..., STLMNetwork], starting_weights: StartingWeights, batch: dict[str, Any]
+) -> None:
+    """At the mobile teacher's weights its own loss is zero: what it learns comes from the aggregation."""
+    module = prepared(make_network, starting_weights, ALL, frozen_stages=1)
+    clean, pseudo = Targets(MobileTeacher(starting_weights, sorted(ALL), 1), 0)(batch, torch.device("cpu"))
+    assert "trunk" in pseudo
+    losses = module(batch["pseudo"].float(), batch["mask"], clean, pseudo)
+    assert losses["plain"].item() < 1e-4
+    (losses["focal"] + losses["l1"]).backward()
+    for stage, blocks in enumerate(module.network.plain_encoder.stages):
+        gradients = [parameter.grad for parameter in blocks.parameters()]
+        if stage:
+            assert all(gradient is not None for gradient in gradients) and any(g.abs().max() > 0 for g in gradients)
+        else:
+            assert all(gradient is None for gradient in gradients)
 
 
 def test_shared_frozen_stages_and_a_frozen_plain_stream_change_no_loss(
@@ -553,8 +573,12 @@ def test_a_run_can_be_stopped_and_belongs_to_its_photographs_settings_and_weight
     for changed in others:
         with pytest.raises(TrainingError, match=re.escape(f"{run_folder}") + ".*another output folder or delete"):
             fit(run_folder, **{**fields, **changed})
-    with pytest.raises(TrainingError, match="does not fit this training"):
+    with pytest.raises(TrainingError, match=r"another training \(aggregation_channels 8, now 16\)"):
         fit(run_folder, model={"aggregation_channels": 16}, **fields)
+    with pytest.raises(
+        TrainingError, match=r"another training \(plain_stream frozen, now trained\)"
+    ):  # of an older version
+        fit(run_folder, **{**fields, "plain_stream": "trained"})
     assert len((run_folder / "log.jsonl").read_text().splitlines()) == 2  # a refusal leaves the folder as it was
 
     state = run_folder / "checkpoints" / "step-0000002" / "state.json"
@@ -569,7 +593,9 @@ def test_a_run_can_be_stopped_and_belongs_to_its_photographs_settings_and_weight
         {"model": {"aggregation_input": "subtraction"}},
         {"synthesis": SynthesisConfig(on_part=True)},
     ):
-        with pytest.raises(TrainingError, match=r"another output folder or delete|does not fit this training"):
+        with pytest.raises(
+            TrainingError, match=r"another training \((aggregation|steps|synthesis).*another output folder or delete"
+        ):
             fit(run_folder, **{**fields, **changed})  # what it does not know had its default
     fields |= {"checkpoint_every": 3, "feature_cache_bytes": 0}  # these change no loss
     resumed = fit(run_folder, on_step=lambda report: done.append(report.step), **fields)

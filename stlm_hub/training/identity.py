@@ -1,0 +1,44 @@
+"""Whether a training may go on from a checkpoint: what decides its losses, then and now."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..config import STLMConfig
+from .config import CHANGES_NO_LOSS, TrainingConfig
+
+
+def differences(known: dict[str, Any], now: dict[str, Any]) -> list[str]:
+    """What differs, in words. Settings that a checkpoint does not know yet had their defaults.
+
+    Args:
+        known: identity that a checkpoint was written with. Older ones know neither textures nor the teacher's file;
+            which those had cannot be told.
+        now: identity of this training.
+
+    Returns:
+        "photographs", "plain_stream frozen, now trained" and the like; empty where it may go on.
+    """
+    defaults = {"config": TrainingConfig().to_dict(), "model": STLMConfig().to_dict()}
+    found = []
+    for name, value in known.items():
+        if isinstance(value, dict):
+            found += _changed(*(_with_defaults(settings, defaults.get(name, {})) for settings in (value, now[name])))
+        elif value != now[name]:
+            found.append(name)
+    return found
+
+
+def _changed(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
+    keys = before.keys() - {*CHANGES_NO_LOSS, "format_version"}
+    return [f"{key} {before[key]}, now {after.get(key)}" for key in sorted(keys) if before[key] != after.get(key)]
+
+
+def _with_defaults(settings: dict[str, Any], defaults: dict[str, Any]) -> dict[str, Any]:
+    """Settings, and those inside them, with the default of each that they do not name."""
+    nested = {
+        key: _with_defaults(value, defaults[key])
+        for key, value in settings.items()
+        if isinstance(value, dict) and isinstance(defaults.get(key), dict)
+    }
+    return {**defaults, **settings, **nested}
