@@ -18,7 +18,7 @@ from .errors import DataError
 
 MIN_PHOTOGRAPHS = 4
 DEFAULT_FALSE_ALARM_RATE = 0.01
-_LOWEST, _HIGHEST = 1e-12, 1 - 1e-6  # scores are cut here before their log-odds are taken
+_LOWEST, _HIGHEST = 1e-12, 1 - 1e-6  # scores are cut here before their log-odds are taken; pictures cut at 1e-6
 _MIN_SPREAD = 0.05  # log-odds; a few nearly equal scores must not put the threshold right on top of them
 
 

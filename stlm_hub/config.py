@@ -268,7 +268,8 @@ class STLMConfig:
         if checked.format_version < 3 and checked.anomaly_map == "cosine" and checked.calibration:
             raise ConfigError(
                 "This model judges by the map without aggregation, whose values had another scale in its format. Make "
-                "it again from the model that it was made of: stlm calibrate PHOTOS --model MODEL --map cosine"
+                "it again from the model that it was made of: stlm calibrate PHOTOS --model MODEL --map cosine; or, "
+                "where it was trained to judge by that map, train it again."
             )
         scales = checked.combined_maps if checked.format_version > 1 else ()
         return checked.replace(format_version=FORMAT_VERSION, combined_maps=scales)

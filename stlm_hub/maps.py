@@ -56,8 +56,8 @@ def cosine_map(output: STLMOutput, size: tuple[int, int]) -> Tensor:
     """The anomaly map without the aggregation module (paper, Table 4, "strategy [46]"): Bx1xHxW in [0, 1].
 
     The product over L levels of (1 - cosine similarity) / 2, and of that the L-th root. Neither the half nor the root
-    changes the ranking of positions. Without the root, normal parts are at 1e-9 with four levels, where no threshold
-    can be read, shown or set.
+    changes the ranking of positions. Without the root, even peaks of normal parts are at 1e-9 with four levels,
+    where no threshold can be read, shown or set.
     """
     return _cosine_product(output, size).clamp(0, 1).pow(1 / len(output.plain))
 

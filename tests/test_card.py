@@ -64,6 +64,7 @@ RESULTS: dict[str, Any] = {
         "batch_size": 4,
         "rotation": "quarter",
         "plain_stream": "frozen",
+        "frozen_stages": 2,
         "synthesis": {"families": ["perlin", "nsa"], "probability": 0.5},
     },
     "steps": 1237,
@@ -363,6 +364,7 @@ def test_the_training_table_says_how_to_make_the_model_again() -> None:
     rows = table(part)
     assert rows["Photographs"] == ["178 good for training, 31 good held out"]
     assert rows["Steps"] == ["1237 of 4 photographs each"]
+    assert rows["Kept at the starting weights"] == ["patch embedding and first 2 stages of both streams"]
     assert rows["Time"] == ["83 min on AMD EPYC 7763, 2 cores"]
     assert rows["Seed"] == ["3"]
     assert rows["Pseudo anomalies"] == ["perlin, nsa, on 50 % of the photographs"]

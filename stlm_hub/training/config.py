@@ -82,7 +82,7 @@ class TrainingConfig:
     seed: int = 0  # decides shuffling, augmentation, pseudo anomalies, held-out photographs and initial weights
     held_out: float = 0.15  # share of the normal photographs kept for calibration, never trained on
     checkpoint_every: int = 100  # steps between checkpoints
-    # memory for teacher features of photographs that come back unchanged; never more than a quarter of what is free
+    # bytes for teacher features of photographs that come back unchanged, never more than a quarter of the free memory
     feature_cache_bytes: int = 3 * 2**30
 
     def __post_init__(self) -> None:

@@ -23,15 +23,22 @@ def differences(known: dict[str, Any], now: dict[str, Any]) -> list[str]:
     found = []
     for name, value in known.items():
         if isinstance(value, dict):
-            found += _changed(*(_with_defaults(settings, defaults.get(name, {})) for settings in (value, now[name])))
-        elif value != now[name]:
+            both = (_with_defaults(settings, defaults.get(name, {})) for settings in (value, now.get(name) or {}))
+            found += _changed(*both)
+        elif value != now.get(name):
             found.append(name)
     return found
 
 
-def _changed(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
-    keys = before.keys() - {*CHANGES_NO_LOSS, "format_version"}
-    return [f"{key} {before[key]}, now {after.get(key)}" for key in sorted(keys) if before[key] != after.get(key)]
+def _changed(before: dict[str, Any], after: dict[str, Any], inside: str = "") -> list[str]:
+    found = []
+    for key in sorted(before.keys() - {*CHANGES_NO_LOSS, "format_version"}):
+        old, new = before[key], after.get(key)
+        if isinstance(old, dict) and isinstance(new, dict):
+            found += _changed(old, new, f"{inside}{key}.")
+        elif old != new and not (key == "total" and before.get("steps") != after.get("steps")):  # said by "steps"
+            found.append(f"{inside}{key} {old}, now {new}")
+    return found
 
 
 def _with_defaults(settings: dict[str, Any], defaults: dict[str, Any]) -> dict[str, Any]:

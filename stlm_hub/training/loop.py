@@ -128,7 +128,7 @@ def train(
             wanted |= {"masks"}
         teacher = build_teacher(config.teacher, sorted(wanted), weights, teacher_checkpoint, config.frozen_stages)
         free = psutil.virtual_memory().available  # on a small machine the training itself needs it more
-        targets = Targets(teacher.to(device), min(config.feature_cache_bytes, free // 4))
+        targets = Targets(teacher.to(device), min(config.feature_cache_bytes, free // (4 * processes)))
     optimizers = make_optimizers(network, config)
     identity = {
         "photographs": fingerprint(photographs),
@@ -231,9 +231,12 @@ def _resume(
     if newest is None:
         return 0, []
     # before anything is loaded: what other settings train has other parameters, and torch's words for that help nobody
-    if other := differences(checkpoint.read_state(newest)["identity"], identity):
+    known = checkpoint.read_state(newest).get("identity")
+    if not isinstance(known, dict):
+        raise TrainingError(f"{newest} does not say what training it is of; start anew with another output folder.")
+    if other := differences(known, identity):
         raise TrainingError(
-            f"{folder} holds checkpoints of another training ({', '.join(other)}); choose another output folder or "
+            f"{folder} holds checkpoints of another training ({'; '.join(other)}); choose another output folder or "
             "delete it."
         )
     meta = checkpoint.load(newest, network, optimizers)

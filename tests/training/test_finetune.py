@@ -184,6 +184,8 @@ def test_predict_on_the_command_line(
 def test_refusals_come_before_any_work(good_parts: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="name"):
         finetune(good_parts, "../evil", output=tmp_path / "m")
+    with pytest.raises(ConfigError, match="steps must be at least 1, not 0"):  # a recipe's 0 means 200 epochs
+        finetune(good_parts, "part", steps=0, output=tmp_path / "m")
     with pytest.raises(ConfigError, match="multiple of 64"):
         finetune(good_parts, "part", image_size=100, output=tmp_path / "m")
     with pytest.raises(DataError, match="false-alarm rate"):

@@ -455,6 +455,7 @@ train(
     Path(job["folder"]),
     textures=TextureSource(looks=("checker", "spots", "stripes")),
     on_step=on_step,
+    should_stop=lambda: os.environ.get("RANK") == job["stopped_rank"],
 )
 total = sum(parameter.double().abs().sum().item() for parameter in network.parameters())
 print(f"weights {total!r}", flush=True)
@@ -469,6 +470,7 @@ def run_script(
     folder: Path,
     config: TrainingConfig,
     kill_at: int = 0,
+    stopped_rank: str = "none",
 ) -> subprocess.CompletedProcess[str]:
     weights.save(tmp_path / "starting.safetensors")
     job = {
@@ -479,6 +481,7 @@ def run_script(
         "folder": str(folder),
         "threads": torch.get_num_threads(),
         "kill_at": kill_at,
+        "stopped_rank": stopped_rank,
     }
     (tmp_path / "job.json").write_text(json.dumps(job))
     (tmp_path / "script.py").write_text(SCRIPT)
@@ -601,6 +604,12 @@ def test_a_run_can_be_stopped_and_belongs_to_its_photographs_settings_and_weight
     resumed = fit(run_folder, on_step=lambda report: done.append(report.step), **fields)
     assert done == [1, 2, 3, 4] and len(resumed.log) == 4
     assert resumed.losses[:2] == stopped.losses
+    newest = checkpoint.latest(run_folder / "checkpoints")
+    assert newest is not None
+    for damage in ("[]", "{}"):
+        (newest / "state.json").write_text(damage)
+        with pytest.raises(TrainingError, match="does not say what training it is of"):
+            fit(run_folder, **fields)
 
 
 def test_a_loss_that_is_not_finite_ends_the_run_without_a_checkpoint(fit: Callable[..., Fit], run_folder: Path) -> None:
@@ -634,9 +643,13 @@ def test_two_processes_train_as_one_and_log_once(
         port = free.getsockname()[1]
     # `accelerate launch --cpu --num_processes 2` starts a single process; it needs MPI for more.
     launch = ["-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", str(port)]
-    result = run_script(launch, tmp_path, starting_weights, photographs, run_folder, settings(steps=2))
+    script = (launch, tmp_path, starting_weights, photographs, run_folder, settings(steps=2))
+    stopped = run_script(*script, stopped_rank="1")  # the other process hears of it, and writes the checkpoint
+    assert stopped.returncode == 0, stopped.stderr[-3000:]
+    assert checkpoint.latest(run_folder / "checkpoints") == run_folder / "checkpoints" / "step-0000001"
+    result = run_script(*script)
     assert result.returncode == 0, result.stderr[-3000:]
-    assert result.stdout.count("step 1 of 2") == result.stdout.count("step 2 of 2") == 1
+    assert stopped.stdout.count("step 1 of 2") == result.stdout.count("step 2 of 2") == 1
     assert [json.loads(line)["step"] for line in (run_folder / "log.jsonl").read_text().splitlines()] == [1, 2]
     assert checkpoint.latest(run_folder / "checkpoints") == run_folder / "checkpoints" / "step-0000002"
     weights = re.findall(r"^weights (\S+)$", result.stdout, re.MULTILINE)

@@ -164,7 +164,7 @@ def test_a_trained_network_is_taken_over_with_what_is_known_of_its_training(
     again = run(data[0], MODEL, TRAINING, None, SOURCE, work=tmp_path, output=output, trained=trained)
     assert again["memory_encoder"] == "plain" and again["trained"] == results["trained"]
     others = (
-        (config, dataclasses.replace(TRAINING, learning_rate=1e-3), data[0], "its training differ"),
+        (config, dataclasses.replace(TRAINING, learning_rate=1e-3), data[0], r"its training \(learning_rate\) differ"),
         (config.replace(feature_levels=("stage1",)), TRAINING, data[0], "its model differ"),
         (config, TRAINING, Split(data[0].held_out, data[0].train), "its photographs differ"),
     )
