@@ -23,8 +23,8 @@ def differences(known: dict[str, Any], now: dict[str, Any]) -> list[str]:
     found = []
     for name, value in known.items():
         if isinstance(value, dict):
-            both = (_with_defaults(settings, defaults.get(name, {})) for settings in (value, now.get(name) or {}))
-            found += _changed(*both)
+            before, after = (_with_defaults(given, defaults.get(name, {})) for given in (value, now.get(name) or {}))
+            found += _changed(before, after)
         elif value != now.get(name):
             found.append(name)
     return found
