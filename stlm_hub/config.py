@@ -265,6 +265,8 @@ class STLMConfig:
                 )
             values["combined_maps"] = tuple(MapScale(**scale) for scale in scales)
         checked = cls(**values)
+        if checked.format_version == FORMAT_VERSION:
+            return checked
         if checked.format_version < 3 and checked.anomaly_map == "cosine" and checked.calibration:
             raise ConfigError(
                 "This model judges by the map without aggregation, whose values had another scale in its format. Make "

@@ -38,16 +38,14 @@ CODE = (  # of the library: what makes a row
     *("calibration.py", "images.py", "map_scales.py", "maps.py", "predictor.py"),
 )
 NO_CODE = (  # of training/: changes no figure
-    *(
-        "budget.py",
-        "checkpoint.py",
-        "finetune.py",
-        "identity.py",
-        "machine.py",
-        "memory.py",
-        "photographs.py",
-        "trained.py",
-    ),
+    "budget.py",
+    "checkpoint.py",
+    "finetune.py",
+    "identity.py",
+    "machine.py",
+    "memory.py",
+    "photographs.py",
+    "trained.py",
 )
 FIGURES = {"i_auroc": "I-AUROC", "p_auroc": "P-AUROC", "aupro": "AUPRO", "ap": "AP", "fnr": "FNR"}
 
@@ -205,17 +203,18 @@ def _shown(report: dict[str, Any]) -> Table:
     """The table for a terminal; what is the same in all rows, or in none, takes no column."""
     trained = [entry for entry in report["rows"] if "not_run" not in entry]
     teachers = {entry["teacher"] for entry in trained}
+    with_teacher = len(teachers) > 1
     with_paper = any(entry["paper"] or entry["paper_category"] for entry in trained)
     title = f"{report['title']}: {report['category']}, profile {report['profile']}, in %"
-    if len(teachers) == 1:
-        title += f", teacher {teachers.pop()}"
+    if teachers and not with_teacher:
+        title += f", teacher {min(teachers)}"
     if with_paper:
         title += (
             "\n(paper: I-AUROC/P-AUROC/PRO or FNR, mean over 15 categories, 1024 px, ViT-H; below it of this category)"
         )
     shown = Table(title=title)
     shown.add_column("variant", min_width=12)
-    if teachers:
+    if with_teacher:
         shown.add_column("teacher")
     for name in FIGURES.values():
         shown.add_column(name, justify="right", no_wrap=True)
@@ -224,9 +223,9 @@ def _shown(report: dict[str, Any]) -> Table:
     for entry in report["rows"]:
         cells = [entry["label"]]
         if "not_run" in entry:
-            shown.add_row(*cells, *["-"] * (bool(teachers) + len(FIGURES)))
+            shown.add_row(*cells, *["-"] * (with_teacher + len(FIGURES)))
             continue
-        if teachers:
+        if with_teacher:
             cells.append(entry["teacher"])
         figures = [entry["metrics"].get(name) for name in FIGURES]
         cells += ["-" if f is None else f"{100 * f:.2f}" for f in figures]

@@ -49,9 +49,10 @@ def read_trained(folder: Path, model_config: STLMConfig, training: TrainingConfi
     loaded = STLM.from_pretrained(folder, device="cpu")
     results = read_results(folder / "results.json", folder / hub.WEIGHTS_NAME)
     try:
-        known_training, now = TrainingConfig.from_dict(results["training"]).deciding, training.deciding
+        before = TrainingConfig.from_dict(results["training"]).deciding
+        changed = [name for name, value in training.deciding.items() if before[name] != value]
         differs = {
-            f"training ({', '.join(name for name in now if known_training[name] != now[name])})": known_training != now,
+            f"training ({', '.join(changed)})": bool(changed),
             "model": _trained_part(loaded.config) != _trained_part(model_config),
             "photographs": results["dataset"]["train"]["sha256"] != fingerprint(split.train),
         }
