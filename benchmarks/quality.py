@@ -29,13 +29,14 @@ if str(ROOT) not in sys.path:
 from benchmarks.figures import command_line, machine, summary  # noqa: E402
 from benchmarks.peer_job import Job  # noqa: E402
 from benchmarks.peer_runner import Bars, PeerError, figures, run_process, versions  # noqa: E402
-from benchmarks.quality_report import TITLES, Row, behind, find, show, with_row  # noqa: E402
+from benchmarks.quality_report import TITLES, Row, behind, find, not_compared, show, with_row  # noqa: E402
 from stlm_hub import hub  # noqa: E402
 from stlm_hub.config import STLMConfig  # noqa: E402
 from stlm_hub.errors import ConfigError, DataError  # noqa: E402
 from stlm_hub.evaluation.evaluate import TestSet, check_both_kinds  # noqa: E402
+from stlm_hub.fingerprint import fingerprint  # noqa: E402
 from stlm_hub.progress import console, exit_on_error  # noqa: E402
-from stlm_hub.training.data import fingerprint, split_normals  # noqa: E402
+from stlm_hub.training.data import split_normals  # noqa: E402
 from stlm_hub.training.machine import hardware  # noqa: E402
 from train.datasets import mvtec_ad  # noqa: E402
 
@@ -193,7 +194,7 @@ def read_earlier(path: Path) -> tuple[list[Row], dict[str, str]]:
 def write(path: Path, rows: list[Row], run: dict[str, Any]) -> None:
     """The JSON file; it appears whole or stays as it was."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    result = {"benchmark": "quality", **run, "rows": rows, "behind": behind(rows)}
+    result = {"benchmark": "quality", **run, "rows": rows, "behind": behind(rows), "not_compared": not_compared(rows)}
     part = path.with_suffix(".part")
     part.write_text(json.dumps(result, indent=2, allow_nan=False) + "\n", encoding="utf-8")
     part.replace(path)

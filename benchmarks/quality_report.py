@@ -66,6 +66,20 @@ def behind(rows: Sequence[Row]) -> list[str]:
     return sentences
 
 
+def not_compared(rows: Sequence[Row]) -> list[str]:
+    """Sentences: the rows of peers that `behind` leaves out, since code, processor or threads are not STLM's."""
+    own = {row["facts"]["category"]: row for row in rows if row["facts"]["method"] == "stlm"}
+    return [
+        f"{row['facts']['category']}: {TITLES[row['facts']['method']]} is not compared, its row is of other code or "
+        "another machine than STLM's; measure both again."
+        for row in rows
+        if row["facts"]["method"] != "stlm"
+        and (of := own.get(row["facts"]["category"])) is not None
+        and row["facts"]["photographs"] == of["facts"]["photographs"]
+        and not _comparable(of, row)
+    ]
+
+
 def _comparable(own: Row, row: Row) -> bool:
     """A peer's row of the same photographs and code, on the same machine with as many threads."""
     same = ("category", "photographs", "hardware", "threads", "code")
@@ -110,7 +124,7 @@ def show(rows: Sequence[Row], notes: Sequence[str], console: Console) -> None:
             "STLM is nowhere behind: no peer measured here is smaller, faster or better by more than "
             f"{100 * LEVEL:.1f} points."
         )
-    for sentence in [*sentences, *notes]:
+    for sentence in [*sentences, *not_compared(rows), *notes]:
         console.print(f"- {sentence}", highlight=False, markup=False, soft_wrap=True)
 
 

@@ -32,6 +32,7 @@ from benchmarks import page_browser  # noqa: E402
 from benchmarks.figures import command_line, growth, machine, summary  # noqa: E402
 from benchmarks.page_client import Answer, Expected, User, users_at_once  # noqa: E402
 from benchmarks.page_report import endpoint_times, limits, page_times, report, show, user_facts  # noqa: E402
+from stlm_hub.progress import exit_on_error  # noqa: E402
 from stlm_hub.samples import make_defective, make_normal  # noqa: E402
 from stlm_hub.stlm import STLM  # noqa: E402
 
@@ -215,4 +216,5 @@ def main(
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    with exit_on_error():
+        typer.run(main)

@@ -14,6 +14,17 @@ def lookup(data: Any, path: str) -> Any:
     return data
 
 
+def official_split(results: Any) -> bool | None:
+    """Whether the figures are of the data set's own split; None where it has none or nothing is known.
+
+    The readers of `train/datasets` say "official", or "not the official one" and what differs.
+    """
+    split = lookup(results, "dataset.split")
+    if not isinstance(split, str):
+        return None
+    return True if split == "official" else False if split.startswith("not the official one") else None
+
+
 def markdown(value: Any) -> str:
     """One line that Markdown shows as it is, also in a table."""
     return "" if value is None else re.sub(r"([\\`*_\[\]<>|#])", r"\\\1", " ".join(str(value).split()))

@@ -129,9 +129,9 @@ def calibrate(
     from .calibration import MIN_PHOTOGRAPHS
     from .card import read_results
     from .maps import KINDS
+    from .photographs import check_photographs
     from .recalibrate import recalibrate
     from .stlm import STLM
-    from .training.photographs import check_photographs
 
     found = check_photographs(folder, at_least=MIN_PHOTOGRAPHS, work="calibration")
     for duplicate, original in found.duplicates:
@@ -187,7 +187,7 @@ def report(
     from .stlm import STLM
 
     try:
-        from .evaluation.report_folder import known_scores, write_report
+        from .evaluation.report_folder import write_report
     except ImportError as error:
         raise DataError(f'A report needs {error.name}: pip install "stlm_hub[train]"') from None
 
@@ -208,8 +208,9 @@ def report(
             name,
             data,
             output or Path("report") / name,
-            held_out_scores=known_scores(results, network.config.calibration),
+            results=results,
             log=log or (run_log if run_log.is_file() else None),
+            losses=hub.companion_file(local, "losses.png"),
             command=command,
             on_image=lambda done, total: bars.update(task, completed=done, total=total),
         )

@@ -59,7 +59,7 @@ def cosine_map(output: STLMOutput, size: tuple[int, int]) -> Tensor:
     changes the ranking of positions. Without the root, even peaks of normal parts are at 1e-9 with four levels,
     where no threshold can be read, shown or set.
     """
-    return _cosine_product(output, size).clamp(0, 1).pow(1 / len(output.plain))
+    return _cosine_product(output, size).pow(1 / len(output.plain))
 
 
 def memory_map(output: STLMOutput, size: tuple[int, int]) -> Tensor:
@@ -97,7 +97,7 @@ def raw_map(output: STLMOutput, name: str) -> Tensor:
         return output.logits.float()
     if name == "cosine":
         height, width = output.logits.shape[-2:]
-        return (_cosine_product(output, (height, width)).clamp(0, 1) + _SMALLEST).log()
+        return (_cosine_product(output, (height, width)) + _SMALLEST).log()
     assert name == "memory"  # MapScale takes no other
     return _distances(output)
 
@@ -130,7 +130,7 @@ def _cosine_product(output: STLMOutput, size: tuple[int, int]) -> Tensor:
         distance = _resize((1 - similarity) / 2, size)
         result = distance if result is None else result * distance
     assert result is not None  # a config has at least one level
-    return result
+    return result.clamp(0, 1)
 
 
 def _distances(output: STLMOutput) -> Tensor:

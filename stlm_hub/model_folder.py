@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from . import hub
 from .errors import ConfigError
@@ -12,6 +13,22 @@ FILES = (hub.CONFIG_NAME, hub.WEIGHTS_NAME, "README.md", "results.json")
 """What every finished model folder holds."""
 
 _NOBODYS = {".DS_Store", "Thumbs.db", "desktop.ini"}  # systems put them anywhere
+
+
+def make_parent(output: Path) -> None:
+    """Makes the folder that a model's folder goes into, before any hour is spent on the model.
+
+    Raises:
+        ConfigError: it cannot be made or written.
+    """
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        with TemporaryDirectory(prefix=f".{output.name}.", dir=output.parent):
+            pass
+    except OSError as error:
+        raise ConfigError(
+            f"{output.parent} cannot be written ({error.strerror or error}); name another folder for the model."
+        ) from None
 
 
 def check_output(output: Path, also: Sequence[str] = ()) -> None:

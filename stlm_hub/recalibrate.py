@@ -20,13 +20,13 @@ from .calibration import DEFAULT_FALSE_ALARM_RATE, calibrate, check_enough, chec
 from .card import calibrations, render_card, write_card
 from .config import STLMConfig
 from .errors import ConfigError, STLMError
+from .fingerprint import fingerprint
 from .map_scales import measure_scales
 from .maps import KINDS
-from .model_folder import FILES, check_output
+from .model_folder import FILES, check_output, make_parent
+from .photographs import load_each
 from .predictor import infer
 from .stlm import STLM
-from .training.data import fingerprint
-from .training.photographs import load_each
 
 _MAP_OF = {kind.figures: name for name, kind in KINDS.items()}
 
@@ -67,7 +67,8 @@ def recalibrate(
     Raises:
         DataError: fewer than 4 photographs, or the false-alarm rate is out of range.
         ImageError: a photograph cannot be used.
-        ConfigError: `results` are not of `model`, `output` holds something else, or the model has no such map.
+        ConfigError: `results` are not of `model`, `output` holds something else or cannot be written, or the model has
+            no such map.
     """
     check_false_alarm_rate(false_alarm_rate)
     check_enough(len(photographs))
@@ -79,7 +80,7 @@ def recalibrate(
             "This model has no memory of normal patches; name another map, or train it with memory_entries."
         )
     judging = before.replace(anomaly_map=anomaly_map or before.anomaly_map)
-    output.parent.mkdir(parents=True, exist_ok=True)
+    make_parent(output)
     with TemporaryDirectory(prefix=f".{output.name}.", dir=output.parent) as name:
         folder = Path(name)
         model.save_pretrained(folder, dtype=torch.float16)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from . import hub, stlm, zoo
+from .card_text import official_split
 from .config import STLMConfig
 from .errors import HubError, STLMError, WeightsError
 from .hub import LocalModel
@@ -114,7 +115,7 @@ def register(
         dataset=config.dataset or _dataset_name(results),
         image_size=config.image_size,
         metrics=_metrics(results.get(KINDS[config.anomaly_map].figures)),
-        official_split=_official_split(results),
+        official_split=official_split(results),
     )
     zoo.save_zoo(entries, path)
     return entries[alias]
@@ -143,15 +144,6 @@ def _dataset_name(results: dict[str, Any]) -> str:
     dataset = results.get("dataset")
     name = dataset.get("name") if isinstance(dataset, dict) else dataset
     return name if isinstance(name, str) else ""
-
-
-def _official_split(results: dict[str, Any]) -> bool | None:
-    """As the readers of `train/datasets` say it: "official", or "not the official one" and what differs."""
-    dataset = results.get("dataset")
-    split = dataset.get("split") if isinstance(dataset, dict) else None
-    if not isinstance(split, str):
-        return None
-    return True if split == "official" else False if split.startswith("not the official one") else None
 
 
 def _metrics(metrics: Any) -> dict[str, float]:

@@ -23,10 +23,11 @@ from rich.console import Console
 from benchmarks import quality
 from benchmarks.peer_job import Job
 from benchmarks.peer_runner import ROOT, PeerError, figures, run_process, versions
-from benchmarks.quality_report import QUALITY, behind, find, show, with_row
+from benchmarks.quality_report import QUALITY, behind, find, not_compared, show, with_row
 from stlm_hub.errors import ConfigError, DataError
+from stlm_hub.fingerprint import fingerprint
 from stlm_hub.stlm import STLM
-from stlm_hub.training.data import fingerprint, split_normals
+from stlm_hub.training.data import split_normals
 
 PEERS_PYTHON = Path(os.environ.get("STLM_PEERS_PYTHON", ROOT / ".venv-peers/bin/python"))
 
@@ -100,6 +101,24 @@ def test_stlm_is_called_behind_where_a_peer_is_smaller_faster_or_clearly_better(
     shown = console.export_text()
     assert ("STLM is behind" in shown, "nowhere behind" in shown) == (bool(figures_named), not figures_named)
     assert "- grid: not run." in shown and "PaDiM" in shown and "AUPRO" in shown
+
+
+@pytest.mark.parametrize("fact", ["code", "hardware", "threads"])
+def test_a_peer_that_is_not_compared_is_named(fact: str) -> None:
+    other = row("padim", 0.99)
+    other["facts"] |= {fact: "another"}
+    assert behind([row(), other]) == []
+    (sentence,) = not_compared([row(), other, row("patchcore")])
+    assert "bottle: PaDiM (anomalib) is not compared" in sentence
+    console = Console(record=True, width=80)
+    show([row(), other], [], console)
+    assert "is not compared" in " ".join(console.export_text().split())
+
+
+def test_a_peer_of_other_photographs_or_without_stlm_beside_it_needs_no_sentence() -> None:
+    other = row("padim")
+    other["facts"] |= {"photographs": {"train": "others"}}
+    assert not_compared([row(), other]) == [] == not_compared([other])
 
 
 def picture(path: Path, seed: int, defect: bool = False) -> np.ndarray:

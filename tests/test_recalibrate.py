@@ -19,6 +19,7 @@ from PIL import Image
 from stlm_hub.calibration import calibrate
 from stlm_hub.config import Calibration, MapScale, STLMConfig
 from stlm_hub.errors import ConfigError, DataError, ImageError
+from stlm_hub.fingerprint import fingerprint
 from stlm_hub.hub import file_sha256
 from stlm_hub.images import load_image
 from stlm_hub.map_scales import measure_scales
@@ -27,7 +28,6 @@ from stlm_hub.predictor import infer
 from stlm_hub.publish import check_folder
 from stlm_hub.recalibrate import recalibrate
 from stlm_hub.stlm import STLM
-from stlm_hub.training.data import fingerprint
 
 OLD = Calibration(threshold=0.05, false_alarm_rate=0.02, n=31, method="log-odds-t", date="2026-01-02")
 RESULTS: dict[str, Any] = {
@@ -416,6 +416,8 @@ def test_another_model_is_not_overwritten(trained: STLM, good_parts: list[Path],
         recalibrate(trained, good_parts, tmp_path, repo_id="me/m")
     with pytest.raises(ConfigError, match="is a file"):
         recalibrate(trained, good_parts, tmp_path / "scores.png", repo_id="me/m")
+    with pytest.raises(ConfigError, match=r"cannot be written .*; name another folder"):
+        recalibrate(trained, good_parts, tmp_path / "scores.png" / "model", repo_id="me/m")
     assert [path.name for path in tmp_path.iterdir()] == ["scores.png"]
 
 
@@ -448,8 +450,8 @@ def test_results_of_another_model_are_refused(
 def test_it_needs_nothing_of_the_training_extra() -> None:
     program = """
 import sys
-for name in ("accelerate", "sklearn", "skimage", "matplotlib", "onnx", "tensorboard", "threadpoolctl"):
+for name in ("accelerate", "sklearn", "skimage", "matplotlib", "onnx", "tensorboard"):
     sys.modules[name] = None
-import stlm_hub.recalibrate, stlm_hub.training.photographs, stlm_hub.cli
+import stlm_hub.recalibrate, stlm_hub.photographs, stlm_hub.cli
 """
     subprocess.run([sys.executable, "-c", program], check=True, timeout=120, cwd=Path(__file__).parents[1])

@@ -8,6 +8,7 @@ program, see `ablate.py`.
 from __future__ import annotations
 
 import dataclasses
+import json
 import subprocess
 import sys
 from collections.abc import Callable
@@ -15,9 +16,11 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from accelerate import PartialState
 
 from stlm_hub import zoo_files
 from stlm_hub.card import write_card
+from stlm_hub.card_text import official_split
 from stlm_hub.errors import ConfigError
 from stlm_hub.evaluation.evaluate import TestSet, check_both_kinds
 from stlm_hub.images import load_image
@@ -128,6 +131,7 @@ def make(
         command += f" --memory-entries {memory_entries}"
     if memory_encoder is not None:
         command += f" --memory-encoder {memory_encoder}"
+    before = _results(output / alias / "results.json")
     split = split_normals(category.train, recipe.training.held_out, recipe.training.seed)
     trained = read_trained(network, recipe.model, recipe.training, split) if network else None
     if trained:
@@ -170,7 +174,7 @@ def make(
         _example_panels(made, category.test)
         write_card(made, source.repo_id)
     if (output / alias / "results.json").is_file():
-        told = tell_other_seeds(output / alias, runs, alias, profile, console.print)
+        told = tell_other_seeds(output / alias, runs, alias, profile, console.print, before=before)
         if told:
             console.print(f"The card of {alias} tells of {told} more {'seed' if told == 1 else 'seeds'}.")
     elif other_seed:
@@ -182,12 +186,23 @@ def make(
         figures = ", ".join(f"{key} {100 * value:.2f}" for key, value in measured.items() if value is not None)
         if figures:
             console.print(f"{kind.label}: {figures}")
+    if official_split(results) is False:
+        console.print(f"The split is {category.split}.")
+
+
+def _results(path: Path) -> dict[str, Any] | None:
+    """Of the model that is there already, if it has any that can be read."""
+    try:
+        return dict(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        return None
 
 
 def _samples(recipe: Recipe, runs: Path) -> Category:
     folder = runs / f"samples-{recipe.model.image_size}-{SAMPLE_SEED}"
-    if not (folder / recipe.category).is_dir():
-        write_samples(folder, part=recipe.category, size=recipe.model.image_size, seed=SAMPLE_SEED)
+    with PartialState().main_process_first():  # of a distributed training
+        if not (folder / recipe.category).is_dir():
+            write_samples(folder, part=recipe.category, size=recipe.model.image_size, seed=SAMPLE_SEED)
     return read_folder(folder / recipe.category)
 
 
@@ -224,9 +239,7 @@ def _commit() -> str:
         return subprocess.run(["git", *words], cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
 
     try:  # model cards and zoo.json are what this program writes
-        return git("rev-parse", "HEAD") + (
-            "-dirty" if git("diff", "--name-only", "HEAD", "--", "*.py", "*.yaml") else ""
-        )
+        return git("rev-parse", "HEAD") + ("-dirty" if git("status", "--porcelain", "--", "*.py", "*.yaml") else "")
     except (OSError, subprocess.CalledProcessError):
         return ""
 

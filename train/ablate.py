@@ -18,9 +18,10 @@ from rich.table import Table
 
 from stlm_hub.errors import ConfigError, STLMError
 from stlm_hub.evaluation.evaluate import check_both_kinds
+from stlm_hub.fingerprint import fingerprint
 from stlm_hub.maps import KINDS
 from stlm_hub.progress import RunProgress, console
-from stlm_hub.training.data import fingerprint, split_normals
+from stlm_hub.training.data import split_normals
 from stlm_hub.training.run import Source, run
 from stlm_hub.training.teacher import SAM_FILES
 from stlm_hub.training.textures import TextureSource
@@ -44,7 +45,6 @@ NO_CODE = (  # of training/: changes no figure
     "identity.py",
     "machine.py",
     "memory.py",
-    "photographs.py",
     "trained.py",
 )
 FIGURES = {"i_auroc": "I-AUROC", "p_auroc": "P-AUROC", "aupro": "AUPRO", "ap": "AP", "fnr": "FNR"}
@@ -138,11 +138,22 @@ def ablate(
             continue
         shutil.rmtree(work / "checkpoints", ignore_errors=True)  # 400 MB, of a training that is finished
         done.append(_row(row, results))
-    report = {"table": table, "title": title, "note": note, "category": recipe.alias, "profile": profile, "rows": done}
+    report = {
+        "table": table,
+        "title": title,
+        "note": note,
+        "category": recipe.alias,
+        "split": photographs.split,
+        "profile": profile,
+        "command": command,
+        "rows": done,
+    }
     path = folder / f"table-{table}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
     console.print(_shown(report))
+    if photographs.split.startswith("not"):
+        console.print(f"The split is {photographs.split}.", highlight=False)
     if note:
         console.print(note, highlight=False)
     for entry in done:

@@ -19,7 +19,13 @@ def folder_of(runs: Path, alias: str, profile: str, seed: int) -> Path:
 
 
 def tell_other_seeds(
-    model: Path, runs: Path, alias: str, profile: str, on_message: Callable[[str], None] = lambda message: None
+    model: Path,
+    runs: Path,
+    alias: str,
+    profile: str,
+    on_message: Callable[[str], None] = lambda message: None,
+    *,
+    before: dict[str, Any] | None = None,
 ) -> int:
     """Writes the figures of all other seeds that were trained into a model's results and card.
 
@@ -29,6 +35,8 @@ def tell_other_seeds(
         model: folder of the published model.
         runs: where the other seeds' folders are.
         on_message: told of each run that does not count.
+        before: results of the model that this one takes the place of; the seeds that they tell of are told of again
+            where the recipe is the same.
 
     Returns:
         How many there are.
@@ -46,6 +54,8 @@ def tell_other_seeds(
         kept = ("seed", "date", "versions", "trained", *(kind.figures for kind in KINDS.values()))
         others.append({name: other[name] for name in kept if name in other} | {"weights": other["weights"]["sha256"]})
     known = results.get("other_seeds", [])
+    if not known and before and _recipe(before) == _recipe(results):
+        known = before.get("other_seeds", [])
     if others or known:  # runs of another checkout are not here, but were told of before
         told = {other["seed"] for other in others}
         others += [other for other in known if other["seed"] not in told]

@@ -11,6 +11,7 @@ import gradio as gr
 
 from stlm_hub.card import LICENSES
 from stlm_hub.card_figures import METRICS
+from stlm_hub.card_text import official_split
 from stlm_hub.maps import KINDS
 
 from . import about_tab, batch_tab, inspect_tab, your_part_tab
@@ -107,7 +108,8 @@ def _facts(model: LoadedModel) -> str:
             for key, (label, _) in METRICS.items()
             if key in ("i_auroc", "p_auroc") and isinstance(metrics.get(key), float)
         )
-        lines.append(f"On its test photographs: {shown}." if shown else "")
+        split = ", **not the official split**" if official_split(results) is False else ""
+        lines.append(f"On its test photographs{split}: {shown}." if shown else "")
     else:
         lines.append("Not measured on photographs of defects.")
     license = results.get("weights_license")
@@ -124,12 +126,11 @@ def list_models() -> list[dict[str, Any]]:
     """The models of the zoo that can be used here.
 
     Returns:
-        For each: alias, data set, input size in px, licence of the weights, metrics as fractions.
+        For each: alias, data set, input size in px, licence of the weights, metrics as fractions, and whether these are
+        of the data set's official split (null: it has none).
     """
-    return [
-        {"alias": e.alias, "dataset": e.dataset, "image_size": e.image_size, "license": e.license, "metrics": e.metrics}
-        for e in offered()
-    ]
+    names = ("alias", "dataset", "image_size", "license", "metrics", "official_split")
+    return [{name: getattr(entry, name) for name in names} for entry in offered()]
 
 
 def _endpoints() -> None:

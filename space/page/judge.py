@@ -9,9 +9,9 @@ import numpy as np
 import spaces
 
 from stlm_hub.calibration import MIN_PHOTOGRAPHS
+from stlm_hub.photographs import check_photographs
 from stlm_hub.predictor import Prediction
 from stlm_hub.recalibrate import recalibrate
-from stlm_hub.training.photographs import check_photographs
 
 from .errors import explained
 from .models import Models

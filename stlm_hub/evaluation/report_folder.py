@@ -6,7 +6,8 @@ import datetime
 import json
 import math
 import shlex
-from collections.abc import Callable, Sequence
+import shutil
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,9 @@ from sklearn.metrics import roc_auc_score
 
 from .. import __version__
 from ..card_figures import METRICS
+from ..card_text import lookup, markdown, official_split
 from ..errors import DataError
+from ..fingerprint import fingerprint
 from ..maps import KINDS
 from ..predictor import DEFAULT_THRESHOLD
 from ..stlm import STLM
@@ -56,8 +59,9 @@ def write_report(
     data: Path,
     output: Path,
     *,
-    held_out_scores: Sequence[float] = (),
+    results: Mapping[str, Any] | None = None,
     log: Path | None = None,
+    losses: Path | None = None,
     command: Sequence[str] = (),
     on_image: Callable[[int, int], None] | None = None,
 ) -> Path:
@@ -67,10 +71,12 @@ def write_report(
         model: at its calibrated threshold, or at `DEFAULT_THRESHOLD` without one.
         name: of the model, for titles.
         data: folder of one category in MVTec AD's layout.
-        output: receives report.md, scores.png, curves.png, losses.png (of `log`), photographs/. An earlier report there
-            is replaced.
-        held_out_scores: that the threshold was calibrated with, where they are known.
+        output: receives report.md, scores.png, curves.png, losses.png (where they are known), photographs/. An earlier
+            report there is replaced.
+        results: results.json of the model, which knows the scores that its threshold was calibrated with, and the split
+            where these are the photographs that it was evaluated on.
         log: of the training, log.jsonl.
+        losses: plot of the training's losses, for want of a log.
         command: what makes the report again, word by word.
         on_image: told (done, total) after each photograph.
 
@@ -82,7 +88,7 @@ def write_report(
         ImageError: a photograph cannot be read.
     """
     test = _test_set(data)
-    losses = _read_log(log) if log else []
+    records = _read_log(log) if log else []
     _check_output(output)
     calibration = model.config.calibration
     threshold = calibration.threshold if calibration else DEFAULT_THRESHOLD
@@ -93,21 +99,28 @@ def write_report(
     try:
         photographs = _empty_folder(output)
         plot_score_histogram(
-            output / "scores.png", held_out_scores, threshold, evaluation.good_scores, evaluation.anomalous_scores
+            output / "scores.png",
+            known_scores(results, calibration),
+            threshold,
+            evaluation.good_scores,
+            evaluation.anomalous_scores,
         )
         plot_curves(output / "curves.png", curves(evaluation))
-        if losses:
-            steps = [int(record["step"]) for record in losses]
-            plot_losses(output / "losses.png", steps, {key: [record[key] for record in losses] for key in LOSSES})
+        if records:
+            steps = [int(record["step"]) for record in records]
+            plot_losses(output / "losses.png", steps, {key: [record[key] for record in records] for key in LOSSES})
+        elif losses:
+            shutil.copyfile(losses, output / "losses.png")
         title = f"{name} on {category}: worst, median and best of {len(test.anomalous)} photographs with a defect"
         write_overview(photographs / "overview.png", judged, threshold, title)
         panels = write_panels(photographs, judged, threshold)
         lines = [
             f"{_TITLE}{name} on {category}\n",
             *_facts(model, test, threshold, evaluation.seconds),
+            *_split(results, test),
             *_metrics_table(evaluation, model.config.anomaly_map),
             *_kinds_table(kind_figures(judged, threshold), evaluation.good_scores, threshold),
-            *_pictures(panels, threshold, bool(losses)),
+            *_pictures(panels, threshold, bool(records or losses)),
             *(["## Make it again\n", f"```bash\n{shlex.join(command)}\n```"] if command else []),
         ]
         report = output / "report.md"
@@ -198,6 +211,14 @@ def _facts(model: STLM, test: TestSet, threshold: float, seconds: float) -> list
         f"{model.config.image_size} px, threshold {threshold:.6g} ({how}). {pace} "
         f"on {next(model.parameters()).device}. stlm_hub {__version__}, {datetime.date.today().isoformat()}.\n"
     ]
+
+
+def _split(results: Mapping[str, Any] | None, test: TestSet) -> list[str]:
+    """What the model's results say of these photographs; of others they know nothing."""
+    same = lookup(results, "dataset.test.sha256") == fingerprint(test.photographs + test.masks)
+    if not same or official_split(results) is not False:
+        return []
+    return [f"**The split: {markdown(lookup(results, 'dataset.split'))}.**\n"]
 
 
 def _metrics_table(evaluation: Evaluation, used: str) -> list[str]:

@@ -17,6 +17,7 @@ from ..model.checkpoints import StartingWeights
 from ..model.network import STLMNetwork
 from .config import TrainingConfig
 from .loop import train
+from .textures import TextureSource
 
 MIN_STEPS = 20  # fewer teach nothing
 MAX_STEPS = 5000  # four times what the zoo's `cpu` recipes take
@@ -30,16 +31,17 @@ def steps_within(
     training: TrainingConfig,
     weights: StartingWeights,
     *,
+    textures: TextureSource | None = None,
     should_stop: Callable[[], bool] | None = None,
 ) -> int:
     """Measures a few training steps in a temporary folder.
 
-    These steps are of the first epoch. Where teacher features are kept for later epochs those are faster, so a long
-    training rather ends early than late.
+    With more photographs than these steps take, all are of the first epoch. Where teacher features are kept for later
+    epochs those are faster, so a long training then rather ends early than late.
 
     Args:
         seconds: for the training steps; loading, filling the memory, calibration and this measurement come on top.
-        photographs, weights: see `loop.train`.
+        photographs, weights, textures: see `loop.train`.
         model_config, training: of the training to come; its `steps` and `epochs` are not looked at.
         should_stop: asked after every step.
 
@@ -55,7 +57,7 @@ def steps_within(
     # What is drawn here is thrown away: the training to come must not depend on whether it was measured.
     with torch.random.fork_rng(devices=[]), TemporaryDirectory(prefix="stlm-budget-") as folder:
         network = STLMNetwork(model_config.for_training)
-        log = train(network, photographs, probe, weights, Path(folder), should_stop=should_stop)
+        log = train(network, photographs, probe, weights, Path(folder), textures=textures, should_stop=should_stop)
     if len(log) < MEASURED_STEPS:
         raise TrainingError("Measuring the time of a step was stopped; nothing was trained yet, start again.")
     pace = sum(record["seconds"] for record in log[1:]) / (MEASURED_STEPS - 1)

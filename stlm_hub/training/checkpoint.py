@@ -26,7 +26,23 @@ KEEP = 2
 def save(
     folder: Path, step: int, model: nn.Module, optimizers: dict[str, torch.optim.Optimizer], meta: dict[str, Any]
 ) -> None:
-    """Writes `folder/step-<step>`, then forgets all but the last two. `meta` must be JSON."""
+    """Writes `folder/step-<step>`, then forgets all but the last two. `meta` must be JSON.
+
+    Raises:
+        TrainingError: the folder cannot be written, for want of space, say.
+    """
+    try:
+        _save(folder, step, model, optimizers, meta)
+    except (OSError, SafetensorError) as error:
+        raise TrainingError(
+            f"The checkpoint of step {step} cannot be written to {folder} ({error!s:.200}); make room there, it takes "
+            "some 500 MB, and give the same command again."
+        ) from error
+
+
+def _save(
+    folder: Path, step: int, model: nn.Module, optimizers: dict[str, torch.optim.Optimizer], meta: dict[str, Any]
+) -> None:
     target = folder / f"step-{step:07d}"
     temporary = folder / f".step-{step:07d}.tmp"
     shutil.rmtree(temporary, ignore_errors=True)

@@ -6,7 +6,6 @@ resumed run, another number of workers or another process sees the same samples.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from ..calibration import MIN_PHOTOGRAPHS
 from ..images import load_image
 from ..predictor import resize_image
 from .config import TrainingConfig
@@ -38,7 +38,7 @@ class Split:
     held_out: list[Path]
 
 
-def split_normals(paths: Sequence[Path], share: float, seed: int, *, at_least: int = 4) -> Split:
+def split_normals(paths: Sequence[Path], share: float, seed: int, *, at_least: int = MIN_PHOTOGRAPHS) -> Split:
     """Holds a random share of the normal photographs out, at least `at_least` of them.
 
     The choice depends on the file names, their number and the seed only, so that every command of one run agrees on it.
@@ -51,14 +51,6 @@ def split_normals(paths: Sequence[Path], share: float, seed: int, *, at_least: i
         train=[path for i, path in enumerate(paths) if i not in held_out],
         held_out=[paths[i] for i in sorted(held_out)],
     )
-
-
-def fingerprint(paths: Sequence[Path]) -> str:
-    """SHA-256 over names and contents of files, in hex: what a model was trained or evaluated on, and with what."""
-    digest = hashlib.sha256()
-    for path in sorted(paths, key=lambda path: path.name):
-        digest.update(path.name.encode() + b"\0" + hashlib.sha256(path.read_bytes()).digest())
-    return digest.hexdigest()
 
 
 class Place(NamedTuple):

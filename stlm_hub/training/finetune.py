@@ -11,12 +11,12 @@ from ..card import PLOTS
 from ..config import STLMConfig
 from ..errors import ConfigError
 from ..model_folder import check_output
+from ..photographs import check_photographs
 from ..weights import starting_weights
 from .budget import check_seconds, steps_of_run, steps_within
 from .config import TrainingConfig
 from .data import split_normals
 from .memory import check_memory, check_memory_encoder, patches_of
-from .photographs import check_photographs
 from .run import Observer, Source, run
 from .synthesis import SynthesisConfig
 from .textures import TextureSource
@@ -153,6 +153,7 @@ def finetune(
     if target.resolve() == folder.resolve():
         raise ConfigError(f"{target} is the folder of the photographs; name another folder for the model.")
     check_output(target, (*PLOTS, "LICENSE", ".gitattributes"))
+    source_of_textures = TextureSource.from_folder(textures) if textures else None
     found = check_photographs(folder)
     for duplicate, original in found.duplicates:
         observer.on_message(f"{duplicate.name} is the same photograph as {original.name} and is left out.")
@@ -175,7 +176,9 @@ def finetune(
             seconds,
             model_config,
             training,
-            lambda: steps_within(seconds, split.train, model_config, training, weights, should_stop=stop),
+            lambda: steps_within(
+                seconds, split.train, model_config, training, weights, textures=source_of_textures, should_stop=stop
+            ),
         )
         observer.on_message(f"{minutes:g} minutes are {steps} steps on this machine.")
         training = small_machine(steps, seed, rotation)
@@ -205,7 +208,7 @@ def finetune(
         source,
         work=work,
         output=target,
-        textures=TextureSource.from_folder(textures) if textures else None,
+        textures=source_of_textures,
         false_alarm_rate=false_alarm_rate,
         observer=observer,
     )

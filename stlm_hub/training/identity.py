@@ -7,6 +7,8 @@ from typing import Any
 from ..config import STLMConfig
 from .config import CHANGES_NO_LOSS, TrainingConfig
 
+_SAY_NOTHING = {*CHANGES_NO_LOSS, "format_version", "category", "dataset"}
+
 
 def differences(known: dict[str, Any], now: dict[str, Any]) -> list[str]:
     """What differs, in words. Settings that a checkpoint does not know yet had their defaults.
@@ -32,7 +34,7 @@ def differences(known: dict[str, Any], now: dict[str, Any]) -> list[str]:
 
 def _changed(before: dict[str, Any], after: dict[str, Any], inside: str = "") -> list[str]:
     found = []
-    for key in sorted(before.keys() - {*CHANGES_NO_LOSS, "format_version"}):
+    for key in sorted(before.keys() - _SAY_NOTHING):
         old, new = before[key], after.get(key)
         if isinstance(old, dict) and isinstance(new, dict):
             found += _changed(old, new, f"{inside}{key}.")

@@ -10,7 +10,8 @@ import json
 import math
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,11 +24,12 @@ from torch.utils.data import DataLoader
 
 from .. import hub
 from ..errors import TrainingError
+from ..fingerprint import fingerprint
 from ..model.checkpoints import StartingWeights
 from ..model.network import STLMNetwork
 from . import checkpoint
 from .config import TrainingConfig
-from .data import NormalPhotographs, StepSampler, collate, fingerprint
+from .data import NormalPhotographs, StepSampler, collate
 from .identity import differences
 from .objective import LossModule, check, freeze, load_starting_weights, make_optimizers
 from .targets import Targets
@@ -69,6 +71,18 @@ def mixed_precision(choice: str) -> str:
     return "bf16" if torch.cpu.get_capabilities().get("avx512_bf16", False) else "no"
 
 
+@contextmanager
+def _opencv_in_this_thread() -> Iterator[None]:
+    """OpenCV's pool would fight with OpenMP's; whoever resizes photographs afterwards gets it back."""
+    before = cv2.getNumThreads()
+    cv2.setNumThreads(0)
+    try:
+        yield
+    finally:
+        cv2.setNumThreads(before)
+
+
+@_opencv_in_this_thread()
 def train(
     network: STLMNetwork,
     photographs: Sequence[Path],
@@ -79,6 +93,7 @@ def train(
     textures: TextureSource | None = None,
     teacher_checkpoint: Path | None = None,
     workers: int = 0,
+    facts: dict[str, Any] | None = None,
     on_step: Callable[[StepReport], None] | None = None,
     should_stop: Callable[[], bool] | None = None,
 ) -> list[dict[str, float]]:
@@ -92,6 +107,7 @@ def train(
         textures: what is pasted; by default the built-in source.
         teacher_checkpoint: Segment Anything's file for the ViT teachers.
         workers: processes that load photographs; 0 on a CPU, where they would fight with the training for cores.
+        facts: what to keep with the checkpoints, as JSON: when, where and with what their steps were trained, say.
         on_step: told of every finished step.
         should_stop: asked after every step; True ends the training early, after a checkpoint.
 
@@ -99,10 +115,9 @@ def train(
         The log: for each step a record of its number, losses, learning rate and seconds.
 
     Raises:
-        TrainingError: a loss is not finite, the folder holds the checkpoints of another training, there are no
-            photographs, or the settings do not go together, see `objective.check`.
+        TrainingError: a loss is not finite, the folder holds the checkpoints of another training or cannot be written,
+            there are no photographs, or the settings do not go together, see `objective.check`.
     """
-    cv2.setNumThreads(0)  # OpenCV's pool would fight with OpenMP's
     if not photographs:
         raise TrainingError("There are no photographs to train on; add photographs of good parts.")
     check(network.config, config)
@@ -139,6 +154,7 @@ def train(
         "textures": fingerprint(textures.photographs) if textures else "",
         "teacher": hub.file_sha256(teacher_checkpoint) if teacher_checkpoint and config.teacher in SAM_FILES else "",
     }
+    meta = {"identity": identity, "facts": facts or {}}
     network.to(device)
     log = _read_log(folder / "log.jsonl")
     first, log = _resume(folder / "checkpoints", network, optimizers, identity, log)
@@ -205,7 +221,7 @@ def train(
             if processes > 1:  # all of them end after the same step, or those that go on wait for the others for ever
                 stop = accelerator.reduce(torch.tensor(float(stop), device=device)).item() > 0
             if accelerator.is_main_process and ((step + 1) % config.checkpoint_every == 0 or step + 1 == total or stop):
-                checkpoint.save(folder / "checkpoints", step + 1, network, optimizers, {"identity": identity})
+                checkpoint.save(folder / "checkpoints", step + 1, network, optimizers, meta)
             if on_step and accelerator.is_main_process:
                 further = larger * (total - whole_from) if step < whole_from else 0.0
                 on_step(StepReport(step + 1, total, values, pace, further))
@@ -278,9 +294,15 @@ class _LogFile:
         return self._write
 
     def _write(self, record: dict[str, float]) -> None:
-        self.file.write(json.dumps(record) + "\n")
-        self.file.flush()
-        os.fsync(self.file.fileno())  # a checkpoint must never be ahead of its log
+        try:
+            self.file.write(json.dumps(record) + "\n")
+            self.file.flush()
+            os.fsync(self.file.fileno())  # a checkpoint must never be ahead of its log
+        except OSError as error:
+            raise TrainingError(
+                f"{self.path} cannot be written ({error.strerror or error}); make room there and give the same command "
+                "again."
+            ) from error
 
     def __exit__(self, *_: object) -> None:
         if self.active:

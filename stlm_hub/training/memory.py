@@ -14,8 +14,8 @@ from ..imagenet_weights import load_imagenet_weights
 from ..model.imagenet_encoder import ImageNetEncoder
 from ..model.memory import patch_features
 from ..model.network import STLMNetwork
+from ..photographs import load_each
 from ..predictor import as_input
-from .photographs import load_each
 
 TOLD_EVERY = 256  # entries
 CANDIDATES = 60_000

@@ -131,7 +131,7 @@ def check(model: STLMConfig, config: TrainingConfig) -> None:
     """Raises TrainingError for a model and a training that do not go together."""
     levels, depth = model.feature_levels, config.frozen_stages
     stages = [int(level[-1]) for level in levels if level.startswith("stage")]
-    readable = all(stage >= depth - 1 for stage in stages)
+    readable = all(stage >= depth for stage in stages)  # a frozen stage is the same in both streams, whatever they see
     trainable = len(stages) < len(levels) or max(stages) >= depth
     if not (readable and trainable):
         raise TrainingError(

@@ -21,25 +21,28 @@ import torch
 from accelerate import PartialState
 
 from .. import hub
-from ..calibration import DEFAULT_FALSE_ALARM_RATE, calibrate
+from ..calibration import DEFAULT_FALSE_ALARM_RATE, calibrate, check_enough, check_false_alarm_rate
 from ..card import PLOTS, write_card
 from ..card_text import public_source
 from ..config import STLMConfig
 from ..errors import TrainingError
 from ..evaluation.evaluate import TestSet, curves, evaluate
 from ..evaluation.report import LOSSES, plot_curves, plot_losses, plot_score_histogram
+from ..fingerprint import fingerprint
 from ..imagenet_weights import load_imagenet_weights
 from ..map_scales import measure_scales
 from ..maps import KINDS, available_maps
 from ..model.checkpoints import StartingWeights
+from ..model_folder import make_parent
+from ..photographs import load_each
 from ..predictor import infer
 from ..stlm import STLM
+from . import checkpoint
 from .config import TrainingConfig
-from .data import Split, fingerprint
+from .data import Split
 from .loop import StepReport, mixed_precision, train
 from .machine import hardware, measure_latency, versions
 from .memory import check_memory, check_memory_encoder, fill_memory
-from .photographs import load_each
 from .textures import TextureSource
 from .trained import Trained
 
@@ -115,24 +118,35 @@ def run(
         TrainingError: `observer.should_stop` ended the training or what comes after it, a checkpoint is kept; or the
             photographs are too few for the memory.
         WeightsError: the weights of the memory's encoder cannot be had.
-        DataError: the maps do not vary on the held-out photographs, so they cannot be combined.
+        ConfigError: `output` cannot be written.
+        DataError: too few photographs are held out, the false-alarm rate is out of range, or the maps do not vary on
+            the held-out photographs, so they cannot be combined.
     """
     observer = _stoppable(observer or Observer())
     started = time.monotonic()
     check_memory(model_config, len(split.train))
     check_memory_encoder(model_config)
+    check_enough(len(split.held_out))
+    check_false_alarm_rate(false_alarm_rate)
+    make_parent(output)
+    now = {
+        "hardware": hardware(),
+        "date": datetime.date.today().isoformat(),
+        "versions": versions() | ({"commit": source.commit} if source.commit else {}),
+    }
     log: list[dict[str, float]] = []
     if trained is not None:
         model, facts = trained.network, trained.facts
         model.to("cuda" if torch.cuda.is_available() else "cpu")
     else:
         assert weights is not None
-        # Before anything is drawn: the aggregation module is all that starts from random values.
-        torch.manual_seed(training.seed)
-        model = STLM(model_config.for_training)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(training.seed)  # the aggregation module is all that starts from random values
+            model = STLM(model_config.for_training)
         observer.on_message(
             f"Training on {len(split.train)} photographs, {len(split.held_out)} are held out for calibration."
         )
+        made = now | {"precision": mixed_precision(training.precision)}
         log = train(
             model,
             split.train,
@@ -142,6 +156,7 @@ def run(
             textures=textures,
             teacher_checkpoint=teacher_checkpoint,
             workers=workers,
+            facts=made,
             on_step=observer.on_step,
             should_stop=observer.should_stop,
         )
@@ -155,13 +170,13 @@ def run(
             "steps": total,
             "seconds": round(sum(record["seconds"] for record in log), 1),
             "final_losses": {name: _last_mean([record[name] for record in log]) for name in LOSSES},
-            "precision": mixed_precision(training.precision),
             "starting_weights": {"source": public_source(weights.source), "sha256": weights.sha256},
         }
     if not PartialState().is_main_process:  # of a distributed training, which the loop has set up
         return {}
+    if trained is None:
+        facts |= _when_and_where(work / "checkpoints", made)
     model = _finished(model, model_config.replace(shared_stages=training.frozen_stages), split, training, observer)
-    output.parent.mkdir(parents=True, exist_ok=True)
     # The folder may hold the very network that is taken over, so it changes only once everything is known.
     with TemporaryDirectory(prefix=f".{output.name}.", dir=output.parent) as making:
         folder = Path(making)
@@ -173,6 +188,8 @@ def run(
             scales = measure_scales(model, load_each(split.held_out, observer.on_image))
             model.config = model.config.replace(combined_maps=scales)
         which = available_maps(model.config)
+        if training.aggregation == "none":
+            which = tuple(name for name in which if name != "aggregation")  # that module is still random
         scores: dict[str, list[float]] = {name: [] for name in which}
         for maps in infer(model, load_each(split.held_out, observer.on_image), which):
             for name, scored in maps.items():
@@ -224,9 +241,7 @@ def run(
                 "bytes": (folder / hub.WEIGHTS_NAME).stat().st_size,
                 "dtype": "float16",
             },
-            "hardware": hardware(),
-            "date": datetime.date.today().isoformat(),
-            "versions": versions() | ({"commit": source.commit} if source.commit else {}),
+            **now,
         }
         (folder / "results.json").write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
         _plots(folder, results, log)
@@ -276,6 +291,16 @@ def _finished(trained: STLM, config: STLMConfig, split: Split, training: Trainin
 
     fill_memory(model, split.train, training.seed, observer.on_image, on_entry)
     return model
+
+
+def _when_and_where(checkpoints: Path, now: dict[str, Any]) -> dict[str, Any]:
+    """Precision of the training, and under "trained" its date, hardware and versions where they are not those of now:
+    a training that was finished before is not trained again."""
+    newest = checkpoint.latest(checkpoints)
+    kept = (checkpoint.read_state(newest).get("facts") if newest else None) or now  # older ones do not know
+    before = {name: value for name, value in kept.items() if name != "precision"}
+    same = all(before[name] == now[name] for name in before)
+    return {"precision": kept["precision"], **({} if same else {"trained": before})}
 
 
 def _test_facts(test: TestSet | None) -> dict[str, Any] | None:

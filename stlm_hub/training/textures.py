@@ -11,9 +11,9 @@ import cv2
 import numpy as np
 
 from ..errors import ConfigError, DataError
+from ..images import SUFFIXES
 from .texture_looks import LOOKS, draw_look
 
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
 MAX_SIDE = 1024  # larger photographs are reduced once, on reading
 PHOTOGRAPH_SHARE = 0.4  # of the built-in textures; the others are drawn
 
@@ -85,11 +85,11 @@ class TextureSource:
         found = sorted(
             path
             for path in folder.rglob("*")
-            if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".") and path.is_file()
+            if path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and path.is_file()
         )
         if not found:
             raise DataError(
-                f"The texture folder {folder} holds no photograph ({', '.join(IMAGE_SUFFIXES)}); "
+                f"The texture folder {folder} holds no photograph ({', '.join(sorted(SUFFIXES))}); "
                 "add some, or leave the folder out to use the built-in textures."
             )
         return cls(found, middle=middle)

@@ -11,9 +11,10 @@ from .. import hub
 from ..card import read_results
 from ..config import STLMConfig
 from ..errors import ConfigError
+from ..fingerprint import fingerprint
 from ..stlm import STLM
 from .config import TrainingConfig
-from .data import Split, fingerprint
+from .data import Split
 
 FACTS = ("steps", "seconds", "final_losses", "precision", "starting_weights")
 """Of results.json, what only the training knows."""
@@ -24,8 +25,8 @@ class Trained:
     """
     Args:
         network: as it was trained, in eval mode, without a memory.
-        facts: of results.json: `FACTS`, other seeds if there are any, and under "trained" date, hardware and versions
-            of the training itself, even if an earlier run took it over too.
+        facts: of results.json: `FACTS`, other seeds if there are any that judge in the same way, and under "trained"
+            date, hardware and versions of the training itself, even if an earlier run took it over too.
         losses: the plot of the training's losses, if there is one.
         options: what the training's command names besides the recipe: " --textures DIR", say, or nothing.
     """
@@ -58,7 +59,8 @@ def read_trained(folder: Path, model_config: STLMConfig, training: TrainingConfi
         }
         facts = {name: results[name] for name in FACTS}
         known = {name: results[name] for name in ("date", "hardware", "versions")}
-        if seeds := results.get("other_seeds"):
+        seeds = results.get("other_seeds")
+        if seeds and _added_part(loaded.config) == _added_part(model_config):
             facts["other_seeds"] = seeds
         options = "".join(re.findall(r" --(?:textures|teacher-checkpoint|weights) \S+", results["command"]))
     except (KeyError, TypeError) as error:
@@ -75,6 +77,14 @@ def read_trained(folder: Path, model_config: STLMConfig, training: TrainingConfi
     return Trained(model, facts, losses if losses.is_file() else None, options)
 
 
+def _added_part(config: STLMConfig) -> tuple[int, str, str]:
+    """What a run adds to the trained network."""
+    return config.memory_entries, config.memory_encoder if config.memory_entries else "", config.anomaly_map
+
+
 def _trained_part(config: STLMConfig) -> STLMConfig:
     # Another of its maps may judge since; whether the aggregation was trained is a field of the training.
-    return config.for_training.replace(shared_stages=0, calibration=None, anomaly_map="aggregation")
+    # What the part is called changes nothing.
+    return config.for_training.replace(
+        shared_stages=0, calibration=None, anomaly_map="aggregation", category="", dataset=""
+    )

@@ -19,6 +19,7 @@ from stlm_hub.evaluation.evaluate import evaluate
 from stlm_hub.evaluation.folder import read_test_set
 from stlm_hub.evaluation.pictures import GOOD, Judged
 from stlm_hub.evaluation.report_folder import kind_figures, known_scores, write_report
+from stlm_hub.fingerprint import fingerprint
 from stlm_hub.samples import write_samples
 
 LOG = [{"step": i, "plain": 0.0, "denoising": 0.3, "focal": 0.02, "l1": 0.4, "total": 0.7} for i in (1, 2, 3)]
@@ -103,6 +104,23 @@ def test_figures_of_a_kind_are_against_all_good_photographs() -> None:
     assert dent.i_auroc == pytest.approx(3 / 4)
     assert dent.ap == pytest.approx(0.5 + 0.5 * 2 / 4)
     assert asdict(hole) == {"kind": "hole", "n": 1, "i_auroc": 0.5, "missed": 0, "ap": 1.0}
+
+
+def test_what_the_results_know_of_these_photographs_stands_in_the_report(
+    saved_model: Path, category: Path, tmp_path: Path
+) -> None:
+    model = STLM.from_pretrained(saved_model, device="cpu")
+    test = read_test_set(category)
+    losses = tmp_path / "losses.png"
+    losses.write_bytes(b"a plot")
+    split = "not the official one: 3 good test photographs"
+    dataset = {"split": split, "test": {"sha256": fingerprint(test.photographs + test.masks)}}
+    report = write_report(model, "m", category, tmp_path / "same", results={"dataset": dataset}, losses=losses)
+    assert f"**The split: {split}.**" in report.read_text() and "[losses.png]" in report.read_text()
+    assert (report.parent / "losses.png").read_bytes() == b"a plot"
+    for other in ({"sha256": "0"}, {}):  # of other photographs they know nothing
+        report = write_report(model, "m", category, tmp_path / "other", results={"dataset": dataset | {"test": other}})
+        assert "split" not in report.read_text() and not (report.parent / "losses.png").exists()
 
 
 def test_a_report_replaces_an_earlier_one_and_nothing_else(saved_model: Path, category: Path, tmp_path: Path) -> None:

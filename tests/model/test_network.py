@@ -54,6 +54,13 @@ def test_it_has_16_65_million_parameters(network: STLMNetwork) -> None:
         assert sum(parameter.numel() for parameter in encoder.parameters()) == pytest.approx(5.744e6, abs=1e3)
 
 
+def test_the_config_says_how_wide_the_aggregation_is() -> None:
+    """Fig. 6: 256 channels and dilations 6, 12, 18."""
+    full = STLMNetwork(STLMConfig(aggregation_channels=256, aggregation_dilations=(6, 12, 18))).aggregation
+    dilated = [m for m in full.modules() if isinstance(m, torch.nn.Conv2d) and m.dilation != (1, 1)]
+    assert [(m.dilation, m.out_channels) for m in dilated] == [((d, d), 256) for d in (6, 12, 18)]
+
+
 def test_the_streams_share_the_decoder_and_no_other_weight(network: STLMNetwork) -> None:
     assert not {id(p) for p in network.plain_encoder.parameters()} & {
         id(p) for p in network.denoising_encoder.parameters()

@@ -84,6 +84,8 @@ def test_models_lists_the_zoo(client: Client) -> None:
     listed = client.predict(api_name="/models")
     assert {entry["alias"] for entry in listed} == set(zoo.load_zoo())
     assert all(entry["license"] and 0 < entry["metrics"]["i_auroc"] <= 1 for entry in listed)
+    splits = {entry["alias"]: entry["official_split"] for entry in listed}
+    assert splits["mvtec-bottle"] is True and splits["mvtec-grid"] is False and splits["sample-brick"] is None
 
 
 def test_predict_takes_a_model_of_the_hub(client: Client, hub: HubServer, photographs: Path, model: STLM) -> None:

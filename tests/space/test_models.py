@@ -290,6 +290,13 @@ def test_results_are_read(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> No
     assert model.results == results and model.normal_scores == [0.1, 0.0, 0.3, 1.0]
     facts = build._facts(model)
     assert "98.0 %" in facts and "50.0 %" in facts and "Not for commercial use" in facts
+    assert "split" not in facts
+
+
+def test_figures_of_another_split_say_so(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    results = {"dataset": {"split": "not the official one, 1 train"}, "metrics": {"i_auroc": 0.98}}
+    facts = build._facts(with_results(monkeypatch, tmp_path, json.dumps(results).encode()))
+    assert "On its test photographs, **not the official split**: Image-level AUROC 98.0 %." in facts
 
 
 @pytest.mark.parametrize(

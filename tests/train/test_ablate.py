@@ -198,6 +198,8 @@ def test_a_table_is_trained_once_and_printed_beside_the_papers(
     assert "100.00/97.77/90.92" in out and "it took 141 epochs, with them 55" in " ".join(out.split())
     report = json.loads((runs / "ablations" / "mvtec-bottle-cpu-short" / "table-8.json").read_text())
     assert [row["label"] for row in report["rows"]] == ["random", "MobileSAM (STLM)"]
+    assert report["split"].startswith("not the official one: 6 train") and f"The split is {report['split'][:20]}" in out
+    assert report["command"] == "python -m train ablate 8 --category bottle --profile cpu-short --data DIR"
     folders = {path.parent.name: path for path in runs.glob("ablations/*/*/model")}
     for row in report["rows"]:
         assert row["steps"] == 2 and 0 <= row["metrics"]["p_auroc"] <= 1

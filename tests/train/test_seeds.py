@@ -108,6 +108,19 @@ def test_seeds_of_another_checkout_or_profile_stay_in_the_card(model: Path, tmp_
     assert (model / "results.json").read_bytes() == before
 
 
+def test_seeds_stay_where_the_model_itself_is_made_anew(model: Path, tmp_path: Path) -> None:
+    runs = tmp_path / "runs"
+    own = (model / "results.json").read_text()
+    run_with(model, runs, 2, 0.5)
+    assert tell_other_seeds(model, runs, "sample-brick", "cpu") == 1
+    before = json.loads((model / "results.json").read_text())
+    nowhere = tmp_path / "another checkout"
+    (model / "results.json").write_text(own)
+    assert tell_other_seeds(model, nowhere, "sample-brick", "cpu", before={**before, "memory_entries": 7}) == 0
+    assert tell_other_seeds(model, nowhere, "sample-brick", "cpu", before=before) == 1
+    assert json.loads((model / "results.json").read_text())["other_seeds"] == before["other_seeds"]
+
+
 def test_a_model_without_other_seeds_stays_as_it_is(model: Path, tmp_path: Path) -> None:
     before = {path.name: path.read_bytes() for path in model.iterdir()}
     assert tell_other_seeds(model, tmp_path, "sample-brick", "cpu") == 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ def handed_over(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> dict[str, An
 
     def run(split: Any, model: Any, training: Any, weights: Any, source: Any, **options: Any) -> dict[str, Any]:
         seen.update(split=split, source=source, **options)
-        return {"metrics": {}, "metrics_without_aggregation": {}}
+        return {"metrics": {}, "metrics_without_aggregation": {}, "dataset": source.dataset}
 
     monkeypatch.setattr(main, "run", run)
     monkeypatch.setattr(main, "starting_weights", lambda *args, **options: None)
@@ -35,8 +36,11 @@ def make(alias: str, data: Path | None, tmp_path: Path) -> None:
     main.make(alias, "cpu", data, tmp_path / "runs", tmp_path / "out", "org", None, None, None, 0)
 
 
-def test_visa_goes_to_its_reader(visa_root: Path, tmp_path: Path, handed_over: dict[str, Any]) -> None:
+def test_visa_goes_to_its_reader(
+    visa_root: Path, tmp_path: Path, handed_over: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
     make("visa-candle", visa_root, tmp_path)
+    assert "The split is not the official one" in capsys.readouterr().out
     assert len(handed_over["split"].train) + len(handed_over["split"].held_out) == 3
     assert [path.name for path in handed_over["test"].masks] == ["000.png", "001.png"]
     dataset = handed_over["source"].dataset
@@ -76,6 +80,21 @@ def test_mvtec_goes_to_its_reader_with_the_papers_figures(
     shutil.rmtree(folder / "test" / "bent_wire")
     with pytest.raises(DataError, match="holds no anomalous test photographs; figures need both"):
         make("mvtec-cable", folder.parent, tmp_path)
+
+
+def test_code_that_is_not_committed_is_dirty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def git(*words: str) -> None:
+        subprocess.run(["git", "-c", "user.name=t", "-c", "user.email=t@t", *words], cwd=tmp_path, check=True)
+
+    monkeypatch.setattr(main, "ROOT", tmp_path)
+    git("init", "-q")
+    (tmp_path / "a.py").write_text("1")
+    git("add", ".")
+    git("commit", "-q", "-m", "first")
+    (tmp_path / "results.json").write_text("what the program writes")
+    assert re.fullmatch(r"[0-9a-f]{40}", main._commit())
+    (tmp_path / "new.yaml").write_text("a recipe that is not added yet")
+    assert main._commit().endswith("-dirty")
 
 
 def test_a_data_set_needs_its_folder(tmp_path: Path, handed_over: dict[str, Any]) -> None:

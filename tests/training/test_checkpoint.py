@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
@@ -144,6 +145,22 @@ def test_a_save_that_is_cut_off_leaves_the_one_before(
     save(tmp_path, 2, model, optimizers, {})  # over what the cut-off one has left
     assert latest(tmp_path) == tmp_path / "step-0000002"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["step-0000001", "step-0000002"]
+
+
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), SafetensorError("I/O error: 28")])
+def test_a_full_disk_is_said_and_leaves_the_one_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    model, optimizers = setup()
+    save(tmp_path, 1, model, optimizers, {})
+
+    def full(*args: object) -> None:
+        raise error
+
+    monkeypatch.setattr(checkpoint, "save_file", full)
+    with pytest.raises(TrainingError, match=r"The checkpoint of step 2 cannot be written .*; make room there"):
+        save(tmp_path, 2, model, optimizers, {})
+    assert latest(tmp_path) == tmp_path / "step-0000001"
 
 
 def test_the_marker_comes_after_everything_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

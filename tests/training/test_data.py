@@ -13,9 +13,10 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
+from stlm_hub.fingerprint import fingerprint
 from stlm_hub.training import data
 from stlm_hub.training.config import TrainingConfig
-from stlm_hub.training.data import NormalPhotographs, StepSampler, collate, fingerprint, rotate, split_normals
+from stlm_hub.training.data import NormalPhotographs, StepSampler, collate, rotate, split_normals
 from stlm_hub.training.synthesis import FAMILIES, SynthesisConfig
 from stlm_hub.training.textures import TextureSource
 

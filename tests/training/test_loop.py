@@ -196,7 +196,7 @@ def losses_of(module: LossModule, weights: StartingWeights, batch: dict[str, Any
     "levels, fields",
     [
         (PAPER, {}),
-        (ALL, {"plain_stream": "frozen", "frozen_stages": 2}),
+        (("stage2", *PAPER), {"plain_stream": "frozen", "frozen_stages": 2}),
         (ALL, {"frozen_stages": 1}),
         (("decoder",), {"frozen_stages": 3}),
         (("stage1",), {"frozen_stages": 1}),

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -15,7 +16,7 @@ from PIL import Image
 
 from stlm_hub import STLM
 from stlm_hub.config import STLMConfig
-from stlm_hub.errors import ConfigError, TrainingError, WeightsError
+from stlm_hub.errors import ConfigError, STLMError, TrainingError, WeightsError
 from stlm_hub.evaluation.evaluate import TestSet
 from stlm_hub.imagenet_weights import load_imagenet_weights
 from stlm_hub.images import load_image
@@ -159,6 +160,7 @@ def test_a_trained_network_is_taken_over_with_what_is_known_of_its_training(
 
     # a folder may be made anew out of itself; neither another map nor what changes no loss makes it another network
     kept = dataclasses.replace(TRAINING, checkpoint_every=7)
+    config = config.replace(category="plates of tin", dataset="Plates, reworded")
     trained = read_trained(output, config.replace(anomaly_map="cosine"), kept, data[0])
     assert trained.facts["trained"] == results["trained"]  # the first one's
     again = run(data[0], MODEL, TRAINING, None, SOURCE, work=tmp_path, output=output, trained=trained)
@@ -172,11 +174,65 @@ def test_a_trained_network_is_taken_over_with_what_is_known_of_its_training(
         with pytest.raises(ConfigError, match=sentence):
             read_trained(output, model_config, training, split)
     loaded = json.loads((output / "results.json").read_text())
+    (output / "results.json").write_text(json.dumps({**loaded, "other_seeds": [{"seed": 1}]}))
+    assert read_trained(output, MODEL, TRAINING, data[0]).facts["other_seeds"] == [{"seed": 1}]
+    assert "other_seeds" not in read_trained(output, config, TRAINING, data[0]).facts  # they have another memory
     (output / "results.json").write_text(json.dumps({**loaded, "command": "python -m train x --textures DIR --seed 1"}))
     assert read_trained(output, config, TRAINING, data[0]).options == " --textures DIR"
     (output / "results.json").write_text("{}")
     with pytest.raises(ConfigError, match="does not tell how the network was trained"):
         read_trained(output, config, TRAINING, data[0])
+
+
+def test_a_training_that_was_finished_keeps_its_date_and_code(
+    finished: tuple[Path, dict[str, Any]],
+    data: tuple[Split, TestSet],
+    starting_weights: StartingWeights,
+    tmp_path: Path,
+) -> None:
+    work, before = finished
+    config, source = MODEL.replace(memory_entries=24), dataclasses.replace(SOURCE, commit="ab" * 20)
+    results = run(data[0], config, TRAINING, starting_weights, source, work=work, output=tmp_path / "model")
+    assert results["versions"]["commit"] == "ab" * 20 and "trained" not in before
+    assert results["trained"] == {name: before[name] for name in ("date", "hardware", "versions")}
+    assert results["precision"] == before["precision"]
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"held_out": 3}, "needs at least 4 normal photographs, got 3"),
+        ({"false_alarm_rate": 0.6}, "false-alarm rate"),
+        ({"parent": "a file"}, "cannot be written .*; name another folder"),
+    ],
+)
+def test_what_would_fail_after_the_training_is_said_before_it(
+    data: tuple[Split, TestSet],
+    starting_weights: StartingWeights,
+    tmp_path: Path,
+    change: dict[str, Any],
+    sentence: str,
+) -> None:
+    split = Split(data[0].train, data[0].held_out[: change.get("held_out")])
+    output = tmp_path / change.get("parent", "") / "model"
+    (tmp_path / "a file").touch()
+    rate = {"false_alarm_rate": change["false_alarm_rate"]} if "false_alarm_rate" in change else {}
+    with pytest.raises(STLMError, match=sentence):
+        run(split, MODEL, TRAINING, starting_weights, SOURCE, work=tmp_path / "work", output=output, **rate)
+    assert [path.name for path in tmp_path.iterdir()] == ["a file"]
+
+
+def test_a_module_that_was_not_trained_gets_no_figures(
+    data: tuple[Split, TestSet], starting_weights: StartingWeights, tmp_path: Path
+) -> None:
+    config = MODEL.replace(memory_entries=0, anomaly_map="cosine")
+    training = dataclasses.replace(TRAINING, aggregation="none")
+    cv2.setNumThreads(2)
+    options: dict[str, Any] = {"work": tmp_path, "output": tmp_path / "model", "test": data[1]}
+    results = run(data[0], config, training, starting_weights, SOURCE, **options)
+    assert "metrics" not in results and results["metrics_without_aggregation"]["fnr"] is not None
+    assert "with aggregation" not in (tmp_path / "model" / "README.md").read_text().partition("## How good")[2][:800]
+    assert cv2.getNumThreads() == 2  # whoever resizes photographs afterwards has them back
 
 
 def test_weights_that_the_memory_needs_are_looked_for_before_the_training(

@@ -134,6 +134,23 @@ def test_segment_anything_sees_1024_px_and_answers_on_the_students_grid(
     assert all(torch.equal(weights[name], tensor) for name, tensor in sam.image_encoder.state_dict().items())
 
 
+@pytest.mark.parametrize("name", SAM_FILES)
+def test_a_teacher_is_the_network_of_its_name(
+    name: str, starting_weights: StartingWeights, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[str] = []
+    for other in SAM_FILES:
+
+        def build(other: str = other) -> Sam:
+            made.append(other)
+            return tiny_sam()
+
+        monkeypatch.setitem(segment_anything.sam_model_registry, other, build)
+    torch.save(tiny_sam().state_dict(), tmp_path / SAM_FILES[name])
+    build_teacher(name, ("embedding",), starting_weights, tmp_path / SAM_FILES[name])
+    assert made == [name] and SAM_FILES[name].startswith(f"sam_{name}_")
+
+
 def test_at_1024_px_nothing_is_resized() -> None:
     class Patches(nn.Module):
         def forward(self, x: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from stlm_hub.errors import DataError
-from stlm_hub.training.photographs import check_photographs
+from stlm_hub.photographs import check_photographs
 
 
 def write(folder: Path, n: int, size: tuple[int, int] = (40, 30), start: int = 0) -> None:

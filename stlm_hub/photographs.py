@@ -13,8 +13,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from ..errors import DataError, ImageError
-from ..images import list_images, load_image
+from .errors import DataError, ImageError
+from .images import list_images, load_image
 
 MIN_PHOTOGRAPHS = 8
 MAX_SIZE_RATIO = 4.0  # between the largest and the smallest photograph's sides
