@@ -240,6 +240,8 @@ def test_a_licence_against_commercial_use_is_said_at_the_top_and_among_the_limit
 
 def test_another_split_than_the_official_one_is_said_beside_the_figures_and_in_the_model_index() -> None:
     text = rendered(changed(dataset={"split": "not the official one: 12 good test photographs instead of 20"}))
+    assert "good ones. The split is not the data set's official one." in text.partition("## ")[0]
+    assert "not the data set's" not in rendered()
     figures = section(text, "How good it is")
     assert "**The split: not the official one: 12 good test photographs instead of 20.**" in figures
     assert "The paper's split is another one" in figures
