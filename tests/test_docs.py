@@ -116,6 +116,21 @@ def test_readme_shows_the_means_of_the_peers() -> None:
         assert len(five) == 5 and f"| {' | '.join(means)} | | |" in readme, method
 
 
+def test_readme_shows_what_a_training_step_costs() -> None:
+    settings = json.loads((ROOT / "benchmarks" / "training.json").read_text())["settings"]
+    measured = [
+        [
+            f"{row['before']['seconds_per_step']:.2f} s" if "before" in row else "-",
+            f"{row['after']['seconds_per_step']:.2f} s",
+            f"{row['after']['peak_gb']:.1f} GB",
+        ]
+        for row in settings
+        if "crop" not in row["training"]
+    ]
+    lines = section("README.md", "Make the zoo yourself")
+    assert [cells[1:] for cells in rows(lines) if cells[0].startswith(("profile", "the"))] == measured
+
+
 def test_git_holds_no_photographs_of_data_sets() -> None:
     listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True)
     if listed.returncode:

@@ -83,7 +83,7 @@ class TrainingConfig:
     held_out: float = 0.15  # share of the normal photographs kept for calibration, never trained on
     checkpoint_every: int = 100  # steps between checkpoints
     # bytes for teacher features of photographs that come back unchanged, never more than a quarter of the free memory
-    feature_cache_bytes: int = 3 * 2**30
+    feature_cache_bytes: int = 3 * 2**29
 
     def __post_init__(self) -> None:
         _choice("teacher", self.teacher, TEACHERS)
