@@ -146,6 +146,7 @@ def main(
             raise ConfigError(
                 f"{before} cannot be checked out ({added.stderr.strip()}); pass a commit of a full clone."
             )
+        facts = machine()
         try:
             rows = _measure_all(Path(folder), older, only, steps)
         finally:
@@ -156,7 +157,7 @@ def main(
         report = {
             "command": command_line("benchmarks/training.py", sys.argv[1:]),
             "date": datetime.date.today().isoformat(),
-            "machine": machine(),
+            "machine": facts,
             "before": before,
             "after": _git("describe", "--always", "--dirty"),
             "settings": rows,

@@ -15,6 +15,7 @@ from benchmarks.quality_report import TITLES
 from stlm_hub.maps import KINDS
 
 ROOT = Path(__file__).resolve().parents[1]
+CATEGORIES = ("bottle", "grid")
 QUALITY = ("i_auroc", "p_auroc", "aupro", "ap")
 PICTURES = (  # what Git may hold: plots, samples that may be shown anywhere, and the pictures of README
     "model_cards/*/curves.png",
@@ -47,8 +48,15 @@ def percent(metrics: dict[str, Any], names: tuple[str, ...], digits: int) -> lis
 
 
 def ablation(table: str) -> list[dict[str, Any]]:
+    """Rows of a table's files, each with its category."""
     found = sorted((ROOT / "benchmarks" / "ablations").glob(f"mvtec-*-cpu-short-{table}*.json"))
-    return [row for path in found for row in json.loads(path.read_text())["rows"] if "metrics" in row]
+    files = [json.loads(path.read_text()) for path in found]
+    return [
+        row | {"category": file["category"].partition("-")[2]}
+        for file in files
+        for row in file["rows"]
+        if "metrics" in row
+    ]
 
 
 @pytest.mark.parametrize(
@@ -58,12 +66,19 @@ def ablation(table: str) -> list[dict[str, Any]]:
 def test_the_tables_of_ablations_are_those_of_the_files(heading: str, table: str) -> None:
     measured = ablation(table)
     assert measured
+    category = "bottle"
     shown = []
     for cells in rows(section("docs/ablations.md", heading)):
         figures = [cell for cell in cells if cell.replace(".", "").isdigit() and "." in cell]
         if len(figures) < 5:
             continue
-        same = [row for row in measured if percent(row["metrics"], (*QUALITY, "fnr"), 2) == figures[:5]]
+        if cells[0] in CATEGORIES:
+            category = cells[0]
+        same = [
+            row
+            for row in measured
+            if row["category"] == category and percent(row["metrics"], (*QUALITY, "fnr"), 2) == figures[:5]
+        ]
         assert same, f"{heading}: no file has {cells}"
         streams = next((cell for cell in cells if cell.count(" / ") == 3), None)
         if streams is not None:
@@ -110,10 +125,12 @@ def test_the_table_of_maps_is_that_of_the_cards() -> None:
 def test_readme_shows_the_means_of_the_peers() -> None:
     measured = json.loads((ROOT / "benchmarks" / "quality.json").read_text())["rows"]
     readme = (ROOT / "README.md").read_text()
-    for method in ("memory-efficientnet", "memory-mobilesam", "padim"):
+    named = {"memory-efficientnet": "a memory on EfficientNet-lite0", "memory-mobilesam": "a memory on MobileSAM"}
+    for method, name in {**named, "padim": "PaDiM on EfficientNet-lite0"}.items():
         five = [row["measured"]["metrics"] for row in measured if row["facts"]["method"] == method]
         means = [f"*{sum(100 * metrics[name] for metrics in five) / 5:.1f}*" for name in QUALITY]
-        assert len(five) == 5 and f"| {' | '.join(means)} | | |" in readme, method
+        assert len(five) == 5
+        assert f"| *mean of {name}* | *the same photographs* | *the same* | {' | '.join(means)} | | |" in readme
 
 
 def test_readme_shows_what_a_training_step_costs() -> None:

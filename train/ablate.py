@@ -15,6 +15,7 @@ import torch
 import typer
 from accelerate import PartialState
 from rich.table import Table
+from safetensors import SafetensorError
 
 from stlm_hub.errors import ConfigError, STLMError
 from stlm_hub.evaluation.evaluate import check_both_kinds
@@ -132,8 +133,8 @@ def ablate(
                     observer=observer,
                 )
         except STLMError as error:
-            if progress.stopped:
-                raise
+            if progress.stopped or isinstance(error.__cause__, (OSError, SafetensorError)):
+                raise  # a full disk stops the other variants too
             done.append({"label": row.label, "not_run": str(error)})  # the others can be compared without it
             continue
         shutil.rmtree(work / "checkpoints", ignore_errors=True)  # 400 MB, of a training that is finished

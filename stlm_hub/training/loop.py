@@ -107,7 +107,7 @@ def train(
         textures: what is pasted; by default the built-in source.
         teacher_checkpoint: Segment Anything's file for the ViT teachers.
         workers: processes that load photographs; 0 on a CPU, where they would fight with the training for cores.
-        facts: what to keep with the checkpoints, as JSON: when, where and with what their steps were trained, say.
+        facts: what to keep with the checkpoints, as JSON: when, where and with what their last steps were trained, say.
         on_step: told of every finished step.
         should_stop: asked after every step; True ends the training early, after a checkpoint.
 
@@ -115,8 +115,8 @@ def train(
         The log: for each step a record of its number, losses, learning rate and seconds.
 
     Raises:
-        TrainingError: a loss is not finite, the folder holds the checkpoints of another training or cannot be written,
-            there are no photographs, or the settings do not go together, see `objective.check`.
+        TrainingError: a loss is not finite, the folder holds the checkpoints of another training, log or checkpoints
+            cannot be written, there are no photographs, or the settings do not go together, see `objective.check`.
     """
     if not photographs:
         raise TrainingError("There are no photographs to train on; add photographs of good parts.")
@@ -286,11 +286,14 @@ class _LogFile:
     def __enter__(self) -> Callable[[dict[str, float]], None]:
         if not self.active:
             return lambda record: None
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        part = self.path.with_name(f".{self.path.name}.part")  # a kill must not leave less than there was
-        part.write_text("".join(json.dumps(record) + "\n" for record in self.records))
-        part.replace(self.path)
-        self.file = self.path.open("a")
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            part = self.path.with_name(f".{self.path.name}.part")  # a kill must not leave less than there was
+            part.write_text("".join(json.dumps(record) + "\n" for record in self.records))
+            part.replace(self.path)
+            self.file = self.path.open("a")
+        except OSError as error:
+            raise self._unwritable(error) from error
         return self._write
 
     def _write(self, record: dict[str, float]) -> None:
@@ -299,10 +302,13 @@ class _LogFile:
             self.file.flush()
             os.fsync(self.file.fileno())  # a checkpoint must never be ahead of its log
         except OSError as error:
-            raise TrainingError(
-                f"{self.path} cannot be written ({error.strerror or error}); make room there and give the same command "
-                "again."
-            ) from error
+            raise self._unwritable(error) from error
+
+    def _unwritable(self, error: OSError) -> TrainingError:
+        reason = error.strerror or error
+        return TrainingError(
+            f"{self.path} cannot be written ({reason}); make room there and give the same command again."
+        )
 
     def __exit__(self, *_: object) -> None:
         if self.active:

@@ -131,12 +131,10 @@ def check(model: STLMConfig, config: TrainingConfig) -> None:
     """Raises TrainingError for a model and a training that do not go together."""
     levels, depth = model.feature_levels, config.frozen_stages
     stages = [int(level[-1]) for level in levels if level.startswith("stage")]
-    readable = all(stage >= depth for stage in stages)  # a frozen stage is the same in both streams, whatever they see
-    trainable = len(stages) < len(levels) or max(stages) >= depth
-    if not (readable and trainable):
+    if any(stage < depth for stage in stages):
         raise TrainingError(
-            f"With frozen_stages {depth} the feature levels {list(levels)} leave nothing to train or to read; "
-            "use fewer frozen_stages or later feature_levels."
+            f"With frozen_stages {depth} some of the feature levels {list(levels)} are the same in both streams, whatever "
+            "they see; use fewer frozen_stages or later feature_levels."
         )
     if config.crop >= model.image_size:
         raise TrainingError(

@@ -294,8 +294,8 @@ def _finished(trained: STLM, config: STLMConfig, split: Split, training: Trainin
 
 
 def _when_and_where(checkpoints: Path, now: dict[str, Any]) -> dict[str, Any]:
-    """Precision of the training, and under "trained" its date, hardware and versions where they are not those of now:
-    a training that was finished before is not trained again."""
+    """Precision of the training's last steps, and under "trained" their date, hardware and versions where they are not
+    those of now: a training that was finished before is not trained again."""
     newest = checkpoint.latest(checkpoints)
     kept = (checkpoint.read_state(newest).get("facts") if newest else None) or now  # older ones do not know
     before = {name: value for name, value in kept.items() if name != "precision"}
