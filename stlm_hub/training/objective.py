@@ -133,8 +133,8 @@ def check(model: STLMConfig, config: TrainingConfig) -> None:
     stages = [int(level[-1]) for level in levels if level.startswith("stage")]
     if any(stage < depth for stage in stages):
         raise TrainingError(
-            f"With frozen_stages {depth} some of the feature levels {list(levels)} are the same in both streams, whatever "
-            "they see; use fewer frozen_stages or later feature_levels."
+            f"With frozen_stages {depth} some of the feature levels {list(levels)} are the same in both streams, "
+            "whatever they see; use fewer frozen_stages or later feature_levels."
         )
     if config.crop >= model.image_size:
         raise TrainingError(
