@@ -121,6 +121,12 @@ def test_a_peer_of_other_photographs_or_without_stlm_beside_it_needs_no_sentence
     assert not_compared([row(), other]) == [] == not_compared([other])
 
 
+def test_every_peer_of_the_published_measurements_is_compared() -> None:
+    published = json.loads((ROOT / "benchmarks/quality.json").read_text())
+    assert published["not_compared"] == [] and published["behind"] == behind(published["rows"])
+    assert {row["facts"]["category"] for row in published["rows"]} == {"bottle", "toothbrush", "grid", "pill", "screw"}
+
+
 def picture(path: Path, seed: int, defect: bool = False) -> np.ndarray:
     pixels = np.random.default_rng(seed).integers(90, 130, (64, 72, 3), dtype=np.uint8)
     if defect:
