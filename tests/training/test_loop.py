@@ -569,7 +569,6 @@ def test_a_run_can_be_stopped_and_belongs_to_its_photographs_settings_and_weight
         {"paths": photographs[1:]},
         {"seed": 1},
         {"steps": 5},
-        {"model": {"category": "bottle"}},
         {"pasted": TextureSource(photographs[:1])},
         {"weights": StartingWeights(starting_weights.encoder, starting_weights.decoder, sha256="cd" * 32)},
     ]
@@ -600,7 +599,7 @@ def test_a_run_can_be_stopped_and_belongs_to_its_photographs_settings_and_weight
             TrainingError, match=r"another training \((aggregation|steps|synthesis).*another output folder or delete"
         ):
             fit(run_folder, **{**fields, **changed})  # what it does not know had its default
-    fields |= {"checkpoint_every": 3, "feature_cache_bytes": 0}  # these change no loss
+    fields |= {"checkpoint_every": 3, "feature_cache_bytes": 0, "model": {"category": "another name"}}  # change no loss
     resumed = fit(run_folder, on_step=lambda report: done.append(report.step), **fields)
     assert done == [1, 2, 3, 4] and len(resumed.log) == 4
     assert resumed.losses[:2] == stopped.losses
