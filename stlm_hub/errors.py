@@ -27,3 +27,7 @@ class DataError(STLMError):
 
 class TrainingError(STLMError):
     """A training run cannot start, resume or finish."""
+
+
+class StorageError(TrainingError):
+    """The disk does not take what a training writes; the next training would end in the same way."""

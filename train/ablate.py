@@ -15,9 +15,8 @@ import torch
 import typer
 from accelerate import PartialState
 from rich.table import Table
-from safetensors import SafetensorError
 
-from stlm_hub.errors import ConfigError, STLMError
+from stlm_hub.errors import ConfigError, STLMError, StorageError
 from stlm_hub.evaluation.evaluate import check_both_kinds
 from stlm_hub.fingerprint import fingerprint
 from stlm_hub.maps import KINDS
@@ -133,8 +132,8 @@ def ablate(
                     observer=observer,
                 )
         except STLMError as error:
-            if progress.stopped or isinstance(error.__cause__, (OSError, SafetensorError)):
-                raise  # a full disk stops the other variants too
+            if progress.stopped or isinstance(error, StorageError):
+                raise
             done.append({"label": row.label, "not_run": str(error)})  # the others can be compared without it
             continue
         shutil.rmtree(work / "checkpoints", ignore_errors=True)  # 400 MB, of a training that is finished

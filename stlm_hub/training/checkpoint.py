@@ -17,7 +17,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from ..errors import TrainingError
+from ..errors import StorageError, TrainingError
 
 MARKER = "complete"
 KEEP = 2
@@ -29,12 +29,12 @@ def save(
     """Writes `folder/step-<step>`, then forgets all but the last two. `meta` must be JSON.
 
     Raises:
-        TrainingError: the folder cannot be written, for want of space, say.
+        StorageError: the folder cannot be written, for want of space, say.
     """
     try:
         _save(folder, step, model, optimizers, meta)
     except (OSError, SafetensorError) as error:
-        raise TrainingError(
+        raise StorageError(
             f"The checkpoint of step {step} cannot be written to {folder} ({error!s:.200}); make room there, it takes "
             "some 500 MB, and give the same command again."
         ) from error

@@ -23,7 +23,7 @@ from accelerate import Accelerator, DistributedDataParallelKwargs
 from torch.utils.data import DataLoader
 
 from .. import hub
-from ..errors import TrainingError
+from ..errors import StorageError, TrainingError
 from ..fingerprint import fingerprint
 from ..model.checkpoints import StartingWeights
 from ..model.network import STLMNetwork
@@ -115,8 +115,9 @@ def train(
         The log: for each step a record of its number, losses, learning rate and seconds.
 
     Raises:
-        TrainingError: a loss is not finite, the folder holds the checkpoints of another training, log or checkpoints
-            cannot be written, there are no photographs, or the settings do not go together, see `objective.check`.
+        TrainingError: a loss is not finite, the folder holds the checkpoints of another training, there are no
+            photographs, or the settings do not go together, see `objective.check`.
+        StorageError: log or checkpoints cannot be written.
     """
     if not photographs:
         raise TrainingError("There are no photographs to train on; add photographs of good parts.")
@@ -304,9 +305,9 @@ class _LogFile:
         except OSError as error:
             raise self._unwritable(error) from error
 
-    def _unwritable(self, error: OSError) -> TrainingError:
+    def _unwritable(self, error: OSError) -> StorageError:
         reason = error.strerror or error
-        return TrainingError(
+        return StorageError(
             f"{self.path} cannot be written ({reason}); make room there and give the same command again."
         )
 

@@ -13,7 +13,7 @@ import pytest
 import yaml
 from PIL import Image
 
-from stlm_hub.errors import ConfigError, TrainingError
+from stlm_hub.errors import ConfigError, STLMError, StorageError, TrainingError, WeightsError
 from stlm_hub.model.checkpoints import StartingWeights
 from stlm_hub.model.image_encoder import ImageEncoder
 from stlm_hub.model.mask_decoder import MaskDecoder
@@ -259,6 +259,24 @@ def test_a_variant_that_fails_stands_in_the_table_and_the_others_are_trained(
     )
     with pytest.raises(TrainingError, match="stopped after step 1"):
         ablate.ablate("5", bottles, runs=tmp_path / "runs")
+
+
+def test_a_full_disk_ends_the_table_and_an_unreadable_teacher_does_not(
+    bottles: Path, tmp_path: Path, short: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def failing(error: STLMError) -> Any:
+        def run(*_: Any, **__: Any) -> Any:
+            raise error from OSError("of the system")
+
+        return run
+
+    monkeypatch.setattr(ablate, "run", failing(StorageError("The checkpoint of step 1 cannot be written.")))
+    with pytest.raises(StorageError, match="checkpoint of step 1"):
+        ablate.ablate("8", bottles, runs=tmp_path / "runs")
+    monkeypatch.setattr(ablate, "run", failing(WeightsError("The teacher cannot be read.")))
+    ablate.ablate("8", bottles, runs=tmp_path / "runs")
+    report = json.loads((tmp_path / "runs/ablations/mvtec-bottle-cpu-short/table-8.json").read_text())
+    assert [row["not_run"] for row in report["rows"]] == ["The teacher cannot be read."] * 2
 
 
 def test_single_rows_can_be_trained(
