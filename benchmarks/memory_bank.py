@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from stlm_hub.model.memory import CHUNK_VALUES, nearest_distances
+from stlm_hub.models.patch_memory import CHUNK_VALUES, nearest_distances
 
 BLUR_SIGMA = 4.0  # px at the network's size, as in the paper
 SCORE_TOP_K = 100  # map values, as in `STLMConfig`

@@ -17,8 +17,8 @@ from anomalib.models.image.padim.torch_model import PadimModel
 from anomalib.models.image.patchcore.torch_model import PatchcoreModel
 
 from benchmarks.peer_job import Job, Predict, Progress, as_tensor
-from stlm_hub.imagenet_weights import load_imagenet_weights
-from stlm_hub.model.imagenet_encoder import EFFICIENTNET, normalized
+from stlm_hub.models.backbones.efficientnet_lite0 import EFFICIENTNET, normalized
+from stlm_hub.starting_weights.efficientnet_lite0 import load_imagenet_weights
 
 PATCHCORE_LAYERS = ["blocks.2", "blocks.4"]  # H/8 and H/16, as layer2 and layer3 of the ResNets
 PADIM_LAYERS = ["blocks.1", "blocks.2", "blocks.4"]  # H/4, H/8 and H/16, as layer1 to layer3

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from stlm_hub.imagenet_weights import load_imagenet_weights
-from stlm_hub.model.image_encoder import ImageEncoder
-from stlm_hub.model.imagenet_encoder import ImageNetEncoder
-from stlm_hub.weights import starting_weights
+from stlm_hub.models.backbones.efficientnet_lite0 import ImageNetEncoder
+from stlm_hub.models.stlm.image_encoder import ImageEncoder
+from stlm_hub.starting_weights.efficientnet_lite0 import load_imagenet_weights
+from stlm_hub.starting_weights.sources import starting_weights
 
 
 class MobileSAMStages(nn.Module):

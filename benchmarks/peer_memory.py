@@ -13,8 +13,8 @@ from torch import Tensor
 from benchmarks.memory_bank import MemoryBank, anomaly_map, sample_patches
 from benchmarks.peer_backbones import Backbone, MobileSAMStages, load_pretrained
 from benchmarks.peer_job import Job, Predict, Progress, as_tensor
-from stlm_hub.model.imagenet_encoder import ImageNetEncoder
-from stlm_hub.model.memory import patch_features
+from stlm_hub.models.backbones.efficientnet_lite0 import ImageNetEncoder
+from stlm_hub.models.patch_memory import patch_features
 
 BACKBONES: dict[str, type[Backbone]] = {
     "memory-mobilesam": MobileSAMStages,

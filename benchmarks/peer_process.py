@@ -27,7 +27,7 @@ import numpy as np
 import torch
 
 from benchmarks.peer_job import Job, forget_peak, peak_bytes, resident_bytes
-from stlm_hub.images import load_image
+from stlm_hub.predict.images import load_image
 
 REPORT_EVERY = 0.5  # seconds
 

@@ -17,11 +17,11 @@ import numpy as np
 
 from benchmarks.peer_job import Job
 from benchmarks.quality_report import QUALITY
+from stlm_hub.cli.progress import console, progress_bars
 from stlm_hub.errors import STLMError
 from stlm_hub.evaluation.evaluate import TestSet, read_mask
 from stlm_hub.evaluation.metrics import compute_metrics
-from stlm_hub.images import load_image
-from stlm_hub.progress import console, progress_bars
+from stlm_hub.predict.images import load_image
 
 ROOT = Path(__file__).resolve().parents[1]
 LINE_EVERY = 30.0  # seconds between lines where there is no terminal

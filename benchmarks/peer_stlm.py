@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from benchmarks.peer_job import Job, Predict
-from stlm_hub.predictor import infer
+from stlm_hub.predict.predictor import infer
 from stlm_hub.stlm import STLM
 
 

@@ -30,12 +30,12 @@ from benchmarks.figures import command_line, machine, summary  # noqa: E402
 from benchmarks.peer_job import Job  # noqa: E402
 from benchmarks.peer_runner import Bars, PeerError, figures, run_process, versions  # noqa: E402
 from benchmarks.quality_report import TITLES, Row, behind, find, not_compared, show, with_row  # noqa: E402
-from stlm_hub import hub  # noqa: E402
-from stlm_hub.config import STLMConfig  # noqa: E402
+from stlm_hub.cli.progress import console, exit_on_error  # noqa: E402
 from stlm_hub.errors import ConfigError, DataError  # noqa: E402
 from stlm_hub.evaluation.evaluate import TestSet, check_both_kinds  # noqa: E402
 from stlm_hub.fingerprint import fingerprint  # noqa: E402
-from stlm_hub.progress import console, exit_on_error  # noqa: E402
+from stlm_hub.model_folder import hub  # noqa: E402
+from stlm_hub.models.stlm.config import STLMConfig  # noqa: E402
 from stlm_hub.training.data import split_normals  # noqa: E402
 from stlm_hub.training.machine import hardware  # noqa: E402
 from train.datasets import mvtec_ad  # noqa: E402

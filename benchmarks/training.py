@@ -29,10 +29,10 @@ if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
 from benchmarks.figures import Limit, all_held, command_line, machine  # noqa: E402
+from stlm_hub.cli.progress import console, exit_on_error  # noqa: E402
 from stlm_hub.errors import ConfigError, TrainingError  # noqa: E402
-from stlm_hub.progress import console, exit_on_error  # noqa: E402
-from stlm_hub.samples import write_samples  # noqa: E402
-from stlm_hub.weights import starting_weights  # noqa: E402
+from stlm_hub.samples.parts import write_samples  # noqa: E402
+from stlm_hub.starting_weights.sources import starting_weights  # noqa: E402
 
 BEFORE = "2ad0668"  # the last commit before training steps were made cheaper
 STEPS, UNCOUNTED, ROUNDS = 12, 5, 2
@@ -91,11 +91,11 @@ PROBE = """
 import json, sys, tempfile
 from pathlib import Path
 import torch
-from stlm_hub.config import STLMConfig
-from stlm_hub.model.network import STLMNetwork
+from stlm_hub.models.stlm.config import STLMConfig
+from stlm_hub.models.stlm.network import STLMNetwork
 from stlm_hub.training.config import TrainingConfig
 from stlm_hub.training.loop import train
-from stlm_hub.weights import starting_weights
+from stlm_hub.starting_weights.sources import starting_weights
 model, training, photographs, steps = json.loads(sys.argv[1])
 torch.manual_seed(0)
 network = STLMNetwork(STLMConfig.from_dict(model))

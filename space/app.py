@@ -12,11 +12,11 @@ HERE = Path(__file__).resolve().parent
 if (HERE / "models").is_dir():  # a Space that carries models which are not on the Hub
     os.environ.setdefault("STLM_ZOO_DIR", str(HERE / "models"))
 
-from page.build import build_page  # noqa: E402
-from page.examples import examples  # noqa: E402
-from page.judge import MODELS  # noqa: E402
-from page.models import offered  # noqa: E402
-from page.theme import HEAD, STYLE, theme  # noqa: E402
+from stlm_page.build import build_page  # noqa: E402
+from stlm_page.examples import examples  # noqa: E402
+from stlm_page.judge import MODELS  # noqa: E402
+from stlm_page.models import offered  # noqa: E402
+from stlm_page.theme import HEAD, STYLE, theme  # noqa: E402
 
 MAX_QUEUE = int(os.environ.get("STLM_SPACE_MAX_QUEUE", 64))  # visitors who wait; more are told that it is full
 MAX_FILE_SIZE = "200mb"

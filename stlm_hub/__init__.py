@@ -13,20 +13,20 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .config import STLMConfig as STLMConfig
     from .errors import STLMError as STLMError
-    from .predictor import Prediction as Prediction
+    from .model_folder.zoo import list_models as list_models
+    from .models.stlm.config import STLMConfig as STLMConfig
+    from .predict.predictor import Prediction as Prediction
     from .stlm import STLM as STLM
     from .training.finetune import finetune as finetune
-    from .zoo import list_models as list_models
 
 _WHERE = {
     "STLM": ".stlm",
-    "STLMConfig": ".config",
+    "STLMConfig": ".models.stlm.config",
     "STLMError": ".errors",
-    "Prediction": ".predictor",
+    "Prediction": ".predict.predictor",
     "finetune": ".training.finetune",
-    "list_models": ".zoo",
+    "list_models": ".model_folder.zoo",
 }
 __all__ = [*_WHERE]
 

@@ -17,13 +17,19 @@ from typing import cast
 from huggingface_hub import HfApi, RepoUrl, SpaceCard, SpaceHardware
 from huggingface_hub.errors import HfHubHTTPError
 
-from . import __version__, hub, zoo, zoo_files
-from .card import TEMPLATE
+from . import __version__
 from .errors import HubError
-from .publish import check_folder, commit, write_errors
-from .samples import write_samples
+from .model_folder import hub, zoo, zoo_files
+from .model_folder.card.card import template_folder
+from .model_folder.publish import check_folder, commit, write_errors
+from .samples.parts import write_samples
 
-PAGE = ("README.md", "requirements.txt", "app.py", "page")  # of space/; the wheel has these in stlm_hub/space_files/
+PAGE = (
+    "README.md",
+    "requirements.txt",
+    "app.py",
+    "stlm_page",
+)  # of space/; a wheel has space_files/
 EXAMPLES = {  # name in examples/: sample photograph
     "crack.png": "test/crack/000.png",
     "stain.png": "test/stain/000.png",
@@ -83,9 +89,10 @@ def build(folder: Path, *, models: Sequence[str] | None = None) -> Path:
             made = Path(scratch) / "space"
             ignored = shutil.ignore_patterns(*_CACHES, "space_files", "zoo.json")
             shutil.copytree(_PACKAGE, made / "stlm_hub", ignore=ignored)
-            if not (made / "stlm_hub" / TEMPLATE).is_file():  # in a checkout it lies elsewhere
-                shutil.copyfile(_PACKAGE.parent / "model_cards" / TEMPLATE, made / "stlm_hub" / TEMPLATE)
-            zoo.save_zoo(entries, made / "stlm_hub" / "zoo.json")
+            shutil.copytree(
+                template_folder(), made / "stlm_hub" / "model_folder" / "card" / "template", dirs_exist_ok=True
+            )
+            zoo.save_zoo(entries, made / "stlm_hub" / "model_folder" / "zoo.json")
             _copy_page(page, made, entries)
             write_examples(made / "examples")
             for alias, files in unpublished.items():

@@ -14,15 +14,16 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from . import __version__, hub
-from .config import STLMConfig
+from . import __version__
 from .errors import ConfigError, WeightsError
-from .model.network import STLMNetwork
-from .saved_weights import read_weights
+from .model_folder import hub
+from .model_folder.weights_file import read_weights
+from .models.stlm.config import STLMConfig
+from .models.stlm.network import STLMNetwork
 
 if TYPE_CHECKING:
-    from .images import ImageInput
-    from .predictor import Prediction
+    from .predict.images import ImageInput
+    from .predict.predictor import Prediction
 
 SAVED_DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 
@@ -80,7 +81,7 @@ class STLM(
         """Loads a model, in eval mode.
 
         Args:
-            name: alias of the zoo, `org/repo`, `org/repo@revision` or a folder. See `stlm_hub.hub.resolve`.
+            name: alias of the zoo, `org/repo`, `org/repo@revision` or a folder. See `model_folder.hub.resolve`.
             revision: branch, tag or commit.
             device: where it runs; None is "cuda" where there is one, else "cpu".
             local_files_only: use folders and the cache only.
@@ -114,7 +115,7 @@ class STLM(
         *,
         threshold: float | None = None,
     ) -> Prediction | list[Prediction]:
-        """Judges one photograph or a list of them. See `stlm_hub.predictor.predict`.
+        """Judges one photograph or a list of them. See `stlm_hub.predict.predictor.predict`.
 
         Args:
             image_or_list: path, bytes, PIL image, HxW or HxWx3 array, or a list of those.
@@ -124,7 +125,7 @@ class STLM(
             ImageError: an input cannot be used as a photograph.
             ConfigError: the threshold is out of range.
         """
-        from .predictor import predict
+        from .predict.predictor import predict
 
         return predict(self, image_or_list, threshold=threshold)
 
@@ -168,7 +169,7 @@ class STLM(
             self.generate_model_card(**(model_card_kwargs or {})).save(folder / "README.md")
 
     def push_to_hub(self, repo_id: str, **options: Any) -> str:
-        """Publishes the model as it is now, with a short card. `stlm_hub.publish.publish` publishes a checked folder.
+        """Publishes the model as it is now, with a short card. `model_folder.publish` publishes a checked folder.
 
         Args:
             repo_id: `org/repo`; it is created where needed.

@@ -7,7 +7,7 @@ import pytest
 import torch
 from hub_server import HubServer
 
-from stlm_hub.config import STLMConfig
+from stlm_hub.models.stlm.config import STLMConfig
 from stlm_hub.stlm import STLM
 
 

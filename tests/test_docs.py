@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from benchmarks.quality_report import TITLES
-from stlm_hub.maps import KINDS
+from stlm_hub.models.stlm.anomaly_maps import KINDS
 
 ROOT = Path(__file__).resolve().parents[1]
 CATEGORIES = ("bottle", "grid")

@@ -25,8 +25,9 @@ def test_inference_needs_no_training_package() -> None:
     script = (
         "import sys\n"
         "for name in ('accelerate', 'sklearn', 'skimage', 'matplotlib', 'onnx'): sys.modules[name] = None\n"
-        "import stlm_hub.stlm, stlm_hub.predictor, stlm_hub.render, stlm_hub.cli, stlm_hub.zoo, stlm_hub.calibration\n"
-        "import stlm_hub.weights\n"
+        "import stlm_hub.stlm, stlm_hub.predict.predictor, stlm_hub.drawing.heatmap, stlm_hub.cli.main\n"
+        "import stlm_hub.model_folder.zoo, stlm_hub.calibration.threshold\n"
+        "import stlm_hub.starting_weights.sources\n"
         "print('fine')"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)

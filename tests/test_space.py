@@ -23,8 +23,9 @@ from page_server import serve
 from PIL import Image
 
 import stlm_hub
-from stlm_hub import cli, zoo, zoo_files
+from stlm_hub.cli.main import main as cli
 from stlm_hub.errors import HubError, WeightsError
+from stlm_hub.model_folder import zoo, zoo_files
 from stlm_hub.space import PAGE, build, push
 
 ROOT = Path(__file__).parents[1]
@@ -58,11 +59,11 @@ def checkout(own_zoo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         "space/app.py": "print('page')\n",
         "space/.gradio/flagged/photo.png": "private",
         "space/__pycache__/app.cpython-312.pyc": "",
-        "space/page/__init__.py": "",
-        "space/page/style.css": "body {}",
-        "space/page/parts/text.py": "",
-        "space/page/__pycache__/text.cpython-312.pyc": "",
-        "space/page/.gradio/photo.png": "private",
+        "space/stlm_page/__init__.py": "",
+        "space/stlm_page/style.css": "body {}",
+        "space/stlm_page/parts/text.py": "",
+        "space/stlm_page/__pycache__/text.cpython-312.pyc": "",
+        "space/stlm_page/.gradio/photo.png": "private",
     }.items():
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -99,22 +100,35 @@ def test_built_folder_holds_page_library_examples_and_unpublished_models_and_not
 ) -> None:
     made = build(tmp_path / "new" / "space")
     assert made == tmp_path / "new" / "space"
-    page = {"README.md", "requirements.txt", "app.py", "page/__init__.py", "page/style.css", "page/parts/text.py"}
+    page = {
+        "README.md",
+        "requirements.txt",
+        "app.py",
+        "stlm_page/__init__.py",
+        "stlm_page/style.css",
+        "stlm_page/parts/text.py",
+    }
     library = {
         path.relative_to(PACKAGE.parent).as_posix()
         for path in PACKAGE.rglob("*")
         if path.suffix == ".py" or path.name in ("zoo.json", "py.typed")
     }
     model = {f"models/test-bottle/{path.name}" for path in saved_model.iterdir()}
-    assert {"stlm_hub/stlm.py", "stlm_hub/model/network.py", "stlm_hub/zoo.json"} < library
-    wanted = page | library | {"stlm_hub/template.md.jinja"} | model | {f"examples/{name}" for name in EXAMPLES}
+    assert {"stlm_hub/stlm.py", "stlm_hub/models/stlm/network.py", "stlm_hub/model_folder/zoo.json"} < library
+    wanted = (
+        page
+        | library
+        | {"stlm_hub/model_folder/card/template/card.md.jinja"}
+        | model
+        | {f"examples/{name}" for name in EXAMPLES}
+    )
     assert files_of(made) == wanted
     assert [path.name for path in made.parent.iterdir()] == ["space"]  # no scratch folder is left
     for name, source in (
-        ("stlm_hub/hub.py", PACKAGE / "hub.py"),
-        ("stlm_hub/template.md.jinja", ROOT / "model_cards" / "template.md.jinja"),
+        ("stlm_hub/model_folder/hub.py", PACKAGE / "model_folder" / "hub.py"),
+        ("stlm_hub/model_folder/card/template/card.md.jinja", ROOT / "model_cards" / "template" / "card.md.jinja"),
         ("models/test-bottle/model.safetensors", saved_model / "model.safetensors"),
-        ("page/style.css", checkout / "space" / "page" / "style.css"),
+        ("stlm_page/style.css", checkout / "space" / "stlm_page" / "style.css"),
     ):
         assert (made / name).read_bytes() == source.read_bytes(), name
 
@@ -189,7 +203,7 @@ def test_models_that_cannot_go_into_a_space_are_refused_and_nothing_is_left(chec
 
 
 def test_a_build_that_fails_half_way_leaves_nothing(checkout: Path, tmp_path: Path) -> None:
-    (checkout / "space" / "page" / "gone.css").symlink_to(tmp_path / "nowhere")
+    (checkout / "space" / "stlm_page" / "gone.css").symlink_to(tmp_path / "nowhere")
     with pytest.raises(HubError, match=r"cannot be written .*gone\.css"):
         build(tmp_path / "new" / "space")
     assert list((tmp_path / "new").iterdir()) == []
@@ -260,14 +274,14 @@ def test_second_push_writes_changes_and_deletes_what_is_no_longer_built(
     hub: HubServer, in_process_client: None, checkout: Path
 ) -> None:
     push("org/second", token=TOKEN, endpoint=hub.url)
-    (checkout / "space" / "page" / "style.css").unlink()
+    (checkout / "space" / "stlm_page" / "style.css").unlink()
     (checkout / "space" / "app.py").write_text("print('new')\n")
     before = set(hub.repos["spaces/org/second"].tree)
     made = push("org/second", token=TOKEN, models=["test-nut"], hardware="zero-a10g", endpoint=hub.url)
     repo = hub.repos["spaces/org/second"]
     assert repo.refs["main"] == made.revision and len(repo.commits) == 3
     gone = before - set(repo.tree)
-    assert "page/style.css" in gone and all(name.startswith("models/") for name in gone - {"page/style.css"})
+    assert "stlm_page/style.css" in gone and all(name.startswith("models/") for name in gone - {"stlm_page/style.css"})
     assert repo.tree["app.py"] == b"print('new')\n" and ".gitattributes" in repo.tree
     assert not [name for name in repo.tree if name.startswith("models/")]
     assert repo.hardware == "zero-a10g"
@@ -327,7 +341,7 @@ def test_command_builds_and_pushes(
     assert run_stlm(monkeypatch, "space", "push", "--repo", "org/command", *options) == 0
     repo = hub.repos["spaces/org/command"]
     assert f"{hub.url}/spaces/org/command is pushed at revision {repo.refs['main']}." in capsys.readouterr().out
-    assert json.loads(repo.tree["stlm_hub/zoo.json"])["models"].keys() == {"test-bottle", "test-nut"}
+    assert json.loads(repo.tree["stlm_hub/model_folder/zoo.json"])["models"].keys() == {"test-bottle", "test-nut"}
     assert repo.hardware == "t4-small"
 
 

@@ -18,24 +18,24 @@ from typing import Annotated, Any
 import typer
 from accelerate import PartialState
 
-from stlm_hub import zoo_files
-from stlm_hub.card import write_card
-from stlm_hub.card_text import official_split
+from stlm_hub.cli.progress import RunProgress, console, exit_on_error
 from stlm_hub.errors import ConfigError
 from stlm_hub.evaluation.evaluate import TestSet, check_both_kinds
-from stlm_hub.images import load_image
-from stlm_hub.maps import KINDS
-from stlm_hub.progress import RunProgress, console, exit_on_error
-from stlm_hub.samples import write_samples
+from stlm_hub.model_folder import zoo_files
+from stlm_hub.model_folder.card.card import write_card
+from stlm_hub.model_folder.card.text import official_split
+from stlm_hub.models.stlm.anomaly_maps import KINDS
+from stlm_hub.predict.images import load_image
+from stlm_hub.samples.parts import write_samples
+from stlm_hub.starting_weights.sources import starting_weights
 from stlm_hub.stlm import STLM
 from stlm_hub.training.data import split_normals
-from stlm_hub.training.run import Source, run
+from stlm_hub.training.pipeline import Source, run
+from stlm_hub.training.pseudo_anomalies.textures import TextureSource
 from stlm_hub.training.teacher import SAM_FILES
-from stlm_hub.training.textures import TextureSource
 from stlm_hub.training.trained import read_trained
-from stlm_hub.weights import starting_weights
 
-from .ablate import ablate
+from .ablations.ablate import ablate
 from .datasets import dagm, mvtec_ad, visa
 from .datasets.category import Category
 from .datasets.folder import read_folder

@@ -8,8 +8,8 @@ from typing import Any
 
 import yaml
 
-from stlm_hub.config import STLMConfig
 from stlm_hub.errors import ConfigError
+from stlm_hub.models.stlm.config import STLMConfig
 from stlm_hub.training.config import TrainingConfig
 
 RECIPES = Path(__file__).parent / "recipes"

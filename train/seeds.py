@@ -8,8 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from stlm_hub.card import write_card
-from stlm_hub.maps import KINDS
+from stlm_hub.model_folder.card.card import write_card
+from stlm_hub.models.stlm.anomaly_maps import KINDS
 from stlm_hub.training.config import TrainingConfig
 
 

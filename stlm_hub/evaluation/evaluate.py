@@ -15,10 +15,10 @@ import cv2
 import numpy as np
 
 from ..errors import DataError
-from ..images import load_image
-from ..maps import available_maps
-from ..model.network import STLMNetwork
-from ..predictor import infer
+from ..models.stlm.anomaly_maps import available_maps
+from ..models.stlm.network import STLMNetwork
+from ..predict.images import load_image
+from ..predict.predictor import infer
 from .metrics import Metrics, compute_metrics, pro_points, roc_points
 
 

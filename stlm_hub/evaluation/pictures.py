@@ -15,10 +15,23 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw
 
-from ..images import load_image
-from ..panel import ALARM, CALM, INK, MARGIN, PALE_INK, PAPER, ascii_text, draw_scale, font, panel, shortened, tiles
-from ..predictor import Prediction, found_mask
-from ..render import distinct
+from ..drawing.heatmap import distinct
+from ..drawing.panel import (
+    ALARM,
+    CALM,
+    INK,
+    MARGIN,
+    PALE_INK,
+    PAPER,
+    ascii_text,
+    draw_scale,
+    font,
+    panel,
+    shortened,
+    tiles,
+)
+from ..predict.images import load_image
+from ..predict.predictor import Prediction, found_mask
 from .evaluate import Evaluation, TestSet
 
 GOOD = "good"

@@ -1,186 +1,293 @@
-"""Plots of a finished run for its model card: anomaly scores, curves and losses. PNG files, 800 px wide."""
+"""A model on the test photographs of a folder -> report.md, plots, and panels of photographs apart from them."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import datetime
+import json
+import math
+import shlex
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.ticker import FixedFormatter, FixedLocator, MaxNLocator
-from sklearn.metrics import auc
+from sklearn.metrics import roc_auc_score
 
-LOSSES = ("denoising", "plain", "focal", "l1")
-"""What is drawn of a training, by the names in its log."""
+from .. import __version__
+from ..errors import DataError
+from ..fingerprint import fingerprint
+from ..model_folder.card.figures import METRICS
+from ..model_folder.card.text import lookup, markdown, official_split
+from ..models.stlm.anomaly_maps import KINDS
+from ..predict.predictor import DEFAULT_THRESHOLD
+from ..stlm import STLM
+from .evaluate import Evaluation, TestSet, check_both_kinds, curves, evaluate
+from .metrics import average_precision
+from .pictures import GOOD, Judged, Picture, judged_photographs, write_overview, write_panels
+from .plots import LOSSES, plot_curves, plot_losses, plot_score_histogram
+from .test_folder import read_test_set
 
-WIDTH = 8.0  # inches
-DPI = 100
+PHOTOGRAPHS = "photographs"
+"""Folder of the pictures that hold photographs of the data set; the others may be passed on freely."""
 
-# Okabe and Ito's colours: told apart with every kind of colour vision.
-BLUE, GREEN, VERMILION, PURPLE = "#0072B2", "#009E73", "#D55E00", "#AA4499"
-INK, GRID = "#333333", "#E6E6E6"
-
-_EDGE = 1e-6  # scores are shown from this to 1 - this
-_TICKS = (1e-6, 1e-4, 1e-3, 0.01, 0.1, 0.5, 0.9, 0.99, 0.999, 0.9999, 0.999999)
-_MIN_SPAN = 5.0  # log-odds; some tick is always in view
-_BINS = 50
+_TITLE = "# Report of "
+_LAYOUT = "test/good, test/<kind of defect> and ground_truth/<kind of defect>, as in MVTec AD"
 
 
-def plot_score_histogram(
-    path: str | Path,
-    held_out_scores: Sequence[float],
-    threshold: float,
-    good_scores: Sequence[float] | None = None,
-    anomalous_scores: Sequence[float] | None = None,
-) -> None:
-    """Histograms of the anomaly scores, one row for each kind of photograph, and the threshold.
-
-    The axis is the scores' log-odds, since scores crowd at 0 and 1; those beyond 1e-6 and 1 - 1e-6 are shown there.
+@dataclass(frozen=True)
+class KindFigures:
+    """How the model does on the `n` photographs of one kind of defect.
 
     Args:
-        path: PNG file that is written.
-        held_out_scores: of the normal photographs that the threshold was calibrated with, in [0, 1].
-        threshold: of the model, in [0, 1].
-        good_scores, anomalous_scores: of the test photographs, where there are any.
+        i_auroc: of these photographs against all good ones.
+        missed: number of those whose score stays below the threshold.
+        ap: average precision of the pixels of these photographs; None where their masks mark nothing.
     """
-    kinds = (
-        ("Normal, held out for calibration", held_out_scores, BLUE),
-        ("Normal, test", good_scores, GREEN),
-        ("Anomalous, test", anomalous_scores, VERMILION),
+
+    kind: str
+    n: int
+    i_auroc: float
+    missed: int
+    ap: float | None
+
+
+def write_report(
+    model: STLM,
+    name: str,
+    data: Path,
+    output: Path,
+    *,
+    results: Mapping[str, Any] | None = None,
+    log: Path | None = None,
+    losses: Path | None = None,
+    command: Sequence[str] = (),
+    on_image: Callable[[int, int], None] | None = None,
+) -> Path:
+    """Evaluates a model and writes what there is to see.
+
+    Args:
+        model: at its calibrated threshold, or at `DEFAULT_THRESHOLD` without one.
+        name: of the model, for titles.
+        data: folder of one category in MVTec AD's layout.
+        output: receives report.md, scores.png, curves.png, losses.png (where they are known), photographs/. An earlier
+            report there is replaced.
+        results: results.json of the model, which knows the scores that its threshold was calibrated with, and the split
+            where these are the photographs that it was evaluated on.
+        log: of the training, log.jsonl.
+        losses: plot of the training's losses, for want of a log.
+        command: what makes the report again, word by word.
+        on_image: told (done, total) after each photograph.
+
+    Returns:
+        The path of report.md.
+
+    Raises:
+        DataError: the folder lacks something, the log is none, or `output` holds other things or cannot be written.
+        ImageError: a photograph cannot be read.
+    """
+    test = _test_set(data)
+    records = _read_log(log) if log else []
+    _check_output(output)
+    calibration = model.config.calibration
+    threshold = calibration.threshold if calibration else DEFAULT_THRESHOLD
+    # The threshold is that of the map in use; what another map would miss at a threshold of its own is not known.
+    evaluation = evaluate(model, test, {model.config.anomaly_map: threshold}, on_image)
+    judged = judged_photographs(test, evaluation, threshold)
+    category = data.resolve().name
+    try:
+        photographs = _empty_folder(output)
+        plot_score_histogram(
+            output / "scores.png",
+            known_scores(results, calibration),
+            threshold,
+            evaluation.good_scores,
+            evaluation.anomalous_scores,
+        )
+        plot_curves(output / "curves.png", curves(evaluation))
+        if records:
+            steps = [int(record["step"]) for record in records]
+            plot_losses(output / "losses.png", steps, {key: [record[key] for record in records] for key in LOSSES})
+        elif losses:
+            shutil.copyfile(losses, output / "losses.png")
+        title = f"{name} on {category}: worst, median and best of {len(test.anomalous)} photographs with a defect"
+        write_overview(photographs / "overview.png", judged, threshold, title)
+        panels = write_panels(photographs, judged, threshold)
+        lines = [
+            f"{_TITLE}{name} on {category}\n",
+            *_facts(model, test, threshold, evaluation.seconds),
+            *_split(results, test),
+            *_metrics_table(evaluation, model.config.anomaly_map),
+            *_kinds_table(kind_figures(judged, threshold), evaluation.good_scores, threshold),
+            *_pictures(panels, threshold, bool(records or losses)),
+            *(["## Make it again\n", f"```bash\n{shlex.join(command)}\n```"] if command else []),
+        ]
+        report = output / "report.md"
+        report.write_text("\n".join(lines).rstrip() + "\n", encoding="utf-8", newline="\n")
+    except OSError as error:
+        raise DataError(f"{output} cannot be written: {error.strerror or error}; choose another folder.") from None
+    return report
+
+
+def kind_figures(judged: Sequence[Judged], threshold: float) -> list[KindFigures]:
+    """A row for each kind of defect, by name."""
+    good = [photograph.score for photograph in judged if photograph.kind == GOOD]
+    rows = []
+    for kind in sorted({photograph.kind for photograph in judged} - {GOOD}):
+        same = [photograph for photograph in judged if photograph.kind == kind]
+        scores = [photograph.score for photograph in same]
+        rows.append(
+            KindFigures(
+                kind=kind,
+                n=len(same),
+                i_auroc=float(roc_auc_score([0] * len(good) + [1] * len(scores), good + scores)),
+                missed=sum(score < threshold for score in scores),
+                ap=average_precision([photograph.anomaly_map for photograph in same], [p.truth for p in same]),
+            )
+        )
+    return rows
+
+
+def _test_set(folder: Path) -> TestSet:
+    if not (folder / "test").is_dir():
+        raise DataError(f"{folder / 'test'} is missing; pass --data with the folder of one category: {_LAYOUT}.")
+    test = read_test_set(folder)
+    check_both_kinds(test, folder)
+    return test
+
+
+def _read_log(path: Path) -> list[dict[str, float]]:
+    """The records of a training's log; a last line that was cut off is left out."""
+    records = []
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{path} cannot be read ({error}); pass --log with the log.jsonl of the training.") from None
+    for number, line in enumerate(lines, start=1):
+        try:
+            record = json.loads(line)
+            records.append({key: float(record[key]) for key in ("step", *LOSSES)})
+        except (ValueError, TypeError, LookupError):
+            if number < len(lines):
+                raise DataError(f"Line {number} of {path} is no step of a training; pass its log.jsonl.") from None
+    if not records or not all(math.isfinite(record["step"]) for record in records):
+        raise DataError(f"{path} holds no steps of a training; pass --log with its log.jsonl, or leave it out.")
+    return records
+
+
+def _check_output(output: Path) -> None:
+    """Only an earlier report is written over."""
+    if output.is_dir() and any(output.iterdir()):
+        report = output / "report.md"
+        if not report.is_file() or not report.read_text(encoding="utf-8", errors="replace").startswith(_TITLE):
+            raise DataError(f"{output} is not empty and holds no earlier report; name another --output.")
+    elif output.exists() and not output.is_dir():
+        raise DataError(f"{output} is a file; name a folder as --output.")
+
+
+def _empty_folder(output: Path) -> Path:
+    """The folder for pictures with photographs; those of an earlier report go. Git never takes what it holds."""
+    photographs = output / PHOTOGRAPHS
+    photographs.mkdir(parents=True, exist_ok=True)
+    for stale in [*photographs.glob("*.png"), output / "losses.png"]:
+        stale.unlink(missing_ok=True)
+    (photographs / ".gitignore").write_text("*\n", encoding="utf-8")
+    (output / "report.md").write_text(f"{_TITLE}\n", encoding="utf-8")  # one that is cut off may be made again
+    return photographs
+
+
+def _facts(model: STLM, test: TestSet, threshold: float, seconds: float) -> list[str]:
+    calibration = model.config.calibration
+    how = (
+        f"calibrated on {calibration.n} photographs of good parts at a false-alarm rate of "
+        f"{100 * calibration.false_alarm_rate:g} %"
+        if calibration
+        else "the model was never calibrated"
     )
-    rows = [(name, np.asarray(scores), colour) for name, scores, colour in kinds if scores]
-    cut = _log_odds(np.array([threshold]))
-    everything = np.concatenate([cut, *(_log_odds(scores) for _, scores, _ in rows)])
-    span = np.ptp(everything)
-    margin = max(0.04 * span, (_MIN_SPAN - span) / 2)
-    low, high = everything.min() - margin, everything.max() + margin
-    width = (high - low) / _BINS
-    # One edge is the threshold itself, so that no bar is on both sides of it.
-    edges = cut[0] + width * np.arange(np.floor((low - cut[0]) / width), np.ceil((high - cut[0]) / width) + 1)
-    figure = Figure(figsize=(WIDTH, 0.9 + 1.25 * len(rows)), dpi=DPI, layout="constrained")
-    panels = figure.subplots(len(rows), 1, sharex=True, squeeze=False)[:, 0]
-    for axes, (name, scores, colour) in zip(panels, rows, strict=True):
-        _style(axes)
-        axes.margins(y=0.3)
-        # What was cut off at an end of the axis still belongs on its own side of the threshold.
-        odds = _log_odds(scores)
-        odds = np.where(scores < threshold, np.minimum(odds, np.nextafter(cut, -np.inf)), odds)
-        axes.hist(odds, edges, color=colour, edgecolor="white", linewidth=0.5)
-        axes.axvline(cut[0], color=INK, linewidth=1.5, linestyle="--")
-        reached = np.count_nonzero(scores >= threshold)
-        title = f"{name}: {reached} of {len(scores)} at or above the threshold"
-        axes.set_title(title, loc="left", fontsize=10, color=INK)
-        axes.yaxis.set_major_locator(MaxNLocator(3, integer=True))
-        axes.set_ylabel("photographs")
-    on_left = cut[0] > (low + high) / 2  # of the line there is more room
-    panels[0].annotate(
-        f"threshold {threshold:.3g}" if threshold < 0.999 else f"threshold 1 - {1 - threshold:.2g}",
-        (cut[0], 1),
-        xycoords=("data", "axes fraction"),
-        xytext=(-5 if on_left else 5, -3),
-        textcoords="offset points",
-        ha="right" if on_left else "left",
-        va="top",
-        color=INK,
-        bbox={"facecolor": "white", "edgecolor": "none", "pad": 1, "alpha": 0.8},
-    )
-    inside = [(p, x) for p, x in zip(_TICKS, _log_odds(np.array(_TICKS)), strict=True) if low <= x <= high]
-    panels[-1].set_xlim(low, high)
-    panels[-1].xaxis.set_major_locator(FixedLocator([x for _, x in inside]))
-    panels[-1].xaxis.set_major_formatter(FixedFormatter([_short(p) for p, _ in inside]))
-    panels[-1].set_xlabel("anomaly score (log-odds scale)")
-    figure.savefig(path)
+    pace = f"{1000 * seconds / len(test.photographs):.0f} ms a photograph, reading and all maps"
+    return [
+        f"{len(test.good)} good and {len(test.anomalous)} defective test photographs, network input "
+        f"{model.config.image_size} px, threshold {threshold:.6g} ({how}). {pace} "
+        f"on {next(model.parameters()).device}. stlm_hub {__version__}, {datetime.date.today().isoformat()}.\n"
+    ]
 
 
-def plot_curves(path: str | Path, curves: Mapping[str, Mapping[str, Sequence[float]]]) -> None:
-    """Three panels: ROC of the images, ROC of the pixels, per-region overlap; each with its area.
-
-    Args:
-        path: PNG file that is written.
-        curves: "image_roc" and "pixel_roc" with "fpr" and "tpr", "pro" with "fpr" and "pro", see `metrics.roc_points`
-            and `metrics.pro_points`. A curve without points is said to be undefined.
-    """
-    figure = Figure(figsize=(WIDTH, 3.1), dpi=DPI, layout="constrained")
-    panels = figure.subplots(1, 3)
-    for axes, (key, y_key, title, y_label, name, colour) in zip(
-        panels,
-        (
-            ("image_roc", "tpr", "Images: ROC", "true-positive rate", "I-AUROC", BLUE),
-            ("pixel_roc", "tpr", "Pixels: ROC", "true-positive rate", "P-AUROC", GREEN),
-            ("pro", "pro", "Regions: overlap", "per-region overlap", "AUPRO", VERMILION),
-        ),
-        strict=True,
-    ):
-        fpr, y = curves[key]["fpr"], curves[key][y_key]
-        _style(axes)
-        axes.grid(True, axis="x", color=GRID, linewidth=0.8)
-        limit = fpr[-1] if fpr else 1.0
-        axes.set(xlim=(-0.02 * limit, 1.02 * limit), ylim=(-0.02, 1.02), xlabel="false-positive rate", ylabel=y_label)
-        axes.set_title(title, loc="left", fontsize=10, color=INK)
-        if not fpr:
-            axes.text(0.5, 0.5, "not defined", ha="center", va="center", transform=axes.transAxes, color=INK)
-            continue
-        axes.plot(fpr, y, color=colour, linewidth=2, label=f"{name} {100 * auc(fpr, y) / limit:.1f} %")
-        axes.fill_between(fpr, y, color=colour, alpha=0.12, linewidth=0)
-        if key != "pro":
-            axes.plot([0, 1], [0, 1], color=INK, linewidth=1, linestyle=":")  # chance
-        axes.legend(loc="lower right", frameon=True, framealpha=0.9, edgecolor="none", handlelength=1.2)
-    figure.savefig(path)
+def _split(results: Mapping[str, Any] | None, test: TestSet) -> list[str]:
+    """What the model's results say of these photographs; of others they know nothing."""
+    if official_split(results) is not False:
+        return []
+    if lookup(results, "dataset.test.sha256") != fingerprint(test.photographs + test.masks):
+        return []
+    return [f"**The split: {markdown(lookup(results, 'dataset.split'))}.**\n"]
 
 
-def plot_losses(path: str | Path, steps: Sequence[int], losses: Mapping[str, Sequence[float]]) -> None:
-    """The losses of a training run on a logarithmic axis: as they were, pale, and smoothed.
-
-    Args:
-        path: PNG file that is written.
-        steps: N step numbers, rising.
-        losses: N values for each name; values that are not above 0 are left out.
-    """
-    figure = Figure(figsize=(WIDTH, 3.6), dpi=DPI, layout="constrained")
-    axes = figure.subplots()
-    _style(axes)
-    axes.set_yscale("log")
-    for (name, values), colour in zip(losses.items(), (BLUE, GREEN, VERMILION, PURPLE, INK), strict=False):
-        raw = np.asarray(values, dtype=np.float64)
-        raw = np.where(raw > 0, raw, np.nan)
-        smooth = _smoothed(raw)
-        axes.plot(steps, raw, color=colour, linewidth=0.6, alpha=0.3)
-        axes.plot(steps, smooth, color=colour, linewidth=2, label=name, marker="o" if len(raw) == 1 else "")
-    axes.set(xlabel="step", ylabel="loss", xmargin=0.01)
-    axes.xaxis.set_major_locator(MaxNLocator(8, integer=True, min_n_ticks=1))
-    figure.legend(loc="outside upper left", ncols=5, frameon=False, handlelength=1.2)
-    figure.savefig(path)
+def _metrics_table(evaluation: Evaluation, used: str) -> list[str]:
+    figures = [asdict(metrics) for metrics in evaluation.metrics.values()]
+    rows = [[label, *(_percent(measured[key]) for measured in figures)] for key, (label, _) in METRICS.items()]
+    return [
+        "## Figures\n",
+        *_table(["", *(KINDS[name].label for name in evaluation.metrics)], rows),
+        f"Verdicts, plots and pictures are of the map {KINDS[used].label}; the threshold is not for the others.\n",
+    ]
 
 
-def _smoothed(values: np.ndarray) -> np.ndarray:
-    """Running mean of the logarithms over a centred window that shrinks at both ends; NaN is left out."""
-    reach = min(max(50, len(values) // 40), len(values) // 5) // 2
-    known = np.isfinite(values)
-    sums = np.append(0, np.cumsum(np.where(known, np.log(np.where(known, values, 1)), 0)))
-    counts = np.append(0, np.cumsum(known))
-    places = np.arange(len(values))
-    start, stop = np.maximum(0, places - reach), np.minimum(len(values), places + reach + 1)
-    with np.errstate(invalid="ignore"):
-        return np.exp((sums[stop] - sums[start]) / (counts[stop] - counts[start]))
+def _kinds_table(kinds: Sequence[KindFigures], good_scores: Sequence[float], threshold: float) -> list[str]:
+    rows = [
+        [_cell(row.kind), str(row.n), _percent(row.i_auroc), f"{row.missed} of {row.n}", _percent(row.ap)]
+        for row in kinds
+    ]
+    false_alarms = int(np.count_nonzero(np.asarray(good_scores) >= threshold))
+    return [
+        "## Kinds of defects\n",
+        *_table(["kind", "photographs", "I-AUROC", "missed at the threshold", "pixel AP"], rows),
+        "I-AUROC is against all good photographs, pixel AP over the photographs of the kind alone. "
+        f"Of {len(good_scores)} good photographs {false_alarms} reach the threshold (false alarms).\n",
+    ]
 
 
-def _log_odds(scores: np.ndarray) -> np.ndarray:
-    inside = np.clip(scores.astype(np.float64), _EDGE, 1 - _EDGE)
-    return np.log(inside / (1 - inside))
+def _pictures(panels: Sequence[Picture], threshold: float, has_losses: bool) -> list[str]:
+    rows = []
+    for picture in panels:
+        judged = picture.judged
+        verdict = "anomalous" if judged.score >= threshold else "normal"
+        rows.append(
+            [
+                f"[{_cell(picture.path.name)}](<{PHOTOGRAPHS}/{picture.path.name}>)",
+                _cell(judged.name),
+                picture.place if picture.n == 1 else f"{picture.place} of {picture.n}",
+                judged.figure(),
+                f"{judged.score:.4f}",
+                verdict if judged.is_correct(threshold) else f"**{verdict}**, wrong",
+            ]
+        )
+    return [
+        "## Pictures\n",
+        "Without photographs: [scores.png](scores.png) (histograms of the anomaly scores), [curves.png](curves.png) "
+        f"(ROC, per-region overlap){', [losses.png](losses.png) (training)' if has_losses else ''}.\n",
+        "With photographs of the data set, whose licence decides who may see them: "
+        f"[overview.png]({PHOTOGRAPHS}/overview.png) and these panels. Photographs with a defect are ranked by the "
+        "overlap (IoU) of found and true mask, worst is lowest, missed ones have 0; good ones by the anomaly score, "
+        "worst is highest.\n",
+        *_table(["panel", "photograph", "place", "ranked by", "score", "verdict"], rows),
+    ]
 
 
-def _short(probability: float) -> str:
-    if 0.001 <= probability <= 0.999:
-        return f"{probability:g}"
-    if probability < 0.5:
-        return f"$10^{{{round(np.log10(probability))}}}$"
-    return f"$1-10^{{{round(np.log10(1 - probability))}}}$"
+def _table(head: list[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    return [f"| {' | '.join(row)} |" for row in [head, ["---"] * len(head), *rows]] + [""]
 
 
-def _style(axes: Axes) -> None:
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.spines[["left", "bottom"]].set_color(INK)
-    axes.grid(True, axis="y", color=GRID, linewidth=0.8)
-    axes.set_axisbelow(True)
-    axes.tick_params(colors=INK, labelsize=9)
+def _percent(fraction: float | None) -> str:
+    return "-" if fraction is None else f"{100 * fraction:.2f} %"
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|")
+
+
+def known_scores(results: Any, calibration: Any) -> list[float]:
+    """Held-out scores of results.json, if they chose this calibration; else none."""
+    found = results.get("held_out_scores") if isinstance(results, dict) else None
+    if calibration is None or not isinstance(found, list) or results.get("calibration") != asdict(calibration):
+        return []
+    return found if all(isinstance(score, (int, float)) and 0 <= score <= 1 for score in found) else []

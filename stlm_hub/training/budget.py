@@ -11,13 +11,13 @@ from tempfile import TemporaryDirectory
 
 import torch
 
-from ..config import STLMConfig
 from ..errors import ConfigError, TrainingError
-from ..model.checkpoints import StartingWeights
-from ..model.network import STLMNetwork
+from ..models.stlm.config import STLMConfig
+from ..models.stlm.network import STLMNetwork
+from ..starting_weights.checkpoints import StartingWeights
 from .config import TrainingConfig
 from .loop import train
-from .textures import TextureSource
+from .pseudo_anomalies.textures import TextureSource
 
 MIN_STEPS = 20  # fewer teach nothing
 MAX_STEPS = 5000  # four times what the zoo's `cpu` recipes take

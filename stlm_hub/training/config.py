@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..errors import ConfigError
-from .synthesis import SynthesisConfig
+from .pseudo_anomalies.synthesis import SynthesisConfig
 
 TEACHERS = ("vit_h", "vit_l", "vit_b", "mobile", "none")
 PLAIN_STREAMS = ("trained", "frozen", "teacher")

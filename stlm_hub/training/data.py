@@ -17,14 +17,14 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from ..calibration import MIN_PHOTOGRAPHS
-from ..images import load_image
-from ..predictor import resize_image
+from ..calibration.threshold import MIN_PHOTOGRAPHS
+from ..predict.images import load_image
+from ..predict.predictor import resize_image
 from .config import TrainingConfig
 from .crop import draw_window
-from .foreground import foreground
-from .synthesis import synthesize
-from .textures import TextureSource
+from .pseudo_anomalies.foreground import foreground
+from .pseudo_anomalies.synthesis import synthesize
+from .pseudo_anomalies.textures import TextureSource
 
 SLIGHT_DEGREES = 5.0
 PIXEL_CACHE_BYTES = 2 * 2**30

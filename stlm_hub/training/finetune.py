@@ -6,20 +6,20 @@ import re
 from pathlib import Path
 from typing import Any
 
-from ..calibration import DEFAULT_FALSE_ALARM_RATE, MIN_PHOTOGRAPHS, check_false_alarm_rate
-from ..card import PLOTS
-from ..config import STLMConfig
+from ..calibration.threshold import DEFAULT_FALSE_ALARM_RATE, MIN_PHOTOGRAPHS, check_false_alarm_rate
 from ..errors import ConfigError
-from ..model_folder import check_output
-from ..photographs import check_photographs
-from ..weights import starting_weights
+from ..model_folder.card.card import PLOTS
+from ..model_folder.folder import check_output
+from ..models.stlm.config import STLMConfig
+from ..predict.photographs import check_photographs
+from ..starting_weights.sources import starting_weights
 from .budget import check_seconds, steps_of_run, steps_within
 from .config import TrainingConfig
 from .data import split_normals
-from .memory import check_memory, check_memory_encoder, patches_of
-from .run import Observer, Source, run
-from .synthesis import SynthesisConfig
-from .textures import TextureSource
+from .fill_memory import check_memory, check_memory_encoder, patches_of
+from .pipeline import Observer, Source, run
+from .pseudo_anomalies.synthesis import SynthesisConfig
+from .pseudo_anomalies.textures import TextureSource
 
 DEFAULT_STEPS = 400
 DEFAULT_IMAGE_SIZE = 256
@@ -118,11 +118,11 @@ def finetune(
         false_alarm_rate: share of good parts that may be judged anomalous, in (0, 0.5].
         rotation: "none", or how parts may lie: "slight", "quarter", "full" (see `TrainingConfig.rotation`).
         memory_entries: number of normal patches to remember beside the streams, by default 4096 (2.5 MB), or as many as
-            the photographs have; the combined map then judges, see `stlm_hub.maps`. 0 is the paper's method, judged by
+            the photographs have; the combined map then judges, see `anomaly_maps`. 0 is the paper's method, judged by
             the map with aggregation. The same call with another number does not train again.
         memory_encoder: whose features they are, see `STLMConfig.memory_encoder`.
         textures: folder of photographs whose material is pasted; by default the built-in source.
-        starting_from: file of starting weights; by default MobileSAM's, see `stlm_hub.weights`.
+        starting_from: file of starting weights; by default MobileSAM's, see `stlm_hub.starting_weights.sources`.
 
     Returns:
         The model folder; `STLM.from_pretrained` loads it.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..config import STLMConfig
+from ..models.stlm.config import STLMConfig
 from .config import CHANGES_NO_LOSS, TrainingConfig
 
 _SAY_NOTHING = {*CHANGES_NO_LOSS, "format_version", "category", "dataset"}

@@ -22,19 +22,19 @@ import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs
 from torch.utils.data import DataLoader
 
-from .. import hub
 from ..errors import StorageError, TrainingError
 from ..fingerprint import fingerprint
-from ..model.checkpoints import StartingWeights
-from ..model.network import STLMNetwork
+from ..model_folder import hub
+from ..models.stlm.network import STLMNetwork
+from ..starting_weights.checkpoints import StartingWeights
 from . import checkpoint
 from .config import TrainingConfig
 from .data import NormalPhotographs, StepSampler, collate
 from .identity import differences
 from .objective import LossModule, check, freeze, load_starting_weights, make_optimizers
+from .pseudo_anomalies.textures import TextureSource
 from .targets import Targets
 from .teacher import SAM_FILES, build_teacher
-from .textures import TextureSource
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ import timm
 import torch
 
 from .. import __version__
-from ..images import load_image
+from ..predict.images import load_image
 from ..stlm import STLM
 
 LATENCY_IMAGES = 10

@@ -10,13 +10,20 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from ..config import STLMConfig
 from ..errors import TrainingError
-from ..model.checkpoints import StartingWeights
-from ..model.mask_head import MaskHead
-from ..model.network import STLMNetwork
+from ..models.stlm.config import STLMConfig
+from ..models.stlm.mask_head import MaskHead
+from ..models.stlm.network import STLMNetwork
+from ..starting_weights.checkpoints import StartingWeights
 from .config import TrainingConfig
-from .losses import cosine_distance, cosine_distillation, focal, l1, mask_distillation, mask_on_grid
+from .losses import (
+    cosine_distance,
+    cosine_distillation,
+    focal,
+    l1,
+    mask_distillation,
+    mask_on_grid,
+)
 
 
 class LossModule(nn.Module):

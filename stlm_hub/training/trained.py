@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .. import hub
-from ..card import read_results
-from ..config import STLMConfig
 from ..errors import ConfigError
 from ..fingerprint import fingerprint
+from ..model_folder import hub
+from ..model_folder.card.card import read_results
+from ..models.stlm.config import STLMConfig
 from ..stlm import STLM
 from .config import TrainingConfig
 from .data import Split

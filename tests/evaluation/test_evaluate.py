@@ -12,13 +12,13 @@ import pytest
 import torch
 from PIL import Image
 
-from stlm_hub.config import STLMConfig
 from stlm_hub.errors import DataError, ImageError
 from stlm_hub.evaluation.evaluate import TestSet, evaluate, read_mask
 from stlm_hub.evaluation.metrics import compute_metrics
-from stlm_hub.images import load_image
-from stlm_hub.model.network import STLMNetwork
-from stlm_hub.predictor import infer, predict
+from stlm_hub.models.stlm.config import STLMConfig
+from stlm_hub.models.stlm.network import STLMNetwork
+from stlm_hub.predict.images import load_image
+from stlm_hub.predict.predictor import infer, predict
 
 SHAPES = [(64, 64), (80, 120), (50, 40), (64, 64), (96, 72)]  # two good ones, three with a defect
 

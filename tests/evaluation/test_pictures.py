@@ -8,19 +8,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from stlm_hub.drawing.heatmap import TRUTH, draw_contour
+from stlm_hub.drawing.panel import panel, tile_size
 from stlm_hub.evaluation.evaluate import Evaluation, TestSet
 from stlm_hub.evaluation.metrics import Metrics
-from stlm_hub.evaluation.pictures import (
-    GOOD,
-    Judged,
-    choose,
-    judged_photographs,
-    ranked,
-    write_overview,
-    write_panels,
-)
-from stlm_hub.panel import panel, tile_size
-from stlm_hub.render import TRUTH, draw_contour
+from stlm_hub.evaluation.pictures import GOOD, Judged, choose, judged_photographs, ranked, write_overview, write_panels
 
 MASK = np.zeros((40, 60), bool)
 MASK[10:20, 15:30] = True

@@ -1,178 +1,179 @@
-"""Plots: valid pictures of the promised size, also where there is next to nothing to draw, and of the right numbers."""
+"""`stlm report`: what is written, that its figures are right, and that nothing of the user's is written over."""
 
 from __future__ import annotations
 
+import json
+import sys
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
-from matplotlib.figure import Figure
 from PIL import Image
 
-from stlm_hub.evaluation.metrics import compute_metrics, pro_points, roc_points
-from stlm_hub.evaluation.report import plot_curves, plot_losses, plot_score_histogram
+from stlm_hub import STLM
+from stlm_hub.cli.main import main
+from stlm_hub.errors import DataError
+from stlm_hub.evaluation.evaluate import evaluate
+from stlm_hub.evaluation.pictures import GOOD, Judged
+from stlm_hub.evaluation.report import kind_figures, known_scores, write_report
+from stlm_hub.evaluation.test_folder import read_test_set
+from stlm_hub.fingerprint import fingerprint
+from stlm_hub.models.stlm.config import Calibration
+from stlm_hub.samples.parts import write_samples
+
+LOG = [{"step": i, "plain": 0.0, "denoising": 0.3, "focal": 0.02, "l1": 0.4, "total": 0.7} for i in (1, 2, 3)]
 
 
-@pytest.fixture
-def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
-    """The figures that a test saves, in order."""
-    figures: list[Figure] = []
-    save = Figure.savefig
-
-    def spy(figure: Figure, *args: Any, **options: Any) -> None:
-        figures.append(figure)
-        save(figure, *args, **options)
-
-    monkeypatch.setattr(Figure, "savefig", spy)
-    return figures
+@pytest.fixture(scope="module")
+def category(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Brick at 64 px: 2 good photographs and 1 of each of five kinds of defects."""
+    return write_samples(tmp_path_factory.mktemp("data"), n_train=0, n_good=2, n_defect_each=1, size=64)
 
 
-def picture(path: Path, width: int = 800) -> np.ndarray:
-    """The pixels of a PNG, after a look at what every plot must be."""
-    assert path.read_bytes().startswith(b"\x89PNG")
-    assert path.stat().st_size < 200_000
-    with Image.open(path) as image:
-        pixels = np.asarray(image.convert("RGB"))
-    assert pixels.shape[1] == width
-    assert 150 <= pixels.shape[0] <= 500
-    assert (pixels[0, 0] == 255).all()
-    assert (pixels.std(axis=2) > 20).sum() > 50  # something has a colour
-    return pixels
+@pytest.fixture(scope="module")
+def finished(category: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a report on `sample-brick`, through the command line."""
+    folder = tmp_path_factory.mktemp("report") / "brick"
+    log = folder.with_name("log.jsonl")
+    log.write_text("\n".join(map(json.dumps, LOG)) + '\n{"step": 4, "pl')
+    with pytest.MonkeyPatch.context() as patch:
+        options = ["--data", str(category), "-o", str(folder), "--log", str(log), "--device", "cpu"]
+        patch.setattr(sys, "argv", ["stlm", "report", "sample-brick", *options])
+        with pytest.raises(SystemExit) as ended:
+            main()
+    assert not ended.value.code
+    return folder
 
 
-def bars(axes: Any) -> list[tuple[float, float, int]]:
-    """Left edge, right edge and height of the bars that are not empty."""
-    found = [(bar.get_x(), bar.get_x() + bar.get_width(), round(bar.get_height())) for bar in axes.patches]
-    return [bar for bar in found if bar[2]]
+def rows(report: Path, first: str) -> list[str]:
+    """Cells of the row of a table that begins with this cell."""
+    line = next(line for line in report.read_text().splitlines() if line.startswith(f"| {first} |"))
+    return [cell.strip() for cell in line.strip("|").split("|")][1:]
 
 
-SCORES = np.random.default_rng(0).beta(2, 40, 60).tolist()
+def test_pictures_with_photographs_are_apart_and_never_committed(finished: Path) -> None:
+    assert {path.name for path in finished.iterdir()} == {
+        "report.md", "scores.png", "curves.png", "losses.png", "photographs"
+    }  # fmt: skip
+    kinds = ("crack", "stain", "scratch", "hole", "fibre")
+    expected = {"overview.png", "good_worst.png", "good_best.png", *(f"{kind}_only.png" for kind in kinds)}
+    photographs = finished / "photographs"
+    assert {path.name for path in photographs.glob("*.png")} == expected
+    assert (photographs / ".gitignore").read_text() == "*\n"
+    text = (finished / "report.md").read_text()
+    for name in expected:
+        assert f"photographs/{name}" in text
+        with Image.open(photographs / name) as picture:
+            assert picture.width > 1000
+    assert "/report/" in (Path(__file__).parents[2] / ".gitignore").read_text().splitlines()
 
 
-def test_histogram_has_a_row_for_each_kind_of_photograph(tmp_path: Path, drawn: list[Any]) -> None:
-    plot_score_histogram(tmp_path / "all.png", SCORES[:20], 0.12, SCORES[20:], [0.05, 0.3, 0.9, 0.999, 1.0])
-    plot_score_histogram(tmp_path / "own.png", SCORES[:20], 0.12)
-    assert len(picture(tmp_path / "all.png")) > len(picture(tmp_path / "own.png"))
-    assert [len(figure.axes) for figure in drawn] == [3, 1]
-    for axes, scores in zip(drawn[0].axes, [SCORES[:20], SCORES[20:], [0.05, 0.3, 0.9, 0.999, 1.0]], strict=True):
-        assert sum(height for _, _, height in bars(axes)) == len(scores)
-        reached = sum(score >= 0.12 for score in scores)
-        assert f"{reached} of {len(scores)}" in axes.get_title("left")
+def test_figures_are_those_of_evaluate(finished: Path, category: Path) -> None:
+    model = STLM.from_pretrained("sample-brick", device="cpu")
+    assert model.config.calibration is not None
+    threshold = model.config.calibration.threshold
+    found = evaluate(model, read_test_set(category), {"aggregation": threshold})
+    report = finished / "report.md"
+    for label, key in (("Image-level AUROC", "i_auroc"), ("AUPRO", "aupro"), ("Pixel-level AP", "ap")):
+        measured = [getattr(m, key) for m in found.metrics.values()]
+        assert rows(report, label) == [f"{100 * value:.2f} %" for value in measured]
+    fnr = found.metrics["aggregation"].fnr
+    assert fnr is not None and rows(report, "FNR at the threshold") == [f"{100 * fnr:.2f} %", "-"]
+    missed = [score < threshold for score in found.anomalous_scores]
+    for kind, is_missed in zip(("crack", "fibre", "hole", "scratch", "stain"), missed, strict=True):
+        cells = rows(report, kind)
+        assert cells[0] == "1" and cells[2] == f"{int(is_missed)} of 1" and cells[3].endswith(" %")
+    text = report.read_text()
+    alarms = sum(score >= threshold for score in found.good_scores)
+    assert f"Of 2 good photographs {alarms} reach the threshold" in text
+    assert f"stlm report sample-brick --data {category} --output {finished} --log " in text
 
 
-def test_every_bar_is_on_its_own_side_of_the_threshold(tmp_path: Path, drawn: list[Any]) -> None:
-    cases = [(SCORES, 0.05), ([0.0, 1e-9, 1e-7, 2e-7], 1e-7), ([0.0, 1.0, 1 - 1e-9], 1.0), ([0.5], 0.5)]
-    for index, (scores, threshold) in enumerate(cases):
-        plot_score_histogram(tmp_path / f"{index}.png", scores, threshold)
-        axes = drawn[-1].axes[0]
-        line = axes.lines[0].get_xdata()[0]
-        above = sum(height for left, _, height in bars(axes) if left >= line - 1e-9)
-        below = sum(height for _, right, height in bars(axes) if right <= line + 1e-9)
-        assert above == sum(score >= threshold for score in scores)
-        assert below == sum(score < threshold for score in scores)
+def test_figures_of_a_kind_are_against_all_good_photographs() -> None:
+    mask = np.array([[True, False], [False, False]])
+    quiet = np.zeros((2, 2), bool)
+
+    def judged(kind: str, score: float, corner: float) -> Judged:
+        anomaly_map = np.array([[corner, 0.5], [0.1, 0.1]], np.float32)
+        return Judged(Path(kind) / "0.png", kind, score, anomaly_map, quiet if kind == GOOD else mask, None)
+
+    photographs = [judged(GOOD, 0.1, 0), judged(GOOD, 0.6, 0), judged("hole", 0.5, 0.9), judged("dent", 0.7, 0.9)]
+    dent, hole = kind_figures([*photographs, judged("dent", 0.2, 0.3)], threshold=0.5)
+    assert (dent.kind, dent.n, dent.missed) == ("dent", 2, 1)
+    assert dent.i_auroc == pytest.approx(3 / 4)
+    assert dent.ap == pytest.approx(0.5 + 0.5 * 2 / 4)
+    assert asdict(hole) == {"kind": "hole", "n": 1, "i_auroc": 0.5, "missed": 0, "ap": 1.0}
 
 
-def test_the_score_axis_says_probabilities_at_their_log_odds(tmp_path: Path, drawn: list[Any]) -> None:
-    plot_score_histogram(tmp_path / "a.png", [0.0, 0.001, 0.5, 1.0], 0.9)
-    axis = drawn[0].axes[0].xaxis
-    ticks = dict(zip([label.get_text() for label in axis.get_ticklabels()], axis.get_ticklocs(), strict=True))
-    assert ticks["0.5"] == 0
-    assert ticks["0.9"] == pytest.approx(np.log(9)) == drawn[0].axes[0].lines[0].get_xdata()[0]
-    assert ticks["0.01"] == pytest.approx(-np.log(99))
-    assert ticks["$10^{-6}$"] == pytest.approx(np.log(1e-6), abs=1e-5)
-    assert ticks["$1-10^{-6}$"] == pytest.approx(-np.log(1e-6), abs=1e-5)
+def test_what_the_results_know_of_these_photographs_stands_in_the_report(
+    saved_model: Path, category: Path, tmp_path: Path
+) -> None:
+    model = STLM.from_pretrained(saved_model, device="cpu")
+    test = read_test_set(category)
+    losses = tmp_path / "losses.png"
+    losses.write_bytes(b"a plot")
+    split = "not the official one: 3 good test photographs"
+    dataset = {"split": split, "test": {"sha256": fingerprint(test.photographs + test.masks)}}
+    report = write_report(model, "m", category, tmp_path / "same", results={"dataset": dataset}, losses=losses)
+    assert f"**The split: {split}.**" in report.read_text() and "[losses.png]" in report.read_text()
+    assert (report.parent / "losses.png").read_bytes() == b"a plot"
+    for other in ({"sha256": "0"}, {}):  # of other photographs they know nothing
+        report = write_report(model, "m", category, tmp_path / "other", results={"dataset": dataset | {"test": other}})
+        assert "split" not in report.read_text() and not (report.parent / "losses.png").exists()
 
 
-@pytest.mark.parametrize("value", [0.0, 1e-6, 3e-6, 1e-5, 0.02, 0.5, 0.99, 0.99998, 1.0])
-def test_equal_scores_are_shown_with_a_tick_in_view(tmp_path: Path, drawn: list[Any], value: float) -> None:
-    plot_score_histogram(tmp_path / "a.png", [value] * 5, value, [value], [value] * 2)
-    picture(tmp_path / "a.png")
-    low, high = drawn[0].axes[-1].get_xlim()
-    assert any(low <= tick <= high for tick in drawn[0].axes[-1].get_xticks())
+def test_a_report_replaces_an_earlier_one_and_nothing_else(saved_model: Path, category: Path, tmp_path: Path) -> None:
+    model = STLM.from_pretrained(saved_model, device="cpu")
+    output = tmp_path / "out"
+    done: list[tuple[int, int]] = []
+    write_report(model, "m", category, output, on_image=lambda *progress: done.append(progress))
+    assert done == [(i, 7) for i in range(1, 8)]
+    assert "never calibrated" in (output / "report.md").read_text() and not (output / "losses.png").exists()
+    (output / "photographs" / "dent_worst.png").write_bytes(b"of another test set")
+    (output / "notes.txt").write_text("mine")
+    write_report(model, "m", category, output)
+    assert not (output / "photographs" / "dent_worst.png").exists() and (output / "notes.txt").read_text() == "mine"
+    (output / "report.md").write_text("# My own notes")
+    with pytest.raises(DataError, match="is not empty and holds no earlier report; name another --output"):
+        write_report(model, "m", category, output)
+    assert (output / "report.md").read_text() == "# My own notes"
+    with pytest.raises(DataError, match=r"notes\.txt is a file; name a folder"):
+        write_report(model, "m", category, output / "notes.txt")
 
 
-def test_a_threshold_near_one_is_not_written_as_one(tmp_path: Path, drawn: list[Any]) -> None:
-    plot_score_histogram(tmp_path / "a.png", [0.5], 0.99995)
-    assert [text.get_text() for text in drawn[0].axes[0].texts] == ["threshold 1 - 5e-05"]
+def test_folders_without_a_test_set_are_refused(tiny_model: STLM, category: Path, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"nowhere.test is missing; pass --data .*test/good"):
+        write_report(tiny_model, "m", tmp_path / "nowhere", tmp_path / "out")
+    (tmp_path / "part" / "test" / "dent").mkdir(parents=True)
+    with pytest.raises(DataError, match="holds no good test photographs; figures need both"):
+        write_report(tiny_model, "m", tmp_path / "part", tmp_path / "out")
+    (tmp_path / "part" / "test" / "good").symlink_to(category / "test" / "good")
+    with pytest.raises(DataError, match="holds no anomalous test photographs"):
+        write_report(tiny_model, "m", tmp_path / "part", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
-def test_curves_show_the_areas_of_the_metrics(tmp_path: Path, drawn: list[Any]) -> None:
-    rng = np.random.default_rng(1)
-    masks = [np.zeros((40, 40), bool) for _ in range(12)]
-    for mask in masks[5:]:
-        top, left = rng.integers(0, 30, 2)
-        mask[top : top + 8, left : left + 6] = True
-    maps = [(1 / (1 + np.exp(2 - 2 * mask - rng.normal(size=mask.shape)))).astype(np.float32) for mask in masks]
-    scores, labels = rng.random(12), np.array([0] * 5 + [1] * 7)
-    metrics = compute_metrics(scores, labels, maps, masks, threshold=0.5)
-    pixels, truth = np.concatenate([m.ravel() for m in maps]), np.concatenate([m.ravel() for m in masks])
-    curves = {
-        "image_roc": roc_points(scores, labels),
-        "pixel_roc": roc_points(pixels, truth),
-        "pro": pro_points(maps, masks),
-    }
-    plot_curves(tmp_path / "curves.png", curves)
-    picture(tmp_path / "curves.png")
-    figures = [metrics.i_auroc, metrics.p_auroc, metrics.aupro]
-    for axes, name, figure, key in zip(
-        drawn[0].axes, ["I-AUROC", "P-AUROC", "AUPRO"], figures, ["image_roc", "pixel_roc", "pro"], strict=True
-    ):
-        label, number, percent = axes.get_legend().get_texts()[0].get_text().split()
-        assert (label, percent) == (name, "%")
-        assert figure is not None
-        assert float(number) == pytest.approx(100 * figure, abs=0.06)
-        assert axes.lines[0].get_xdata().tolist() == curves[key]["fpr"]
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [(None, "cannot be read"), ("", "holds no steps"), ("not a log\n{}", "Line 1 .* is no step"), ("[1]", "no steps")],
+)
+def test_a_log_that_is_none_is_refused_before_any_work(
+    tiny_model: STLM, category: Path, tmp_path: Path, text: str | None, sentence: str
+) -> None:
+    log = tmp_path / "log.jsonl"
+    if text is not None:
+        log.write_text(text)
+    with pytest.raises(DataError, match=sentence):
+        write_report(tiny_model, "m", category, tmp_path / "out", log=log)
+    assert not (tmp_path / "out").exists()
 
 
-def test_a_curve_without_points_is_said_to_be_undefined(tmp_path: Path, drawn: list[Any]) -> None:
-    curves: dict[str, dict[str, list[float]]] = {
-        "image_roc": {"fpr": [0, 0, 1], "tpr": [0, 1, 1]},
-        "pixel_roc": {"fpr": [], "tpr": []},
-        "pro": {"fpr": [], "pro": []},
-    }
-    plot_curves(tmp_path / "curves.png", curves)
-    picture(tmp_path / "curves.png")
-    assert [[text.get_text() for text in axes.texts] for axes in drawn[0].axes] == [
-        [],
-        ["not defined"],
-        ["not defined"],
-    ]
-
-
-def test_losses_are_drawn_raw_and_smoothed(tmp_path: Path, drawn: list[Any]) -> None:
-    rng = np.random.default_rng(2)
-    steps = list(range(1, 2001))
-    trend = 0.05 + 0.5 * np.exp(-np.array(steps) / 400)
-    noisy = trend * np.exp(rng.normal(0, 0.3, len(steps)))
-    losses = {
-        name: (noisy * scale).tolist() for name, scale in [("denoising", 1), ("plain", 3), ("focal", 0.1), ("l1", 9)]
-    }
-    plot_losses(tmp_path / "losses.png", steps, losses)
-    picture(tmp_path / "losses.png")
-    axes = drawn[0].axes[0]
-    assert axes.get_yscale() == "log"
-    assert [text.get_text() for text in drawn[0].legends[0].get_texts()] == list(losses)
-    raw, smooth = (np.asarray(line.get_ydata()) for line in axes.lines[:2])
-    np.testing.assert_allclose(raw, losses["denoising"])
-    assert np.abs(np.log(smooth / trend)).max() < 0.25 < np.abs(np.log(raw / trend)).max()
-    assert smooth[0] > smooth[-1]
-
-
-def test_a_loss_of_zero_is_left_out_and_does_not_spoil_its_neighbours(tmp_path: Path, drawn: list[Any]) -> None:
-    losses = {"focal": [0.2, 0.0, 0.2, float("nan"), 0.2] * 10, "l1": [0.0] * 50}
-    plot_losses(tmp_path / "losses.png", list(range(50)), losses)
-    picture(tmp_path / "losses.png")
-    raw, smooth, _, nothing = (np.asarray(line.get_ydata()) for line in drawn[0].axes[0].lines)
-    assert np.isnan(raw).sum() == 20
-    np.testing.assert_allclose(smooth, 0.2)
-    assert np.isnan(nothing).all()
-
-
-def test_a_run_of_one_step_is_a_dot_for_each_loss(tmp_path: Path, drawn: list[Any]) -> None:
-    plot_losses(tmp_path / "losses.png", [1], {"denoising": [0.4], "l1": [0.1]})
-    picture(tmp_path / "losses.png")
-    dots = [line for line in drawn[0].axes[0].lines if line.get_marker() == "o"]
-    np.testing.assert_allclose([line.get_ydata() for line in dots], [[0.4], [0.1]])
-    low, high = drawn[0].axes[0].get_xlim()
-    assert [tick for tick in drawn[0].axes[0].get_xticks() if low <= tick <= high] == [1]  # no fractions of a step
+def test_held_out_scores_count_only_for_their_own_threshold() -> None:
+    calibration = Calibration(threshold=0.5, false_alarm_rate=0.01, n=2, method="log-odds-t", date="2025-01-01")
+    results = {"calibration": asdict(calibration), "held_out_scores": [0.1, 0.2]}
+    assert known_scores(results, calibration) == [0.1, 0.2]
+    other = asdict(calibration) | {"threshold": 0.6}
+    for broken in (None, [], {}, results | {"calibration": other}, results | {"held_out_scores": ["0.1", 2]}):
+        assert known_scores(broken, calibration) == []
+    assert known_scores(results, None) == []

@@ -13,17 +13,17 @@ from hub_server import HubServer
 from page_server import Page, serve_checkout
 from PIL import Image
 
-from page.judge import MODELS
-from page.models import LoadedModel
-from stlm_hub.config import Calibration
-from stlm_hub.hub import LocalModel
-from stlm_hub.model.checkpoints import StartingWeights
-from stlm_hub.model.image_encoder import ImageEncoder
-from stlm_hub.model.mask_decoder import MaskDecoder
-from stlm_hub.predictor import Prediction
-from stlm_hub.samples import write_samples
+from stlm_hub.model_folder.hub import LocalModel
+from stlm_hub.models.stlm.config import Calibration
+from stlm_hub.models.stlm.image_encoder import ImageEncoder
+from stlm_hub.models.stlm.mask_decoder import MaskDecoder
+from stlm_hub.predict.predictor import Prediction
+from stlm_hub.samples.parts import write_samples
 from stlm_hub.space import write_examples
+from stlm_hub.starting_weights.checkpoints import StartingWeights
 from stlm_hub.stlm import STLM
+from stlm_page.judge import MODELS
+from stlm_page.models import LoadedModel
 
 
 @pytest.fixture(scope="session")

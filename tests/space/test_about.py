@@ -10,8 +10,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from page import about_tab
-from page.models import LoadedModel
+from stlm_page import about_tab
+from stlm_page.models import LoadedModel
 
 PLOT = b"\x89PNG plot"
 

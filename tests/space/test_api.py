@@ -19,7 +19,7 @@ from hub_server import HubServer
 from page_server import Page
 from PIL import Image
 
-from stlm_hub import zoo
+from stlm_hub.model_folder import zoo
 from stlm_hub.stlm import STLM
 
 pytestmark = pytest.mark.timeout(300)

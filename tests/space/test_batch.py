@@ -15,13 +15,13 @@ import gradio as gr
 import numpy as np
 import pytest
 
-from page import batch_tab
-from page.batch_tab import STOPS, Run, _groups, _plain, judge_all
-from page.judge import judge
-from page.uploads import Upload
 from stlm_hub.errors import HubError, ImageError
-from stlm_hub.images import load_image
-from stlm_hub.predictor import Prediction
+from stlm_hub.predict.images import load_image
+from stlm_hub.predict.predictor import Prediction
+from stlm_page import batch_tab
+from stlm_page.batch_tab import STOPS, Run, _groups, _plain, judge_all
+from stlm_page.judge import judge
+from stlm_page.uploads import Upload
 
 pytestmark = pytest.mark.usefixtures("page_cache")
 

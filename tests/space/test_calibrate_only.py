@@ -12,13 +12,13 @@ from typing import Any
 import gradio as gr
 import pytest
 
-from page import your_part_tab
-from page.build import build_page
-from page.judge import MODELS
-from page.long_run import Progress
-from page.your_part_tab import Made, calibrate, offer, push_to_hub
 from stlm_hub.errors import TrainingError
-from stlm_hub.training.run import Observer
+from stlm_hub.training.pipeline import Observer
+from stlm_page import your_part_tab
+from stlm_page.build import build_page
+from stlm_page.judge import MODELS
+from stlm_page.long_run import Progress
+from stlm_page.your_part_tab import Made, calibrate, offer, push_to_hub
 
 VISITOR: Any = SimpleNamespace(session_hash="x")
 STATUS, CURVE, SCALE, FINISHED, ARCHIVE, MADE, START, STOP = range(8)

@@ -12,11 +12,11 @@ import gradio as gr
 import numpy as np
 import pytest
 
-from page import batch_tab, judge
-from page.judge import MODELS
 from stlm_hub.errors import DataError, HubError, ImageError
-from stlm_hub.images import load_image
+from stlm_hub.predict.images import load_image
 from stlm_hub.stlm import STLM
+from stlm_page import batch_tab, judge
+from stlm_page.judge import MODELS
 
 
 def photograph(seed: int) -> np.ndarray:

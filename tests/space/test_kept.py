@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 import pytest
 
-from page.kept import Kept, KeptPredictions
-from stlm_hub.predictor import Prediction
+from stlm_hub.predict.predictor import Prediction
+from stlm_page.kept import Kept, KeptPredictions
 
 
 @pytest.fixture

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from page import long_run
-from page.long_run import CURVE_POINTS, Progress, follow
 from stlm_hub.errors import TrainingError
 from stlm_hub.training.loop import StepReport
-from stlm_hub.training.run import Observer
+from stlm_hub.training.pipeline import Observer
+from stlm_page import long_run
+from stlm_page.long_run import CURVE_POINTS, Progress, follow
 
 
 @pytest.fixture(autouse=True)

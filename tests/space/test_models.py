@@ -14,13 +14,13 @@ from typing import Any
 import pytest
 import torch
 
-from page import build
-from page.models import LoadedModel, Models, choices, offered, text_of
-from page.pictures import threshold_words
-from stlm_hub import hub, zoo
-from stlm_hub.config import STLMConfig
 from stlm_hub.errors import HubError
+from stlm_hub.model_folder import hub, zoo
+from stlm_hub.models.stlm.config import STLMConfig
 from stlm_hub.stlm import STLM
+from stlm_page import build
+from stlm_page.models import LoadedModel, Models, choices, offered, text_of
+from stlm_page.pictures import threshold_words
 
 BYTES = 400  # of the weights of each model of `Loads`
 
@@ -260,7 +260,7 @@ def test_an_own_model_whose_folder_is_gone_is_a_sentence(loads: Loads, tmp_path:
 
 
 def test_an_own_model_is_the_one_of_its_folder(own_model: str, tiny_model: STLM) -> None:
-    from page.judge import MODELS
+    from stlm_page.judge import MODELS
 
     model = MODELS.get(own_model)
     assert model.network.config == tiny_model.config and not model.network.training

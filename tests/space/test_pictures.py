@@ -12,8 +12,9 @@ import cv2
 import numpy as np
 import pytest
 
-from page.models import LoadedModel
-from page.pictures import (
+from stlm_hub.predict.predictor import Prediction
+from stlm_page.models import LoadedModel
+from stlm_page.pictures import (
     MAX_SIDE,
     MIN_SIDE,
     empty_verdict,
@@ -26,7 +27,6 @@ from page.pictures import (
     verdict,
     verdict_json,
 )
-from stlm_hub.predictor import Prediction
 
 pytestmark = pytest.mark.usefixtures("page_cache")
 

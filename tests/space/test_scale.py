@@ -9,7 +9,7 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 
-from page.scale import HEIGHT, WIDTH, score_scale
+from stlm_page.scale import HEIGHT, WIDTH, score_scale
 
 NORMAL = np.random.default_rng(0).beta(2, 60, 31).tolist()
 EXTREMES = (0.0, 1e-6, 1e-3, 0.5, 1 - 1e-6, 1.0)

@@ -6,7 +6,7 @@ import os
 import time
 from pathlib import Path
 
-from page.scratch import Scratch
+from stlm_page.scratch import Scratch
 
 
 def aged(folder: Path, seconds: float) -> Path:

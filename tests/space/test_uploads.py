@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from page import uploads as module
-from page.uploads import Upload, uploads
 from stlm_hub.errors import DataError, ImageError
+from stlm_page import uploads as module
+from stlm_page.uploads import Upload, uploads
 
 NOISE = bytes(range(256)) * 40
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 import train.__main__ as main
-from stlm_hub.card import write_card
+from stlm_hub.model_folder.card.card import write_card
 from train.seeds import folder_of, tell_other_seeds
 
 CODE = "89ab" * 10

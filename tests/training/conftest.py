@@ -14,14 +14,14 @@ import torch
 from PIL import Image
 from torch import nn
 
-from stlm_hub.config import STLMConfig
-from stlm_hub.model.aggregation import FeatureAggregation
-from stlm_hub.model.checkpoints import StartingWeights
-from stlm_hub.model.image_encoder import ImageEncoder
-from stlm_hub.model.mask_decoder import MaskDecoder
-from stlm_hub.model.mask_head import MaskHead
-from stlm_hub.model.network import STLMNetwork
-from stlm_hub.training.textures import TextureSource
+from stlm_hub.models.stlm.aggregation import FeatureAggregation
+from stlm_hub.models.stlm.config import STLMConfig
+from stlm_hub.models.stlm.image_encoder import ImageEncoder
+from stlm_hub.models.stlm.mask_decoder import MaskDecoder
+from stlm_hub.models.stlm.mask_head import MaskHead
+from stlm_hub.models.stlm.network import STLMNetwork
+from stlm_hub.starting_weights.checkpoints import StartingWeights
+from stlm_hub.training.pseudo_anomalies.textures import TextureSource
 
 
 @pytest.fixture(scope="session")

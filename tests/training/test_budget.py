@@ -13,14 +13,14 @@ from typing import Any
 import pytest
 import torch
 
-from stlm_hub.config import STLMConfig
 from stlm_hub.errors import ConfigError, TrainingError
-from stlm_hub.model.checkpoints import StartingWeights
+from stlm_hub.models.stlm.config import STLMConfig
+from stlm_hub.starting_weights.checkpoints import StartingWeights
 from stlm_hub.training import budget
 from stlm_hub.training.budget import MAX_STEPS, MEASURED_STEPS, MIN_STEPS, steps_of_run, steps_within
 from stlm_hub.training.config import TrainingConfig
 from stlm_hub.training.finetune import settings
-from stlm_hub.training.run import Observer, Source
+from stlm_hub.training.pipeline import Observer, Source
 
 MODEL = STLMConfig(image_size=64, aggregation_channels=8)
 TRAINING = TrainingConfig(steps=900, batch_size=2, teacher="mobile", plain_stream="frozen", frozen_stages=1)

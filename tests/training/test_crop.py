@@ -13,19 +13,19 @@ import pytest
 import torch
 
 from stlm_hub.errors import ConfigError, TrainingError
-from stlm_hub.model.checkpoints import StartingWeights
-from stlm_hub.model.network import STLMNetwork
+from stlm_hub.models.stlm.network import STLMNetwork
+from stlm_hub.starting_weights.checkpoints import StartingWeights
 from stlm_hub.training import data
 from stlm_hub.training.config import TrainingConfig
 from stlm_hub.training.crop import Window, draw_window
 from stlm_hub.training.data import NormalPhotographs, Place, StepSampler, collate
-from stlm_hub.training.foreground import foreground
 from stlm_hub.training.loop import StepReport, learning_rate_factor, train
 from stlm_hub.training.objective import LossModule, check, load_starting_weights
-from stlm_hub.training.synthesis import SynthesisConfig
+from stlm_hub.training.pseudo_anomalies.foreground import foreground
+from stlm_hub.training.pseudo_anomalies.synthesis import SynthesisConfig
+from stlm_hub.training.pseudo_anomalies.textures import TextureSource
 from stlm_hub.training.targets import Targets
 from stlm_hub.training.teacher import MobileTeacher
-from stlm_hub.training.textures import TextureSource
 
 SIZE, CROP = 128, 64
 

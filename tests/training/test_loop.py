@@ -21,17 +21,17 @@ from torch import Tensor
 
 import stlm_hub
 from stlm_hub.errors import TrainingError
-from stlm_hub.model.checkpoints import StartingWeights
-from stlm_hub.model.network import STLMNetwork
+from stlm_hub.models.stlm.network import STLMNetwork
+from stlm_hub.starting_weights.checkpoints import StartingWeights
 from stlm_hub.training import checkpoint, loop
 from stlm_hub.training.config import TrainingConfig
 from stlm_hub.training.data import NormalPhotographs, collate
 from stlm_hub.training.loop import StepReport, learning_rate_factor, train
 from stlm_hub.training.objective import LossModule, freeze, make_optimizers
-from stlm_hub.training.synthesis import SynthesisConfig
+from stlm_hub.training.pseudo_anomalies.synthesis import SynthesisConfig
+from stlm_hub.training.pseudo_anomalies.textures import TextureSource
 from stlm_hub.training.targets import Targets
 from stlm_hub.training.teacher import MobileTeacher
-from stlm_hub.training.textures import TextureSource
 
 PAPER = ("embedding", "decoder")
 ALL = ("stage1", "stage2", "embedding", "decoder")
@@ -425,13 +425,13 @@ from pathlib import Path
 
 import torch
 
-from stlm_hub.config import STLMConfig
-from stlm_hub.model.aggregation import FeatureAggregation
-from stlm_hub.model.checkpoints import StartingWeights
-from stlm_hub.model.network import STLMNetwork
+from stlm_hub.models.stlm.config import STLMConfig
+from stlm_hub.models.stlm.aggregation import FeatureAggregation
+from stlm_hub.starting_weights.checkpoints import StartingWeights
+from stlm_hub.models.stlm.network import STLMNetwork
 from stlm_hub.training.config import TrainingConfig
 from stlm_hub.training.loop import train
-from stlm_hub.training.textures import TextureSource
+from stlm_hub.training.pseudo_anomalies.textures import TextureSource
 
 job = json.loads(Path(sys.argv[1]).read_text())
 torch.set_num_threads(job["threads"])

@@ -10,19 +10,19 @@ import pytest
 import torch
 from torch import Tensor
 
-from stlm_hub.config import STLMConfig
 from stlm_hub.errors import ConfigError, TrainingError
-from stlm_hub.model import image_encoder
-from stlm_hub.model.checkpoints import StartingWeights
-from stlm_hub.model.network import STLMNetwork
+from stlm_hub.models.stlm import image_encoder
+from stlm_hub.models.stlm.config import STLMConfig
+from stlm_hub.models.stlm.network import STLMNetwork
+from stlm_hub.starting_weights.checkpoints import StartingWeights
 from stlm_hub.training.config import TrainingConfig
 from stlm_hub.training.data import NormalPhotographs, collate
 from stlm_hub.training.loop import train
 from stlm_hub.training.losses import cosine_distillation, focal, l1, mask_on_grid
 from stlm_hub.training.objective import LossModule, check, freeze, load_starting_weights, make_optimizers
+from stlm_hub.training.pseudo_anomalies.textures import TextureSource
 from stlm_hub.training.targets import Targets
 from stlm_hub.training.teacher import MobileTeacher
-from stlm_hub.training.textures import TextureSource
 
 Prepare = Callable[..., LossModule]
 

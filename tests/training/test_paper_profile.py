@@ -10,9 +10,9 @@ import pytest
 import torch
 from segment_anything import sam_model_registry
 
-from stlm_hub.model.checkpoints import StartingWeights
-from stlm_hub.model.network import STLMNetwork
-from stlm_hub.samples import write_samples
+from stlm_hub.models.stlm.network import STLMNetwork
+from stlm_hub.samples.parts import write_samples
+from stlm_hub.starting_weights.checkpoints import StartingWeights
 from stlm_hub.training.loop import train
 from stlm_hub.training.teacher import SAM_FILES
 from train.recipe import load_recipe

@@ -11,9 +11,9 @@ import pytest
 import torch
 from PIL import Image
 
-from stlm_hub.config import STLMConfig
-from stlm_hub.model.checkpoints import StartingWeights
-from stlm_hub.model.network import STLMNetwork
+from stlm_hub.models.stlm.config import STLMConfig
+from stlm_hub.models.stlm.network import STLMNetwork
+from stlm_hub.starting_weights.checkpoints import StartingWeights
 from stlm_hub.training.config import TrainingConfig
 from stlm_hub.training.loop import train
 

@@ -1,6 +1,6 @@
 """A plain folder of good photographs, with or without a test set in MVTec AD's layout.
 
-<folder>/train/good (or the photographs right in <folder>); `stlm_hub.evaluation.folder` reads the test set.
+<folder>/train/good (or the photographs right in <folder>); `stlm_hub.evaluation.test_folder` reads the test set.
 """
 
 from __future__ import annotations
@@ -8,8 +8,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from stlm_hub.errors import DataError
-from stlm_hub.evaluation.folder import read_test_set
-from stlm_hub.images import list_images
+from stlm_hub.evaluation.test_folder import read_test_set
+from stlm_hub.predict.images import list_images
 
 from .category import Category, Counts, describe_split
 

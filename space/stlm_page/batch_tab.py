@@ -1,0 +1,223 @@
+"""Batch: many photographs in; gallery, table, CSV and an archive of panels out. A bad file stops nothing."""
+
+from __future__ import annotations
+
+import csv
+import io
+import shutil
+import threading
+import zipfile
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+import numpy as np
+import torch
+
+from stlm_hub.errors import ImageError
+from stlm_hub.predict.images import load_image
+from stlm_hub.predict.predictor import Prediction
+
+from .errors import user_errors
+from .events import PRIVATE, SILENT
+from .judge import MODELS, judge
+from .pictures import mask_bytes, panel_bytes, thumbnail
+from .scratch import SCRATCH
+from .stops import Stops
+from .uploads import Upload, file_field, uploads
+
+HEADERS = ["File", "Verdict", "Score", "Threshold", "Marked, %", "Note"]
+PER_CALL = 8 if torch.cuda.is_available() else 2
+"""Photographs a call of the network. A slice of a shared graphics card costs a second to get; a processor gains nothing
+from many at once, and whoever inspects a single photograph meanwhile waits for one call."""
+MAX_MEGAPIXELS_PER_CALL = 40
+
+
+@dataclass
+class Run:
+    """What a batch has made so far."""
+
+    folder: Path
+    rows: list[list[Any]] = field(default_factory=list)
+    gallery: list[tuple[str, str]] = field(default_factory=list)
+    anomalous: int = 0
+    unusable: int = 0
+
+    def add(self, name: str, prediction: Prediction) -> None:
+        """A judged photograph: its row, its thumbnail, its panel in the archive."""
+        word = "anomalous" if prediction.is_anomalous else "normal"
+        area = round(100 * float(prediction.mask.mean()), 3)
+        self.rows.append([name, word, round(prediction.score, 4), round(prediction.threshold, 4), area, ""])
+        self.gallery.append((thumbnail(prediction), f"{name}: {word}, {prediction.score:.3f}"))
+        self.anomalous += prediction.is_anomalous
+        flat = f"{len(self.rows):04d}_{_flat(name)}"
+        with zipfile.ZipFile(self.folder / "panels.zip", "a") as archive:  # stored: a PNG does not shrink further
+            archive.writestr(f"panels/{flat}.png", panel_bytes(prediction, name))
+            archive.writestr(f"masks/{flat}_mask.png", mask_bytes(prediction))
+
+    def refuse(self, name: str, error: ImageError) -> None:
+        """A file that is no photograph: its row says why."""
+        self.rows.append([name, "unusable", None, None, None, str(error)])
+        self.unusable += 1
+
+    def finish(self) -> tuple[str, str]:
+        """Paths of the CSV file and of the archive with panels, masks and the CSV."""
+        text = io.StringIO()
+        writer = csv.writer(text)
+        writer.writerow(["file", "verdict", "score", "threshold", "marked_area_percent", "note"])
+        writer.writerows([_plain(cell) for cell in row] for row in self.rows)
+        table = self.folder / "verdicts.csv"
+        table.write_text(text.getvalue(), encoding="utf-8-sig")  # the mark tells Excel that it is UTF-8
+        with zipfile.ZipFile(self.folder / "panels.zip", "a") as archive:
+            archive.write(table, table.name)
+        return str(table), str(self.folder / "panels.zip")
+
+
+PROGRESS = gr.Progress()
+STOPS = Stops()  # batches that are running
+
+
+def build(model: gr.Dropdown) -> None:
+    """Lays out the tab and wires its events. `model` is the page's list of models."""
+    with gr.Row():
+        with gr.Column(scale=2, min_width=300):
+            files = file_field("Photographs, or zip archives of them", "batch-files")
+            with gr.Row():
+                start = gr.Button("Judge all", variant="primary", elem_id="batch-start")
+                stop = gr.Button("Stop", elem_id="batch-stop", interactive=False)
+        with gr.Column(scale=3, min_width=300):
+            summary = gr.Markdown(
+                "Each photograph gets a verdict at the model's calibrated threshold.", elem_id="batch-summary"
+            )
+            with gr.Row():
+                table_file = gr.DownloadButton("Table (CSV)", size="sm", interactive=False, elem_id="batch-csv")
+                archive = gr.DownloadButton("Panels and masks (zip)", size="sm", interactive=False, elem_id="batch-zip")
+    gallery = gr.Gallery(
+        label="Outlined photographs",
+        columns=5,
+        height=None,
+        object_fit="contain",
+        interactive=False,
+        visible=False,
+        elem_id="batch-gallery",
+        buttons=["fullscreen"],
+    )
+    table = gr.Dataframe(
+        headers=HEADERS,
+        datatype=["str", "str", "number", "number", "number", "str"],
+        label="Verdicts: click a heading to sort",
+        interactive=False,
+        wrap=True,
+        column_widths=["220px", "110px", "90px", "110px", "110px", "auto"],
+        visible=False,
+        elem_id="batch-table",
+        max_height=420,
+    )
+    start.click(
+        judge_all,
+        [files, model],
+        [summary, gallery, table, table_file, archive, start, stop],
+        preprocess=False,
+        concurrency_limit=2,
+        show_progress="minimal",
+        show_progress_on=[summary],
+        **PRIVATE,
+    )
+    stop.click(STOPS.ask, None, stop, queue=False, **SILENT)
+
+
+@user_errors
+def judge_all(
+    files: list[dict[str, Any]] | None, name: str, request: gr.Request, progress: gr.Progress = PROGRESS
+) -> Iterator[list[Any]]:
+    """Judges every photograph; yields what the tab shows after each call of the network."""
+    try:
+        with STOPS.running(request) as stopped:
+            yield from _judge_all(uploads(files), name, stopped, progress)
+    except Exception:
+        yield [*[gr.skip()] * 5, gr.update(interactive=True), gr.update(interactive=False)]
+        raise
+
+
+def _judge_all(found: list[Upload], name: str, stopped: threading.Event, progress: gr.Progress) -> Iterator[list[Any]]:
+    progress(0, desc=f"Loading {name}")
+    MODELS.get(name)
+    run = Run(SCRATCH.folder())
+    try:
+        yield from _rounds(found, run, name, stopped, progress)
+    finally:
+        shutil.rmtree(run.folder, ignore_errors=True)  # the files to download were copied to the page's cache
+
+
+def _rounds(
+    found: list[Upload], run: Run, name: str, stopped: threading.Event, progress: gr.Progress
+) -> Iterator[list[Any]]:
+    yield [f"0 of {len(found)}", [], [], *_files(None), gr.update(interactive=False), gr.update(interactive=True)]
+    done = 0
+    for group in _groups(found, run):
+        if stopped.is_set():
+            break
+        for upload, prediction in zip(group, judge(name, [image for _, image in group]), strict=True):
+            run.add(upload[0].name, prediction)
+        done = len(run.rows)
+        progress((done, len(found)), desc="Judging", unit="photographs")
+        yield [
+            f"{done} of {len(found)}",
+            gr.update(value=run.gallery, visible=bool(run.gallery)),
+            gr.update(value=run.rows, visible=True),
+            *[gr.skip()] * 4,
+        ]
+    judged = len(run.rows) - run.unusable
+    words = f"**{run.anomalous} of {judged} photographs look anomalous**"
+    words += f", {run.unusable} could not be used (the table says why)" if run.unusable else ""
+    words += f". Stopped after {len(run.rows)} of {len(found)}." if stopped.is_set() else "."
+    yield [
+        words,
+        gr.update(value=run.gallery, visible=bool(run.gallery)),
+        gr.update(value=run.rows, visible=True),
+        *_files(run.finish()),
+        gr.update(interactive=True),
+        gr.update(interactive=False),
+    ]
+
+
+def _groups(found: list[Upload], run: Run) -> Iterator[list[tuple[Upload, np.ndarray]]]:
+    """Decoded photographs in groups for one call; files that are no photographs go to the run's table."""
+    group: list[tuple[Upload, np.ndarray]] = []
+    pixels = 0
+    for upload in found:
+        try:
+            image = load_image(upload.read(), name=upload.name)
+        except ImageError as error:
+            if group:  # rows stay in the order of the upload
+                yield group
+                group, pixels = [], 0
+            run.refuse(upload.name, error)
+            continue
+        size = image.shape[0] * image.shape[1]
+        if group and (len(group) == PER_CALL or pixels + size > MAX_MEGAPIXELS_PER_CALL * 10**6):
+            yield group
+            group, pixels = [], 0
+        group.append((upload, image))
+        pixels += size
+    if group:
+        yield group
+
+
+def _files(paths: tuple[str, str] | None) -> list[Any]:
+    if paths is None:
+        return [gr.update(value=None, interactive=False)] * 2
+    return [gr.update(value=path, interactive=True) for path in paths]
+
+
+def _flat(name: str) -> str:
+    return "".join(char if char.isalnum() or char in "-_" else "_" for char in str(Path(name).with_suffix("")))[-60:]
+
+
+def _plain(cell: Any) -> Any:
+    """A spreadsheet runs a cell that starts like a formula; a file's name must not be able to."""
+    if cell is None:
+        return ""
+    return f"'{cell}" if isinstance(cell, str) and cell[:1] in ("=", "+", "-", "@", "\t", "\r", "\n") else cell

@@ -1,0 +1,268 @@
+"""Inspect: one photograph in, verdict, heatmap and outline out; another threshold re-judges without the model."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from stlm_hub.predict.images import load_image
+from stlm_hub.predict.predictor import Prediction
+
+from .errors import user_errors
+from .events import PRIVATE, SILENT
+from .judge import MODELS, judge
+from .kept import Kept, KeptPredictions
+from .models import LoadedModel
+from .pictures import (
+    empty_verdict,
+    facts,
+    mask_png,
+    panel_png,
+    pictures,
+    threshold_words,
+    verdict,
+    verdict_json,
+)
+
+KEPT = KeptPredictions()
+WAITING = "Add a photograph, or click one of the examples. The verdict appears here."
+FAILED = "There is no verdict for this photograph; the message says why."
+LEGEND = (
+    "Orange to yellow: at or above the threshold. Blue: below it. Plain photograph: far below it. The colours mean the "
+    "same on every photograph."
+)
+STEP = 0.001  # of the slider
+SUFFIXES_HINT = "PNG, JPEG, WebP, BMP or TIFF, up to 40 megapixels"
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What a visitor's page shows at the moment."""
+
+    model: str
+    path: str  # of the photograph in the page's cache
+    token: str  # of the kept prediction
+
+
+@dataclass(frozen=True)
+class InspectTab:
+    """Events that the rest of the page sets off, as keyword arguments."""
+
+    run: dict[str, Any]  # keyword arguments of the event that judges the photograph
+    files: dict[str, Any]  # and of those that follow it: the files to download; nothing, after an error
+    failed: dict[str, Any]
+
+
+def build(model: gr.Dropdown, examples: list[tuple[Path, str]], example_model: str) -> InspectTab:
+    """Lays out the tab and wires its events.
+
+    Args:
+        model: the page's list of models.
+        examples: photographs to click, with captions.
+        example_model: which model they belong to.
+    """
+    judged = gr.State(None)
+    with gr.Row(equal_height=False):
+        with gr.Column(scale=2, min_width=300):
+            photo = gr.Image(
+                label="Photograph",
+                sources=["upload", "clipboard", "webcam"],
+                type="filepath",
+                image_mode=None,
+                height=300,
+                elem_id="photo",
+                alt_text="The photograph that you have chosen",
+                buttons=["fullscreen"],
+            )
+            gr.Markdown(f"{SUFFIXES_HINT}. Files are deleted within an hour.", elem_classes="hint")
+            if examples:
+                gr.Markdown(f"Examples for `{example_model}`: click one.", elem_classes="hint")
+                gallery = gr.Gallery(
+                    [(str(path), caption) for path, caption in examples],
+                    label="Examples",
+                    show_label=False,
+                    columns=3,
+                    height=None,
+                    allow_preview=False,
+                    interactive=False,
+                    buttons=[],
+                    elem_id="examples",
+                )
+        with gr.Column(scale=3, min_width=300):
+            words = gr.HTML(empty_verdict(WAITING), elem_id="verdict", padding=False)
+            slider = gr.Slider(
+                0,
+                1,
+                value=0.5,
+                step=STEP,
+                label="Threshold: a score at or above it is judged anomalous",
+                elem_id="threshold",
+                visible=False,
+            )
+            rate = gr.Markdown("", elem_id="rate")
+            compare = gr.ImageSlider(
+                label="Photograph (left) and anomaly map (right): drag the line",
+                interactive=False,
+                visible=False,
+                type="filepath",
+                elem_id="compare",
+                buttons=["fullscreen"],
+            )
+            legend = gr.Markdown(LEGEND, visible=False, elem_classes="hint")
+            outline = gr.Image(
+                label="Outlined defects",
+                interactive=False,
+                visible=False,
+                type="filepath",
+                elem_id="outline",
+                alt_text="The photograph with an outline around each part that looks anomalous",
+                buttons=["fullscreen", "download"],
+            )
+            with gr.Row(visible=False) as downloads:
+                files = [
+                    gr.DownloadButton(text, size="sm", elem_id=f"download-{kind}")
+                    for kind, text in (("panel", "Panel (PNG)"), ("mask", "Mask (PNG)"), ("json", "Verdict (JSON)"))
+                ]
+
+    shown = [judged, words, slider, rate, compare, outline, legend, downloads]
+    run: dict[str, Any] = {"fn": inspect, "inputs": [photo, model, slider, judged], "outputs": shown, **PRIVATE}
+    run |= {"preprocess": False, "concurrency_id": "model"}
+    write: dict[str, Any] = {"fn": prepare_files, "inputs": [judged, slider], "outputs": [downloads, *files], **SILENT}
+    failed: dict[str, Any] = {"fn": no_verdict, "inputs": None, "outputs": shown, **SILENT}
+    judging = photo.change(**run, show_progress="full", show_progress_on=[words], trigger_mode="always_last")
+    judging.failure(**failed)
+    judging.success(**write)
+    slider.input(
+        judge_again,
+        [judged, slider],
+        [words, rate, compare, outline],
+        trigger_mode="always_last",
+        concurrency_limit=2,
+        **SILENT,
+    ).success(**write, trigger_mode="always_last")
+    if examples:
+        paths = [str(path) for path, _ in examples]
+
+        def choose(event: gr.SelectData) -> tuple[str, str]:
+            return paths[event.index], example_model
+
+        gallery.select(choose, None, [photo, model], queue=False, **SILENT)
+    return InspectTab(run, write, failed)
+
+
+@user_errors
+def inspect(photo: dict[str, Any] | None, name: str, threshold: float, judged: Judged | None) -> Iterator[list[Any]]:
+    """Judges the photograph unless that was just done; a threshold that was moved stays while the model does.
+
+    Yields what the tab shows: the verdict first, then the pictures, which take longer to draw.
+    """
+    if photo is None:
+        if judged is not None:
+            KEPT.drop(judged.token)
+        yield _nothing(WAITING)
+        return
+    if judged is not None and (judged.model, judged.path) == (name, photo["path"]) and KEPT.get(judged.token):
+        yield [gr.skip()] * 8
+        return
+    model = MODELS.get(name)
+    title = Path(photo.get("orig_name") or "photograph").stem
+    image = load_image(Path(photo["path"]), name=photo.get("orig_name"))
+    started = time.perf_counter()
+    (prediction,) = judge(name, [image])
+    kept = Kept(prediction, name, title, time.perf_counter() - started)
+    token = KEPT.put(kept, replaces=judged.token if judged else None)
+    if judged is not None and judged.model == name:
+        slider = gr.update(visible=True)
+        prediction = prediction.with_threshold(_unrounded(threshold, model))
+    else:
+        slider = gr.update(value=round(prediction.threshold / STEP) * STEP, visible=True)
+    words = [verdict(prediction, model, kept.seconds), slider, threshold_words(model, prediction.threshold)]
+    yield [Judged(name, photo["path"], token), *words, *[gr.skip()] * 3, gr.update(visible=False)]
+    yield [*[gr.skip()] * 4, *_pictures(prediction), gr.update(visible=True), gr.skip()]
+
+
+def no_verdict() -> list[Any]:
+    """After an error: the verdict of another photograph must not stay beside this one."""
+    return _nothing(FAILED)
+
+
+@user_errors
+def judge_again(judged: Judged | None, threshold: float) -> list[Any]:
+    """The same prediction at another threshold; the model does not run."""
+    if judged is None:
+        return [gr.skip()] * 4
+    kept, model, prediction = _judged_at(judged, threshold)
+    words = [verdict(prediction, model, kept.seconds), threshold_words(model, prediction.threshold)]
+    return [*words, *_pictures(prediction)]
+
+
+@user_errors
+def prepare_files(judged: Judged | None, threshold: float) -> list[Any]:
+    """Panel, mask and JSON of what is shown, after it is shown: nobody waits for them.
+
+    The row of buttons comes with them: a button without its file would download nothing.
+    """
+    if judged is None:
+        return [gr.skip()] * 4
+    kept, model, prediction = _judged_at(judged, threshold)
+    return [
+        gr.update(visible=True),
+        panel_png(prediction, kept.title),
+        mask_png(prediction, kept.title),
+        verdict_json(prediction, model, kept.title, model.name),
+    ]
+
+
+@user_errors
+def predict(photo: str, model: str = "sample-brick", threshold: float | None = None) -> tuple[dict[str, Any], str, str]:
+    """Judges one photograph of a part: is anything on it not normal, and where?
+
+    Args:
+        photo: the photograph, PNG, JPEG, WebP, BMP or TIFF, up to 40 megapixels.
+        model: alias of the zoo (see the endpoint /models), or "org/repo" of a model on the Hugging Face Hub.
+        threshold: anomaly score from 0 to 1 at or above which it is judged anomalous; empty is the calibrated one.
+
+    Returns:
+        Verdict (is_anomalous, score, threshold, model, expected_false_alarm_rate, ...), a panel with photograph,
+        heatmap and outline as PNG, and the mask as PNG, 255 = anomalous.
+    """
+    if not photo:
+        raise gr.Error("Give a photograph.", print_exception=False)
+    loaded = MODELS.get(model)
+    name = Path(photo).name
+    (prediction,) = judge(model, [load_image(Path(photo), name=name)])
+    if threshold is not None:
+        prediction = prediction.with_threshold(threshold)
+    title = Path(name).stem
+    return facts(prediction, loaded, title, model), panel_png(prediction, title), mask_png(prediction, title)
+
+
+def _judged_at(judged: Judged, threshold: float) -> tuple[Kept, LoadedModel, Prediction]:
+    """What is kept of a visitor's photograph, its model, and the prediction at the slider's threshold."""
+    kept = KEPT.get(judged.token)
+    if kept is None:
+        raise gr.Error("This photograph is no longer kept here; add it again.", print_exception=False)
+    model = MODELS.get(kept.model)
+    return kept, model, kept.prediction.with_threshold(_unrounded(threshold, model))
+
+
+def _unrounded(slider: float, model: LoadedModel) -> float:
+    """The slider moves in steps; where it stands on the calibrated threshold, exactly that one is meant."""
+    return model.threshold if abs(slider - model.threshold) <= STEP / 2 else slider
+
+
+def _nothing(words: str) -> list[Any]:
+    return [None, empty_verdict(words), gr.update(visible=False), "", *[gr.update(visible=False)] * 4]
+
+
+def _pictures(prediction: Prediction) -> list[Any]:
+    drawn = pictures(prediction)
+    return [
+        gr.update(value=(drawn.photograph, drawn.heatmap), visible=True),
+        gr.update(value=drawn.outline, visible=True),
+    ]

@@ -1,0 +1,173 @@
+"""What the page shows of a prediction: display-sized pictures, words, files to download."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from html import escape
+from typing import Any
+
+import cv2
+import numpy as np
+from gradio import processing_utils, utils
+
+from stlm_hub.calibration.threshold import MIN_PHOTOGRAPHS, expected_false_alarm_rate
+from stlm_hub.drawing import heatmap as render
+from stlm_hub.predict.predictor import Prediction
+
+from .models import LoadedModel
+from .scale import score_scale
+
+MIN_SIDE, MAX_SIDE = 720, 1400  # px, longer side of pictures on the page; downloads have the photograph's own size
+_JPEG_QUALITY = 92
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """Paths of pictures in the page's cache, all of one size: the photograph, its heatmap, the outlined defects."""
+
+    photograph: str
+    heatmap: str
+    outline: str
+
+
+def pictures(prediction: Prediction) -> Pictures:
+    """Draws a prediction at display size. Where it shrinks, a small defect keeps its colour."""
+    height, width = prediction.anomaly_map.shape
+    scale = min(max(1.0, MIN_SIDE / max(height, width)), MAX_SIDE / max(height, width))
+    image, anomaly_map = prediction.image, prediction.anomaly_map
+    mask = prediction.mask
+    if scale != 1:
+        size = max(1, round(scale * width)), max(1, round(scale * height))
+        image = cv2.resize(image, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC)
+        anomaly_map = render.resize_map(anomaly_map, size)
+        mask = render.resize_map(mask.astype(np.float32), size) >= 0.5
+    return Pictures(
+        _keep(_jpeg(image), "photograph.jpg"),
+        _keep(_jpeg(render.overlay(image, anomaly_map, prediction.threshold, strength=0.75)), "heatmap.jpg"),
+        _keep(_jpeg(render.draw_contour(image, mask)), "outline.jpg"),
+    )
+
+
+def thumbnail(prediction: Prediction, side: int = 320) -> str:
+    """Path of the outlined photograph, at most `side` px."""
+    height, width = prediction.anomaly_map.shape
+    scale = min(1.0, side / max(height, width))
+    size = max(1, round(scale * width)), max(1, round(scale * height))
+    image = cv2.resize(prediction.image, size, interpolation=cv2.INTER_AREA)
+    mask = render.resize_map(prediction.mask.astype(np.float32), size) >= 0.5
+    return _keep(_jpeg(render.draw_contour(image, mask)), "thumbnail.jpg")
+
+
+def verdict(prediction: Prediction, model: LoadedModel, seconds: float) -> str:
+    """The verdict in words, on the scale, with what was marked and how long it took. HTML."""
+    height, width = prediction.anomaly_map.shape
+    kind, sign, words = (
+        ("anomalous", "▲", "Looks anomalous") if prediction.is_anomalous else ("normal", "✓", "Looks normal")
+    )
+    score, threshold = render.distinct([prediction.score, prediction.threshold])
+    if prediction.is_anomalous:
+        share = 100 * float(prediction.mask.mean())
+        why = (
+            f"The anomaly score {score} reaches the threshold {threshold}: "
+            f"this photograph differs from the good parts that the model has seen. {_percent(share)} of it is marked."
+        )
+    else:
+        why = (
+            f"The anomaly score {score} is below the threshold {threshold}: "
+            "nothing differs enough from the good parts that the model has seen. Nothing is marked."
+        )
+    return (
+        f'<section class="verdict {kind}" role="status" aria-label="Verdict">'
+        f'<p class="word"><span class="sign" aria-hidden="true">{sign}</span> {words}</p>'
+        f"<p>{why}</p>{score_scale(model.normal_scores, prediction.threshold, prediction.score)}"
+        f'<p class="small">{_legend(model)} Judged in {1000 * seconds:.0f} ms; {width} x {height} px.</p></section>'
+    )
+
+
+def threshold_words(model: LoadedModel, threshold: float) -> str:
+    """What a threshold stands for: the false-alarm rate, on how many photographs that rests. Markdown."""
+    scores = model.normal_scores
+    if len(scores) < MIN_PHOTOGRAPHS:
+        return (
+            "This model comes without the scores of held-out good parts, so the false-alarm rate of a threshold is "
+            "not known."
+        )
+    rate = expected_false_alarm_rate(scores, threshold)
+    reached = sum(score >= threshold for score in scores)
+    own = " (the calibrated one)" if abs(threshold - model.threshold) < 5e-4 else ""
+    return (
+        f"**At {_number(threshold)}{own} about {_percent(100 * rate)} of good parts are flagged by mistake.** "
+        f"Of {len(scores)} held-out good photographs {reached} reach it."
+    )
+
+
+def panel_bytes(prediction: Prediction, title: str) -> bytes:
+    """Photograph, heatmap and outline side by side, encoded as PNG."""
+    return _png(cv2.cvtColor(prediction.panel(title), cv2.COLOR_RGB2BGR))
+
+
+def mask_bytes(prediction: Prediction) -> bytes:
+    """The mask in the photograph's size, 255 = anomalous, encoded as PNG."""
+    return _png(prediction.mask.astype(np.uint8) * 255)
+
+
+def panel_png(prediction: Prediction, title: str) -> str:
+    """Photograph, heatmap and outline side by side, as a PNG file."""
+    return _keep(panel_bytes(prediction, title), f"{title}_panel.png")
+
+
+def mask_png(prediction: Prediction, title: str) -> str:
+    """The mask in the photograph's size, 255 = anomalous, as a PNG file."""
+    return _keep(mask_bytes(prediction), f"{title}_mask.png")
+
+
+def verdict_json(prediction: Prediction, model: LoadedModel, title: str, label: str) -> str:
+    """Verdict, score, threshold, model and weights as a JSON file."""
+    return _keep(json.dumps(facts(prediction, model, title, label), indent=2).encode(), f"{title}.json")
+
+
+def facts(prediction: Prediction, model: LoadedModel, title: str, label: str) -> dict[str, Any]:
+    """Plain data of one verdict."""
+    scores = model.normal_scores
+    known = len(scores) >= MIN_PHOTOGRAPHS
+    return {
+        "photograph": title,
+        "model": label,
+        "weights_revision": model.local.revision,
+        **prediction.to_dict(),
+        "expected_false_alarm_rate": expected_false_alarm_rate(scores, prediction.threshold) if known else None,
+    }
+
+
+def empty_verdict(text: str) -> str:
+    """The verdict's place before there is one. HTML."""
+    return f'<section class="verdict empty" role="status" aria-label="Verdict"><p>{escape(text)}</p></section>'
+
+
+def _legend(model: LoadedModel) -> str:
+    n = len(model.normal_scores)
+    return f"Bars: scores of {n} good parts that the model was not trained on." if n else ""
+
+
+def _number(value: float) -> str:
+    return f"{value:.3g}" if value < 0.9995 else f"{value:.5g}"
+
+
+def _percent(value: float) -> str:
+    return f"{value:.2g} %" if value < 10 else f"{value:.0f} %"
+
+
+def _jpeg(image: np.ndarray) -> bytes:
+    options = [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, 0x111111]  # sharp colours
+    return cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), options)[1].tobytes()
+
+
+def _png(image: np.ndarray) -> bytes:
+    return cv2.imencode(".png", image, [cv2.IMWRITE_PNG_COMPRESSION, 3])[1].tobytes()
+
+
+def _keep(data: bytes, name: str) -> str:
+    """Writes into the page's cache, from which Gradio serves and, after an hour, deletes."""
+    safe = "".join(char if char.isalnum() or char in "._-" else "_" for char in name)[-60:]  # at most 240 bytes
+    return processing_utils.save_bytes_to_cache(data, safe, utils.get_upload_folder())

@@ -1,0 +1,301 @@
+"""Your part: good photographs in, a model of one's own out, with progress, to download or push to the Hub."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from stlm_hub.errors import ConfigError, DataError, STLMError, TrainingError
+from stlm_hub.model_folder.publish import publish
+from stlm_hub.training.budget import MAX_STEPS
+from stlm_hub.training.finetune import finetune, settings
+from stlm_hub.training.pipeline import Observer
+
+from .errors import user_errors
+from .events import PRIVATE, SILENT
+from .judge import MODELS, recalibrate_on_gpu
+from .long_run import Progress, follow
+from .models import choices
+from .pictures import threshold_words
+from .scale import score_scale
+from .scratch import SCRATCH
+from .stops import Stops
+from .uploads import file_field, uploads
+
+TIME, STEPS = "Time budget", "Number of steps"
+ROTATIONS = {
+    "always the same way": "none",
+    "a few degrees off": "slight",
+    "in quarter turns": "quarter",
+    "any way": "full",
+}
+MAX_MINUTES = 120
+SIZES = (256, 384, 512)  # px
+
+STOPS = Stops()  # trainings that are running
+
+
+@dataclass(frozen=True)
+class Made:
+    """A visitor's finished model: its name, the name it is loaded by, its folder."""
+
+    name: str
+    model: str
+    folder: Path
+
+
+def build(model: gr.Dropdown, calibrate_only: bool) -> None:
+    """Lays out the tab and wires its events.
+
+    Args:
+        model: the page's list of models; a finished model is added to it for this visitor.
+        calibrate_only: whether the graphics card is lent for seconds only, too short to train.
+    """
+    made = gr.State(None)  # folder of the finished model
+    with gr.Row():
+        with gr.Column(scale=2, min_width=300):
+            gr.Markdown(_WHY_CALIBRATE if calibrate_only else _WHY_TRAIN)
+            files = file_field("Photographs of good parts, or zip archives of them", "part-files")
+            name = gr.Textbox("my-part", label="Name of the model", max_lines=1, elem_id="part-name")
+            rate = gr.Slider(
+                0.1, 20, 1, step=0.1, label="Good parts that may be flagged by mistake, in percent", elem_id="part-rate"
+            )
+            if not calibrate_only:
+                how = gr.Radio([TIME, STEPS], value=TIME, label="How long", elem_id="part-how")
+                minutes = gr.Slider(1, MAX_MINUTES, 15, step=1, label="Minutes of training", elem_id="part-minutes")
+                steps = gr.Number(
+                    400,
+                    label="Steps of four photographs each",
+                    minimum=1,
+                    maximum=MAX_STEPS,
+                    precision=0,
+                    visible=False,
+                    elem_id="part-steps",
+                )
+                size = gr.Dropdown(
+                    list(SIZES),
+                    value=256,
+                    label="Input size in px: more for smaller defects, and slower",
+                    elem_id="part-size",
+                )
+                rotation = gr.Dropdown(
+                    list(ROTATIONS), value="always the same way", label="The part lies", elem_id="part-rotation"
+                )
+            with gr.Row():
+                start = gr.Button(
+                    "Calibrate" if calibrate_only else "Fine-tune", variant="primary", elem_id="part-start"
+                )
+                stop = gr.Button("Stop", interactive=False, elem_id="part-stop")
+        with gr.Column(scale=3, min_width=300):
+            status = gr.Markdown("Nothing is running.", elem_id="part-status")
+            curve = gr.LinePlot(x="step", y="loss", title="Loss", height=260, visible=False, elem_id="part-curve")
+            scale = gr.HTML("", visible=False, elem_id="part-scale")
+            with gr.Column(visible=False) as finished:
+                archive = gr.DownloadButton("Model folder (zip), kept for an hour", elem_id="part-zip")
+                use = gr.Button("Inspect photographs with it", elem_id="part-use")
+                with gr.Accordion("Push it to the Hugging Face Hub", open=False):
+                    repo = gr.Textbox(
+                        label="Repository", placeholder="your-name/my-part", max_lines=1, elem_id="part-repo"
+                    )
+                    token = gr.Textbox(
+                        label="Access token with write permission: used once, kept nowhere",
+                        type="password",
+                        max_lines=1,
+                        elem_id="part-token",
+                    )
+                    private = gr.Checkbox(True, label="Private", elem_id="part-private")
+                    push = gr.Button("Push", elem_id="part-push")
+                    pushed = gr.Markdown("", elem_id="part-pushed")
+
+    shown = [status, curve, scale, finished, archive, made, start, stop]
+    options: dict[str, Any] = {"preprocess": False, "concurrency_id": "training", "concurrency_limit": 1, **PRIVATE}
+    options |= {"show_progress": "minimal", "show_progress_on": [status]}  # says who is before a visitor in the queue
+    if calibrate_only:
+        start.click(calibrate, [files, model, name, rate], shown, **options)
+    else:
+        how.change(
+            lambda choice: [gr.update(visible=choice == TIME), gr.update(visible=choice == STEPS)],
+            how,
+            [minutes, steps],
+            queue=False,
+            **SILENT,
+        )
+        inputs = [files, name, rate, how, minutes, steps, size, rotation]
+        start.click(train, inputs, shown, **options)
+    stop.click(STOPS.ask, None, stop, queue=False, **SILENT)
+    use.click(offer, made, model, **SILENT)
+    push.click(push_to_hub, [made, repo, token, private], [pushed, token], show_progress_on=[pushed], **PRIVATE)
+
+
+@user_errors
+def train(
+    files: list[dict[str, Any]] | None,
+    name: str,
+    percent: float,
+    how: str,
+    minutes: float,
+    steps: float,
+    size: int,
+    rotation: str,
+    request: gr.Request,
+) -> Iterator[list[Any]]:
+    """Fine-tunes; yields what the tab shows until the model is done, the visitor stops it or has left."""
+    if size not in SIZES or rotation not in ROTATIONS:
+        raise ConfigError("Choose one of the listed input sizes, and how the part lies.")
+    options: dict[str, Any] = {"image_size": size, "rotation": ROTATIONS[rotation]}
+    options |= _length(how, minutes, steps)
+    rate = percent / 100
+    folder = SCRATCH.folder()
+    photographs = _unpack(files, folder / "photographs")
+    progress = Progress()
+
+    def work(observer: Observer) -> Path:
+        with _upload_in_words(photographs):
+            return finetune(
+                photographs, name, output=folder / "model", false_alarm_rate=rate, observer=observer, **options
+            )
+
+    yield from _train(work, progress, name, folder, request)
+
+
+@user_errors
+def calibrate(
+    files: list[dict[str, Any]] | None, base: str, name: str, percent: float, request: gr.Request
+) -> Iterator[list[Any]]:
+    """Chooses the threshold of an existing model anew, from the visitor's good photographs."""
+    settings(name)  # the name becomes that of a file: the same names are refused as by `train`
+    folder = SCRATCH.folder()
+    try:
+        photographs = _unpack(files, folder / "photographs")
+        yield _running(f"Judging the good photographs with {base}.", stoppable=False)
+        with _upload_in_words(photographs):
+            made = recalibrate_on_gpu(base, photographs, folder / "model", name, percent / 100)
+        yield _finished(made, name, None)
+    except Exception:
+        yield _idle("That did not work.")
+        raise
+    finally:
+        shutil.rmtree(folder / "photographs", ignore_errors=True)
+
+
+def _length(how: str, minutes: float | None, steps: float | None) -> dict[str, Any]:
+    wanted, most, unit = (minutes, MAX_MINUTES, "minutes") if how == TIME else (steps, MAX_STEPS, "steps")
+    if not wanted or not 1 <= wanted <= most:
+        raise ConfigError(f"Give a number of {unit} from 1 to {most}.")
+    return {unit: wanted if how == TIME else int(wanted)}
+
+
+def _train(
+    work: Callable[[Observer], Path], progress: Progress, name: str, folder: Path, request: gr.Request
+) -> Iterator[list[Any]]:
+    try:
+        with STOPS.running(request) as stopped:
+            yield _running(progress.message)
+            try:
+                for made in follow(work, progress, stopped):
+                    if made is None:
+                        yield _so_far(progress)
+                    else:
+                        yield _finished(made, name, progress)
+            except Exception as error:
+                on_purpose = stopped.is_set() and isinstance(error, TrainingError)
+                yield _idle("Stopped. Nothing was kept." if on_purpose else "That did not work.")
+                if not on_purpose:
+                    raise
+    finally:
+        shutil.rmtree(folder / "photographs", ignore_errors=True)
+        shutil.rmtree(folder / "model.run", ignore_errors=True)
+
+
+def _running(message: str, stoppable: bool = True) -> list[Any]:
+    hidden = gr.update(visible=False)
+    return [message, hidden, hidden, hidden, gr.skip(), None, gr.update(interactive=False),
+            gr.update(interactive=stoppable)]  # fmt: skip
+
+
+def _so_far(progress: Progress) -> list[Any]:
+    curve = gr.update(value=progress.curve(), visible=True) if len(progress.steps) > 1 else gr.skip()
+    return [progress.words(), curve, *[gr.skip()] * 6]
+
+
+def _idle(message: str) -> list[Any]:
+    return [message, *[gr.skip()] * 5, gr.update(interactive=True), gr.update(interactive=False)]
+
+
+def _finished(made: Path, name: str, progress: Progress | None) -> list[Any]:
+    own = MODELS.add_own(made)
+    model = MODELS.get(own)
+    return [
+        f"**{name} is finished.** {threshold_words(model, model.threshold)}",
+        gr.update(value=progress.curve(), visible=True) if progress else gr.skip(),
+        gr.update(value=_SCALE.format(score_scale(model.normal_scores, model.threshold)), visible=True),
+        gr.update(visible=True),
+        shutil.make_archive(str(made.parent / name), "zip", made),
+        Made(name, own, made),
+        gr.update(interactive=True),
+        gr.update(interactive=False),
+    ]
+
+
+@user_errors
+def offer(made: Made | None) -> dict[str, Any]:
+    """Puts the finished model into the page's list of models, for this visitor, and chooses it."""
+    made = _made(made)
+    return gr.update(choices=[*choices(), (f"{made.name} · made here", made.model)], value=made.model)
+
+
+@user_errors
+def push_to_hub(made: Made | None, repo: str, token: str, private: bool) -> tuple[str, str]:
+    """Publishes the finished model with the visitor's own token; the field is emptied, the token is not kept."""
+    made = _made(made)
+    if not re.fullmatch(r"[\w][\w.-]*/[\w.-]+", (repo or "").strip()):
+        raise ConfigError("Name the repository as your-name/my-part.")
+    if not token:
+        raise ConfigError("Give an access token with write permission: https://huggingface.co/settings/tokens")
+    published = publish(made.folder, repo.strip(), token=token.strip(), private=private)
+    return f"Published at {published.url}, revision `{published.revision}`.", ""
+
+
+def _made(made: Made | None) -> Made:
+    if made is None:
+        raise DataError("There is no finished model yet; make one first.")
+    return made
+
+
+@contextmanager
+def _upload_in_words(folder: Path) -> Iterator[None]:
+    """Errors name the folder; what its visitor knows is the upload."""
+    try:
+        yield
+    except STLMError as error:
+        raise type(error)(str(error).replace(str(folder), "The upload")) from error
+
+
+def _unpack(files: list[dict[str, Any]] | None, folder: Path) -> Path:
+    """Writes the uploaded photographs into one folder, which the training reads; names stay, clashes are numbered."""
+    folder.mkdir()
+    for number, upload in enumerate(uploads(files)):
+        name = Path(upload.name).name[-60:]  # at most 240 bytes
+        target = folder / name if not (folder / name).exists() else folder / f"{number:04d}_{name}"
+        target.write_bytes(upload.read())
+    return folder
+
+
+_SCALE = '{}<p class="hint">Bars: scores of the good photographs that were held out.</p>'
+_WHY_TRAIN = """
+A model of **your** part, from photographs of good ones: no photographs of defects are needed. 8 photographs are the
+least, 50 or more are better, taken as they will be taken on the line.
+"""
+_WHY_CALIBRATE = """
+This Space gets its graphics card for seconds at a time, which is too short to train. What seconds are enough for:
+**choosing the threshold of the chosen model anew**, and the scales of its combined map if it has one, on 4 or more
+photographs of your good parts, for your camera and light. To train a model of your own part, run
+`stlm finetune FOLDER --name my-part` on your computer; ten minutes on two processor cores are enough to try it.
+"""

@@ -1,0 +1,1 @@
+"""Scores of good photographs to a threshold and scales."""

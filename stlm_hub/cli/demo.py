@@ -1,0 +1,64 @@
+"""`make demo`: the published sample model judges sample photographs, good and defective, and draws what it sees."""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+
+from ..predict.images import list_images
+from ..samples.parts import write_samples
+from ..stlm import STLM
+from .progress import console, exit_on_error
+
+ALIAS = "sample-brick"
+PART = "brick"
+SEED = 0
+PER_KIND = 2
+
+
+def demo(folder: Path) -> list[Path]:
+    """Writes sample photographs and panels below a folder, prints a verdict for each.
+
+    Returns:
+        The panels.
+    """
+    samples = folder / "samples"
+    if not (samples / PART).is_dir():
+        write_samples(samples, part=PART, seed=SEED)
+    model = STLM.from_pretrained(ALIAS)
+    calibration = model.config.calibration
+    if calibration:
+        console.print(
+            f"{ALIAS}: threshold {calibration.threshold:.4f}, chosen on {calibration.n} held-out good photographs "
+            f"for a false-alarm rate of {calibration.false_alarm_rate:.0%}.",
+            highlight=False,
+            soft_wrap=True,
+        )
+    panels = []
+    right = total = 0
+    for kind in sorted(path for path in (samples / PART / "test").iterdir() if path.is_dir()):
+        for path in list_images(kind)[:PER_KIND]:
+            started = time.perf_counter()
+            prediction = model.predict(path)
+            seconds = time.perf_counter() - started
+            panels.append(
+                prediction.save(folder / "panels" / f"{kind.name}_{path.stem}.png", title=f"{PART}: {kind.name}")
+            )
+            verdict = "[bold red]ANOMALOUS[/]" if prediction.is_anomalous else "[green]normal[/]   "
+            console.print(
+                f"{verdict}  score {prediction.score:.4f}  {seconds:.2f} s  {kind.name}/{path.name}  -> {panels[-1]}",
+                highlight=False,
+                soft_wrap=True,
+            )
+            total += 1
+            right += prediction.is_anomalous == (kind.name != "good")
+    console.print(
+        f"{right} of {total} verdicts agree with what was painted. Look at {folder / 'panels'}.", soft_wrap=True
+    )
+    return panels
+
+
+if __name__ == "__main__":
+    with exit_on_error():
+        demo(Path(sys.argv[1] if len(sys.argv) > 1 else "demo"))

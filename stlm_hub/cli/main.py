@@ -1,0 +1,265 @@
+"""The command `stlm`. Each command is a thin call into the library."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.markup import escape
+from rich.progress import Progress
+
+from ..errors import ConfigError, DataError, STLMError
+from .progress import RunProgress, console, exit_on_error
+from .zoo import space_app, weights_app, zoo_app
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, help="Anomaly detection from photographs of good parts.")
+app.add_typer(weights_app, name="weights")
+app.add_typer(zoo_app, name="zoo")
+app.add_typer(space_app, name="space")
+
+DeviceOption = Annotated[str | None, typer.Option(help="cpu, cuda, ...; default: cuda where there is one.")]
+
+
+@app.command()
+def predict(
+    photographs: Annotated[list[Path], typer.Argument(help="Photographs, or folders of photographs.")],
+    model: Annotated[str, typer.Option("--model", "-m", help="Alias, org/repo, org/repo@revision or folder.")],
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Folder for heatmap panels.")] = None,
+    threshold: Annotated[float | None, typer.Option(help="In [0, 1]; default: the calibrated one.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line instead of a table.")] = False,
+    device: DeviceOption = None,
+) -> None:
+    """Judges photographs: prints verdict and score of each, writes heatmap panels with --output."""
+    from ..predict.images import list_images
+    from ..stlm import STLM
+
+    network = STLM.from_pretrained(model, device=device)
+    paths = [p for path in photographs for p in (list_images(path, recursive=True) if path.is_dir() else [path])]
+    if not paths:
+        raise DataError("There are no photographs in these folders; pass PNG, JPEG, WEBP, BMP or TIFF files.")
+    broken = 0
+    for path in paths:
+        try:
+            prediction = network.predict(path, threshold=threshold)
+        except STLMError as error:
+            broken += 1
+            if as_json:
+                typer.echo(json.dumps({"path": str(path), "error": str(error)}))
+            else:
+                console.print(f"[yellow]unusable[/]   {escape(str(error))}", highlight=False, soft_wrap=True)
+            continue
+        panel = prediction.save(output / f"{_flat_name(path)}.png", title=path.name) if output else None
+        if as_json:
+            typer.echo(json.dumps({"path": str(path), **prediction.to_dict(), "panel": str(panel) if panel else None}))
+            continue
+        verdict = "[bold red]ANOMALOUS[/]" if prediction.is_anomalous else "[green]normal[/]   "
+        where = f"  -> {escape(str(panel))}" if panel else ""
+        console.print(
+            f"{verdict}  score {prediction.score:.4f}  threshold {prediction.threshold:.4f}  "
+            f"{escape(str(path))}{where}",
+            highlight=False,
+            soft_wrap=True,
+        )
+    if broken:
+        raise DataError(f"{broken} of {len(paths)} photographs could not be used; see above.")
+
+
+@app.command()
+def finetune(
+    folder: Annotated[Path, typer.Argument(help="Folder of photographs of good parts, at least 8.")],
+    name: Annotated[str, typer.Option(help="Name of the model.")],
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Model folder; default: models/<name>.")] = None,
+    steps: Annotated[int, typer.Option(min=1, help="Training steps of 4 photographs.")] = 400,
+    size: Annotated[int, typer.Option(help="Side of the network's input in px, a multiple of 64.")] = 256,
+    rotation: Annotated[
+        str,
+        typer.Option(help="How parts may lie: none, slight (up to 5 degrees), quarter (by 90, 180, 270), full (both)."),
+    ] = "none",
+    false_alarm_rate: Annotated[float, typer.Option(help="Share of good parts that may be judged anomalous.")] = 0.01,
+    seed: Annotated[int, typer.Option(help="Decides everything random.")] = 0,
+    memory_entries: Annotated[
+        int | None,
+        typer.Option(help="Normal patches to remember beside the streams, 0 for none. Default: 4096, at most all."),
+    ] = None,
+    memory_encoder: Annotated[
+        str, typer.Option(help="Whose features these are: efficientnet_lite0 or plain, the plain stream.")
+    ] = "efficientnet_lite0",
+    textures: Annotated[Path | None, typer.Option(help="Folder of textures to paste; default: built in.")] = None,
+    weights: Annotated[Path | None, typer.Option(help="Starting weights; default: fetched and kept.")] = None,
+) -> None:
+    """Trains a model of your part from photographs of good parts, and calibrates its threshold."""
+    try:
+        from ..training.finetune import finetune as run
+    except ImportError as error:
+        raise DataError(f'Fine-tuning needs {error.name}: pip install "stlm_hub[train]"') from None
+
+    with RunProgress(name) as observer:
+        made = run(
+            folder,
+            name,
+            output=output,
+            steps=steps,
+            image_size=size,
+            rotation=rotation,
+            false_alarm_rate=false_alarm_rate,
+            seed=seed,
+            memory_entries=memory_entries,
+            memory_encoder=memory_encoder,
+            textures=textures,
+            starting_from=weights,
+            observer=observer,
+        )
+    console.print(f"Try it: stlm predict PHOTO --model {made} --output panels", highlight=False, soft_wrap=True)
+    console.print(f"Publish it: stlm publish {made} --repo ORG/{name}", highlight=False, soft_wrap=True)
+
+
+@app.command()
+def calibrate(
+    folder: Annotated[Path, typer.Argument(help="Folder of photographs of good parts, at least 4, not trained on.")],
+    model: Annotated[str, typer.Option("--model", "-m", help="Alias, org/repo, org/repo@revision or folder.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Model folder to write.")],
+    false_alarm_rate: Annotated[float, typer.Option(help="Share of good parts that may be judged anomalous.")] = 0.01,
+    anomaly_map: Annotated[
+        str | None,
+        typer.Option("--map", help="Map to judge by: aggregation, cosine, memory, combined; default: the model's."),
+    ] = None,
+    device: DeviceOption = None,
+) -> None:
+    """Finds a model's threshold, and its combined map's scales, anew: for your light, or for another of its maps."""
+    from ..calibration.recalibrate import recalibrate
+    from ..calibration.threshold import MIN_PHOTOGRAPHS
+    from ..model_folder import hub
+    from ..model_folder.card.card import read_results
+    from ..models.stlm.anomaly_maps import KINDS
+    from ..predict.photographs import check_photographs
+    from ..stlm import STLM
+
+    found = check_photographs(folder, at_least=MIN_PHOTOGRAPHS, work="calibration")
+    for duplicate, original in found.duplicates:
+        console.print(f"{duplicate.name} is the same photograph as {original.name} and is left out.", markup=False)
+    local = hub.resolve(model)
+    if output.resolve() == local.config_path.parent.resolve():
+        raise ConfigError(f"{output} is the folder of the model itself; name another --output.")
+    network = STLM.from_pretrained(model, device=device)
+    known = hub.companion_file(local, "results.json")
+    name = output.resolve().name
+    with Progress(console=console, transient=True) as bars:
+        task = bars.add_task("scoring", total=len(found.paths))
+        made = recalibrate(
+            network,
+            found.paths,
+            output,
+            repo_id=f"your-name/{name}",
+            results=read_results(known, local.weights_path) if known else None,
+            false_alarm_rate=false_alarm_rate,
+            anomaly_map=anomaly_map,
+            on_image=lambda done, total: bars.update(task, completed=done, total=total),
+        )
+    before, now, used = network.config.calibration, made["calibration"], KINDS[made["anomaly_map"]].label
+    other = ", of another map," if made["anomaly_map"] != network.config.anomaly_map else ""
+    if not other and made["anomaly_map"] == "combined":
+        other = ", on other scales,"
+    console.print(
+        f"The threshold of the map {used} is {now['threshold']:.4f}, from {now['n']} "
+        f"photographs; before{other} it was "
+        f"{f'{before.threshold:.4f}' if before else 'not calibrated'}.",
+        highlight=False,
+        soft_wrap=True,
+    )
+    console.print(f"Try it: stlm predict PHOTO --model {output} --output panels", highlight=False, soft_wrap=True)
+    console.print(f"Publish it: stlm publish {output} --repo ORG/{name}", highlight=False, soft_wrap=True)
+
+
+@app.command()
+def report(
+    model: Annotated[str, typer.Argument(help="Alias, org/repo, org/repo@revision or folder.")],
+    data: Annotated[Path, typer.Option(help="Folder of one category: test/good, test/KIND, ground_truth/KIND.")],
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Folder to write; default: report/<name of the model>.")
+    ] = None,
+    log: Annotated[
+        Path | None, typer.Option(help="log.jsonl of the training; default: that of the model's run.")
+    ] = None,
+    device: DeviceOption = None,
+) -> None:
+    """Measures a model on test photographs: figures, plots, and panels of the worst, median and best photographs."""
+    from ..model_folder import hub
+    from ..model_folder.card.card import read_results
+    from ..stlm import STLM
+
+    try:
+        from ..evaluation.report import write_report
+    except ImportError as error:
+        raise DataError(f'A report needs {error.name}: pip install "stlm_hub[train]"') from None
+
+    local = hub.resolve(model)
+    folder = local.config_path.parent.resolve()
+    name = folder.name if local.revision is None else model.partition("@")[0].rpartition("/")[2]
+    command = ["stlm", "report", model, "--data", str(data)]
+    for option, value in (("--output", output), ("--log", log), ("--device", device)):
+        command += [option, str(value)] if value else []
+    run_log = folder.with_name(f"{folder.name}.run") / "log.jsonl"  # where `finetune` leaves it
+    network = STLM.from_pretrained(model, device=device)
+    known = hub.companion_file(local, "results.json")
+    results = read_results(known, local.weights_path) if known else None
+    with Progress(console=console, transient=True) as bars:
+        task = bars.add_task("evaluating", total=None)
+        made = write_report(
+            network,
+            name,
+            data,
+            output or Path("report") / name,
+            results=results,
+            log=log or (run_log if run_log.is_file() else None),
+            losses=hub.companion_file(local, "losses.png"),
+            command=command,
+            on_image=lambda done, total: bars.update(task, completed=done, total=total),
+        )
+    console.print(f"{made} is written, with pictures beside it.", highlight=False, soft_wrap=True)
+
+
+@app.command()
+def samples(
+    folder: Annotated[Path, typer.Argument(help="Where to write brick/, grass/, gravel/ in MVTec AD's layout.")],
+    part: Annotated[list[str] | None, typer.Option(help="brick, grass, gravel; default: all three.")] = None,
+    size: Annotated[int, typer.Option(help="Side of the photographs in px.")] = 256,
+    seed: Annotated[int, typer.Option(help="Decides crops, light and defects.")] = 0,
+) -> None:
+    """Makes sample photographs that anyone may use: CC0 textures with painted defects and their masks."""
+    from ..samples.parts import PARTS, write_samples
+
+    for name in part or PARTS:
+        made = write_samples(folder, part=name, size=size, seed=seed)
+        console.print(f"{made} is written.", highlight=False, soft_wrap=True)
+
+
+@app.command()
+def publish(
+    folder: Annotated[Path, typer.Argument(help="A finished model folder.")],
+    repo: Annotated[str, typer.Option(help="ORG/NAME on the Hub; it is created where needed.")],
+    private: Annotated[bool, typer.Option(help="Only you can see it.")] = False,
+    tag: Annotated[str | None, typer.Option(help="Name of the tag; default: the library's version.")] = None,
+    token: Annotated[str | None, typer.Option(help="Access token; default: that of `hf auth login`.")] = None,
+) -> None:
+    """Publishes a model folder on the Hugging Face Hub: repository, card, tag."""
+    from ..model_folder.publish import publish as run
+
+    made = run(folder, repo, token=token, private=private, tag=tag)
+    console.print(f"{made.url} is published at revision {made.revision}.", highlight=False, soft_wrap=True)
+
+
+def _flat_name(path: Path) -> str:
+    """A name for the panel that keeps photographs of different folders apart: test/crack/000.png -> crack_000."""
+    return f"{path.parent.name}_{path.stem}" if path.parent.name else path.stem
+
+
+def main() -> None:
+    """Entry point of the command."""
+    with exit_on_error():
+        app()
+
+
+if __name__ == "__main__":
+    main()

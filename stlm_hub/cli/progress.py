@@ -1,0 +1,114 @@
+"""What long work shows in a terminal: bars with time left, messages, and errors as one sentence."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+from ..errors import STLMError
+
+if TYPE_CHECKING:
+    from ..training.loop import StepReport
+    from ..training.pipeline import Observer
+
+console = Console()
+
+
+@contextmanager
+def exit_on_error() -> Iterator[None]:
+    """Ends the program with the sentence of an error that a user can mend, without a traceback."""
+    try:
+        yield
+    except STLMError as error:
+        Console(stderr=True).print(f"[bold red]Error:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
+        sys.exit(1)
+
+
+def progress_bars(*further: ProgressColumn) -> Progress:
+    """Bars with what is done, the time it took and the time left, and further columns."""
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("left:"),
+        TimeRemainingColumn(),
+        *further,
+        console=console,
+    )
+
+
+class RunProgress:
+    """Shows a training run. Ctrl-C (or SIGTERM) ends it after the current step or photograph; a checkpoint is kept.
+
+    Without a terminal (in a log file) a line is printed now and then instead of a moving bar.
+
+    Args:
+        name: of what is trained.
+        every: without a terminal, steps between lines.
+    """
+
+    def __init__(self, name: str, every: int = 10) -> None:
+        self.name, self.every, self.stopped = name, every, False
+        self.bars = progress_bars(TextColumn("{task.fields[note]}"))
+        self._training: TaskID | None = None
+        self._photographs: TaskID | None = None
+
+    def __enter__(self) -> Observer:
+        from ..training.pipeline import Observer
+
+        self._before = {s: signal.signal(s, self._stop) for s in (signal.SIGINT, signal.SIGTERM)}
+        if console.is_terminal:
+            self.bars.start()
+        return Observer(self._on_step, self._on_image, self._on_message, lambda: self.stopped)
+
+    def __exit__(self, *_: object) -> None:
+        self.bars.stop()
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _stop(self, _number: int, _frame: FrameType | None) -> None:
+        if self.stopped:
+            raise KeyboardInterrupt
+        self.stopped = True
+        console.print(
+            "Stopping after this step or photograph; the same command goes on from here. Once more stops at once."
+        )
+
+    def _on_message(self, message: str) -> None:
+        console.print(message, markup=False, highlight=False, soft_wrap=True)
+
+    def _on_step(self, report: StepReport) -> None:
+        note = f"loss {report.losses['total']:.3f}  {report.seconds_per_step:.1f} s/step"
+        if not console.is_terminal:
+            if report.step % self.every == 0 or report.step in (1, report.total):
+                left = report.seconds_left / 60
+                console.print(f"step {report.step}/{report.total}  {note}  {left:.0f} min left", highlight=False)
+            return
+        if self._training is None:
+            self._training = self.bars.add_task(f"training {self.name}", total=report.total, note=note)
+        self.bars.update(self._training, completed=report.step, note=note)
+
+    def _on_image(self, done: int, total: int) -> None:
+        if not console.is_terminal:
+            return
+        if self._photographs is None:
+            self._photographs = self.bars.add_task("photographs", total=total, note="")
+        self.bars.update(self._photographs, completed=done, total=total)

@@ -1,0 +1,1 @@
+"""Heatmaps, outlines and panels."""

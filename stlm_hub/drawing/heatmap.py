@@ -1,0 +1,186 @@
+"""Pictures of a prediction: heatmap on an absolute colour scale, outline.
+
+One colour always means the same thing. The scale depends on the threshold alone, never on the values of one picture, so
+a good part looks calm and two panels of one model can be compared. Blue and slate are below the threshold, orange and
+yellow at or above it, with a step in hue and lightness between them; lightness never falls as the value rises. The
+scheme is readable with every common colour blindness and in a grey print.
+"""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+
+from ..errors import ConfigError, ImageError
+
+SPAN = 4.0
+"""Log-odds from the threshold to either end of the colour scale: odds 55 times smaller or larger."""
+
+_CALM = ((10, 30, 70), (32, 72, 128), (92, 116, 142))  # farthest below the threshold ... just below it
+_HOT = ((240, 110, 20), (252, 166, 32), (255, 230, 90))  # at the threshold ... farthest above it
+_OUTLINE_BRIGHT, _OUTLINE_DARK = (255, 226, 60), (15, 15, 25)
+TRUTH = (90, 235, 255)
+"""Of the outline of the true defect: lighter and greener than any blue of the scale."""
+
+TINY = 1e-6
+"""Probabilities are cut here before their log-odds are taken."""
+
+
+def _colour_table() -> np.ndarray:
+    """256x3 float32: entries 0-127 are below the threshold, 128-255 at or above it."""
+    steps = np.linspace(0, 2, 128)
+    halves = [np.stack([np.interp(steps, range(3), c) for c in zip(*ends, strict=True)], 1) for ends in (_CALM, _HOT)]
+    return np.concatenate(halves).astype(np.float32)
+
+
+def _opacity_table() -> np.ndarray:
+    """256 float32 in [0, 1]: almost nothing far below the threshold, so that the photograph stays as it is."""
+    below = 0.55 * np.linspace(0, 1, 128) ** 2
+    above = np.linspace(0.8, 1, 128)
+    return np.concatenate([below, above]).astype(np.float32)
+
+
+COLOURS = _colour_table()
+_OPACITY = _opacity_table()
+
+
+def colorize(anomaly_map: np.ndarray, threshold: float) -> np.ndarray:
+    """Anomaly map in colours that are fixed given the threshold.
+
+    The place on the colour scale is the difference in log-odds between value and threshold, cut at `SPAN` to either
+    side. Map values are probabilities and thresholds may be very small or close to 1; in log-odds "ten times as likely
+    as the threshold" is visible at 0.001 as it is at 0.1, where a scale linear in probability would show one flat
+    colour. A value is in the upper half of the scale exactly if it is >= `threshold`, also where that is 0 or 1.
+
+    Args:
+        anomaly_map: HxW float in [0, 1].
+        threshold: in [0, 1].
+
+    Returns:
+        HxWx3 uint8 RGB.
+
+    Raises:
+        ImageError: the map is not HxW with values in [0, 1].
+        ConfigError: the threshold is not in [0, 1].
+    """
+    check_map(anomaly_map)
+    return np.rint(COLOURS).astype(np.uint8)[_scale_index(anomaly_map, threshold)]
+
+
+def overlay(image: np.ndarray, anomaly_map: np.ndarray, threshold: float, strength: float = 0.6) -> np.ndarray:
+    """Heatmap over the photograph. Far below the threshold the photograph shows through untouched.
+
+    Args:
+        image: HxWx3 uint8 RGB.
+        anomaly_map: HxW float in [0, 1].
+        threshold: in [0, 1].
+        strength: opacity of the colours at the top of the scale, in [0, 1].
+
+    Returns:
+        HxWx3 uint8 RGB.
+
+    Raises:
+        ImageError: image and map are not of these kinds or differ in size.
+        ConfigError: threshold or strength is not in [0, 1].
+    """
+    check_image(image, anomaly_map, "anomaly map")
+    check_map(anomaly_map)
+    _check_fraction("strength", strength)
+    index = _scale_index(anomaly_map, threshold)
+    opacity = (strength * _OPACITY)[index][..., None]
+    blend = COLOURS[index]
+    blend -= image
+    blend *= opacity
+    blend += image
+    return np.rint(blend, out=blend).astype(np.uint8)
+
+
+def draw_contour(image: np.ndarray, mask: np.ndarray, colour: tuple[int, int, int] = _OUTLINE_BRIGHT) -> np.ndarray:
+    """Photograph with an outline around each defect: a bright line that hugs it and a dark line around that.
+
+    The lines lie outside the mask, so that they never cover a defect, however small; only where the mask reaches the
+    edge of the picture they turn inwards. Each is 1/200 of the geometric mean of the sides wide, at least one pixel.
+
+    Args:
+        image: HxWx3 uint8 RGB.
+        mask: HxW bool, True where anomalous.
+        colour: RGB of the bright line.
+
+    Returns:
+        HxWx3 uint8 RGB, a copy.
+
+    Raises:
+        ImageError: image and mask are not of these kinds or differ in size.
+    """
+    check_image(image, mask, "mask")
+    if mask.dtype != np.bool_:
+        raise ImageError(f"The mask is of {mask.dtype}; pass a bool array, for example anomaly_map >= threshold.")
+    result = image.copy()
+    if not mask.any():
+        return result
+    height, width = mask.shape
+    line = max(1, round((height * width) ** 0.5 / 200))
+    outside = cv2.distanceTransform((~mask).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)  # 0 in the mask
+    rows, columns = np.arange(height), np.arange(width)
+    edge = np.minimum.outer(np.minimum(rows, rows[::-1]), np.minimum(columns, columns[::-1])) + 1  # 1 on the edge
+    distance = np.where(mask, edge, outside)
+    result[distance < 2 * line + 0.5] = _OUTLINE_DARK
+    result[distance < line + 0.5] = colour
+    return result
+
+
+def resize_map(values: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Scales an HxW float32 map to (width, height) for display.
+
+    Where it shrinks each pixel becomes the highest value that it covers, so that a small defect does not fade; where it
+    grows, values are interpolated.
+    """
+    (height, width), (columns, rows) = values.shape, size
+    if height < rows or width < columns:
+        return cv2.resize(values, size, interpolation=cv2.INTER_LINEAR)
+    highest = np.maximum.reduceat(values, np.arange(rows) * height // rows, axis=0)
+    return np.maximum.reduceat(highest, np.arange(columns) * width // columns, axis=1)
+
+
+def distinct(values: list[float], digits: int = 3) -> list[str]:
+    """Numbers as texts, with as few digits as keep different ones apart: a score never looks equal to its threshold."""
+    while True:
+        texts = [f"{value:.{digits}g}" for value in values]
+        if len(set(texts)) == len(set(values)) or digits == 9:
+            return texts
+        digits += 1
+
+
+def _scale_index(anomaly_map: np.ndarray, threshold: float) -> np.ndarray:
+    """HxW entry of the colour table: 0-127 where the map is below the threshold, 128-255 where it is not."""
+    _check_fraction("threshold", threshold)
+    distance = np.minimum(np.abs(log_odds(anomaly_map) - log_odds(threshold)) / SPAN, 1)
+    steps = np.rint(127 * distance).astype(np.uint8)
+    return np.where(anomaly_map >= threshold, 128 + steps, 127 - steps)
+
+
+def log_odds(probability: np.ndarray | float) -> np.ndarray:
+    """float32; finite also at 0 and 1."""
+    inside = np.clip(np.asarray(probability, np.float32), TINY, 1 - TINY)
+    return np.log(inside / (1 - inside))
+
+
+def check_image(image: np.ndarray, other: np.ndarray, what: str) -> None:
+    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
+        raise ImageError(f"The image is {image.shape} {image.dtype}; pass HxWx3 uint8 RGB, as load_image returns it.")
+    if other.shape != image.shape[:2]:
+        raise ImageError(
+            f"The {what} is {other.shape}, the image {image.shape[:2]}; both need the same height and width."
+        )
+
+
+def check_map(anomaly_map: np.ndarray) -> None:
+    if anomaly_map.ndim != 2 or anomaly_map.size == 0 or anomaly_map.dtype.kind != "f":
+        raise ImageError(f"The anomaly map is {anomaly_map.shape} {anomaly_map.dtype}; pass an HxW float array.")
+    if not (anomaly_map.min() >= 0 and anomaly_map.max() <= 1):  # NaN compares False
+        raise ImageError("The anomaly map has values outside [0, 1]; pass probabilities, not logits or scaled values.")
+
+
+def _check_fraction(name: str, value: float) -> None:
+    if not 0 <= value <= 1:
+        raise ConfigError(f"{name} must be a number from 0 to 1, not {value!r:.60}.")

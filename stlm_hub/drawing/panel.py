@@ -1,0 +1,182 @@
+"""The panel of a prediction: photograph, heatmap and outline side by side with verdict and colour scale."""
+
+from __future__ import annotations
+
+import unicodedata
+from functools import lru_cache
+
+import cv2
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from .heatmap import (
+    COLOURS,
+    SPAN,
+    TINY,
+    TRUTH,
+    check_image,
+    check_map,
+    distinct,
+    draw_contour,
+    log_odds,
+    overlay,
+    resize_map,
+)
+
+TILE_AREA = 380 * 380  # pixels of each tile of a panel, whatever the size of the photograph
+TILE_MAX_SIDE = 1000
+MARGIN = 20
+INK, PALE_INK, PAPER = (28, 32, 40), (96, 104, 116), (255, 255, 255)
+CALM, ALARM = (32, 88, 150), (190, 62, 10)  # of the verdict's badge
+
+
+def panel(
+    image: np.ndarray,
+    anomaly_map: np.ndarray,
+    threshold: float,
+    mask: np.ndarray,
+    score: float,
+    is_anomalous: bool,
+    title: str = "",
+    truth: np.ndarray | None = None,
+) -> np.ndarray:
+    """Photograph, heatmap and outline next to each other (wide photographs: below each other) with verdict and scale.
+
+    The tiles have a similar area for every photograph. Where the map is scaled down, each pixel shows the highest value
+    it covers: a defect of few pixels does not fade in a large photograph.
+
+    Args:
+        image: HxWx3 uint8 RGB.
+        anomaly_map: HxW float in [0, 1].
+        threshold: in [0, 1].
+        mask: HxW bool, True where anomalous.
+        score: anomaly score.
+        is_anomalous: the verdict, printed in words.
+        title: printed above the tiles, for example a file name; shortened where it is too long. The built-in font has
+            ASCII letters only: accents are dropped, other letters become "?".
+        truth: HxW bool, True where the defect is; outlined on a tile of its own, the second, where it is known.
+
+    Returns:
+        hxwx3 uint8 RGB.
+
+    Raises:
+        ImageError: image, map and masks are not of these kinds or differ in size.
+        ConfigError: the threshold is not in [0, 1].
+    """
+    made = tiles(image, anomaly_map, threshold, mask, truth)
+    return np.array(_lay_out(made, threshold, score, is_anomalous, ascii_text(title[:200])))
+
+
+def tiles(
+    image: np.ndarray,
+    anomaly_map: np.ndarray,
+    threshold: float,
+    mask: np.ndarray,
+    truth: np.ndarray | None = None,
+    area: int = TILE_AREA,
+    max_side: int = TILE_MAX_SIDE,
+) -> dict[str, np.ndarray]:
+    """The tiles of `panel` by caption, all of one size: `area` pixels or, with `max_side` as a side, fewer."""
+    check_image(image, anomaly_map, "anomaly map")
+    check_image(image, mask, "mask")
+    check_map(anomaly_map)
+    height, width = mask.shape
+    size = tile_size(height, width, area, max_side)
+    photo = cv2.resize(image, size, interpolation=cv2.INTER_AREA if mask.size > area else cv2.INTER_CUBIC)
+    made = {"Photograph": photo}
+    if truth is not None:
+        check_image(image, truth, "true mask")
+        made["True defect" if truth.any() else "True defect: none"] = draw_contour(photo, _shrunk(truth, size), TRUTH)
+    made["Anomaly map"] = overlay(photo, resize_map(anomaly_map.astype(np.float32), size), threshold, strength=0.75)
+    made["Outline" if mask.any() else "Outline: nothing marked"] = draw_contour(photo, _shrunk(mask, size))
+    return made
+
+
+def _shrunk(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    return resize_map(mask.astype(np.float32), size) >= 0.5
+
+
+def _lay_out(
+    tiles: dict[str, np.ndarray], threshold: float, score: float, is_anomalous: bool, title: str
+) -> Image.Image:
+    height, width = next(iter(tiles.values())).shape[:2]
+    columns, rows = (1, len(tiles)) if width > 2 * height else (len(tiles), 1)
+    cell = max(width, 640 // min(columns, 3))  # narrow tiles are centred in cells that leave the header its room
+    inner = columns * (cell + MARGIN) - MARGIN
+    header, caption, footer = (104 if title else 72), 24, 76
+    scale_top = header + rows * (caption + height + MARGIN)
+    canvas = Image.new("RGB", (inner + 2 * MARGIN, scale_top + footer), PAPER)
+    draw = ImageDraw.Draw(canvas)
+    _draw_header(draw, inner, threshold, score, is_anomalous, title)
+    for number, (name, tile) in enumerate(tiles.items()):
+        line, column = divmod(number, columns)
+        left = MARGIN + column * (cell + MARGIN) + (cell - width) // 2
+        top = header + line * (caption + height + MARGIN)
+        draw.text((left + width / 2, top), name, PALE_INK, font(16), anchor="ma")
+        canvas.paste(Image.fromarray(tile), (left, top + caption))
+    draw_scale(canvas, draw, scale_top, inner, threshold)
+    return canvas
+
+
+def _draw_header(
+    draw: ImageDraw.ImageDraw, inner: int, threshold: float, score: float, is_anomalous: bool, title: str
+) -> None:
+    top = 18
+    if title:
+        draw.text((MARGIN, top), shortened(title, 20, inner), INK, font(20))
+        top += 32
+    verdict, badge = ("ANOMALOUS", ALARM) if is_anomalous else ("normal", CALM)
+    right = MARGIN + font(22).getlength(verdict) + 28
+    draw.rounded_rectangle((MARGIN, top, right, top + 38), 8, badge)
+    draw.text((MARGIN + 14, top + 19), verdict, PAPER, font(22), anchor="lm")
+    shown_score, shown_threshold = distinct([score, threshold])
+    draw.text((right + 18, top + 19), f"score {shown_score}", INK, font(22), anchor="lm")
+    left = right + 18 + font(22).getlength(f"score {shown_score}") + 18
+    draw.text((left, top + 19), f"threshold {shown_threshold}", PALE_INK, font(22), anchor="lm")
+
+
+def draw_scale(canvas: Image.Image, draw: ImageDraw.ImageDraw, top: int, inner: int, threshold: float) -> None:
+    """The colour bar, `inner` px wide, words above it and map values below; the threshold is always in the middle."""
+    middle, right = MARGIN + inner / 2, MARGIN + inner
+    for x, word, anchor in ((MARGIN, "normal", "la"), (right, "anomalous", "ra")):
+        draw.text((x, top), word, PALE_INK, font(16), anchor=anchor)
+    draw.text((middle, top), f"threshold {threshold:.3g}", INK, font(16), anchor="ma")
+    bar = np.rint(COLOURS).astype(np.uint8)[np.arange(inner) * 256 // inner]
+    canvas.paste(Image.fromarray(np.repeat(bar[None], 14, axis=0)), (MARGIN, top + 24))
+    draw.line((middle, top + 19, middle, top + 42), INK, 2)
+    places = np.array([0, 0.25, 0.75, 1])
+    values = 1 / (1 + np.exp(-(log_odds(threshold) + SPAN * (2 * places - 1))))
+    sensible = (values >= TINY) & (values <= 1 - TINY)  # not so on one side of a threshold of 0 or 1
+    *numbers, _ = distinct([*values[sensible].tolist(), threshold], digits=2)
+    for place, number in zip(places[sensible], numbers, strict=True):
+        x = min(MARGIN + place * inner, right - 1)
+        text, anchor = {0: (f"< {number}", "la"), 1: (f"> {number}", "ra")}.get(place, (number, "ma"))
+        draw.line((x, top + 38, x, top + 42), PALE_INK, 1)
+        draw.text((x, top + 45), text, PALE_INK, font(14), anchor=anchor)
+
+
+def tile_size(height: int, width: int, area: int = TILE_AREA, max_side: int = TILE_MAX_SIDE) -> tuple[int, int]:
+    """Width and height, in pixels, of a tile that shows a photograph of this size."""
+    scale = min((area / (height * width)) ** 0.5, max_side / max(height, width))
+    return max(1, round(scale * width)), max(1, round(scale * height))
+
+
+@lru_cache
+def font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    """The built-in font."""
+    return ImageFont.load_default(size)
+
+
+def shortened(text: str, size: int, width: float) -> str:
+    """The text, or its beginning and "...", so that it fits into `width` pixels."""
+    if font(size).getlength(text) <= width:
+        return text
+    while text and font(size).getlength(text + "...") > width:
+        text = text[:-1]
+    return text + "..."
+
+
+def ascii_text(text: str) -> str:
+    """What the built-in font has: accents are dropped, other letters become "?"."""
+    plain = "".join(char for char in unicodedata.normalize("NFKD", text) if not unicodedata.combining(char))
+    return "".join(char if " " <= char <= "~" else "?" for char in plain)

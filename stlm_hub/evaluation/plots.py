@@ -1,0 +1,186 @@
+"""Plots of a finished run for its model card: anomaly scores, curves and losses. PNG files, 800 px wide."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FixedFormatter, FixedLocator, MaxNLocator
+from sklearn.metrics import auc
+
+LOSSES = ("denoising", "plain", "focal", "l1")
+"""What is drawn of a training, by the names in its log."""
+
+WIDTH = 8.0  # inches
+DPI = 100
+
+# Okabe and Ito's colours: told apart with every kind of colour vision.
+BLUE, GREEN, VERMILION, PURPLE = "#0072B2", "#009E73", "#D55E00", "#AA4499"
+INK, GRID = "#333333", "#E6E6E6"
+
+_EDGE = 1e-6  # scores are shown from this to 1 - this
+_TICKS = (1e-6, 1e-4, 1e-3, 0.01, 0.1, 0.5, 0.9, 0.99, 0.999, 0.9999, 0.999999)
+_MIN_SPAN = 5.0  # log-odds; some tick is always in view
+_BINS = 50
+
+
+def plot_score_histogram(
+    path: str | Path,
+    held_out_scores: Sequence[float],
+    threshold: float,
+    good_scores: Sequence[float] | None = None,
+    anomalous_scores: Sequence[float] | None = None,
+) -> None:
+    """Histograms of the anomaly scores, one row for each kind of photograph, and the threshold.
+
+    The axis is the scores' log-odds, since scores crowd at 0 and 1; those beyond 1e-6 and 1 - 1e-6 are shown there.
+
+    Args:
+        path: PNG file that is written.
+        held_out_scores: of the normal photographs that the threshold was calibrated with, in [0, 1].
+        threshold: of the model, in [0, 1].
+        good_scores, anomalous_scores: of the test photographs, where there are any.
+    """
+    kinds = (
+        ("Normal, held out for calibration", held_out_scores, BLUE),
+        ("Normal, test", good_scores, GREEN),
+        ("Anomalous, test", anomalous_scores, VERMILION),
+    )
+    rows = [(name, np.asarray(scores), colour) for name, scores, colour in kinds if scores]
+    cut = _log_odds(np.array([threshold]))
+    everything = np.concatenate([cut, *(_log_odds(scores) for _, scores, _ in rows)])
+    span = np.ptp(everything)
+    margin = max(0.04 * span, (_MIN_SPAN - span) / 2)
+    low, high = everything.min() - margin, everything.max() + margin
+    width = (high - low) / _BINS
+    # One edge is the threshold itself, so that no bar is on both sides of it.
+    edges = cut[0] + width * np.arange(np.floor((low - cut[0]) / width), np.ceil((high - cut[0]) / width) + 1)
+    figure = Figure(figsize=(WIDTH, 0.9 + 1.25 * len(rows)), dpi=DPI, layout="constrained")
+    panels = figure.subplots(len(rows), 1, sharex=True, squeeze=False)[:, 0]
+    for axes, (name, scores, colour) in zip(panels, rows, strict=True):
+        _style(axes)
+        axes.margins(y=0.3)
+        # What was cut off at an end of the axis still belongs on its own side of the threshold.
+        odds = _log_odds(scores)
+        odds = np.where(scores < threshold, np.minimum(odds, np.nextafter(cut, -np.inf)), odds)
+        axes.hist(odds, edges, color=colour, edgecolor="white", linewidth=0.5)
+        axes.axvline(cut[0], color=INK, linewidth=1.5, linestyle="--")
+        reached = np.count_nonzero(scores >= threshold)
+        title = f"{name}: {reached} of {len(scores)} at or above the threshold"
+        axes.set_title(title, loc="left", fontsize=10, color=INK)
+        axes.yaxis.set_major_locator(MaxNLocator(3, integer=True))
+        axes.set_ylabel("photographs")
+    on_left = cut[0] > (low + high) / 2  # of the line there is more room
+    panels[0].annotate(
+        f"threshold {threshold:.3g}" if threshold < 0.999 else f"threshold 1 - {1 - threshold:.2g}",
+        (cut[0], 1),
+        xycoords=("data", "axes fraction"),
+        xytext=(-5 if on_left else 5, -3),
+        textcoords="offset points",
+        ha="right" if on_left else "left",
+        va="top",
+        color=INK,
+        bbox={"facecolor": "white", "edgecolor": "none", "pad": 1, "alpha": 0.8},
+    )
+    inside = [(p, x) for p, x in zip(_TICKS, _log_odds(np.array(_TICKS)), strict=True) if low <= x <= high]
+    panels[-1].set_xlim(low, high)
+    panels[-1].xaxis.set_major_locator(FixedLocator([x for _, x in inside]))
+    panels[-1].xaxis.set_major_formatter(FixedFormatter([_short(p) for p, _ in inside]))
+    panels[-1].set_xlabel("anomaly score (log-odds scale)")
+    figure.savefig(path)
+
+
+def plot_curves(path: str | Path, curves: Mapping[str, Mapping[str, Sequence[float]]]) -> None:
+    """Three panels: ROC of the images, ROC of the pixels, per-region overlap; each with its area.
+
+    Args:
+        path: PNG file that is written.
+        curves: "image_roc" and "pixel_roc" with "fpr" and "tpr", "pro" with "fpr" and "pro", see `metrics.roc_points`
+            and `metrics.pro_points`. A curve without points is said to be undefined.
+    """
+    figure = Figure(figsize=(WIDTH, 3.1), dpi=DPI, layout="constrained")
+    panels = figure.subplots(1, 3)
+    for axes, (key, y_key, title, y_label, name, colour) in zip(
+        panels,
+        (
+            ("image_roc", "tpr", "Images: ROC", "true-positive rate", "I-AUROC", BLUE),
+            ("pixel_roc", "tpr", "Pixels: ROC", "true-positive rate", "P-AUROC", GREEN),
+            ("pro", "pro", "Regions: overlap", "per-region overlap", "AUPRO", VERMILION),
+        ),
+        strict=True,
+    ):
+        fpr, y = curves[key]["fpr"], curves[key][y_key]
+        _style(axes)
+        axes.grid(True, axis="x", color=GRID, linewidth=0.8)
+        limit = fpr[-1] if fpr else 1.0
+        axes.set(xlim=(-0.02 * limit, 1.02 * limit), ylim=(-0.02, 1.02), xlabel="false-positive rate", ylabel=y_label)
+        axes.set_title(title, loc="left", fontsize=10, color=INK)
+        if not fpr:
+            axes.text(0.5, 0.5, "not defined", ha="center", va="center", transform=axes.transAxes, color=INK)
+            continue
+        axes.plot(fpr, y, color=colour, linewidth=2, label=f"{name} {100 * auc(fpr, y) / limit:.1f} %")
+        axes.fill_between(fpr, y, color=colour, alpha=0.12, linewidth=0)
+        if key != "pro":
+            axes.plot([0, 1], [0, 1], color=INK, linewidth=1, linestyle=":")  # chance
+        axes.legend(loc="lower right", frameon=True, framealpha=0.9, edgecolor="none", handlelength=1.2)
+    figure.savefig(path)
+
+
+def plot_losses(path: str | Path, steps: Sequence[int], losses: Mapping[str, Sequence[float]]) -> None:
+    """The losses of a training run on a logarithmic axis: as they were, pale, and smoothed.
+
+    Args:
+        path: PNG file that is written.
+        steps: N step numbers, rising.
+        losses: N values for each name; values that are not above 0 are left out.
+    """
+    figure = Figure(figsize=(WIDTH, 3.6), dpi=DPI, layout="constrained")
+    axes = figure.subplots()
+    _style(axes)
+    axes.set_yscale("log")
+    for (name, values), colour in zip(losses.items(), (BLUE, GREEN, VERMILION, PURPLE, INK), strict=False):
+        raw = np.asarray(values, dtype=np.float64)
+        raw = np.where(raw > 0, raw, np.nan)
+        smooth = _smoothed(raw)
+        axes.plot(steps, raw, color=colour, linewidth=0.6, alpha=0.3)
+        axes.plot(steps, smooth, color=colour, linewidth=2, label=name, marker="o" if len(raw) == 1 else "")
+    axes.set(xlabel="step", ylabel="loss", xmargin=0.01)
+    axes.xaxis.set_major_locator(MaxNLocator(8, integer=True, min_n_ticks=1))
+    figure.legend(loc="outside upper left", ncols=5, frameon=False, handlelength=1.2)
+    figure.savefig(path)
+
+
+def _smoothed(values: np.ndarray) -> np.ndarray:
+    """Running mean of the logarithms over a centred window that shrinks at both ends; NaN is left out."""
+    reach = min(max(50, len(values) // 40), len(values) // 5) // 2
+    known = np.isfinite(values)
+    sums = np.append(0, np.cumsum(np.where(known, np.log(np.where(known, values, 1)), 0)))
+    counts = np.append(0, np.cumsum(known))
+    places = np.arange(len(values))
+    start, stop = np.maximum(0, places - reach), np.minimum(len(values), places + reach + 1)
+    with np.errstate(invalid="ignore"):
+        return np.exp((sums[stop] - sums[start]) / (counts[stop] - counts[start]))
+
+
+def _log_odds(scores: np.ndarray) -> np.ndarray:
+    inside = np.clip(scores.astype(np.float64), _EDGE, 1 - _EDGE)
+    return np.log(inside / (1 - inside))
+
+
+def _short(probability: float) -> str:
+    if 0.001 <= probability <= 0.999:
+        return f"{probability:g}"
+    if probability < 0.5:
+        return f"$10^{{{round(np.log10(probability))}}}$"
+    return f"$1-10^{{{round(np.log10(1 - probability))}}}$"
+
+
+def _style(axes: Axes) -> None:
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.spines[["left", "bottom"]].set_color(INK)
+    axes.grid(True, axis="y", color=GRID, linewidth=0.8)
+    axes.set_axisbelow(True)
+    axes.tick_params(colors=INK, labelsize=9)

@@ -1,0 +1,298 @@
+"""From a name to local files of one commit: an alias, `org/repo`, `org/repo@revision` or a folder."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from huggingface_hub import (
+    HfApi,
+    constants,
+    get_hf_file_metadata,
+    hf_hub_download,
+    hf_hub_url,
+    try_to_load_from_cache,
+)
+from huggingface_hub.errors import (
+    DisabledRepoError,
+    GatedRepoError,
+    HfHubHTTPError,
+    HFValidationError,
+    LocalEntryNotFoundError,
+    OfflineModeIsEnabled,
+    RemoteEntryNotFoundError,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
+
+from .. import __version__
+from ..errors import HubError, STLMError, WeightsError
+from ..models.stlm.config import MAX_CONFIG_BYTES, STLMConfig
+from ..starting_weights.checkpoints import file_sha256
+from . import zoo
+
+CONFIG_NAME = "config.json"
+WEIGHTS_NAME = "model.safetensors"
+PICKLE_SUFFIXES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".joblib")
+
+TIMEOUT = 10.0  # seconds until a silent Hub counts as out of reach
+MAX_WEIGHTS_BYTES = 512 * 2**20  # the widest configuration takes 320 MB in float32
+
+# Base class of everything the HTTP client raises; its package differs between versions of huggingface_hub.
+_HTTPError: type[Exception] = HfHubHTTPError.__bases__[0]
+_COMMIT = re.compile(r"[0-9a-f]{40}")
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class LocalModel:
+    """Where the two files of a model are, and what is known about them before they are read."""
+
+    config_path: Path
+    weights_path: Path
+    source: str  # the folder or repository that they come from
+    revision: str | None  # 40-hex commit; None for a folder
+    sha256: str | None  # what the weights must hash to; None where nobody said it
+    alias: str | None = None  # set where zoo.json vouches for both files
+
+
+def resolve(
+    name: str | os.PathLike[str],
+    *,
+    revision: str | None = None,
+    token: str | bool | None = None,
+    local_files_only: bool = False,
+    force_download: bool = False,
+) -> LocalModel:
+    """Finds a model and downloads it where needed.
+
+    An alias is looked for in `$STLM_ZOO_DIR`, then in `model_cards/` of a checkout (if the weights there are those of
+    zoo.json), then on the Hub. `$STLM_HUB_ORG` names another organisation to download aliases from.
+
+    Args:
+        name: alias, `org/repo`, `org/repo@revision` or a folder with config.json and model.safetensors.
+        revision: branch, tag or commit; an alias with a revision of its own is no longer checked against zoo.json.
+        token: access token of the Hub; None uses the one of `hf auth login`.
+        local_files_only: use folders and the cache only.
+        force_download: download again what is in the cache.
+
+    Raises:
+        HubError: there is no such model, or it cannot be downloaded.
+        WeightsError: it has no model.safetensors.
+    """
+    text = os.fspath(name)
+    if isinstance(name, str) and "@" in text and not Path(text).expanduser().is_dir():
+        text, _, tail = text.rpartition("@")
+        if revision not in (None, tail):
+            raise HubError(f'"{name}" and revision="{revision}" name two revisions of {text}; give only one.')
+        revision = tail
+    if not text or revision == "":
+        raise HubError('Give the name of a model: an alias, "org/repo", "org/repo@revision" or a folder.')
+
+    def download(repo_id: str, commit: str | None, sha256: str | None = None, alias: str | None = None) -> LocalModel:
+        return _download(repo_id, commit, token, local_files_only, force_download, sha256, alias)
+
+    bare = isinstance(name, str) and not set(text) & {"/", "\\", ":"} and text not in (".", "..", "~")
+    if bare:
+        entry = zoo.load_zoo().get(text)
+        if revision is None and (own := zoo.zoo_dir_folder(text)) is not None:
+            return in_folder(own, entry)
+        if entry is not None:
+            if revision is None and not force_download and (checkout := zoo.checkout_folder(text)) is not None:
+                local = in_folder(checkout, entry)
+                if file_sha256(local.weights_path) == entry.sha256:
+                    return local
+                logger.warning("%s is not the model of zoo.json and is not used; register it first.", checkout)
+            org = os.environ.get("STLM_HUB_ORG")
+            repo_id = f"{org}/{entry.repo_id.partition('/')[2]}" if org else entry.repo_id
+            if revision is not None:
+                return download(repo_id, revision)
+            pinned = entry.revision if repo_id == entry.repo_id else None  # commits of another organisation differ
+            return download(repo_id, pinned, entry.sha256, entry.alias)
+
+    folder = Path(text).expanduser()
+    if folder.is_dir():
+        if revision is not None:
+            raise HubError(f'{folder} is a folder and has no revision "{revision}"; leave the revision out.')
+        return in_folder(folder, None)
+    if bare:
+        raise HubError(zoo.unknown_alias(text))
+    if isinstance(name, str) and re.fullmatch(r"\w[\w.-]*/[\w.-]+", text):
+        return download(text, revision)
+    raise HubError(
+        f'There is no folder {text}; give an alias, "org/repo" or a folder with config.json and {WEIGHTS_NAME}.'
+    )
+
+
+def companion_file(local: LocalModel, name: str, *, token: str | bool | None = None) -> Path | None:
+    """A further file of a model that `resolve` found, of the same commit, e.g. results.json; None if it has none.
+
+    A model works without its companions, so a Hub that is out of reach counts as "none", too.
+    """
+    beside = local.config_path.parent / name
+    if local.revision is None or beside.is_file():
+        return beside if beside.is_file() else None
+    try:
+        with hub_errors(local.source, local.revision):
+            # One question before any download: it fails at once where downloads would retry for most of a minute.
+            url = hf_hub_url(local.source, name, revision=local.revision)
+            get_hf_file_metadata(url, token=token, timeout=TIMEOUT)
+            return Path(
+                hf_hub_download(
+                    local.source,
+                    name,
+                    revision=local.revision,
+                    token=token,
+                    etag_timeout=TIMEOUT,
+                    library_name="stlm_hub",
+                    library_version=__version__,
+                )
+            )
+    except HubError as error:
+        logger.info("%s of %s: %s", name, local.source, error)
+        return None
+
+
+def in_folder(folder: Path, entry: zoo.ZooEntry | None) -> LocalModel:
+    """The model of a folder; of a zoo entry where it must be that one."""
+    weights = folder / WEIGHTS_NAME
+    if not weights.is_file():
+        raise WeightsError(_no_weights(str(folder), (path.name for path in folder.iterdir())))
+    sha256, alias = (entry.sha256, entry.alias) if entry is not None else (None, None)
+    return LocalModel(folder / CONFIG_NAME, weights, str(folder), None, sha256, alias)
+
+
+def _download(
+    repo_id: str,
+    revision: str | None,
+    token: str | bool | None,
+    local_files_only: bool,
+    force_download: bool,
+    sha256: str | None,
+    alias: str | None,
+) -> LocalModel:
+    """Config and weights of one commit, from the cache or the Hub."""
+
+    def found(config: str, weights: str) -> LocalModel:
+        # Files of the cache are links to blobs that are named by their SHA-256 where they are large.
+        link = Path(weights)
+        blob = link.readlink().name if link.is_symlink() else ""
+        expected = sha256 or (blob if _SHA256.fullmatch(blob) else None)
+        return LocalModel(Path(config), link, repo_id, link.parent.name, expected, alias)
+
+    def cached() -> LocalModel | None:
+        config = try_to_load_from_cache(repo_id, CONFIG_NAME, revision=revision or constants.DEFAULT_REVISION)
+        if not isinstance(config, str):
+            return None
+        weights = try_to_load_from_cache(repo_id, WEIGHTS_NAME, revision=Path(config).parent.name)
+        return found(config, weights) if isinstance(weights, str) else None
+
+    def fetch(filename: str, commit: str | None) -> str:
+        return hf_hub_download(
+            repo_id,
+            filename,
+            revision=commit,
+            token=token,
+            force_download=force_download,
+            library_name="stlm_hub",
+            library_version=__version__,
+        )
+
+    with hub_errors(repo_id, revision):
+        pinned = revision is not None and _COMMIT.fullmatch(revision) is not None
+        if (pinned or local_files_only) and not force_download and (local := cached()) is not None:
+            return local
+        if local_files_only:
+            raise LocalEntryNotFoundError("local_files_only")
+        # One question before any download: it fails at once where downloads would retry for most of a minute.
+        api = HfApi(token=token, library_name="stlm_hub", library_version=__version__)
+        try:
+            info = api.model_info(repo_id, revision=revision, files_metadata=True, timeout=TIMEOUT)
+        except (_HTTPError, OfflineModeIsEnabled) as error:
+            local = cached() if _out_of_reach(error) and not force_download else None
+            if local is None:
+                raise
+            if not isinstance(error, OfflineModeIsEnabled):
+                logger.warning("The Hub is out of reach; %s is loaded from the cache.", repo_id)
+            return local
+        sizes = {file.rfilename: file.size or 0 for file in info.siblings or []}
+        if WEIGHTS_NAME not in sizes:
+            raise WeightsError(_no_weights(repo_id, sizes))
+        if CONFIG_NAME not in sizes:
+            raise HubError(f"{repo_id} has no {CONFIG_NAME}: it is not a model of stlm_hub, give another name.")
+        if sizes[WEIGHTS_NAME] > MAX_WEIGHTS_BYTES or sizes[CONFIG_NAME] > MAX_CONFIG_BYTES:
+            raise WeightsError(f"The files of {repo_id} are larger than any model of stlm_hub; give another name.")
+        # The branch may have moved since: the commit of the config that was downloaded decides.
+        config = fetch(CONFIG_NAME, revision)
+        STLMConfig.load(Path(config))
+        return found(config, fetch(WEIGHTS_NAME, Path(config).parent.name))
+
+
+@contextmanager
+def hub_errors(repo_id: str, revision: str | None = None) -> Iterator[None]:
+    """Turns whatever the Hub's client raises into a HubError with a sentence."""
+    try:
+        yield
+    except STLMError:
+        raise
+    except Exception as error:
+        raise HubError(explain(error, repo_id, revision)) from error
+
+
+def explain(error: Exception, repo_id: str, revision: str | None = None) -> str:
+    """The sentence for an error of the Hub's client."""
+    status = error.response.status_code if isinstance(error, HfHubHTTPError) else 0
+    login = "log in with `hf auth login` or give a token"
+    if isinstance(error, GatedRepoError):
+        return f"{repo_id} is gated: accept its terms at {constants.ENDPOINT}/{repo_id}, then {login}."
+    if isinstance(error, DisabledRepoError):
+        return f"{repo_id} was disabled on the Hub; use another model."
+    if isinstance(error, RepositoryNotFoundError):
+        return f"There is no model {repo_id} at {constants.ENDPOINT}, or it is private: check the name, or {login}."
+    if isinstance(error, RevisionNotFoundError):
+        return f'{repo_id} has no revision "{revision}"; give a branch, a tag or a commit that it has.'
+    if isinstance(error, RemoteEntryNotFoundError):
+        return f"A file of {repo_id} is missing on the Hub; a model has {CONFIG_NAME} and {WEIGHTS_NAME}."
+    if isinstance(error, OfflineModeIsEnabled):
+        return f"{repo_id} is not in the cache and HF_HUB_OFFLINE is set; unset it once to download the model."
+    if isinstance(error, LocalEntryNotFoundError) and error.__cause__ is None:
+        return f"{repo_id} is not in the cache; load it once without local_files_only to download it."
+    if isinstance(error, HFValidationError):
+        return f'"{repo_id}" is not the name of a repository; give it as "org/repo".'
+    if status in (401, 403):
+        return f"The Hub refuses access to {repo_id} (HTTP {status}): {login} that is allowed to."
+    if status == 429:
+        return "The Hub is asked too often from here (HTTP 429); wait a few minutes and try again."
+    if _out_of_reach(error) or isinstance(error, LocalEntryNotFoundError):
+        answer = f"answers with HTTP {status}" if status else "is out of reach"
+        return (
+            f"{constants.ENDPOINT} {answer} and {repo_id} is not in the cache: check the network or the proxy, or try "
+            "again later."
+        )
+    detail = " ".join(str(error).split())[:200]
+    return f"{repo_id} cannot be had from the Hub ({type(error).__name__}: {detail}); try again."
+
+
+def _out_of_reach(error: Exception) -> bool:
+    if isinstance(error, HfHubHTTPError):
+        return error.response.status_code >= 500
+    return isinstance(error, (_HTTPError, OfflineModeIsEnabled))
+
+
+def _no_weights(place: str, names: Iterable[str]) -> str:
+    pickles = sorted(name for name in names if name.endswith(PICKLE_SUFFIXES))
+    if pickles:
+        return (
+            f"{place} has its weights only as a pickle ({pickles[0]}), which can run any code when it is read. "
+            f"stlm_hub reads only {WEIGHTS_NAME}: ask whoever made the model to save it with STLM.save_pretrained."
+        )
+    return (
+        f"{place} has no {WEIGHTS_NAME}; a model has {CONFIG_NAME} and {WEIGHTS_NAME}, as STLM.save_pretrained writes."
+    )

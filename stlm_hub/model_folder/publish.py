@@ -1,0 +1,179 @@
+"""A model folder -> a repository of the Hub: checked first, uploaded in one commit, tagged."""
+
+from __future__ import annotations
+
+import fnmatch
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, ModelCard, RepoUrl
+from huggingface_hub.errors import HfHubHTTPError, LocalTokenNotFoundError, RevisionNotFoundError
+from yaml import YAMLError
+
+from .. import __version__
+from ..errors import HubError
+from ..models.stlm.config import STLMConfig
+from ..models.stlm.network import STLMNetwork
+from . import hub
+from .folder import FILES
+from .weights_file import read_weights
+
+REQUIRED = (hub.CONFIG_NAME, hub.WEIGHTS_NAME, "README.md")
+ALLOWED = (*FILES, "*.png", ".gitattributes", "LICENSE*")
+MIRRORED = ("results.json", "*.png")  # removed from the repository when they are no longer in the folder
+MAX_OTHER_BYTES = 20 * 2**20  # of each file but the weights
+
+
+@dataclass(frozen=True)
+class PublishedModel:
+    """What was published: `STLM.from_pretrained(repo_id, revision=revision)` loads it for good."""
+
+    repo_id: str
+    revision: str  # 40-hex commit
+    url: str
+
+
+def publish(
+    folder: Path,
+    repo_id: str,
+    *,
+    token: str | None = None,
+    private: bool = False,
+    tag: str | None = None,
+    endpoint: str | None = None,
+) -> PublishedModel:
+    """Uploads a model folder in one commit and tags it. Publishing the same folder twice changes nothing.
+
+    Args:
+        folder: config.json, model.safetensors, README.md; results.json, plots (*.png) and a licence may be with them.
+        repo_id: `org/repo`; it is created where needed.
+        token: access token with write permission; None uses the one of `hf auth login`.
+        private: whether a repository that is created is private.
+        tag: of the commit; None is "v" and the version of stlm_hub.
+        endpoint: of the Hub; None is `HF_ENDPOINT` or huggingface.co.
+
+    Raises:
+        ConfigError, WeightsError: the folder does not load.
+        HubError: a file is missing or does not belong there, the card is not valid, the Hub refuses or is out of reach,
+            or the tag stands for another commit.
+    """
+    files = check_folder(folder)
+    _address_card(folder, repo_id)
+    tag = tag or f"v{__version__}"
+    api = HfApi(endpoint=endpoint, token=token, library_name="stlm_hub", library_version=__version__)
+    with write_errors(repo_id, tag):
+        repo = api.create_repo(repo_id, private=private, exist_ok=True)
+        there = [file.rfilename for file in api.model_info(repo.repo_id).siblings or []]
+        stale = [name for name in there if name not in files and _matches(name, MIRRORED)]
+        revision = commit(api, repo, files, stale)
+        _tag(api, repo, revision, tag)
+    return PublishedModel(repo.repo_id, revision, f"{api.endpoint}/{repo.repo_id}")
+
+
+def check_folder(folder: Path) -> dict[str, Path]:
+    """The files of a model folder by their path in the repository, after everything that can be checked here was.
+
+    Raises:
+        ConfigError, WeightsError: the folder does not load.
+        HubError: a file is missing or does not belong there, or the card is not valid.
+    """
+    if not folder.is_dir():
+        raise HubError(f"There is no folder {folder}; give the folder that STLM.save_pretrained wrote.")
+    files = {path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob("*")) if path.is_file()}
+    for name, path in files.items():
+        if name.endswith(hub.PICKLE_SUFFIXES):
+            raise HubError(f"{path} looks like a pickle, which can run code at whoever loads it; remove it to publish.")
+        if not _matches(name, ALLOWED):
+            raise HubError(f"{path} does not belong to a model; move it away. A model has {', '.join(ALLOWED)}.")
+        if name != hub.WEIGHTS_NAME and path.stat().st_size > MAX_OTHER_BYTES:
+            raise HubError(f"{path} is larger than {MAX_OTHER_BYTES >> 20} MB; make it smaller to publish.")
+    _check_card(folder / "README.md")
+    config = STLMConfig.load(folder / hub.CONFIG_NAME)
+    with torch.device("meta"):  # names, shapes and dtypes are all that is needed
+        expected = STLMNetwork(config).state_dict()
+    read_weights(folder / hub.WEIGHTS_NAME, expected)
+    return files
+
+
+def commit(api: HfApi, repo: RepoUrl, files: dict[str, Path], stale: Sequence[str]) -> str:
+    """Writes `files` (by their path in the repository) and deletes `stale`, in one commit, and returns its 40-hex name.
+
+    Unchanged files are left out, and without a change the last commit stands.
+
+    Raises:
+        HubError: the Hub does not accept the front matter of README.md.
+    """
+    operations: list[CommitOperationAdd | CommitOperationDelete] = [CommitOperationDelete(name) for name in stale]
+    operations += [CommitOperationAdd(name, path) for name, path in files.items()]
+    message = "Publish with stlm_hub"
+    try:
+        return str(api.create_commit(repo.repo_id, operations, commit_message=message, repo_type=repo.repo_type).oid)
+    except ValueError as error:
+        if "README.md" not in str(error):
+            raise
+        raise HubError(f"The Hub does not accept the card, correct it ({' '.join(str(error).split())}).") from error
+
+
+@contextmanager
+def write_errors(repo_id: str, revision: str | None = None) -> Iterator[None]:
+    """`hub.hub_errors` where something is uploaded: whoever may not write is told how to log in."""
+    with hub.hub_errors(repo_id, revision):
+        try:
+            yield
+        except LocalTokenNotFoundError as error:
+            raise HubError(_login(repo_id)) from error
+        except HfHubHTTPError as error:
+            if error.response.status_code in (401, 403):
+                raise HubError(_login(repo_id)) from error
+            raise
+
+
+def _address_card(folder: Path, repo_id: str) -> None:
+    """The card's snippet names the repository that the training was told; now it is known where the model goes."""
+    results, card = folder / "results.json", folder / "README.md"
+    if not results.is_file():
+        return
+    before = json.loads(results.read_text(encoding="utf-8")).get("repo_id")
+    text = card.read_text(encoding="utf-8")
+    if before and before != repo_id and f'"{before}"' in text:
+        card.write_text(text.replace(f'"{before}"', f'"{repo_id}"'), encoding="utf-8", newline="\n")
+
+
+def _check_card(path: Path) -> None:
+    if not path.is_file():
+        raise HubError(f"{path} is missing; write a model card, or let STLM.save_pretrained write a short one.")
+    try:
+        content = path.read_text(encoding="utf-8")
+        data = ModelCard(content).data.to_dict() if content.startswith("---") else {}
+    except (ValueError, TypeError, YAMLError) as error:
+        detail = " ".join(str(error).split())[:200]
+        raise HubError(f"The front matter of {path} is not valid ({detail}); correct the lines between ---.") from error
+    if not data:
+        raise HubError(f"{path} has no front matter; a model card begins with license, tags and so on between ---.")
+
+
+def _tag(api: HfApi, repo: RepoUrl, commit: str, tag: str) -> None:
+    try:
+        tagged = api.model_info(repo.repo_id, revision=tag).sha
+    except RevisionNotFoundError:
+        api.create_tag(repo.repo_id, tag=tag, revision=commit)
+        return
+    if tagged != commit:
+        raise HubError(
+            f"{repo.repo_id} was uploaded as {commit}, but its tag {tag} already stands for {tagged}; publish again "
+            "with another tag."
+        )
+
+
+def _matches(name: str, patterns: tuple[str, ...]) -> bool:
+    return any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
+
+
+def _login(repo_id: str) -> str:
+    return (
+        f"The Hub does not let you write to {repo_id}; log in with `hf auth login` or pass --token, with write access."
+    )

@@ -1,0 +1,110 @@
+"""The zoo: which alias stands for which repository, commit and weights. The entries are in `zoo.json`."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import json
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..errors import HubError
+
+ZOO_PATH = Path(__file__).with_name("zoo.json")
+CHECKOUT = Path(__file__).resolve().parents[2]
+
+
+@dataclass(frozen=True)
+class ZooEntry:
+    """One model of the zoo.
+
+    Args:
+        alias: `<dataset>-<category>`, e.g. "mvtec-bottle".
+        repo_id: `org/repo` on the Hub.
+        revision: 40-hex commit, or None while the model is not published.
+        sha256: of model.safetensors, 64 hex digits.
+        bytes: size of model.safetensors.
+        license: identifier of the Hub, e.g. "cc-by-nc-sa-4.0".
+        dataset: where the normal photographs came from.
+        image_size: side of the network's input in pixels.
+        metrics: figures of results.json, fractions in [0, 1]; empty where none were measured.
+        official_split: whether they are of the data set's own split; None where it has none or nothing is known.
+    """
+
+    alias: str
+    repo_id: str
+    revision: str | None
+    sha256: str
+    bytes: int
+    license: str
+    dataset: str
+    image_size: int
+    metrics: dict[str, float]
+    official_split: bool | None = None
+
+    def __post_init__(self) -> None:
+        for name, pattern in (
+            ("alias", r"[a-z0-9][a-z0-9._-]*"),
+            ("repo_id", r"[\w.-]+/[\w.-]+"),
+            ("revision", r"[0-9a-f]{40}"),
+            ("sha256", r"[0-9a-f]{64}"),
+        ):
+            value = getattr(self, name)
+            if name == "revision" and value is None:
+                continue
+            if not isinstance(value, str) or not re.fullmatch(pattern, value):
+                raise HubError(f"{name} of a zoo entry must match {pattern}, not {value!r:.80}.")
+
+
+def load_zoo(path: Path | None = None) -> dict[str, ZooEntry]:
+    """The entries of `path` (default: the zoo.json of this library) by alias.
+
+    Raises:
+        HubError: the file is not a zoo.
+    """
+    path = path or ZOO_PATH
+    try:
+        models = json.loads(path.read_text(encoding="utf-8"))["models"]
+        return {alias: ZooEntry(alias=alias, **entry) for alias, entry in models.items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise HubError(f"{path} is not a zoo ({error}); install stlm_hub again.") from error
+
+
+def save_zoo(entries: dict[str, ZooEntry], path: Path) -> None:
+    """Writes the entries so that `load_zoo` reads them back."""
+    models = {alias: dataclasses.asdict(entry) for alias, entry in sorted(entries.items())}
+    for entry in models.values():
+        del entry["alias"]
+    path.write_text(json.dumps({"models": models}, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+
+
+def list_models() -> list[ZooEntry]:
+    """Every model of the zoo, by alias."""
+    return [entry for _, entry in sorted(load_zoo().items())]
+
+
+def zoo_dir_folder(alias: str) -> Path | None:
+    """`$STLM_ZOO_DIR/<alias>`, if it is there: a user's own models, or the zoo's on a machine without a network."""
+    root = os.environ.get("STLM_ZOO_DIR")
+    folder = Path(root).expanduser() / alias if root else None
+    return folder if folder is not None and folder.is_dir() else None
+
+
+def checkout_folder(alias: str) -> Path | None:
+    """`model_cards/<alias>` of the checkout that this library runs from, if it is one and holds the weights."""
+    folder = CHECKOUT / "model_cards" / alias
+    weights = folder / "model.safetensors"
+    return folder if (CHECKOUT / "pyproject.toml").is_file() and weights.is_file() else None
+
+
+def unknown_alias(name: str) -> str:
+    """The sentence for an alias that is not in the zoo."""
+    known = sorted(load_zoo())
+    parts = {alias: alias.partition("-")[2] or alias for alias in known}  # aliases share their beginnings
+    alike = difflib.get_close_matches(name.partition("-")[2] or name, parts.values(), n=3, cutoff=0.65)
+    close = [alias for alias in known if parts[alias] in alike]
+    guess = f" Did you mean {' or '.join(close)}?" if close else ""
+    listing = f" The zoo has: {', '.join(known)}." if known else " The zoo of this version is empty."
+    return f'There is no model "{name}".{guess}{listing} A model of your own is a folder or "org/repo".'

@@ -1,0 +1,1 @@
+"""STLM: two streams, one decoder, one aggregation head."""

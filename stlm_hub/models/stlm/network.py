@@ -1,0 +1,149 @@
+"""STLM's network: two streams, one shared decoder, the aggregation module (paper, figure 2). 16.65 M parameters.
+
+A memory of normal patches beside them is an option and not of the paper.
+
+The plain stream describes what is there, the denoising stream what would be there if the part were normal. Where they
+disagree, the aggregation module sees an anomaly.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ..backbones.efficientnet_lite0 import ImageNetEncoder
+from ..patch_memory import PatchMemory
+from .aggregation import FeatureAggregation
+from .config import STLMConfig
+from .image_encoder import ImageEncoder
+from .mask_decoder import MaskDecoder
+
+
+@dataclass
+class STLMOutput:
+    """What one forward pass yields. Levels are keyed by the names of `config.feature_levels`."""
+
+    logits: Tensor  # Bx1xhxw on the finest level grid: H/8 with "stage1", else H/16
+    plain: dict[str, Tensor]  # level features of the plain stream, each BxCxh'xw'
+    denoising: dict[str, Tensor]  # level features of the denoising stream, same shapes
+    distances: Tensor | None = None  # Bx1xh'xw' on the memory's finest grid: to the nearest patch that it holds
+
+
+class STLMNetwork(nn.Module):
+    """The network without input or output handling.
+
+    Args:
+        config: which levels, how wide an aggregation.
+    """
+
+    def __init__(self, config: STLMConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.plain_encoder = ImageEncoder()
+        self.denoising_encoder = ImageEncoder()
+        self.decoder = MaskDecoder()  # of both streams, or of the plain one
+        self.denoising_decoder = MaskDecoder() if config.decoders == "separate" else None
+        self.aggregation = FeatureAggregation(
+            config.aggregation_in_channels, config.aggregation_channels, config.aggregation_dilations
+        )
+        self.memory = (
+            PatchMemory(config.memory_in_channels, config.memory_entries, config.memory_channels)
+            if config.memory_entries
+            else None
+        )
+        has_own_encoder = config.memory_entries and config.memory_encoder != "plain"
+        self.memory_encoder = ImageNetEncoder() if has_own_encoder else None
+
+    def plain_levels(self, image: Tensor, windows: Tensor | None = None) -> dict[str, Tensor]:
+        """Level features of the plain stream for Bx3xHxW RGB in [0, 255]; for `windows` see `MaskDecoder`."""
+        return self.levels(self.plain_encoder, self.plain_encoder.trunk(image, 0), 0, windows)
+
+    def denoising_levels(self, image: Tensor) -> dict[str, Tensor]:
+        """Level features of the denoising stream for Bx3xHxW RGB in [0, 255]."""
+        return self.levels(self.denoising_encoder, self.denoising_encoder.trunk(image, 0), 0)
+
+    def levels(
+        self, encoder: ImageEncoder, trunk: Tensor, depth: int, windows: Tensor | None = None
+    ) -> dict[str, Tensor]:
+        """Level features of the stream with this encoder from its trunk, in the order of `config.feature_levels`.
+
+        Args:
+            encoder: the plain or the denoising one.
+            trunk, depth: see `ImageEncoder.from_trunk`.
+            windows: of the photographs that the images are, see `MaskDecoder`.
+        """
+        wanted = self.config.feature_levels
+        needs_embedding = "decoder" in wanted or "embedding" in wanted
+        features = encoder.from_trunk(trunk, depth, {*wanted, "embedding"} if needs_embedding else wanted)
+        if "decoder" in wanted:
+            features["decoder"] = self.decoder_of(encoder)(features["embedding"], windows)
+        return {level: features[level] for level in wanted}
+
+    def memory_features(self, image: Tensor, plain: dict[str, Tensor] | None = None) -> list[Tensor]:
+        """What the memory compares: BxCxhxw each, the finest first.
+
+        Args:
+            image: Bx3xHxW RGB in [0, 255].
+            plain: level features of the plain stream, if they are known.
+        """
+        if self.memory_encoder is not None:
+            features: list[Tensor] = self.memory_encoder(image)
+            return features
+        wanted = sorted(self.config.memory_levels)
+        known = self.plain_encoder(image, wanted) if plain is None else plain
+        return [known[level] for level in wanted]
+
+    def decoder_of(self, encoder: ImageEncoder) -> MaskDecoder:
+        """The mask decoder of the stream with this encoder: the shared one, or its own."""
+        if encoder is self.denoising_encoder and self.denoising_decoder is not None:
+            return self.denoising_decoder
+        return self.decoder
+
+    def aggregate(self, plain: dict[str, Tensor], denoising: dict[str, Tensor]) -> Tensor:
+        """Level features of both streams -> Bx1xhxw logits (paper, equation 2 and section 3.3).
+
+        Features are L2-normalised over channels and multiplied element by element: at each position the channels of a
+        product add up to the cosine similarity. Other choices of `aggregation_input` (Table 6) are that similarity
+        itself, the denoising stream's features beside the squared difference element by element, which the paper calls
+        subtraction, and both streams' features side by side.
+        """
+        grid = max((feature.shape[-2:] for feature in plain.values()), key=lambda size: size[0] * size[1])
+        inputs = []
+        for level, feature in plain.items():
+            seen = _combine(
+                self.config.aggregation_input, F.normalize(feature, dim=1), F.normalize(denoising[level], dim=1)
+            )
+            if torch.is_autocast_enabled(seen.device.type):  # the convolution would narrow it anyway, after resizing
+                seen = seen.to(torch.get_autocast_dtype(seen.device.type))
+            if seen.shape[-2:] != grid:
+                seen = F.interpolate(seen, size=grid, mode="bilinear", align_corners=False)
+            inputs.append(seen)
+        return self.aggregation(torch.cat(inputs, dim=1))
+
+    def forward(self, image: Tensor) -> STLMOutput:
+        """
+        Args:
+            image: Bx3xHxW, RGB, values in [0, 255]; H and W multiples of 64.
+        """
+        depth = self.config.shared_stages
+        trunk = self.plain_encoder.trunk(image, depth)
+        plain = self.levels(self.plain_encoder, trunk, depth)
+        if depth:
+            denoising = self.levels(self.denoising_encoder, trunk, depth)
+        else:
+            denoising = self.denoising_levels(image)
+        distances = None if self.memory is None else self.memory(self.memory_features(image, plain))
+        return STLMOutput(self.aggregate(plain, denoising), plain, denoising, distances)
+
+
+def _combine(how: str, plain: Tensor, denoising: Tensor) -> Tensor:
+    if how == "cosine":
+        return (plain * denoising).sum(dim=1, keepdim=True)
+    if how == "subtraction":
+        return torch.cat([denoising, (plain - denoising) ** 2], dim=1)
+    if how == "concat":
+        return torch.cat([plain, denoising], dim=1)
+    return plain * denoising

@@ -1,0 +1,250 @@
+"""Untrusted pictures in, one clean array out.
+
+Every picture that enters the library passes through `load_image`. What it does with each kind of picture:
+
+- Files: PNG, JPEG, WebP, BMP and TIFF only. The limits on bytes, pixels and shape are checked on the header, before any
+  pixel is decoded. Of several frames or pages the first is used.
+- Frame: the EXIF orientation is applied, so the array is what a viewer displays.
+- Transparency: composited on white. A fully transparent picture is therefore white.
+- Grey, palette, CMYK, YCbCr, Lab: converted to RGB. Embedded colour profiles of RGB and grey pictures are not applied.
+- 16 bit: 0-65535 becomes 0-255 by keeping the high byte, whatever the picture holds. Only a TIFF that stores 12 bits
+  per pixel is read as 0-4095. A range guessed from a picture's brightest pixel would give two pictures of one camera
+  two scales; a PNG must fill its range (sBIT changes nothing), and TIFF's MaxSampleValue must not change how it looks.
+- Float: values must be in [0, 1] and are multiplied by 255.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+import stat
+import warnings
+from pathlib import Path
+from typing import IO, Any, TypeAlias
+
+import numpy as np
+from PIL import ExifTags, Image, ImageOps, TiffImagePlugin, UnidentifiedImageError
+
+from ..errors import ImageError
+
+ImageInput: TypeAlias = str | Path | bytes | Image.Image | np.ndarray
+"""What `load_image` accepts. Arrays are HxW, HxWx1, HxWx3 (RGB) or HxWx4 (RGB and alpha)."""
+
+SUFFIXES = (".bmp", ".jfif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
+"""File name endings that `list_images` picks up, in lower case."""
+
+FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF")  # Pillow registers over 40 formats, each with its own holes
+MAX_FILE_BYTES = 200_000_000
+MAX_PIXELS = 40_000_000
+MIN_SIDE = 8  # pixels
+MAX_ASPECT = 50  # longer side / shorter side
+
+_MEGAPIXELS = f"{MAX_PIXELS // 1_000_000} megapixels"
+_FLOAT_SLACK = 1e-3  # floats this far outside [0, 1] are rounding: a quarter of a grey level
+
+
+def load_image(source: ImageInput, *, name: str | None = None) -> np.ndarray:
+    """Reads any supported picture as it is displayed.
+
+    Args:
+        source: path, encoded bytes, PIL image (its current frame) or array: HxW, HxWx1, HxWx3 or HxWx4 of uint8,
+            uint16, bool or float in [0, 1]. It is not modified and the result shares no memory with it.
+        name: what error messages call the picture; default: its file name, or "The image".
+
+    Returns:
+        RGB uint8 array HxWx3, C-contiguous, EXIF orientation applied.
+
+    Raises:
+        ImageError: the picture is missing, damaged, of an unsupported kind, or outside the limits of this module.
+    """
+    if isinstance(source, (str, Path)):
+        return _read_file(Path(source), name)
+    label = _printable(name or "The image")
+    if isinstance(source, bytes):
+        return _decode(io.BytesIO(source), len(source), label)
+    if isinstance(source, Image.Image):
+        return _displayed(source, label)
+    if isinstance(source, np.ndarray):
+        return _displayed(_from_array(source, label), label)
+    raise ImageError(f"{label} is a {type(source).__name__}; pass a path, bytes, a PIL image or a numpy array.")
+
+
+def list_images(folder: str | Path, *, recursive: bool = False) -> list[Path]:
+    """The picture files of a folder in natural order (`part2.png` before `part10.png`), by name ending (`SUFFIXES`).
+
+    Args:
+        folder: where to look. Hidden files and folders (leading dot) are left out.
+        recursive: also look in its subfolders.
+
+    Raises:
+        ImageError: the folder does not exist, is a file or cannot be read.
+    """
+    root = Path(folder)
+    try:
+        if not stat.S_ISDIR(root.stat().st_mode):
+            raise ImageError(f"{_printable(str(root))} is a file; pass the folder that holds the pictures.")
+        found = [
+            path
+            for path in (root.rglob("*") if recursive else root.iterdir())
+            if path.suffix.lower() in SUFFIXES
+            and not any(part.startswith(".") for part in path.relative_to(root).parts)
+            and path.is_file()
+        ]
+    except (OSError, ValueError) as error:
+        raise ImageError(f"The folder {_printable(str(root))} cannot be read: {_reason(error)}.") from None
+    return sorted(found, key=lambda path: (_natural(path.relative_to(root)), str(path)))
+
+
+def _natural(path: Path) -> list[list[str | int]]:
+    """Sort key in which runs of digits compare as numbers; text and numbers alternate, so kinds never mix."""
+    return [
+        [int(piece) if index % 2 else piece for index, piece in enumerate(re.split(r"([0-9]+)", part.casefold()))]
+        for part in path.parts
+    ]
+
+
+def _read_file(path: Path, name: str | None) -> np.ndarray:
+    label = _printable(name or path.name or str(path))
+    try:
+        status = path.stat()
+        if stat.S_ISDIR(status.st_mode):
+            raise ImageError(f"{label} is a folder; pass one picture file.")
+        if not stat.S_ISREG(status.st_mode):
+            raise ImageError(f"{label} is not an ordinary file; copy the picture to one first.")
+        with path.open("rb") as file:
+            return _decode(file, status.st_size, label)
+    except FileNotFoundError:
+        raise ImageError(f"There is no file {_printable(name or str(path))}; check the path.") from None
+    except (OSError, ValueError) as error:
+        raise ImageError(f"{label} cannot be opened: {_reason(error)}.") from None
+
+
+def _decode(stream: IO[bytes], size: int, name: str) -> np.ndarray:
+    if size == 0:
+        raise ImageError(f"{name} is empty (0 bytes); save or copy it again.")
+    if size > MAX_FILE_BYTES:
+        limit = MAX_FILE_BYTES // 1_000_000
+        raise ImageError(f"{name} has {size / 1e6:.0f} MB, over the limit of {limit} MB; scale the picture down first.")
+    try:
+        image = Image.open(stream, formats=FORMATS)
+    except UnidentifiedImageError:
+        raise ImageError(
+            f"{name} is not a PNG, JPEG, WebP, BMP or TIFF picture that can be read; open it in an image editor "
+            "and save it as an 8-bit PNG."
+        ) from None
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+        raise ImageError(f"{name} has far more than {_MEGAPIXELS}; crop it or scale it down first.") from None
+    except Exception as error:  # Pillow's readers raise nearly anything on hostile bytes
+        raise ImageError(f"{name} is damaged ({_reason(error)}); save or copy it again.") from None
+    with image:
+        return _displayed(image, name)
+
+
+def _check_size(width: int, height: int, name: str) -> None:
+    shape = f"{name} is {width} x {height} pixels"
+    if min(width, height) < MIN_SIDE:
+        raise ImageError(f"{shape}; each side needs at least {MIN_SIDE} pixels.")
+    if width * height > MAX_PIXELS:
+        raise ImageError(f"{shape}, over the limit of {_MEGAPIXELS}; crop it or scale it down first.")
+    if max(width, height) > MAX_ASPECT * min(width, height):
+        raise ImageError(f"{shape}, more than {MAX_ASPECT} times as long as wide; cut it into pieces first.")
+
+
+def _displayed(image: Image.Image, name: str) -> np.ndarray:
+    """PIL image, perhaps not yet decoded -> RGB uint8 HxWx3 in the displayed frame."""
+    _check_size(*image.size, name)
+    try:
+        image.load()  # decodes; `verify` would let a truncated JPEG pass
+        rgb = _to_rgb(image, name)
+        # Only the orientation moves on: rewriting malformed EXIF, as exif_transpose does, fails on good pictures.
+        rgb.info.clear()
+        rgb.getexif()[ExifTags.Base.Orientation] = _orientation(image)
+        return np.array(ImageOps.exif_transpose(rgb), order="C")
+    except ImageError:
+        raise
+    except Exception as error:  # see _decode
+        raise ImageError(f"{name} is damaged or cut short ({_reason(error)}); save or copy it again.") from None
+
+
+def _orientation(image: Image.Image) -> Any:
+    """EXIF orientation of a loaded image (`load` itself turns a TIFF), 1 where the metadata cannot be read."""
+    try:
+        return image.getexif().get(ExifTags.Base.Orientation, 1)
+    except Exception:  # see _decode; viewers, too, then show the picture as stored
+        return 1
+
+
+def _to_rgb(image: Image.Image, name: str) -> Image.Image:
+    """Decoded PIL image of any mode -> new RGB image, not yet turned."""
+    if image.mode.startswith("I") or image.mode == "F":  # convert() would clip these to 255
+        depth = _tiff_depth(image, name)
+        values = np.asarray(image)
+        if image.mode == "I":  # 32 bits; often a 16-bit picture that somebody has converted
+            if values.min() < 0 or values.max() > 65535:
+                raise ImageError(f"{name} has 32-bit values outside 0 to 65535; scale them to 8 or 16 bits first.")
+            values = values.astype(np.uint16)
+        image = Image.fromarray(_to_uint8(values, name, depth=depth))
+    elif image.has_transparency_data:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    return image.convert("RGB")
+
+
+def _tiff_depth(image: Image.Image, name: str) -> int:
+    """Bits per pixel of a grey picture of more than 8 bits: 12 where a TIFF stores its pixels in 12 bits, else 16.
+
+    Also refuses the kinds of TIFF that Pillow reads without complaint and with wrong values.
+    """
+    if not isinstance(image, TiffImagePlugin.TiffImageFile):
+        return 16
+    tags = image.tag_v2
+    if tags.get(TiffImagePlugin.PHOTOMETRIC_INTERPRETATION) == 0:
+        raise ImageError(f"{name} is a white-is-zero TIFF of more than 8 bits, which is not supported; save it as PNG.")
+    if image.mode == "F" and tags.prefix == b"MM" and tags.get(TiffImagePlugin.COMPRESSION, 1) != 1:
+        raise ImageError(f"{name} is a compressed big-endian float TIFF, which is not supported; save it uncompressed.")
+    return 12 if tags.get(TiffImagePlugin.BITSPERSAMPLE) == (12,) else 16
+
+
+def _from_array(array: np.ndarray, name: str) -> Image.Image:
+    """Array of the caller -> PIL image of 8 bits per channel, a copy."""
+    channels = array.shape[2] if array.ndim == 3 else 1
+    if array.ndim not in (2, 3) or channels not in (1, 3, 4):
+        raise ImageError(f"{name} is an array of shape {array.shape}; pass HxW, HxWx1, HxWx3 (RGB) or HxWx4 (RGBA).")
+    _check_size(array.shape[1], array.shape[0], name)
+    if array.ndim == 3 and channels == 1:
+        array = array[..., 0]
+    return Image.fromarray(_to_uint8(array, name))
+
+
+def _to_uint8(values: np.ndarray, name: str, *, depth: int = 16) -> np.ndarray:
+    """Scales values to 0-255 by their type (and a declared depth in bits), never by the brightness of this picture."""
+    kind = values.dtype.kind + str(values.dtype.itemsize)
+    if kind == "b1":
+        return values.astype(np.uint8) * np.uint8(255)
+    if kind == "u1":
+        return values
+    if kind == "u2":
+        if depth == 16 and 0 < values.max() < 4096:
+            warnings.warn(
+                "A 16-bit picture uses only values below 4096 and comes out almost black. If its depth is 12 bits or "
+                "less, scale it first, for example with (array >> 4).astype(numpy.uint8).",
+                stacklevel=2,
+            )
+        return (values >> (depth - 8)).astype(np.uint8)
+    if kind in ("f2", "f4", "f8"):
+        if not (values.min() >= -_FLOAT_SLACK and values.max() <= 1 + _FLOAT_SLACK):  # NaN compares False
+            raise ImageError(
+                f"{name} has float values that are not in [0, 1]; divide by the full range, say 255, first."
+            )
+        return np.rint(values.clip(0, 1).astype(np.float32) * 255).astype(np.uint8)
+    raise ImageError(f"{name} is an array of {values.dtype}; convert it to uint8, uint16 or float in [0, 1] first.")
+
+
+def _reason(error: Exception) -> str:
+    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return _printable(text or type(error).__name__).rstrip(".")
+
+
+def _printable(text: str) -> str:
+    """Text from outside, safe to print: one line, no control characters, not endless."""
+    return "".join(char if char.isprintable() else "?" for char in text[:200])

@@ -1,0 +1,1 @@
+"""Sample photographs anyone may use."""

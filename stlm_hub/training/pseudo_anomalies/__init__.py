@@ -1,0 +1,1 @@
+"""Synthetic defects on photographs of good parts."""

@@ -1,0 +1,44 @@
+"""`make demo` on the published sample model, out of the checkout and without a network."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from stlm_hub import STLM
+from stlm_hub.cli.demo import ALIAS, PART, PER_KIND, demo
+from stlm_hub.model_folder import zoo, zoo_files
+
+KINDS = {"crack", "fibre", "good", "hole", "scratch", "stain"}
+
+
+@pytest.fixture(autouse=True)
+def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise AssertionError("the demo must not ask a network")
+
+    monkeypatch.setattr("socket.socket.connect", refuse)
+
+
+def test_the_demo_judges_samples_and_draws_panels(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    panels = demo(tmp_path)
+    assert {panel.name.split("_")[0] for panel in panels} == KINDS
+    assert len(panels) == len(KINDS) * PER_KIND
+    for panel in panels:
+        with Image.open(panel) as image:
+            assert image.width > 600
+    said = capsys.readouterr().out
+    assert "false-alarm rate of 1%" in said
+    right = re.search(r"(\d+) of (\d+) verdicts agree", said)
+    assert right is not None and int(right[2]) == len(panels) and int(right[1]) >= len(panels) - 1
+
+
+def test_the_shipped_models_are_those_of_the_zoo() -> None:
+    for entry in zoo.list_models():
+        assert zoo_files.verify(entry.alias).problems == ()
+        config = STLM.from_pretrained(entry.alias).config
+        assert config.image_size == entry.image_size and config.calibration is not None
+    assert ALIAS in zoo.load_zoo() and STLM.from_pretrained(ALIAS).config.category == PART

@@ -1,0 +1,539 @@
+"""Untrusted pictures: every kind has one stated outcome, a clean RGB array or an ImageError that names the file."""
+
+from __future__ import annotations
+
+import io
+import os
+import struct
+import time
+import warnings
+import zlib
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image, ImageFile
+
+from stlm_hub.errors import ImageError
+from stlm_hub.predict import images
+from stlm_hub.predict.images import list_images, load_image
+
+
+def photo(height: int = 24, width: int = 32, seed: int = 0) -> np.ndarray:
+    """Smooth colours with some noise: lossy formats stay close to it."""
+    y, x = np.mgrid[0:height, 0:width]
+    ramp = np.stack([x * 255 / width, y * 255 / height, (x + y) * 255 / (width + height)], axis=2)
+    return np.clip(ramp + np.random.default_rng(seed).normal(0, 2, ramp.shape), 0, 255).astype(np.uint8)
+
+
+def encode(image: Image.Image | np.ndarray, format: str = "PNG", **options: Any) -> bytes:
+    stream = io.BytesIO()
+    (Image.fromarray(image) if isinstance(image, np.ndarray) else image).save(stream, format, **options)
+    return stream.getvalue()
+
+
+def png(
+    width: int, height: int, depth: int, colour: int, rows: bytes, extra: tuple[tuple[bytes, bytes], ...] = ()
+) -> bytes:
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0))
+    chunks = b"".join(chunk(*item) for item in extra)
+    return b"\x89PNG\r\n\x1a\n" + header + chunks + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+
+
+def tiff(width: int, height: int, data: bytes, tags: dict[int, int], order: str = "<") -> bytes:
+    """A grey TIFF of one strip. `tags`: 258 bits, 259 compression, 262 photometric, 281 largest value, 339 format."""
+    entries = {256: width, 257: height, 258: 16, 259: 1, 262: 1, 273: 0, 277: 1, 278: height, 279: len(data)} | tags
+    entries[273] = 8 + 2 + 12 * len(entries) + 4
+    out = (b"II*\0" if order == "<" else b"MM\0*") + struct.pack(order + "IH", 8, len(entries))
+    for tag, value in sorted(entries.items()):
+        if tag in (273, 279):
+            out += struct.pack(order + "HHII", tag, 4, 1, value)
+        else:
+            out += struct.pack(order + "HHIHH", tag, 3, 1, value, 0)
+    return out + struct.pack(order + "I", 0) + data
+
+
+def grey(values: np.ndarray) -> np.ndarray:
+    return np.repeat(values[..., None], 3, axis=2)
+
+
+def check_clean(array: np.ndarray) -> None:
+    assert type(array) is np.ndarray
+    assert array.dtype == np.uint8
+    assert array.ndim == 3
+    assert array.shape[2] == 3
+    assert array.flags.c_contiguous
+
+
+# ---- sources and formats
+
+
+@pytest.mark.parametrize("format", ["PNG", "BMP", "TIFF", "WEBP"])
+def test_lossless_formats_come_back_exactly(format: str) -> None:
+    options = {"lossless": True} if format == "WEBP" else {}
+    array = load_image(encode(photo(), format, **options))
+    check_clean(array)
+    assert np.array_equal(array, photo())
+
+
+def test_jpeg_comes_back_closely() -> None:
+    array = load_image(encode(photo(), "JPEG", quality=95))
+    check_clean(array)
+    assert np.abs(array.astype(int) - photo()).mean() < 4
+
+
+def test_path_string_bytes_pil_and_array_give_the_same(tmp_path: Path) -> None:
+    file = tmp_path / "part.png"
+    file.write_bytes(encode(photo()))
+    for source in (file, str(file), file.read_bytes(), Image.open(file), Image.fromarray(photo()), photo()):
+        assert np.array_equal(load_image(source), photo())
+
+
+def test_other_formats_are_refused_even_under_an_accepted_name(tmp_path: Path) -> None:
+    file = tmp_path / "animation.png"
+    file.write_bytes(encode(photo(), "GIF"))
+    with pytest.raises(ImageError, match=r"animation\.png is not a PNG, JPEG"):
+        load_image(file)
+
+
+def test_first_frame_of_an_animation_is_used() -> None:
+    frames = [Image.fromarray(photo(seed=seed)) for seed in (1, 2)]
+    for format, options in (("TIFF", {}), ("PNG", {}), ("WEBP", {"lossless": True}), ("MPO", {"quality": 95})):
+        array = load_image(encode(frames[0], format, save_all=True, append_images=frames[1:], **options))
+        if format == "MPO":  # what many phones write under the name .jpg
+            assert np.abs(array.astype(int) - photo(seed=1)).mean() < 4
+        else:
+            assert np.array_equal(array, photo(seed=1)), format
+
+
+# ---- kinds of pixels
+
+
+def test_grey_and_bilevel_become_rgb() -> None:
+    values = photo()[..., 0]
+    assert np.array_equal(load_image(encode(values)), grey(values))
+    bilevel = values > 100
+    assert np.array_equal(load_image(encode(Image.fromarray(bilevel))), grey(bilevel.astype(np.uint8) * 255))
+
+
+def test_palette_becomes_rgb() -> None:
+    palette = Image.fromarray(photo()).quantize(16)
+    expected = np.asarray(palette.convert("RGB"))
+    assert np.array_equal(load_image(encode(palette)), expected)
+    assert len(np.unique(expected.reshape(-1, 3), axis=0)) > 4
+
+
+def test_transparent_palette_entry_is_white() -> None:
+    index = np.zeros((16, 16), np.uint8)
+    index[:, 8:] = 1
+    palette = Image.fromarray(index).convert("P")
+    palette.putpalette([200, 10, 20, 30, 40, 50])
+    array = load_image(encode(palette, transparency=1))
+    assert (array[:, :8] == (200, 10, 20)).all()
+    assert (array[:, 8:] == 255).all()
+
+
+def test_alpha_is_composited_on_white() -> None:
+    rgba = np.zeros((16, 16, 4), np.uint8)
+    rgba[..., :3] = (100, 0, 200)
+    rgba[:8, :, 3] = 255
+    rgba[8:12, :, 3] = 51  # one fifth
+    expected = [(100, 0, 200), (224, 204, 244), (255, 255, 255)]
+    for source in (encode(rgba), rgba, Image.fromarray(rgba), rgba.astype(np.uint16) * 257, rgba / 255):
+        array = load_image(source)
+        assert [tuple(array[row, 3]) for row in (0, 9, 15)] == expected
+    grey_alpha = Image.fromarray(rgba[..., 0]).convert("LA")
+    grey_alpha.putalpha(Image.fromarray(rgba[..., 3]))
+    assert [int(value) for value in load_image(encode(grey_alpha))[[0, 9, 15], 3, 1]] == [100, 224, 255]
+
+
+def test_cmyk_is_converted_also_where_adobe_inverts_it() -> None:
+    cmyk = Image.new("CMYK", (32, 24), (0, 255, 255, 0))  # red
+    data = encode(cmyk, "JPEG", quality=95)
+    assert b"Adobe" in data
+    assert np.abs(load_image(data)[5, 5].astype(int) - (255, 0, 0)).max() < 8
+    other_decoder = np.asarray(cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR))[..., ::-1]
+    assert np.abs(load_image(data).astype(int) - other_decoder).max() < 8
+    assert np.array_equal(load_image(encode(cmyk, "TIFF"))[5, 5], (255, 0, 0))
+
+
+# ---- 16 bit and float
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize("container", ["png", "tiff", "tiff-lzw", "pil", "pil-int32", "numpy"])
+def test_16_bit_grey_keeps_the_high_byte(container: str, order: str) -> None:
+    values = np.random.default_rng(0).integers(0, 65536, (16, 20)).astype(order + "u2")
+    source: Any = values
+    if container == "png":  # PNG knows one byte order
+        source = cv2.imencode(".png", values.astype("=u2"))[1].tobytes()
+    elif container == "tiff":
+        source = tiff(20, 16, values.tobytes(), {}, order)
+    elif container == "tiff-lzw":
+        source = cv2.imencode(".tif", values.astype("=u2"))[1].tobytes()
+    elif container == "pil":
+        source = Image.fromarray(values)
+    elif container == "pil-int32":
+        source = Image.fromarray(values.astype(np.int32))
+    assert np.array_equal(load_image(source), grey((values >> 8).astype(np.uint8)))
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tif"])
+@pytest.mark.parametrize("channels", [3, 4])
+def test_48_and_64_bit_colour_match_the_array_of_the_same_values(suffix: str, channels: int) -> None:
+    values = np.random.default_rng(0).integers(0, 65536, (16, 20, channels), dtype=np.uint16)
+    if channels == 4:
+        values[..., 3] = 65535
+    blue_first = values[..., [2, 1, 0, 3][:channels]]
+    data = cv2.imencode(suffix, blue_first)[1].tobytes()
+    assert np.array_equal(load_image(data), (values[..., :3] >> 8).astype(np.uint8))
+    assert np.array_equal(load_image(values), load_image(data))
+
+
+def test_16_bit_scale_does_not_depend_on_the_rest_of_the_picture() -> None:
+    dark = np.full((16, 16), 5000, np.uint16)
+    bright = dark.copy()
+    bright[0, 0] = 60000
+    assert load_image(dark)[8, 8, 0] == load_image(bright)[8, 8, 0] == 5000 >> 8
+
+
+def test_16_bit_container_of_a_12_bit_camera_warns() -> None:
+    with pytest.warns(UserWarning, match="below 4096"):
+        array = load_image(np.full((16, 16), 4095, np.uint16))
+    assert (array == 15).all()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        load_image(np.full((16, 16), 4096, np.uint16))
+        load_image(np.zeros((16, 16), np.uint16))
+
+
+def test_tiff_depth_comes_from_its_bits_not_from_its_largest_value() -> None:
+    values = np.random.default_rng(0).integers(0, 4096, (16, 20), dtype=np.uint16)
+    first, second = values.reshape(-1, 2).T
+    packed = np.stack([first >> 4, (first & 15) << 4 | second >> 8, second & 255], axis=1).astype(np.uint8)
+    assert np.array_equal(load_image(tiff(20, 16, packed.tobytes(), {258: 12})), grey((values >> 4).astype(np.uint8)))
+    wide = values * 16
+    with_tag = load_image(tiff(20, 16, wide.tobytes(), {281: int(values.max())}))
+    assert np.array_equal(with_tag, grey((wide >> 8).astype(np.uint8)))
+
+
+def test_white_is_zero_tiff_of_16_bits_is_refused() -> None:
+    values = np.full((16, 20), 9000, np.uint16)
+    with pytest.raises(ImageError, match="white-is-zero"):
+        load_image(tiff(20, 16, values.tobytes(), {262: 0}))
+    eight = load_image(tiff(20, 16, values.astype(np.uint8).tobytes(), {258: 8, 262: 0}))
+    assert (eight == 255 - 9000 % 256).all()
+
+
+def test_32_bit_values_beyond_16_bits_are_refused() -> None:
+    for value in (-1, 65536):
+        with pytest.raises(ImageError, match="outside 0 to 65535"):
+            load_image(Image.fromarray(np.full((16, 16), value, np.int32)))
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+def test_float_in_0_to_1_is_scaled_by_255(dtype: type) -> None:
+    values: np.ndarray = np.linspace(0, 1, 256).reshape(16, 16).astype(dtype)
+    assert np.array_equal(load_image(values), grey(np.arange(256, dtype=np.uint8).reshape(16, 16)))
+
+
+def test_float_tiff_is_scaled_by_255() -> None:
+    values = np.linspace(0, 1, 256, dtype=np.float32).reshape(16, 16)
+    expected = grey(np.arange(256, dtype=np.uint8).reshape(16, 16))
+    assert np.array_equal(load_image(encode(values, "TIFF")), expected)
+    assert np.array_equal(load_image(tiff(16, 16, values.astype(">f4").tobytes(), {258: 32, 339: 3}, ">")), expected)
+
+
+def test_compressed_big_endian_float_tiff_is_refused() -> None:
+    raw = zlib.compress(np.full((16, 16), 0.5, ">f4").tobytes())
+    with pytest.raises(ImageError, match="big-endian"):
+        load_image(tiff(16, 16, raw, {258: 32, 259: 8, 339: 3}, ">"))
+
+
+@pytest.mark.parametrize("value", [255.0, 1.1, -0.1, np.nan, np.inf])
+def test_float_outside_0_to_1_is_refused(value: float) -> None:
+    values = np.full((16, 16), 0.5, np.float32)
+    values[3, 4] = value
+    for source in (values, encode(values, "TIFF"), Image.fromarray(values)):
+        with pytest.raises(ImageError, match=r"not in \[0, 1\]; divide"):
+            load_image(source)
+
+
+# ---- arrays
+
+
+def test_array_shapes_and_types() -> None:
+    values = photo()
+    assert np.array_equal(load_image(values[..., 0]), grey(values[..., 0]))
+    assert np.array_equal(load_image(values[..., :1]), grey(values[..., 0]))
+    assert np.array_equal(load_image(values[..., 0] > 100), grey((values[..., 0] > 100).astype(np.uint8) * 255))
+    flipped = load_image(values[:, ::-1])
+    check_clean(flipped)
+    assert np.array_equal(flipped, values[:, ::-1])
+
+
+@pytest.mark.parametrize("shape", [(16,), (3, 16, 16), (16, 16, 2), (1, 16, 16, 3), ()])
+def test_arrays_of_other_shapes_are_refused(shape: tuple[int, ...]) -> None:
+    with pytest.raises(ImageError, match="array of shape"):
+        load_image(np.zeros(shape, np.uint8))
+
+
+@pytest.mark.parametrize("dtype", [np.int64, np.int16, np.uint32, np.complex64, object, "U1", "M8[s]"])
+def test_arrays_of_other_types_are_refused(dtype: Any) -> None:
+    with pytest.raises(ImageError, match="convert it to uint8, uint16 or float"):
+        load_image(np.zeros((16, 16, 3), dtype))
+
+
+def test_the_callers_data_is_neither_changed_nor_shared() -> None:
+    array = photo()
+    result = load_image(array)
+    result[:] = 0
+    assert np.array_equal(array, photo())
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    opened = Image.open(io.BytesIO(encode(photo(), exif=exif)))
+    info = dict(opened.info)
+    assert load_image(opened).shape == (32, 24, 3)
+    assert opened.size == (32, 24)
+    assert opened.getexif()[0x0112] == 6
+    assert opened.info == info
+    assert np.array_equal(np.asarray(opened), photo())
+
+
+def test_a_truncated_file_opened_by_the_caller_is_refused() -> None:
+    data = encode(photo(200, 200), "JPEG")
+    with pytest.raises(ImageError, match="The image is damaged or cut short"):
+        load_image(Image.open(io.BytesIO(data[: len(data) // 2])))
+
+
+def test_other_objects_are_refused() -> None:
+    with pytest.raises(ImageError, match="is a list; pass a path"):
+        load_image([[0]])  # type: ignore[arg-type]
+
+
+# ---- EXIF
+
+TURNS = {
+    1: lambda a: a,
+    2: lambda a: a[:, ::-1],
+    3: lambda a: a[::-1, ::-1],
+    4: lambda a: a[::-1],
+    5: lambda a: a.swapaxes(0, 1),
+    6: lambda a: np.rot90(a, -1),
+    7: lambda a: a[::-1, ::-1].swapaxes(0, 1),
+    8: lambda a: np.rot90(a, 1),
+}
+
+
+@pytest.mark.parametrize("orientation", TURNS)
+@pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP", "TIFF"])
+def test_exif_orientation_is_applied_once(format: str, orientation: int) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    data = encode(photo(), format, exif=exif, **({"lossless": True} if format == "WEBP" else {}))
+    stored = photo()
+    if format == "JPEG":
+        stored = np.asarray(Image.open(io.BytesIO(encode(photo(), format))))
+    expected = TURNS[orientation](stored)
+    assert np.array_equal(load_image(data), expected)
+    assert np.array_equal(load_image(Image.open(io.BytesIO(data))), expected)
+
+
+def test_exif_orientation_is_applied_to_16_bits() -> None:
+    values = np.arange(16 * 20, dtype=np.uint16).reshape(16, 20) * 200
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    expected = grey(np.rot90(values >> 8, -1).astype(np.uint8))
+    assert np.array_equal(load_image(encode(Image.fromarray(values), exif=exif)), expected)
+
+
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF data")
+@pytest.mark.parametrize("exif", [b"Exif\0\0nonsense", b"Exif\0\0II*\0\x08\0\0\0\x01\0\x12\x01"])
+def test_malformed_exif_does_not_spoil_a_good_picture(exif: bytes) -> None:
+    assert np.array_equal(load_image(encode(photo(), exif=exif)), photo())
+
+
+def test_orientation_beside_a_tag_that_cannot_be_rewritten_is_applied() -> None:
+    entries = struct.pack("<HHIHH", 0x0112, 3, 1, 6, 0)  # orientation 6
+    entries += struct.pack("<HHII", 0x0131, 5, 1, 26)  # software, which is a text, stored as a fraction
+    exif = b"Exif\0\0II*\0" + struct.pack("<IH", 8, 2) + entries + struct.pack("<I", 0) + b"\xff" * 40
+    assert np.array_equal(load_image(encode(photo(), exif=exif)), np.rot90(photo(), -1))
+
+
+# ---- damaged, huge, odd
+
+
+@pytest.mark.parametrize("format", ["PNG", "JPEG", "WEBP", "BMP", "TIFF"])
+def test_truncated_files_are_refused_by_name(tmp_path: Path, format: str) -> None:
+    file = tmp_path / "cut.png"
+    data = encode(photo(200, 200), format)
+    for share in (0.5, 0.9):
+        file.write_bytes(data[: int(len(data) * share)])
+        with pytest.raises(ImageError, match=r"^cut\.png (is damaged|is not a PNG)"):
+            load_image(file)
+
+
+def test_empty_text_svg_folder_and_missing_files_are_refused_by_name(tmp_path: Path) -> None:
+    (tmp_path / "empty.png").touch()
+    (tmp_path / "text.png").write_text("This is not a picture.")
+    (tmp_path / "drawing.svg").write_text('<svg xmlns="http://www.w3.org/2000/svg" width="64" height="64"/>')
+    (tmp_path / "folder.png").mkdir()
+    for name, sentence in (
+        ("empty.png", "is empty"),
+        ("text.png", "is not a PNG, JPEG"),
+        ("drawing.svg", "is not a PNG, JPEG"),
+        ("folder.png", "is a folder"),
+    ):
+        with pytest.raises(ImageError, match=f"^{name} {sentence}"):
+            load_image(tmp_path / name)
+    with pytest.raises(ImageError, match=r"There is no file .*missing\.png"):
+        load_image(tmp_path / "missing.png")
+    with pytest.raises(ImageError, match=r"^\. is a folder"):
+        load_image(".")
+    with pytest.raises(ImageError, match=r"^The image is empty"):
+        load_image(b"")
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
+def test_a_named_pipe_is_refused_without_waiting_for_it(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.png")
+    with pytest.raises(ImageError, match=r"pipe\.png is not an ordinary file"):
+        load_image(tmp_path / "pipe.png")
+
+
+@pytest.mark.parametrize("path", ["a\0b.png", "x" * 5000 + ".png"])
+def test_impossible_paths_are_refused(path: str) -> None:
+    with pytest.raises(ImageError) as caught:
+        load_image(path)
+    assert len(str(caught.value)) < 500
+    assert str(caught.value).isprintable()
+
+
+@pytest.mark.parametrize("side", [12_000, 20_000])
+def test_a_bomb_is_refused_on_its_header(side: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ImageFile.ImageFile, "load", lambda self: pytest.fail("pixels were decoded"))
+    data = png(side, side, 1, 0, bytes((side // 8 + 1) * side))
+    assert len(data) < 60_000
+    start = time.process_time()
+    with (
+        warnings.catch_warnings(),
+        pytest.raises(ImageError, match=r"^bomb .*40 megapixels; crop it"),
+    ):
+        warnings.simplefilter("ignore")
+        load_image(data, name="bomb")
+    assert time.process_time() - start < 1
+
+
+def test_limits_are_inclusive() -> None:
+    assert load_image(np.zeros((8, 400), np.uint8)).shape == (8, 400, 3)
+    for shape, sentence in (((7, 100), "at least 8"), ((0, 100), "at least 8"), ((8, 401), "50 times")):
+        with pytest.raises(ImageError, match=sentence):
+            load_image(np.zeros(shape, np.uint8))
+    with pytest.raises(ImageError, match="40 megapixels"):
+        load_image(np.broadcast_to(np.uint8(0), (8_000, 5_001)))
+
+
+def test_large_files_are_refused_unread(tmp_path: Path) -> None:
+    file = tmp_path / "large.png"
+    with file.open("wb") as stream:
+        stream.truncate(images.MAX_FILE_BYTES + 1)  # a sparse file
+    with pytest.raises(ImageError, match=r"large\.png has 200 MB, over the limit of 200 MB"):
+        load_image(file)
+
+
+def test_the_given_name_is_used_and_made_printable() -> None:
+    with pytest.raises(ImageError, match=r"^upload\?\[31m 7 is empty"):
+        load_image(b"", name="upload\x1b[31m 7")
+
+
+def test_hostile_bytes_give_an_error_or_a_clean_array() -> None:
+    rng = np.random.default_rng(0)
+    small = photo(16, 16)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    exif[0x9286] = "comment"
+    seeds = [
+        encode(small, exif=exif),
+        encode(Image.fromarray(small).quantize(8), transparency=1),
+        encode(Image.fromarray(small[..., 0].astype(np.uint16) * 257)),
+        encode(small, "JPEG", exif=exif),
+        encode(Image.fromarray(small).convert("CMYK"), "JPEG"),
+        encode(small, "TIFF", exif=exif),
+        encode(small, "TIFF", compression="tiff_lzw"),
+        encode(small[..., 0] / np.float32(255), "TIFF"),
+        encode(small, "BMP"),
+        encode(small, "WEBP"),
+    ]
+    outcomes = {"array": 0, "error": 0}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for seed in seeds:
+            assert load_image(seed).shape == (16, 16, 3)
+            for _ in range(120):
+                data = bytearray(seed)
+                for position in rng.integers(0, len(data), rng.integers(1, 6)):
+                    data[position] = rng.integers(0, 256)
+                if rng.random() < 0.3:
+                    start = int(rng.integers(0, len(data)))
+                    del data[start : start + int(rng.integers(1, 40))]
+                try:
+                    check_clean(load_image(bytes(data)))
+                    outcomes["array"] += 1
+                except ImageError as error:
+                    assert str(error).isprintable()
+                    outcomes["error"] += 1
+    assert min(outcomes.values()) > 200
+
+
+# ---- folders
+
+
+def test_list_images_sorts_naturally_and_filters(tmp_path: Path) -> None:
+    names = [
+        "part10.png",
+        "part2.PNG",
+        "Part1.jpg",
+        "notes.txt",
+        "a.tiff",
+        ".hidden.png",
+        "._part2.png",
+        "10.png",
+        "9.png",
+    ]
+    for name in names:
+        (tmp_path / name).touch()
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "sub" / "x.webp").touch()
+    (tmp_path / ".cache").mkdir()
+    (tmp_path / ".cache" / "y.png").touch()
+    (tmp_path / "folder.png").mkdir()
+    flat = ["9.png", "10.png", "a.tiff", "Part1.jpg", "part2.PNG", "part10.png"]
+    assert [path.name for path in list_images(tmp_path)] == flat
+    recursive = [path.relative_to(tmp_path).as_posix() for path in list_images(str(tmp_path), recursive=True)]
+    assert recursive == [*flat, "sub/x.webp"]
+
+
+def test_list_images_below_a_hidden_folder_works(tmp_path: Path) -> None:
+    folder = tmp_path / ".data"
+    folder.mkdir()
+    (folder / "a.png").touch()
+    assert list_images(folder) == [folder / "a.png"]
+
+
+def test_list_images_refuses_files_and_missing_folders(tmp_path: Path) -> None:
+    file = tmp_path / "a.png"
+    file.touch()
+    with pytest.raises(ImageError, match=r"a\.png is a file; pass the folder"):
+        list_images(file)
+    with pytest.raises(ImageError, match=r"missing cannot be read"):
+        list_images(tmp_path / "missing")
+
+
+def test_every_listed_suffix_can_be_read() -> None:
+    formats = {Image.registered_extensions()[suffix] for suffix in images.SUFFIXES}
+    assert formats == set(images.FORMATS)

@@ -1,0 +1,1 @@
+"""The paper's ablations and others: what each changes, and their trainings."""

@@ -1,0 +1,101 @@
+"""The tables of ablations, read from `ablations.yaml`: which rows there are, and what each changes of a profile."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from stlm_hub.errors import ConfigError, STLMError
+from stlm_hub.models.stlm.config import STLMConfig
+from stlm_hub.training.config import TrainingConfig
+from stlm_hub.training.objective import check
+
+from ..recipe import Recipe, read_paper
+
+ABLATIONS = Path(__file__).parent / "tables.yaml"
+LEVELS = ("embedding", "decoder")  # of the paper
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A row of a table.
+
+    Args:
+        label: what the paper calls it.
+        name: of the variant in `ablations.yaml`.
+        model, training: settings of the profile with what the variant changes.
+        paper: the paper's figures, means over its categories, where its text has them.
+        paper_category: the same of this category.
+    """
+
+    label: str
+    name: str
+    model: STLMConfig
+    training: TrainingConfig
+    paper: dict[str, float]
+    paper_category: dict[str, float]
+
+    def digest(self, *facts: str) -> str:
+        """Names the settings and whatever else decides the outcome: rows with the same ones are one training."""
+        settings = json.dumps([self.model.to_dict(), self.training.to_dict(), facts], sort_keys=True)
+        return hashlib.sha256(settings.encode()).hexdigest()[:8]
+
+
+@dataclass(frozen=True)
+class Impossible:
+    """A row that the profile has no settings for, and why."""
+
+    label: str
+    name: str
+    reason: str
+
+
+def load_table(name: str, recipe: Recipe) -> tuple[str, str, list[Variant | Impossible]]:
+    """Title, note and rows of a table, with the settings of a recipe.
+
+    Raises:
+        ConfigError: there is no such table, or the profile's levels are not the paper's, which the variants change.
+    """
+    if recipe.model.feature_levels != LEVELS:
+        raise ConfigError(
+            f"The profile {recipe.profile!r} distils other levels than the paper; use cpu-short, cpu-paper or "
+            "paper-gpu."
+        )
+    data = yaml.safe_load(ABLATIONS.read_text(encoding="utf-8"))
+    if name not in data["tables"]:
+        raise ConfigError(f"There is no table {name!r}; choose one of {', '.join(data['tables'])}.")
+    table = data["tables"][name]
+    rows: list[Variant | Impossible] = []
+    for row in table["rows"]:
+        try:
+            rows.append(_variant(row, data["variants"][row["variant"]], recipe))
+        except STLMError as error:
+            rows.append(Impossible(row["label"], row["variant"], str(error)))
+    return table["title"], table.get("note", ""), rows
+
+
+def _variant(row: dict[str, Any], changes: dict[str, Any], recipe: Recipe) -> Variant:
+    model = recipe.model.to_dict() | changes.get("model", {})
+    training = recipe.training.to_dict()
+    for name, value in changes.get("training", {}).items():
+        training[name] = training[name] | value if isinstance(value, dict) else value
+    variant = Variant(
+        label=row["label"],
+        name=row["variant"],
+        model=STLMConfig.from_dict(model),
+        training=TrainingConfig.from_dict(training),
+        paper=row.get("paper", {}),
+        paper_category=_paper_category(row["variant"], recipe.category),
+    )
+    check(variant.model, variant.training)
+    return variant
+
+
+def _paper_category(variant: str, category: str) -> dict[str, float]:
+    table = {"stlm": "mvtec", "no-teacher": "mvtec_no_teacher"}.get(variant)
+    return read_paper()[table][category] if table else {}
