@@ -22,6 +22,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from ..errors import WeightsError
+from ..fingerprint import file_sha256
 from ..models.stlm.image_encoder import ImageEncoder
 from ..models.stlm.mask_decoder import MaskDecoder
 from ..models.stlm.mask_head import MaskHead
@@ -209,16 +210,6 @@ def read_starting_weights(path: Path, *, source: str = "") -> StartingWeights:
     if path.suffix in (".pt", ".pth"):
         return from_mobile_sam(_read_pickle(path), source=source, sha256=file_sha256(path))
     raise WeightsError(f"{path} is of an unknown form; give a .pt, .pth, .safetensors or .tgz file, or an ONNX folder.")
-
-
-def file_sha256(*paths: Path) -> str:
-    """SHA-256 of the files' bytes, one after the other, in hex."""
-    digest = hashlib.sha256()
-    for path in paths:
-        with path.open("rb") as file:
-            while block := file.read(2**20):
-                digest.update(block)
-    return digest.hexdigest()
 
 
 def _encoder_name(ours: str) -> str:
