@@ -17,13 +17,13 @@ from .model_folder.weights_file import read_model_weights, write_weights
 from .models.stlm.anomaly_maps import AnomalyMaps
 from .models.stlm.config import STLMConfig
 from .models.stlm.judging import Calibration, Judging
+from .models.stlm.network import STLMNetwork
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from .predict.images import ImageInput
-    from .predict.prediction import Prediction
-    from .predict.predictor import Unusable
+    from .predict.prediction import Prediction, Unusable
 
 
 class STLM(AnomalyMaps):
@@ -33,14 +33,22 @@ class STLM(AnomalyMaps):
         config: what it is made of; None is the paper's network without a memory.
         judging: how it judges; None is by the map with aggregation, not calibrated.
         name: what people call it.
+        network: that is there already; None makes one.
 
     Example:
         >>> model = STLM.from_pretrained("mvtec-bottle")
         >>> model.predict("photo.jpg").is_anomalous
     """
 
-    def __init__(self, config: STLMConfig | None = None, judging: Judging | None = None, name: str = "stlm") -> None:
-        super().__init__(STLMConfig() if config is None else config, Judging() if judging is None else judging)
+    def __init__(
+        self,
+        config: STLMConfig | None = None,
+        judging: Judging | None = None,
+        name: str = "stlm",
+        *,
+        network: STLMNetwork | None = None,
+    ) -> None:
+        super().__init__(STLMConfig() if config is None else config, Judging() if judging is None else judging, network)
         self.name = name
 
     @property

@@ -27,7 +27,7 @@ def demo(folder: Path) -> list[Path]:
     if not (samples / PART).is_dir():
         write_samples(samples, part=PART, seed=SEED)
     model = STLM.from_pretrained(ALIAS)
-    calibration = model.config.calibration
+    calibration = model.calibration
     if calibration:
         console.print(
             f"{ALIAS}: threshold {calibration.threshold:.4f}, chosen on {calibration.n} held-out good photographs "

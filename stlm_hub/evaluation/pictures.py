@@ -31,7 +31,7 @@ from ..drawing.panel import (
     tiles,
 )
 from ..predict.images import load_image
-from ..predict.predictor import Prediction, found_mask
+from ..predict.prediction import Prediction, found_mask
 from .evaluate import Evaluation, TestSet
 
 GOOD = "good"

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from huggingface_hub import (
     HfApi,
@@ -35,7 +36,10 @@ from ..errors import HubError, STLMError, WeightsError
 from ..models.stlm.config import CONFIG_NAME, STLMConfig
 from ..validate import MAX_JSON_BYTES
 from . import zoo
-from .names import CALIBRATION_NAME, DECIDING, MEMORY_NAME, WEIGHTS_NAME
+from .names import CALIBRATION_NAME, DECIDING, MEMORY_NAME, RESULTS_NAME, WEIGHTS_NAME
+
+if TYPE_CHECKING:
+    from .results import Results
 
 PICKLE_SUFFIXES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".joblib")
 
@@ -167,6 +171,22 @@ def companion_file(local: LocalModel, name: str, *, token: str | bool | None = N
     except HubError as error:
         logger.info("%s of %s: %s", name, local.source, error)
         return None
+
+
+def results_of(local: LocalModel, *, token: str | bool | None = None) -> Results | None:
+    """What results.json of a model says; None where it has none.
+
+    Raises:
+        ConfigError: it is not what stlm_hub writes, or it is of other weights.
+    """
+    from . import results  # its parser is not needed to judge photographs
+
+    path = companion_file(local, RESULTS_NAME, token=token)
+    if path is None:
+        return None
+    found = results.load(path)
+    results.check_files(found, local.folder)
+    return found
 
 
 def in_folder(folder: Path, entry: zoo.ZooEntry | None) -> LocalModel:

@@ -7,15 +7,15 @@ values end in one ConfigError. Nothing outside this file looks into the JSON.
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import ConfigDict, Field, JsonValue, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
 from ..errors import ConfigError
-from ..models.stlm.judging import Calibration, Judging
+from ..fingerprint import file_sha256
+from ..models.stlm.judging import ANOMALY_MAPS, Calibration, Judging
 from ..validate import read_bytes
 from .names import RESULTS_NAME
 from .weights_file import replace_file
@@ -27,7 +27,7 @@ _STRICT = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
 Text = Annotated[str, Field(max_length=4000)]
 Count = Annotated[int, Field(ge=0, le=10**12)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
-MapName = Literal["aggregation", "cosine", "memory", "combined"]
+MapName = Annotated[str, Field(pattern=f"^({'|'.join(ANOMALY_MAPS)})$")]
 
 
 @dataclass(frozen=True, config=_STRICT)
@@ -312,7 +312,7 @@ class Results:
 
     def figures(self, anomaly_map: str) -> MapFigures | None:
         """Figures of one map; None where it was not measured."""
-        return {str(name): figures for name, figures in self.maps.items()}.get(anomaly_map)
+        return self.maps.get(anomaly_map)
 
 
 _ADAPTER: TypeAdapter[Results] = TypeAdapter(Results)
@@ -340,14 +340,18 @@ def save(results: Results, path: Path) -> None:
     replace_file(path, _ADAPTER.dump_json(results, indent=1) + b"\n")
 
 
-def validate(results: Results, judging: Judging, files: Mapping[str, str] | None = None) -> None:
+def check_files(results: Results, folder: Path) -> None:
+    """Raises ConfigError where results are of other weights than those in `folder`."""
+    for name, known in results.files.items():
+        if (folder / name).is_file() and file_sha256(folder / name) != known.sha256:
+            raise ConfigError(f"{RESULTS_NAME} is of another {name}; train or evaluate the model again.")
+
+
+def validate(results: Results, judging: Judging) -> None:
     """Whether results and calibration are of one model.
 
-    Args:
-        files: SHA-256 of the weights files that are there, by name.
-
     Raises:
-        ConfigError: the share of missed photographs is not that of the scores beside it, or the weights are others.
+        ConfigError: the share of missed photographs is not that of the scores beside it.
     """
     measured = results.figures(judging.anomaly_map)
     if judging.calibration and results.test_scores and measured and measured.fnr is not None:
@@ -358,6 +362,3 @@ def validate(results: Results, judging: Judging, files: Mapping[str, str] | None
                 f"{RESULTS_NAME} says fnr {measured.fnr}, but by its test_scores {missed} are missed; evaluate the "
                 "model again."
             )
-    for name, sha256 in (files or {}).items():
-        if name in results.files and results.files[name].sha256 != sha256:
-            raise ConfigError(f"{RESULTS_NAME} is of another {name}; train or evaluate the model again.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -117,10 +118,10 @@ def _deciding(folder: Path, config: STLMConfig) -> list[str]:
     return names
 
 
-def _differences(folder: Path, sha256: dict[str, str] | None) -> list[str]:
+def _differences(folder: Path, sha256: Mapping[str, str]) -> list[str]:
     """A sentence for each file that is not the one of zoo.json."""
     found = []
-    for name, expected in (sha256 or {}).items():
+    for name, expected in sha256.items():
         path = folder / name
         if not path.is_file():
             found.append(f"{path} is missing.")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +42,7 @@ class Prediction:
 
     def with_threshold(self, threshold: float) -> Prediction:
         """The same prediction judged at another threshold in [0, 1]; the model does not run again."""
-        return replace(self, threshold=checked_threshold(threshold), mask=None)
+        return Prediction(self.image, self.anomaly_map, self.score, checked_threshold(threshold))
 
     def panel(self, title: str = "") -> np.ndarray:
         """Photograph, heatmap and outline side by side with the verdict: hxwx3 uint8 RGB."""
@@ -85,6 +85,14 @@ class Prediction:
 
     def __str__(self) -> str:
         return json.dumps(self.to_dict())
+
+
+@dataclass(frozen=True)
+class Unusable:
+    """A source that is no photograph, and the error whose sentence says why."""
+
+    source: object
+    error: ImageError
 
 
 def found_mask(anomaly_map: np.ndarray, score: float, threshold: float) -> np.ndarray:

@@ -18,7 +18,7 @@ from ..errors import ImageError
 from ..models.stlm.anomaly_maps import AnomalyMaps
 from .frame import to_frame, to_input
 from .images import ImageInput, load_image
-from .prediction import Prediction, checked_threshold
+from .prediction import Prediction, Unusable, checked_threshold
 
 BATCH_PIXELS = 2**20
 """Images are batched up to this many network input pixels: one image at 1024 px, four at 512 px."""
@@ -28,14 +28,6 @@ DECODED_AHEAD = 2
 """Photographs that are decoded while the network has others."""
 
 T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class Unusable:
-    """A source that is no photograph: its place in the order, and the sentence that says why."""
-
-    source: object
-    error: ImageError
 
 
 @dataclass(frozen=True, eq=False)

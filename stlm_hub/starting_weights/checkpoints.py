@@ -5,7 +5,6 @@ Every form is first brought to the names of MobileSAM's own `mobile_sam.pt`; fro
 
 from __future__ import annotations
 
-import hashlib
 import re
 import shutil
 import tarfile

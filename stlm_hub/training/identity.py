@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..models.stlm.config import STLMConfig
+from ..models.stlm.config import NetworkConfig
 from .config import CHANGES_NO_LOSS, TrainingConfig
 
-_SAY_NOTHING = {*CHANGES_NO_LOSS, "format_version", "category", "dataset"}
+_SAY_NOTHING = {*CHANGES_NO_LOSS}
 
 
 def differences(known: dict[str, Any], now: dict[str, Any]) -> list[str]:
@@ -21,7 +21,7 @@ def differences(known: dict[str, Any], now: dict[str, Any]) -> list[str]:
     Returns:
         "photographs", "plain_stream frozen, now trained" and the like; empty where it may go on.
     """
-    defaults = {"config": TrainingConfig().to_dict(), "model": STLMConfig().to_dict()}
+    defaults = {"config": TrainingConfig().to_dict(), "model": NetworkConfig().to_dict()}
     found = []
     for name, value in known.items():
         if isinstance(value, dict):

@@ -23,8 +23,7 @@ from accelerate import Accelerator, DistributedDataParallelKwargs
 from torch.utils.data import DataLoader
 
 from ..errors import StorageError, TrainingError
-from ..fingerprint import fingerprint
-from ..model_folder import hub
+from ..fingerprint import file_sha256, fingerprint
 from ..models.stlm.network import STLMNetwork
 from ..starting_weights.checkpoints import StartingWeights
 from . import checkpoint
@@ -153,7 +152,7 @@ def train(
         "weights": weights.sha256,
         "processes": processes,
         "textures": fingerprint(textures.photographs) if textures else "",
-        "teacher": hub.file_sha256(teacher_checkpoint) if teacher_checkpoint and config.teacher in SAM_FILES else "",
+        "teacher": file_sha256(teacher_checkpoint) if teacher_checkpoint and config.teacher in SAM_FILES else "",
     }
     meta = {"identity": identity, "facts": facts or {}}
     network.to(device)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import TrainingError
-from ..models.stlm.config import STLMConfig
+from ..models.stlm.config import NetworkConfig
 from ..models.stlm.mask_head import MaskHead
 from ..models.stlm.network import STLMNetwork
 from ..starting_weights.checkpoints import StartingWeights
@@ -134,7 +134,7 @@ class LossModule(nn.Module):
         return {"plain": distance.new_zeros(()), "denoising": distance}
 
 
-def check(model: STLMConfig, config: TrainingConfig) -> None:
+def check(model: NetworkConfig, config: TrainingConfig) -> None:
     """Raises TrainingError for a model and a training that do not go together."""
     levels, depth = model.feature_levels, config.frozen_stages
     stages = [int(level[-1]) for level in levels if level.startswith("stage")]
@@ -150,8 +150,6 @@ def check(model: STLMConfig, config: TrainingConfig) -> None:
         )
     if config.distillation == "masks" and "embedding" not in levels:
         raise TrainingError('distillation "masks" needs the feature level "embedding", of which masks are made.')
-    if config.aggregation == "none" and model.anomaly_map != "cosine":
-        raise TrainingError('With aggregation "none" that module stays random; set anomaly_map "cosine" for the model.')
     if model.decoders == "separate" and "decoder" not in levels:
         raise TrainingError('decoders "separate" needs the feature level "decoder"; nothing would read the second one.')
     if config.plain_stream == "teacher" and model.decoders != "separate" and "decoder" in levels:

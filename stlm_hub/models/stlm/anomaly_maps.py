@@ -48,15 +48,16 @@ class AnomalyMaps(nn.Module):
     Args:
         config: what it is made of.
         judging: which map judges, on which scales.
+        network: that is there already; None makes one.
 
     Raises:
         ConfigError: `judging` names a map that a model of this `config` does not have.
     """
 
-    def __init__(self, config: STLMConfig, judging: Judging) -> None:
+    def __init__(self, config: STLMConfig, judging: Judging, network: STLMNetwork | None = None) -> None:
         super().__init__()
         self.config = config
-        self.network = STLMNetwork(config.network)
+        self.network = STLMNetwork(config.network) if network is None else network
         self.patch_memory = PatchMemory(config.patch_memory) if config.patch_memory else None
         self.judging = judging
         check_judging(config, judging)
