@@ -17,8 +17,7 @@ from anomalib.models.image.padim.torch_model import PadimModel
 from anomalib.models.image.patchcore.torch_model import PatchcoreModel
 
 from benchmarks.peer_job import Job, Predict, Progress, as_tensor
-from stlm_hub.models.backbones.efficientnet_lite0 import EFFICIENTNET, normalized
-from stlm_hub.starting_weights.efficientnet_lite0 import load_imagenet_weights
+from stlm_hub.models.backbones.efficientnet_lite0 import PIXEL_MEAN, PIXEL_STD, TIMM_NAME, load_imagenet_weights
 
 PATCHCORE_LAYERS = ["blocks.2", "blocks.4"]  # H/8 and H/16, as layer2 and layer3 of the ResNets
 PADIM_LAYERS = ["blocks.1", "blocks.2", "blocks.4"]  # H/4, H/8 and H/16, as layer1 to layer3
@@ -31,8 +30,8 @@ T = TypeVar("T")
 def build(method: str) -> PatchcoreModel | PadimModel:
     """anomalib's model without weights; it has no default for EfficientNet, see the constants."""
     if method == "patchcore":
-        return PatchcoreModel(PATCHCORE_LAYERS, EFFICIENTNET, pre_trained=False, num_neighbors=NEIGHBOURS)
-    return PadimModel(EFFICIENTNET, PADIM_LAYERS, pre_trained=False, n_features=PADIM_FEATURES)
+        return PatchcoreModel(PATCHCORE_LAYERS, TIMM_NAME, pre_trained=False, num_neighbors=NEIGHBOURS)
+    return PadimModel(TIMM_NAME, PADIM_LAYERS, pre_trained=False, n_features=PADIM_FEATURES)
 
 
 def fit(job: Job, progress: Progress) -> None:
@@ -45,7 +44,7 @@ def fit(job: Job, progress: Progress) -> None:
     if job.method == "patchcore":
         chosen = int(n * (job.size // 8) ** 2 * (job.share or 0.0)) - 1
     for image in job.images(progress, further=chosen or 1):
-        model(normalized(image))
+        model((image - PIXEL_MEAN) / PIXEL_STD)
     if job.method == "patchcore":
 
         def watched(steps: Iterable[T], **_: object) -> Iterator[T]:
@@ -68,7 +67,7 @@ def load(job: Job) -> Predict:
     model.eval()
 
     def judge(image: np.ndarray) -> tuple[np.ndarray, float]:
-        output = model(normalized(as_tensor(image, job.size)))
+        output = model((as_tensor(image, job.size) - PIXEL_MEAN) / PIXEL_STD)
         values = output.anomaly_map.squeeze().float().numpy()
         return cv2.resize(values, image.shape[1::-1], interpolation=cv2.INTER_LINEAR), float(output.pred_score)
 

@@ -14,8 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from stlm_hub.predict.frame import resize_image
 from stlm_hub.predict.images import load_image
-from stlm_hub.predict.predictor import resize_image
 
 Progress: TypeAlias = Callable[[int, int], None]
 """Told (done, total)."""

@@ -12,7 +12,7 @@ from stlm_hub.stlm import STLM
 def load(job: Job) -> Predict:
     """The model of a folder. It is not fitted here: results.json says how long its training took."""
     model = STLM.from_pretrained(job.model, device="cpu")  # where the peers are
-    which = model.config.anomaly_map
+    which = model.judging.anomaly_map
 
     def judge(image: np.ndarray) -> tuple[np.ndarray, float]:
         scored = next(infer(model, [image], (which,)))[which]

@@ -33,9 +33,12 @@ from benchmarks.quality_report import TITLES, Row, behind, find, not_compared, s
 from stlm_hub.cli.progress import console, exit_on_error  # noqa: E402
 from stlm_hub.errors import ConfigError, DataError  # noqa: E402
 from stlm_hub.evaluation.evaluate import TestSet, check_both_kinds  # noqa: E402
-from stlm_hub.fingerprint import fingerprint  # noqa: E402
-from stlm_hub.model_folder import hub  # noqa: E402
+from stlm_hub.fingerprint import file_sha256, fingerprint  # noqa: E402
+from stlm_hub.model_folder import results as model_results  # noqa: E402
+from stlm_hub.model_folder.names import CONFIG_NAME, RESULTS_NAME, WEIGHTS_NAME  # noqa: E402
+from stlm_hub.model_folder.results import Results  # noqa: E402
 from stlm_hub.models.stlm.config import STLMConfig  # noqa: E402
+from stlm_hub.training.config import TrainingConfig  # noqa: E402
 from stlm_hub.training.data import split_normals  # noqa: E402
 from stlm_hub.training.machine import hardware  # noqa: E402
 from train.datasets import mvtec_ad  # noqa: E402
@@ -53,7 +56,7 @@ class Subject:
     model: Path
     size: int  # px, of the peers
     model_size: int
-    results: dict[str, Any]
+    results: Results
     train: list[Path]
     test: TestSet
 
@@ -83,26 +86,26 @@ def read_subject(data: Path, category: str, models: Path, size: int | None, limi
     """
     model = models / f"mvtec-{category}"
     try:
-        results = json.loads((model / "results.json").read_text(encoding="utf-8"))
-        config = STLMConfig.load(model / "config.json")
-        trained_on, training = results["dataset"]["train"]["sha256"], results["training"]
-        (model / "model.safetensors").stat()
-    except (OSError, ValueError, KeyError, TypeError):
-        raise ConfigError(
-            f"{model} holds no finished model; make it with: python -m train mvtec-{category} --data DIR"
-        ) from None
-    size = size or config.image_size
+        results = model_results.load(model / RESULTS_NAME)
+        config = STLMConfig.load(model / CONFIG_NAME)
+        (model / WEIGHTS_NAME).stat()
+    except (OSError, ConfigError):
+        results = Results()
+    if results.training is None or results.dataset.train is None:
+        raise ConfigError(f"{model} holds no finished model; make it with: python -m train mvtec-{category} --data DIR")
+    training = TrainingConfig.from_dict(dict(results.training.settings))
+    size = size or config.network.image_size
     if size % SIZE_STEP:
         raise ConfigError(f"--size must be a multiple of {SIZE_STEP}, not {size}.")
     found = mvtec_ad.read_category(data / category)
     check_both_kinds(found.test, data / category)
-    split = split_normals(found.train, training["held_out"], training["seed"])
-    if fingerprint(split.train) != trained_on:
+    split = split_normals(found.train, training.held_out, training.seed)
+    if fingerprint(split.train) != results.dataset.train.sha256:
         raise DataError(
             f"{data / category} does not hold the photographs that {model} was trained on; pass --data with those."
         )
     test = TestSet(found.test.good[:limit], found.test.anomalous[:limit], found.test.masks[:limit])
-    return Subject(category, model, size, config.image_size, results, split.train[:limit], test)
+    return Subject(category, model, size, config.network.image_size, results, split.train[:limit], test)
 
 
 def facts_of(
@@ -119,7 +122,7 @@ def facts_of(
         "threads": threads,
         "hardware": hardware(),
         "photographs": subject.photographs,
-        "weights": hub.file_sha256(subject.model / hub.WEIGHTS_NAME) if is_stlm else None,
+        "weights": file_sha256(subject.model / WEIGHTS_NAME) if is_stlm else None,
         "code": code_digest(),
         "versions": versions(python, PACKAGES),
     }
@@ -128,12 +131,11 @@ def facts_of(
 @cache
 def code_digest() -> str:
     """SHA-256 of what judges and computes figures, ours and the peers' own: a row of older code is measured anew."""
-    own = [
-        ROOT / "stlm_hub" / name for name in ("predictor.py", "images.py", "maps.py", "stlm.py", "imagenet_weights.py")
-    ]
-    own += [ROOT / "stlm_hub/evaluation" / name for name in ("metrics.py", "evaluate.py")]
+    library = ROOT / "stlm_hub"
+    own = [library / name for name in ("predict/predictor.py", "predict/images.py", "predict/frame.py", "stlm.py")]
+    own += [library / "evaluation" / name for name in ("metrics.py", "evaluate.py")]
     peers = [*(ROOT / "benchmarks").glob("peer_*.py"), ROOT / "benchmarks/memory_bank.py"]
-    return fingerprint([*own, *(ROOT / "stlm_hub/model").glob("*.py"), *peers])
+    return fingerprint([*own, *(library / "models").rglob("*.py"), *peers])
 
 
 def measure(facts: dict[str, Any], subject: Subject, python: Path, bars: Bars) -> dict[str, Any]:
@@ -154,9 +156,12 @@ def measure(facts: dict[str, Any], subject: Subject, python: Path, bars: Bars) -
             job = Job(method, name, str(path.resolve()), paths, maps=str(maps), **common)
             return run_process(python, job, bars.step(f"{subject.category} {TITLES[method]}: {name}"))
 
+        trained = subject.results.training
+        assert trained is not None  # `read_subject` looked
+        made = trained.made or subject.results.provenance.made
         if method == "stlm":
-            model = subject.model / hub.WEIGHTS_NAME
-            fit = {"seconds": subject.results["seconds"], "memory_bytes": None}
+            model = subject.model / WEIGHTS_NAME
+            fit = {"seconds": trained.seconds, "memory_bytes": None}
             judged = step("predict", subject.test.photographs, subject.model)
         else:
             fit = step("fit", subject.train, model)
@@ -166,9 +171,7 @@ def measure(facts: dict[str, Any], subject: Subject, python: Path, bars: Bars) -
             "load_average_at_start": load,
             "fit_seconds": fit["seconds"],
             "fit_memory_bytes": fit["memory_bytes"],
-            "fit_hardware": (subject.results.get("trained") or subject.results)["hardware"]
-            if method == "stlm"
-            else facts["hardware"],
+            "fit_hardware": made.hardware if method == "stlm" else facts["hardware"],
             "latency_ms": summary(judged["milliseconds"]),
             "predict_memory_bytes": judged["memory_bytes"],
             "size_bytes": model.stat().st_size,
@@ -229,7 +232,8 @@ def main(
     shares = {"memory-mobilesam": memory_share, "memory-efficientnet": memory_share, "patchcore": coreset_share}
     command = command_line("benchmarks/quality.py", sys.argv[1:])
     subjects = [read_subject(data, name, models, size, limit) for name in category]
-    splits = {subject.category: subject.results["dataset"].get("split", "not known") for subject in subjects}
+    known = {subject.category: subject.results.dataset.split for subject in subjects}
+    splits = {name: split.words if split else "not known" for name, split in known.items()}
     notes = [f"{name}: the split is {split}." for name, split in splits.items() if split != "official"]
     rows, splits_before = read_earlier(output)
     run = {"machine_of_last_run": machine(), "splits": splits_before | splits}

@@ -26,7 +26,7 @@ from ..errors import STLMError
 
 if TYPE_CHECKING:
     from ..training.loop import StepReport
-    from ..training.pipeline import Observer
+    from ..training.observer import Observer
 
 console = Console()
 
@@ -72,7 +72,7 @@ class RunProgress:
         self._photographs: TaskID | None = None
 
     def __enter__(self) -> Observer:
-        from ..training.pipeline import Observer
+        from ..training.observer import Observer
 
         self._before = {s: signal.signal(s, self._stop) for s in (signal.SIGINT, signal.SIGTERM)}
         if console.is_terminal:
