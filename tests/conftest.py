@@ -7,7 +7,7 @@ import pytest
 import torch
 from hub_server import HubServer
 
-from stlm_hub.models.stlm.config import STLMConfig
+from stlm_hub.models.stlm.config import NetworkConfig, STLMConfig
 from stlm_hub.stlm import STLM
 
 
@@ -22,7 +22,7 @@ def hub() -> Iterator[HubServer]:
 @pytest.fixture(scope="session")
 def tiny_model() -> STLM:
     """An untrained model at 64 px in eval mode. Shared by all tests: do not change it."""
-    config = STLMConfig(image_size=64, category="bottle", dataset="drawn by the tests")
+    config = STLMConfig(NetworkConfig(image_size=64), category="bottle", dataset="drawn by the tests")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         return STLM(config).eval()
