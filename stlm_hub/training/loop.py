@@ -26,7 +26,7 @@ from ..errors import StorageError, TrainingError
 from ..fingerprint import fingerprint
 from ..model_folder import hub
 from ..models.stlm.network import STLMNetwork
-from ..starting_weights.checkpoints import StartingWeights
+from ..starting_weights.starting_weights import StartingWeights
 from . import checkpoint
 from .config import TrainingConfig
 from .data import NormalPhotographs, StepSampler, collate

@@ -34,8 +34,8 @@ from ..models.stlm.anomaly_maps import KINDS, available_maps
 from ..models.stlm.config import STLMConfig
 from ..predict.photographs import load_each
 from ..predict.predictor import infer
-from ..starting_weights.checkpoints import StartingWeights
 from ..starting_weights.efficientnet_lite0 import load_imagenet_weights
+from ..starting_weights.starting_weights import StartingWeights
 from ..stlm import STLM
 from . import checkpoint
 from .config import TrainingConfig

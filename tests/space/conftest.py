@@ -20,7 +20,7 @@ from stlm_hub.models.stlm.mask_decoder import MaskDecoder
 from stlm_hub.predict.predictor import Prediction
 from stlm_hub.samples.parts import write_samples
 from stlm_hub.space import write_examples
-from stlm_hub.starting_weights.checkpoints import StartingWeights
+from stlm_hub.starting_weights.starting_weights import StartingWeights
 from stlm_hub.stlm import STLM
 from stlm_page.judge import MODELS
 from stlm_page.models import LoadedModel

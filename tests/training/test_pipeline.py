@@ -24,8 +24,8 @@ from stlm_hub.models.backbones.efficientnet_lite0 import ImageNetEncoder
 from stlm_hub.models.stlm.config import STLMConfig
 from stlm_hub.predict.images import load_image
 from stlm_hub.predict.predictor import infer
-from stlm_hub.starting_weights.checkpoints import StartingWeights
 from stlm_hub.starting_weights.efficientnet_lite0 import load_imagenet_weights
+from stlm_hub.starting_weights.starting_weights import StartingWeights
 from stlm_hub.training import fill_memory as memory
 from stlm_hub.training.config import TrainingConfig
 from stlm_hub.training.data import Split
