@@ -1,6 +1,6 @@
-"""Frozen networks whose features the peers of STLM compare: MobileSAM's encoder and an EfficientNet of ImageNet.
+"""Frozen networks whose features a patch memory compares: MobileSAM's encoder and EfficientNet-lite0 of ImageNet.
 
-Both give a level at H/8 and one at H/16, as PatchCore uses of its own backbones.
+Both yield a level at H/8 and one at H/16, as PatchCore's own backbones do.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ class MobileSAMStages(nn.Module):
         super().__init__()
         self.encoder = ImageEncoder()
         self.encoder.stages = nn.Sequential(*list(self.encoder.stages.children())[:3])
-        del self.encoder.neck  # what comes after H/16 is neither run nor shipped
+        del self.encoder.neck  # layers after H/16 are neither run nor saved
 
     def forward(self, image: Tensor) -> list[Tensor]:
         features = self.encoder(image, ("stage1", "stage2"))
@@ -31,10 +31,10 @@ Backbone = MobileSAMStages | ImageNetEncoder
 
 
 def load_pretrained(backbone: Backbone) -> None:
-    """Loads MobileSAM's weights, from wherever a training would get them, or those of ImageNet.
+    """Loads published weights into a backbone: MobileSAM's, from where a training gets them, or those of ImageNet.
 
     Raises:
-        WeightsError: they cannot be had.
+        WeightsError: the weights cannot be read or downloaded.
     """
     if isinstance(backbone, ImageNetEncoder):
         load_imagenet_weights(backbone.network)

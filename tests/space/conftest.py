@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 import torch
 from hub_server import HubServer
-from page_server import Page, serve_checkout
 from PIL import Image
 
+from benchmarks.page_process import Page, serve_checkout
 from stlm_hub.model_folder.hub import LocalModel
 from stlm_hub.models.stlm.config import Calibration
 from stlm_hub.models.stlm.image_encoder import ImageEncoder
