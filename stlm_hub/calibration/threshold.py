@@ -14,7 +14,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from ..errors import DataError
-from ..models.stlm.config import Calibration
+from ..models.stlm.judging import Calibration
 
 MIN_PHOTOGRAPHS = 4
 DEFAULT_FALSE_ALARM_RATE = 0.01
