@@ -13,12 +13,11 @@ from urllib.parse import quote
 import jinja2
 
 from ...errors import ConfigError
-from ...fingerprint import file_sha256
 from ...models.stlm.config import STLMConfig
 from ...models.stlm.judging import DEFAULT_THRESHOLD, Judging
 from ..folder import read_folder
-from ..names import CARD_NAME, MEMORY_NAME, PLOTS, RESULTS_NAME, WEIGHTS_NAME
-from ..results import Results, load, validate
+from ..names import CARD_NAME, PLOTS, RESULTS_NAME
+from ..results import Results, check_files, load, validate
 from ..weights_file import replace_file
 from .figures import card_figures
 from .front_matter import front_matter, is_public
@@ -45,8 +44,8 @@ def write_card(folder: Path, repo_id: str) -> Path:
     config, judging = read_folder(folder)
     path = folder / RESULTS_NAME
     results = load(path) if path.exists() else Results()
-    weights = [folder / name for name in (WEIGHTS_NAME, MEMORY_NAME) if (folder / name).is_file()]
-    validate(results, judging, {file.name: file_sha256(file) for file in weights})
+    check_files(results, folder)
+    validate(results, judging)
     images = sorted(file.relative_to(folder).as_posix() for file in folder.rglob("*.png"))
     card = folder / CARD_NAME
     replace_file(card, render_card(results, config, judging, repo_id=repo_id, images=images).encode())
