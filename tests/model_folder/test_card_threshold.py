@@ -21,7 +21,7 @@ from card_model import (
     words,
 )
 
-from stlm_hub.calibration.threshold import calibrate
+from stlm_hub.calibration.threshold import choose_threshold
 from stlm_hub.model_folder.results import CalibrationFacts, Photographs, Results, TestScores
 from stlm_hub.models.stlm.judging import Calibration, Judging
 
@@ -32,7 +32,7 @@ BEFORE = CalibrationFacts(
 
 def judged_by(scores: list[float], rate: float = 0.02) -> Judging:
     """The judging that is calibrated on some held-out scores."""
-    return Judging(calibration=calibrate(scores, rate), held_out_scores=tuple(scores))
+    return Judging(calibration=choose_threshold(scores, rate), held_out_scores=tuple(scores))
 
 
 def missing(n: int, scores: tuple[float, ...] = ANOMALOUS_SCORES) -> Results:
@@ -92,7 +92,7 @@ def test_other_thresholds_are_calibrated_like_the_models_own_and_counted() -> No
     rows = table(section(rendered(missing(missed), judging=judging), "Threshold"))
     assert list(rows)[2:] == ["1 %", "**2 %**", "5 %", "10 %", "20 %"]
     assert rows["**2 %**"] == [f"{judging.threshold:.4f}", "0 of 4", f"{missed} of 7"]
-    tenth = calibrate(scores, 0.1).threshold  # the 29th of 31
+    tenth = choose_threshold(scores, 0.1).threshold  # the 29th of 31
     assert tenth == pytest.approx(0.29) and rows["10 %"] == ["0.2900", "1 of 4", "1 of 7"]
     alone = table(section(rendered(OWN_RESULTS, OWN_CONFIG, judging), "Threshold"))
     assert alone["10 %"] == ["0.2900"] and alone["false-alarm rate"] == ["threshold"]

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from card_model import front_matter, numbers, section, table
 
-from stlm_hub.calibration.threshold import calibrate
+from stlm_hub.calibration.threshold import choose_threshold
 from stlm_hub.model_folder import results as results_file
 from stlm_hub.model_folder.card.card import render_card
 from stlm_hub.model_folder.folder import read_folder
@@ -92,7 +92,7 @@ def test_each_threshold_counts_the_scores_of_results_json(folder: Path) -> None:
     rows = {name.strip("*"): cells for name, cells in table(part).items() if name.endswith(("%", "%**"))}
     assert list(rows) == ["1 %", "2 %", "5 %", "10 %", "20 %"] and calibration["false_alarm_rate"] == 0.01
     for rate, cells in zip((0.01, 0.02, 0.05, 0.1, 0.2), rows.values(), strict=True):
-        threshold = calibrate(judging["held_out_scores"], rate).threshold
+        threshold = choose_threshold(judging["held_out_scores"], rate).threshold
         rejected = sum(score >= threshold for score in scores["good"])
         missed = sum(score < threshold for score in scores["anomalous"])
         assert cells == [
