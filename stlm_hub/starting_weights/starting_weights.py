@@ -1,4 +1,4 @@
-"""What a training starts from, as state dicts of our modules, and the file that keeps them."""
+"""Starting weights of a training: state dicts of our modules, and the file that keeps them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from ..models.stlm.mask_decoder import MaskDecoder
 from ..models.stlm.mask_head import MaskHead
 
 FORMAT = "stlm_hub starting weights 1"
-"""What our own file says of itself in its metadata."""
+"""Name of the format, in the metadata of the file that `StartingWeights.save` writes."""
 
 
 class Templates(NamedTuple):
@@ -131,7 +131,7 @@ class StartingWeights:
 
 @cache
 def module_templates() -> Templates:
-    """What the encoder, the decoder and the mask head expect."""
+    """Names, shapes and types that the encoder, the decoder and the mask head expect."""
     with torch.random.fork_rng(devices=[]):  # building a module draws random numbers; a training's seed must not notice
         modules = ImageEncoder(), MaskDecoder(), MaskHead()
     return Templates(*({key: tensor.to("meta") for key, tensor in m.state_dict().items()} for m in modules))
