@@ -14,7 +14,7 @@ from ..errors import TrainingError
 from ..models.stlm.config import NetworkConfig
 from ..models.stlm.mask_head import MaskHead
 from ..models.stlm.network import STLMNetwork
-from ..starting_weights.checkpoints import StartingWeights
+from ..starting_weights.starting_weights import StartingWeights
 from .config import TrainingConfig
 from .losses import (
     cosine_distance,

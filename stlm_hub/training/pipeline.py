@@ -34,7 +34,7 @@ from ..model_folder.results import (
 from ..model_folder.write import file_facts, write_results
 from ..models.stlm.config import STLMConfig
 from ..models.stlm.judging import Judging
-from ..starting_weights.checkpoints import StartingWeights
+from ..starting_weights.starting_weights import StartingWeights
 from ..stlm import STLM
 from .config import TrainingConfig
 from .data import Split

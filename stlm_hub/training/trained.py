@@ -20,7 +20,7 @@ from ..model_folder.names import RESULTS_NAME
 from ..model_folder.results import Circumstances, SeedFigures, StartingPoint, TrainingFacts
 from ..models.stlm.config import NetworkConfig, STLMConfig
 from ..models.stlm.network import STLMNetwork
-from ..starting_weights.checkpoints import StartingWeights
+from ..starting_weights.starting_weights import StartingWeights
 from ..stlm import STLM
 from . import checkpoint
 from .config import TrainingConfig

@@ -11,7 +11,7 @@ from timm.models.tiny_vit import Attention
 from torch import Tensor, nn
 
 from stlm_hub.models.stlm.image_encoder import PIXEL_MEAN, PIXEL_STD, ImageEncoder, WindowAttention
-from stlm_hub.starting_weights.checkpoints import from_mobile_sam
+from stlm_hub.starting_weights.official_names import from_mobile_sam
 
 LEVELS = ("stage1", "stage2", "embedding")
 

@@ -8,7 +8,7 @@ from torch import nn
 
 from stlm_hub.models.stlm.mask_decoder import MaskDecoder
 from stlm_hub.models.stlm.mask_head import MaskHead
-from stlm_hub.starting_weights.checkpoints import decoder_from_sam
+from stlm_hub.starting_weights.official_names import decoder_from_sam
 
 
 def random_sam(seed: int, grid: tuple[int, int]) -> tuple[SamMaskDecoder, PromptEncoder]:

@@ -20,7 +20,7 @@ from stlm_hub.models.stlm.image_encoder import ImageEncoder
 from stlm_hub.models.stlm.mask_decoder import MaskDecoder
 from stlm_hub.models.stlm.mask_head import MaskHead
 from stlm_hub.models.stlm.network import STLMNetwork
-from stlm_hub.starting_weights.checkpoints import StartingWeights
+from stlm_hub.starting_weights.starting_weights import StartingWeights
 from stlm_hub.training.pseudo_anomalies.textures import TextureSource
 
 

@@ -14,7 +14,7 @@ import torch
 
 from stlm_hub.errors import ConfigError, TrainingError
 from stlm_hub.models.stlm.network import STLMNetwork
-from stlm_hub.starting_weights.checkpoints import StartingWeights
+from stlm_hub.starting_weights.starting_weights import StartingWeights
 from stlm_hub.training import data
 from stlm_hub.training.config import TrainingConfig
 from stlm_hub.training.crop import Window, draw_window

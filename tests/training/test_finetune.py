@@ -16,7 +16,7 @@ from PIL import Image
 from stlm_hub import STLM, finetune
 from stlm_hub.cli.main import main
 from stlm_hub.errors import ConfigError, DataError, TrainingError
-from stlm_hub.starting_weights.checkpoints import StartingWeights
+from stlm_hub.starting_weights.starting_weights import StartingWeights
 from stlm_hub.training.finetune import MEMORY_ENCODER, MEMORY_ENTRIES, held_out_of
 from stlm_hub.training.pipeline import Observer
 from train.recipe import load_recipe

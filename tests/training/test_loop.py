@@ -22,7 +22,7 @@ from torch import Tensor
 import stlm_hub
 from stlm_hub.errors import TrainingError
 from stlm_hub.models.stlm.network import STLMNetwork
-from stlm_hub.starting_weights.checkpoints import StartingWeights
+from stlm_hub.starting_weights.starting_weights import StartingWeights
 from stlm_hub.training import checkpoint, loop
 from stlm_hub.training.config import TrainingConfig
 from stlm_hub.training.data import NormalPhotographs, collate
@@ -427,7 +427,7 @@ import torch
 
 from stlm_hub.models.stlm.config import STLMConfig
 from stlm_hub.models.stlm.aggregation import FeatureAggregation
-from stlm_hub.starting_weights.checkpoints import StartingWeights
+from stlm_hub.starting_weights.starting_weights import StartingWeights
 from stlm_hub.models.stlm.network import STLMNetwork
 from stlm_hub.training.config import TrainingConfig
 from stlm_hub.training.loop import train

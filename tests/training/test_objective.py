@@ -14,7 +14,7 @@ from stlm_hub.errors import ConfigError, TrainingError
 from stlm_hub.models.stlm import image_encoder
 from stlm_hub.models.stlm.config import STLMConfig
 from stlm_hub.models.stlm.network import STLMNetwork
-from stlm_hub.starting_weights.checkpoints import StartingWeights
+from stlm_hub.starting_weights.starting_weights import StartingWeights
 from stlm_hub.training.config import TrainingConfig
 from stlm_hub.training.data import NormalPhotographs, collate
 from stlm_hub.training.loop import train

@@ -20,12 +20,11 @@ from stlm_hub.calibration.recalibrate import recalibrate
 from stlm_hub.errors import ConfigError, STLMError, TrainingError, WeightsError
 from stlm_hub.evaluation.evaluate import TestSet
 from stlm_hub.model_folder.zoo_files import register
-from stlm_hub.models.backbones.efficientnet_lite0 import ImageNetEncoder
+from stlm_hub.models.backbones.efficientnet_lite0 import ImageNetEncoder, load_imagenet_weights
 from stlm_hub.models.stlm.config import STLMConfig
 from stlm_hub.predict.images import load_image
 from stlm_hub.predict.predictor import infer
-from stlm_hub.starting_weights.checkpoints import StartingWeights
-from stlm_hub.starting_weights.efficientnet_lite0 import load_imagenet_weights
+from stlm_hub.starting_weights.starting_weights import StartingWeights
 from stlm_hub.training import fill_memory as memory
 from stlm_hub.training.config import TrainingConfig
 from stlm_hub.training.data import Split

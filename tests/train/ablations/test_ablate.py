@@ -16,7 +16,7 @@ from PIL import Image
 from stlm_hub.errors import ConfigError, STLMError, StorageError, TrainingError, WeightsError
 from stlm_hub.models.stlm.image_encoder import ImageEncoder
 from stlm_hub.models.stlm.mask_decoder import MaskDecoder
-from stlm_hub.starting_weights.checkpoints import StartingWeights
+from stlm_hub.starting_weights.starting_weights import StartingWeights
 from stlm_hub.stlm import STLM
 from stlm_hub.training.objective import check
 from train.ablations import ablate
