@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import shutil
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -65,6 +65,7 @@ class Job:
         paper: the paper's figures for the category, if there are any.
         textures, teacher_checkpoint, workers: see `loop.train`.
         false_alarm_rate: that the threshold is calibrated for.
+        maps_left_out: maps of what was not trained, which get neither threshold nor figures.
     """
 
     split: Split
@@ -84,7 +85,7 @@ class Job:
     teacher_checkpoint: Path | None = None
     workers: int = 0
     false_alarm_rate: float = DEFAULT_FALSE_ALARM_RATE
-    maps_left_out: tuple[str, ...] = field(default=())
+    maps_left_out: tuple[str, ...] = ()
 
 
 def run(job: Job, observer: Observer | None = None) -> Results | None:
@@ -204,7 +205,9 @@ def _describe(
             if test
             else None,
         ),
-        maps=dict(evaluation.figures) if evaluation else {},
+        maps={name: figures for name, figures in evaluation.figures.items() if name not in job.maps_left_out}
+        if evaluation
+        else {},
         paper=job.paper,
         other_seeds=trained.other_seeds,
         training=trained.facts,

@@ -14,10 +14,11 @@ from accelerate import PartialState
 from ..errors import ConfigError, TrainingError
 from ..evaluation.plots import LOSSES
 from ..fingerprint import fingerprint
-from ..model_folder import results as model_results
+from ..model_folder import hub
 from ..model_folder.card.text import public_source
+from ..model_folder.folder import read_folder
 from ..model_folder.names import RESULTS_NAME
-from ..model_folder.results import Circumstances, SeedFigures, StartingPoint, TrainingFacts
+from ..model_folder.results import Circumstances, Results, SeedFigures, StartingPoint, TrainingFacts
 from ..models.stlm.config import NetworkConfig, STLMConfig
 from ..models.stlm.network import STLMNetwork
 from ..starting_weights.starting_weights import StartingWeights
@@ -125,11 +126,13 @@ def read_trained(folder: Path, config: STLMConfig, anomaly_map: str, training: T
         config, anomaly_map, training, split: of the run that takes the network over.
 
     Raises:
-        ConfigError: its results do not tell, or it was trained in another way or on other photographs.
+        ConfigError: its results do not tell or are of other weights, or it was trained in another way or on other
+            photographs.
         WeightsError, HubError: the folder holds no model.
     """
-    loaded = STLM.from_pretrained(folder, device="cpu")
-    results = model_results.load(folder / RESULTS_NAME)
+    local = hub.resolve(folder)
+    known_config, known_judging = read_folder(local.folder)
+    results = hub.results_of(local) or Results()
     known, photographs = results.training, results.dataset.train
     if known is None or photographs is None:
         raise ConfigError(f"{folder / RESULTS_NAME} does not tell how the network was trained; train it anew.")
@@ -137,7 +140,7 @@ def read_trained(folder: Path, config: STLMConfig, anomaly_map: str, training: T
     changed = [name for name, value in training.deciding.items() if before[name] != value]
     differs = {
         f"training ({', '.join(changed)})": bool(changed),
-        "model": dataclasses.replace(loaded.config.network, shared_stages=0)
+        "model": dataclasses.replace(known_config.network, shared_stages=0)
         != dataclasses.replace(config.network, shared_stages=0),
         "photographs": photographs.sha256 != fingerprint(split.train),
     }
@@ -146,12 +149,12 @@ def read_trained(folder: Path, config: STLMConfig, anomaly_map: str, training: T
             f"The network in {folder} is of another recipe, its {' and '.join(other)} differ; train it anew, or take "
             "the recipe that it was made by."
         )
-    same_judging = (loaded.config.patch_memory, loaded.judging.anomaly_map) == (config.patch_memory, anomaly_map)
+    same_judging = (known_config.patch_memory, known_judging.anomaly_map) == (config.patch_memory, anomaly_map)
     losses = folder / "losses.png"
     commands = results.provenance.commands
     options = commands[0].options if commands else {}
     return Trained(
-        loaded.network,
+        STLM.from_pretrained(folder, device="cpu").network,
         dataclasses.replace(known, made=known.made or results.provenance.made),
         losses=losses if losses.is_file() else None,
         other_seeds=results.other_seeds if same_judging else (),
