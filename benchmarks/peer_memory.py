@@ -1,4 +1,4 @@
-"""The memory of normal patches as a process of `benchmarks/quality.py`: `memory_bank.py` on a frozen backbone."""
+"""A patch memory on a frozen backbone for `benchmarks/quality.py`; see `memory_bank.py`."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ BACKBONES: dict[str, type[MobileSam] | type[EfficientNetLite0]] = {
 
 
 def fit(job: Job, progress: Progress) -> None:
-    """Writes backbone and memory to one safetensors file, both in half precision."""
+    """Fills the memory and writes it with the backbone to one safetensors file, both in half precision."""
     backbone = BACKBONES[job.method]().eval()
     backbone.load_pretrained()
     share = 1.0 if job.share is None else job.share
@@ -39,7 +39,7 @@ def fit(job: Job, progress: Progress) -> None:
 
 
 def load(job: Job) -> Predict:
-    """What `fit` wrote; half precision on disk only, computed in float32."""
+    """Reads what `fit` wrote. Distances are computed in float32."""
     tensors = load_file(job.model)
     bank = MemoryBank(tensors.pop("entries"))
     backbone = BACKBONES[job.method]().eval()

@@ -7,7 +7,7 @@ import functools
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory, gettempdir
 
@@ -117,8 +117,7 @@ def evaluate(
         for name in which:
             found = chosen if name == judging else _read_maps(Path(folder) / name, masks)
             threshold = thresholds.get(name)
-            metrics = compute_metrics(scores_of[name], labels, found, masks, threshold=threshold)
-            figures[name] = MapFigures(**asdict(metrics))
+            figures[name] = compute_metrics(scores_of[name], labels, found, masks, threshold=threshold)
             del found
     scores = scores_of[judging]
     return Evaluation(

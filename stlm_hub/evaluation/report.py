@@ -23,7 +23,7 @@ from ..models.stlm.anomaly_maps import MAP_LABELS
 from ..stlm import STLM
 from .evaluate import Evaluation, TestSet, check_both_kinds, curves, evaluate
 from .metrics import average_precision
-from .pictures import GOOD, Judged, Picture, judged_photographs, write_overview, write_panels
+from .pictures import GOOD, JudgedPhotograph, Picture, judged_photographs, write_overview, write_panels
 from .plots import LOSSES, plot_curves, plot_losses, plot_score_histogram
 from .test_folder import read_test_set
 
@@ -126,7 +126,7 @@ def write_report(
     return report
 
 
-def kind_figures(judged: Sequence[Judged], threshold: float) -> list[KindFigures]:
+def kind_figures(judged: Sequence[JudgedPhotograph], threshold: float) -> list[KindFigures]:
     """A row for each kind of defect, by name."""
     good = [photograph.score for photograph in judged if photograph.kind == GOOD]
     rows = []
@@ -253,7 +253,7 @@ def _pictures(panels: Sequence[Picture], threshold: float, has_losses: bool) -> 
                 f"[{_cell(picture.path.name)}](<{PHOTOGRAPHS}/{picture.path.name}>)",
                 _cell(judged.name),
                 picture.place if picture.n == 1 else f"{picture.place} of {picture.n}",
-                judged.figure(),
+                judged.rank_text(),
                 f"{judged.score:.4f}",
                 verdict if judged.is_correct(threshold) else f"**{verdict}**, wrong",
             ]

@@ -150,10 +150,14 @@ class MapFigures:
     """Figures of one anomaly map on test photographs, as fractions; None where there is none.
 
     Args:
-        i_auroc, p_auroc: area under the ROC of photographs and of pixels.
-        aupro: area under the per-region overlap up to a false-positive rate of 0.3, normalised.
-        ap, f1_max: average precision and best F1 of pixels.
-        fnr: share of anomalous photographs below the map's own threshold.
+        i_auroc: area under the ROC of the anomaly scores; needs normal and anomalous images.
+        p_auroc: area under the ROC of all pixels of all images.
+        aupro: area under the per-region overlap curve up to a false-positive rate, over that rate (Bergmann et al., The
+            MVTec Anomaly Detection Dataset, IJCV 2021).
+        ap: average precision of the pixels, sum of (R_n - R_{n-1}) P_n as scikit-learn has it.
+        f1_max: highest F1 of the pixels over all thresholds.
+        fnr: miss rate, the share of anomalous images whose score stays below the map's own threshold, FN / (TP + FN)
+            (arXiv 2402.19145, equation 9).
     """
 
     i_auroc: Fraction | None = None

@@ -68,21 +68,24 @@ def predict_many(
     Args:
         judge: HxWx3 uint8 RGB images in, one answer for each out: `Detector.predict`, say.
         sources: what `load_image` takes, or functions that return a decoded image or raise ImageError.
-        batch: most images for one call of `judge`; large photographs make smaller batches.
+        batch: most images for one call of `judge`; large photographs make smaller batches. A full batch is judged at
+            once, so that an answer waits for no later source.
 
     Yields:
         One answer for each source, in order: `judge`'s, or `Unusable`.
     """
     waiting: list[np.ndarray | Unusable] = []  # decoded, not judged yet, in order
-    images = pixels = 0
+    pixels = 0
     for decoded in _decode_ahead(sources):
         size = 0 if isinstance(decoded, Unusable) else decoded.shape[0] * decoded.shape[1]
-        if images == batch or (images and pixels + size > BATCH_PHOTOGRAPH_PIXELS):
+        if waiting and pixels + size > BATCH_PHOTOGRAPH_PIXELS:
             yield from _judged(judge, waiting)
-            waiting, images, pixels = [], 0, 0
+            waiting, pixels = [], 0
         waiting.append(decoded)
-        images += not isinstance(decoded, Unusable)
         pixels += size
+        if len(waiting) >= batch:  # what is unusable counts, too: a folder full of it must not pile up
+            yield from _judged(judge, waiting)
+            waiting, pixels = [], 0
     yield from _judged(judge, waiting)
 
 

@@ -14,7 +14,7 @@ import torch
 from ..errors import ConfigError, TrainingError
 from ..models.stlm.config import NetworkConfig
 from ..models.stlm.network import STLMNetwork
-from ..starting_weights.checkpoints import StartingWeights
+from ..starting_weights.starting_weights import StartingWeights
 from .config import TrainingConfig
 from .loop import train
 from .pseudo_anomalies.textures import TextureSource

@@ -15,8 +15,8 @@ from ..model_folder.names import PLOTS
 from ..model_folder.results import Command, DatasetFacts, Provenance
 from ..models.stlm.config import NetworkConfig, PatchMemoryConfig, STLMConfig
 from ..predict.photographs import check_photographs
-from ..starting_weights.checkpoints import StartingWeights
 from ..starting_weights.sources import starting_weights
+from ..starting_weights.starting_weights import StartingWeights
 from .budget import check_seconds, steps_of_run, steps_within
 from .config import TrainingConfig
 from .data import Split, split_normals

@@ -15,7 +15,7 @@ import torch
 
 from stlm_hub.errors import ConfigError, TrainingError
 from stlm_hub.models.stlm.config import NetworkConfig
-from stlm_hub.starting_weights.checkpoints import StartingWeights
+from stlm_hub.starting_weights.starting_weights import StartingWeights
 from stlm_hub.training import budget
 from stlm_hub.training.budget import MAX_STEPS, MEASURED_STEPS, MIN_STEPS, steps_of_run, steps_within
 from stlm_hub.training.config import TrainingConfig

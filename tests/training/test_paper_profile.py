@@ -12,7 +12,7 @@ from segment_anything import sam_model_registry
 
 from stlm_hub.models.stlm.network import STLMNetwork
 from stlm_hub.samples.parts import write_samples
-from stlm_hub.starting_weights.checkpoints import StartingWeights
+from stlm_hub.starting_weights.starting_weights import StartingWeights
 from stlm_hub.training.loop import train
 from stlm_hub.training.teacher import SAM_FILES
 from train.recipe import load_recipe

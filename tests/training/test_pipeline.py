@@ -28,7 +28,7 @@ from stlm_hub.models.stlm.config import PatchMemoryConfig
 from stlm_hub.models.stlm.judging import Judging
 from stlm_hub.predict.images import list_images, load_image
 from stlm_hub.predict.predictor import infer
-from stlm_hub.starting_weights.checkpoints import StartingWeights
+from stlm_hub.starting_weights.starting_weights import StartingWeights
 from stlm_hub.training import fill_memory
 from stlm_hub.training.data import Split, split_normals
 from stlm_hub.training.finetune import Options, held_out_of

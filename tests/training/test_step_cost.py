@@ -13,7 +13,7 @@ from PIL import Image
 
 from stlm_hub.models.stlm.config import NetworkConfig
 from stlm_hub.models.stlm.network import STLMNetwork
-from stlm_hub.starting_weights.checkpoints import StartingWeights
+from stlm_hub.starting_weights.starting_weights import StartingWeights
 from stlm_hub.training.config import TrainingConfig
 from stlm_hub.training.loop import train
 

@@ -130,6 +130,10 @@ class STLMConfig:
     dataset: str = ""
 
     def __post_init__(self) -> None:
+        if not isinstance(self.network, NetworkConfig):
+            raise ConfigError(f"network must be a NetworkConfig, not {self.network!r:.60}.")
+        if self.patch_memory is not None and not isinstance(self.patch_memory, PatchMemoryConfig):
+            raise ConfigError(f"patch_memory must be a PatchMemoryConfig or None, not {self.patch_memory!r:.60}.")
         check_text("category", self.category)
         check_text("dataset", self.dataset)
 

@@ -92,12 +92,18 @@ class Judging:
 
     def __post_init__(self) -> None:
         check_choice("anomaly_map", self.anomaly_map, ANOMALY_MAPS)
-        object.__setattr__(self, "scales", tuple(self.scales))
+        for name in ("scales", "held_out_scores"):
+            if not isinstance(getattr(self, name), (list, tuple)):
+                raise ConfigError(f"{name} must be a list, not {getattr(self, name)!r:.60}.")
+            object.__setattr__(self, name, tuple(getattr(self, name)))
+        if not all(isinstance(scale, MapScale) for scale in self.scales):
+            raise ConfigError("scales must be a list of MapScale.")
+        if self.calibration is not None and not isinstance(self.calibration, Calibration):
+            raise ConfigError(f"calibration must be a Calibration or None, not {self.calibration!r:.60}.")
         measured = [scale.anomaly_map for scale in self.scales]
         if len(set(measured)) != len(measured):
             raise ConfigError(f"scales must name each map once, not {measured}.")
         check_integer("score_top_k", self.score_top_k, 1, 2**22)
-        object.__setattr__(self, "held_out_scores", tuple(self.held_out_scores))
         if len(self.held_out_scores) > MAX_SCORES:
             raise ConfigError(f"held_out_scores holds more than {MAX_SCORES} scores; calibrate the model again.")
         for score in self.held_out_scores:
