@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import torch
+from stlm_hub.models.stlm.mask_head import MaskHead
 
 from stlm_hub.models.stlm.image_encoder import ImageEncoder
 from stlm_hub.models.stlm.mask_decoder import MaskDecoder
-from stlm_hub.models.stlm.mask_head import MaskHead
 from stlm_hub.starting_weights.starting_weights import StartingWeights
 
 
