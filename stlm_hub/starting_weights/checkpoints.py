@@ -1,4 +1,4 @@
-"""Starting weights in any form they come in -> state dicts of `ImageEncoder`, `MaskDecoder` and `MaskHead`.
+"""Starting weights in any form they come in -> state dicts of `ImageEncoder`, `MaskDecoder` and SAM's mask head.
 
 Every form is first brought to the names of MobileSAM's own `mobile_sam.pt`; from there two rules lead to our names.
 """
@@ -19,17 +19,18 @@ from pathlib import Path
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
-from torch import Tensor
+from segment_anything.modeling import MaskDecoder as SamMaskDecoder
+from torch import Tensor, nn
 
 from ..errors import WeightsError
 from ..models.stlm.image_encoder import ImageEncoder
-from ..models.stlm.mask_decoder import MaskDecoder
-from ..models.stlm.mask_head import MaskHead
+from ..models.stlm.mask_decoder import EMBEDDING_DIM, MaskDecoder
 from .onnx_graph import decoder_state, encoder_state
 
 FORMAT = "stlm_hub starting weights 1"
 ONNX_FILES = ("encoder.onnx", "sam.onnx")
 MAX_ONNX_BYTES = 64 * 2**20
+MASK_HEAD = ("output_upscaling.", "output_hypernetworks_mlps.")  # SAM's names
 
 # Parts of a MobileSAM checkpoint that STLM has no use for: the classifier, gathered attention biases, the head that
 # rates masks, the embeddings of points, boxes and masks. Anything else that is not asked for is refused.
@@ -49,7 +50,8 @@ class StartingWeights:
         decoder: state dict of `MaskDecoder`, on the CPU.
         source: where they came from, e.g. "dhkim2810/MobileSAM/mobile_sam.pt"; named in error messages and model cards.
         sha256: of the file or files they were read from, in hex.
-        mask_head: state dict of `MaskHead`, on the CPU; None where the source had none. Only Table 9 asks for it.
+        mask_head: what SAM makes masks with, its `output_upscaling` and `output_hypernetworks_mlps`, on the CPU; None
+            where the source had none. STLM needs no masks; the ablation of Table 9 does.
 
     Raises:
         WeightsError: a tensor is missing, superfluous, of another shape or type, or not finite.
@@ -76,28 +78,12 @@ class StartingWeights:
                 if not torch.isfinite(tensor).all():
                     raise WeightsError(f"{_named(self.source)}: {name} is not finite; download the file again.")
 
-    def load_into(
-        self,
-        encoder: ImageEncoder | None = None,
-        decoder: MaskDecoder | None = None,
-        mask_head: MaskHead | None = None,
-    ) -> None:
-        """Copies the weights into modules, strictly: every parameter and buffer is set.
-
-        Raises:
-            WeightsError: there are none for the mask head.
-        """
+    def load_into(self, encoder: ImageEncoder | None = None, decoder: MaskDecoder | None = None) -> None:
+        """Copies the weights into modules, strictly: every parameter and buffer is set."""
         if encoder is not None:
             encoder.load_state_dict(self.encoder, strict=True)
         if decoder is not None:
             decoder.load_state_dict(self.decoder, strict=True)
-        if mask_head is not None:
-            if self.mask_head is None:
-                raise WeightsError(
-                    f"{_named(self.source)} came without SAM's mask head, which distilling masks needs; "
-                    "fetch it with: stlm weights fetch --force"
-                )
-            mask_head.load_state_dict(self.mask_head, strict=True)
 
     def save(self, path: Path) -> None:
         """Writes one safetensors file, keys `encoder.*`, `decoder.*`, `mask_head.*`; it appears whole or not at all."""
@@ -156,7 +142,7 @@ def from_mobile_sam(state: Mapping[str, Tensor], *, source: str = "", sha256: st
 
 
 def decoder_from_sam(state: Mapping[str, Tensor], *, source: str = "") -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """State dicts of `MaskDecoder` and `MaskHead` from a checkpoint of Segment Anything with any encoder.
+    """State dicts of `MaskDecoder` and of SAM's mask head from a checkpoint of Segment Anything with any encoder.
 
     Raises:
         WeightsError: a tensor of the decoder or the prompt encoder is missing or unknown.
@@ -237,11 +223,12 @@ def _decoder_name(ours: str) -> str:
 
 @cache
 def _templates() -> tuple[dict[str, Tensor], dict[str, Tensor], dict[str, Tensor]]:
-    """Names, shapes and types that the three modules want, as tensors without data."""
+    """Names, shapes and types of encoder, decoder and mask head, as tensors without data."""
     with torch.random.fork_rng(devices=[]):  # a random initialisation that nobody sees must not move anybody's seed
-        modules = ImageEncoder(), MaskDecoder(), MaskHead()
-    encoder, decoder, head = ({key: tensor.to("meta") for key, tensor in m.state_dict().items()} for m in modules)
-    return encoder, decoder, head
+        sam = SamMaskDecoder(transformer_dim=EMBEDDING_DIM, transformer=nn.Identity())
+        modules = ImageEncoder(), MaskDecoder(), sam
+    encoder, decoder, masks = ({key: tensor.to("meta") for key, tensor in m.state_dict().items()} for m in modules)
+    return encoder, decoder, {key: tensor for key, tensor in masks.items() if key.startswith(MASK_HEAD)}
 
 
 def _pick(state: Mapping[str, Tensor], templates: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -43,6 +43,7 @@ from .data import Split
 from .fill_memory import check_memory, check_memory_encoder, fill_memory
 from .loop import StepReport, mixed_precision, train
 from .machine import hardware, measure_latency, versions
+from .objective import PAPER, Objective
 from .pseudo_anomalies.textures import TextureSource
 from .trained import Trained
 
@@ -91,6 +92,7 @@ def run(
     *,
     work: Path,
     output: Path,
+    objective: Objective = PAPER,
     trained: Trained | None = None,
     test: TestSet | None = None,
     textures: TextureSource | None = None,
@@ -105,6 +107,7 @@ def run(
         split: photographs to train on and to calibrate with.
         weights: that the training starts from.
         work: checkpoints and logs; a run that was cut off goes on from there.
+        objective: what the training minimises and moves.
         output: receives config.json, model.safetensors (float16), results.json, README.md and plots.
         trained: a network to take over instead of training one; `weights` are not needed then.
         test: photographs to evaluate on; None where a user has only good ones.
@@ -153,6 +156,7 @@ def run(
             training,
             weights,
             work,
+            objective=objective,
             textures=textures,
             teacher_checkpoint=teacher_checkpoint,
             workers=workers,
@@ -160,7 +164,7 @@ def run(
             on_step=observer.on_step,
             should_stop=observer.should_stop,
         )
-        total = training.total_steps(len(split.train), PartialState().num_processes)
+        total = objective.total_steps(training, len(split.train), PartialState().num_processes)
         reached = int(log[-1]["step"]) if log else 0
         if reached < total:
             raise TrainingError(
@@ -188,7 +192,7 @@ def run(
             scales = measure_scales(model, load_each(split.held_out, observer.on_image))
             model.config = model.config.replace(combined_maps=scales)
         which = available_maps(model.config)
-        if training.aggregation == "none":
+        if not objective.trains_aggregation:
             which = tuple(name for name in which if name != "aggregation")  # that module is still random
         scores: dict[str, list[float]] = {name: [] for name in which}
         for maps in infer(model, load_each(split.held_out, observer.on_image), which):
@@ -224,7 +228,7 @@ def run(
             else None,
             "curves": curves(evaluation) if evaluation else None,
             "paper": source.paper,
-            "training": training.to_dict(),
+            "training": training.to_dict() | ({} if objective is PAPER else {"objective": objective.name}),
             **facts,
             "command": source.command,
             "image_size": model_config.image_size,
@@ -233,7 +237,7 @@ def run(
             "memory_encoder": model_config.memory_encoder if model_config.memory_entries else None,
             "feature_levels": list(model_config.feature_levels),
             "seed": training.seed,
-            "teacher": training.teacher,
+            "teacher": objective.teacher_name(training),
             "parameters": sum(p.numel() for p in model.parameters()),
             "latency": measure_latency(model, split.held_out),
             "weights": {

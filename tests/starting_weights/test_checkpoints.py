@@ -16,7 +16,6 @@ from torch import Tensor, nn
 from stlm_hub.errors import WeightsError
 from stlm_hub.models.stlm.image_encoder import ImageEncoder
 from stlm_hub.models.stlm.mask_decoder import MaskDecoder
-from stlm_hub.models.stlm.mask_head import MaskHead
 from stlm_hub.starting_weights import checkpoints
 from stlm_hub.starting_weights.checkpoints import (
     ONNX_FILES,
@@ -26,6 +25,7 @@ from stlm_hub.starting_weights.checkpoints import (
     from_mobile_sam,
     read_starting_weights,
 )
+from train.ablations.masks import MaskHead, mask_head_of
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # importing mobile_sam warns about timm's registry
 
@@ -86,14 +86,14 @@ def test_official_names_are_read_from_pt_and_safetensors(state: dict[str, Tensor
 
 def test_weights_are_loaded_into_all_modules(state: dict[str, Tensor]) -> None:
     weights = from_mobile_sam(state)
-    modules = encoder, decoder, mask_head = ImageEncoder(), MaskDecoder(), MaskHead()
-    weights.load_into(encoder, decoder, mask_head)
-    states = [dict(module.state_dict()) for module in modules]
+    encoder, decoder = ImageEncoder(), MaskDecoder()
+    weights.load_into(encoder, decoder)
+    states = [dict(module.state_dict()) for module in (encoder, decoder, mask_head_of(weights))]
     assert same(weights, StartingWeights(*states[:2], mask_head=states[2]))
 
 
 def test_the_mask_head_is_whole_or_absent(state: dict[str, Tensor], tmp_path: Path) -> None:
-    """Weights that were kept by an earlier version have none; only who asks for it hears of that."""
+    """Weights that were kept by an earlier version have none; only the ablation of masks misses it."""
     for name in [name for name in state if "mask_decoder.output_" in name][1:]:
         del state[name]
     with pytest.raises(WeightsError, match=r"lacks.*mask_decoder\.output_hypernetworks_mlps"):
@@ -103,8 +103,6 @@ def test_the_mask_head_is_whole_or_absent(state: dict[str, Tensor], tmp_path: Pa
     old = StartingWeights.load(tmp_path / "starting.safetensors")
     assert old.mask_head is None
     old.load_into(ImageEncoder(), MaskDecoder())
-    with pytest.raises(WeightsError, match=r"without SAM's mask head.*stlm weights fetch --force"):
-        old.load_into(mask_head=MaskHead())
 
 
 def test_half_precision_becomes_float32(state: dict[str, Tensor]) -> None:

@@ -18,8 +18,8 @@ from stlm_hub.models.stlm.image_encoder import ImageEncoder
 from stlm_hub.models.stlm.mask_decoder import MaskDecoder
 from stlm_hub.starting_weights.checkpoints import StartingWeights
 from stlm_hub.stlm import STLM
-from stlm_hub.training.objective import check
-from train.ablations import ablate
+from train.ablations import ablate, tables
+from train.ablations.report import shown
 from train.ablations.tables import ABLATIONS, Impossible, Variant, load_table
 from train.recipe import load_recipe, read_paper
 
@@ -55,7 +55,8 @@ def test_a_variant_changes_what_its_table_is_about_and_nothing_else(table: str) 
             for key, value in asked.items():
                 expected = base[key] | value if isinstance(value, dict) else value
                 assert settings[key] == expected, name
-        check(variant.model, variant.training)
+        assert variant.objective.name == data[name].get("objective", "paper")
+        variant.objective.check_fits(variant.model, variant.training)
 
 
 def test_the_papers_figures_of_the_category_stand_beside_the_two_rows_that_have_them() -> None:
@@ -105,11 +106,11 @@ def test_all_changes_of_the_recipe_together_are_the_zoos(variant: str, alias: st
 
 def test_the_table_gives_no_column_to_what_is_the_same_in_all_rows_or_in_none() -> None:
     row = {"label": "a", "teacher": "mobile", "metrics": {"ap": 0.5}, "paper": {}, "paper_category": {}}
-    report = {"title": "T", "category": "c", "profile": "p", "rows": [row, {"label": "b", "not_run": "why"}]}
+    made = {"title": "T", "category": "c", "profile": "p", "rows": [row, {"label": "b", "not_run": "why"}]}
 
     def columns(**changes: Any) -> list[str]:
-        rows = [*report["rows"], {**row, **changes}]
-        return [str(column.header) for column in ablate._shown({**report, "rows": rows}).columns]
+        rows = [*made["rows"], {**row, **changes}]
+        return [str(column.header) for column in shown({**made, "rows": rows}).columns]
 
     figures = ["I-AUROC", "P-AUROC", "AUPRO", "AP", "FNR"]
     assert columns() == ["variant", *figures]
@@ -122,17 +123,44 @@ def test_with_the_papers_profile_a_row_that_cannot_be_is_a_sentence() -> None:
     _, _, rows = load_table("4", load_recipe("mvtec-bottle", "paper-gpu"))
     (row,) = [row for row in rows if isinstance(row, Impossible)]
     assert row.label == "without plain student stream"
-    assert row.reason.startswith('plain_stream "teacher" needs teacher "mobile"')
+    assert row.reason.startswith('no_plain_student needs teacher "mobile"')
     with pytest.raises(ConfigError, match=r"no table '12'; choose one of 4, teachers, 5"):
         load_table("12", load_recipe("mvtec-bottle", "paper-gpu"))
     with pytest.raises(ConfigError, match="'cpu' distils other levels than the paper; use cpu-short, cpu-paper"):
         load_table("4", load_recipe("mvtec-bottle", "cpu"))
 
 
+def test_a_map_that_was_not_trained_must_not_judge(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert variants("4")["no-aggregation"].model.anomaly_map == "cosine"
+    changed = tmp_path / "tables.yaml"
+    changed.write_text(ABLATIONS.read_text().replace("model: {anomaly_map: cosine}, objective", "objective"))
+    monkeypatch.setattr(tables, "ABLATIONS", changed)
+    _, _, rows = load_table("4", load_recipe("mvtec-bottle", "cpu-short"))
+    (row,) = [row for row in rows if isinstance(row, Impossible)]
+    assert row.name == "no-aggregation" and 'stays random; set anomaly_map "cosine"' in row.reason
+
+
+def test_without_a_teacher_no_checkpoint_is_needed() -> None:
+    rows = variants("7", "paper-gpu")
+    assert (rows["no-teacher"].teacher, rows["stlm"].teacher) == ("none", "vit_h")
+
+
+def test_a_row_is_of_the_code_that_makes_it() -> None:
+    for pattern in ablate.CODE:
+        assert list(ablate.ROOT.glob(pattern)), pattern
+    names = {str(path.relative_to(ablate.ROOT)) for path in ablate.code()}
+    assert {f"stlm_hub/training/{name}" for name in ablate.NO_CODE}.isdisjoint(names)
+    assert all((ablate.ROOT / "stlm_hub/training" / name).is_file() for name in ablate.NO_CODE)
+    assert {"stlm_hub/training/objective.py", "stlm_hub/training/pseudo_anomalies/nsa.py"} <= names
+
+
 def test_rows_with_the_same_settings_are_one_training() -> None:
     table = variants("4")
     assert table["teacher-mobile"].digest("data") == table["stlm"].digest("data") != table["stlm"].digest("other data")
     assert len({variant.digest() for variant in table.values()}) == len(table) - 1
+    for other, name in (("5", "two-stage"), ("7", "no-teacher"), ("8", "random-encoders"), ("9", "distil-masks")):
+        rows = variants(other)
+        assert rows[name].digest() != rows["stlm"].digest() == table["stlm"].digest()
     longer = dataclasses.replace(table["stlm"], training=dataclasses.replace(table["stlm"].training, steps=300))
     assert longer.digest() != table["stlm"].digest()
 
@@ -239,7 +267,7 @@ def test_a_variant_that_fails_stands_in_the_table_and_the_others_are_trained(
     real = ablate.run
 
     def run(split: Any, model: Any, training: Any, *rest: Any, **options: Any) -> Any:
-        if training.encoder_weights == "random":
+        if options["objective"].name == "random_encoders":
             raise TrainingError("The loss is not finite at step 2.")
         return real(split, model, training, *rest, **options)
 
@@ -303,7 +331,7 @@ def test_a_chosen_row_that_cannot_be_says_why(
 ) -> None:
     ablate.ablate("4", bottles, profile="paper-gpu", variant=["no-plain-student"], runs=tmp_path / "runs")
     out = " ".join(capsys.readouterr().out.split())
-    assert not short and 'Not run, without plain student stream: plain_stream "teacher" needs teacher "mobile"' in out
+    assert not short and 'Not run, without plain student stream: no_plain_student needs teacher "mobile"' in out
 
 
 def test_a_launcher_is_refused(bottles: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
