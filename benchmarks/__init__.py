@@ -1,1 +1,1 @@
-"""Measurements that anyone can repeat: each program prints a table and writes JSON."""
+"""Measurements that anyone can repeat. Each program prints a table and writes a JSON file."""

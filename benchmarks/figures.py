@@ -1,4 +1,4 @@
-"""What measurements are reduced to: medians, slopes, order, limits, and the machine they were taken on."""
+"""Statistics of measurements, limits that they must keep, and facts about the machine they were taken on."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from scipy.stats import kendalltau
 from stlm_hub.training.machine import hardware
 
 PACKAGES = ("stlm_hub", "torch", "gradio", "gradio_client", "opencv-python-headless", "numpy")
+"""Packages whose versions are written beside the figures."""
 
 
 @dataclass(frozen=True)
@@ -26,9 +27,9 @@ class Limit:
     """A figure that must stay at or below a limit.
 
     Args:
-        name: of the figure.
-        value: what was measured, in `unit`; None where it could not be.
-        limit: the highest value that is held.
+        name: name of the figure.
+        value: measured value in `unit`; None where it could not be measured.
+        limit: highest allowed value in `unit`.
         unit: "ms", "MB", "requests".
         skipped: why there is no value.
     """
@@ -41,7 +42,7 @@ class Limit:
 
     @property
     def held(self) -> bool | None:
-        """None where nothing was measured."""
+        """Whether the value keeps the limit; None where nothing was measured."""
         return None if self.value is None else bool(self.value <= self.limit)
 
     def to_dict(self) -> dict[str, Any]:
@@ -51,12 +52,12 @@ class Limit:
 
 
 def all_held(limits: Sequence[Limit]) -> bool:
-    """Whether no limit is broken; what was not measured breaks none."""
+    """Whether no limit is broken. A figure that was not measured breaks none."""
     return all(limit.held is not False for limit in limits)
 
 
 def summary(values: Sequence[float]) -> dict[str, float | int]:
-    """Number, median, 95th percentile, smallest and largest of at least one value."""
+    """Count, median, 95th percentile, minimum and maximum of one or more values."""
     array = np.asarray(values, float)
     return {
         "n": array.size,
@@ -68,12 +69,20 @@ def summary(values: Sequence[float]) -> dict[str, float | int]:
 
 
 def slope_per_100(requests: Sequence[int], megabytes: Sequence[float]) -> float:
-    """Growth in MB per 100 requests: the least-squares line through at least two samples."""
+    """Growth in MB per 100 requests: slope of the least-squares line through two or more samples."""
     return 100 * float(np.polyfit(np.asarray(requests, float), np.asarray(megabytes, float), 1)[0])
 
 
 def growth(requests: Sequence[int], megabytes: Sequence[float]) -> dict[str, Any]:
-    """Memory over requests: first, last and highest sample in MB, last minus first, and the slope."""
+    """Growth of memory over requests.
+
+    Args:
+        requests: number of answered requests at each sample.
+        megabytes: memory at each sample.
+
+    Returns:
+        First, last and highest sample, last minus first, the slope, and the samples themselves.
+    """
     return {
         "first_mb": megabytes[0],
         "last_mb": megabytes[-1],
@@ -85,15 +94,16 @@ def growth(requests: Sequence[int], megabytes: Sequence[float]) -> dict[str, Any
 
 
 def order(asked: Sequence[float], answered: Sequence[float]) -> dict[str, float | None]:
-    """How far the order of answers is the order of requests.
+    """How well answers keep the order of requests.
 
     Args:
-        asked: moment in seconds at which each request was in the queue.
-        answered: moment at which its answer was there.
+        asked: seconds at which each request was in the queue.
+        answered: seconds at which its answer arrived.
 
     Returns:
-        Kendall's tau (1 = same order), the share of pairs of requests that were answered the other way round, and how
-        many later requests at most were answered before an earlier one. Of fewer than two requests there is no order.
+        "kendall_tau": 1 where the order is the same. "inverted_pairs": share of the pairs of requests whose answers
+        came in the other order. "overtaken_by_at_most": the most later requests that were answered before one earlier
+        request. All None for fewer than two requests.
     """
     if len(asked) < 2:
         return {"kendall_tau": None, "inverted_pairs": None, "overtaken_by_at_most": None}
@@ -107,7 +117,7 @@ def order(asked: Sequence[float], answered: Sequence[float]) -> dict[str, float 
 
 
 def command_line(program: str, arguments: Sequence[str]) -> str:
-    """The command that makes a file of results again. Of places on someone's machine it says DIR or FILE."""
+    """The command that reproduces a file of results. Absolute paths become DIR or FILE."""
 
     def public(word: str) -> str:
         option, equals, value = word.rpartition("=")
@@ -118,7 +128,7 @@ def command_line(program: str, arguments: Sequence[str]) -> str:
 
 
 def machine() -> dict[str, Any]:
-    """Processor, cores, memory, load and versions."""
+    """Facts about this machine: processor, cores, memory, load, versions."""
     return {
         "hardware": hardware(),
         "cpu": _cpu_name(),

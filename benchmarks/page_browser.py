@@ -1,4 +1,4 @@
-"""The page in Debian's chromium: when a visitor sees something, and how long a verdict takes."""
+"""The page in chromium: when a visitor sees something, and how long a verdict takes."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from page_server import chromium
+from .page_process import chromium
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
-WAIT_MS = 120_000
+WAIT_MS = 120_000  # until anything that the page should show is given up
 _ARGUMENTS = ["--no-sandbox", "--disable-background-networking"]
 
-# Polls every 5 ms: the model row is usable when its list takes input and says something about the model.
+# Sets window.usableAt when the list of models takes input and the facts of a model are shown. Looks every 5 ms.
 _WATCH_MODEL_ROW = """
 performance.setResourceTimingBufferSize(5000);
 const look = () => {
@@ -29,7 +29,8 @@ const look = () => {
 look();
 """
 
-# From the moment at which the input has the file to the moment at which the verdict is in the document.
+# Sets window.chosenAt when the input has the file, verdictAt when the document shows the verdict, picturesAt when the
+# last picture is loaded.
 _WATCH_VERDICT = """() => {
   performance.clearResourceTimings();
   window.chosenAt = window.verdictAt = window.picturesAt = null;
@@ -46,6 +47,7 @@ _WATCH_VERDICT = """() => {
   }, {capture: true});
 }"""
 
+# Milliseconds after chosenAt.
 _TIMES = """() => {
   const entries = performance.getEntriesByType('resource');
   const named = (end) => entries.find((entry) => new URL(entry.name).pathname.endsWith(end));
@@ -60,7 +62,7 @@ _TIMES = """() => {
 
 
 def missing() -> str:
-    """Why nothing can be measured in a browser; empty where it can."""
+    """Says why nothing can be measured in a browser. Empty where everything is installed."""
     if find_spec("playwright") is None:
         return "playwright is not installed"
     return "" if chromium() else "chromium is not installed"
@@ -68,7 +70,7 @@ def missing() -> str:
 
 @contextmanager
 def launched() -> Iterator[Browser]:
-    """Debian's chromium, until the block ends."""
+    """Starts chromium and closes it when the block ends."""
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
@@ -79,7 +81,7 @@ def launched() -> Iterator[Browser]:
 
 @contextmanager
 def opened(browser: Browser, url: str) -> Iterator[Page]:
-    """The page in a context of its own, i.e. with an empty cache, once its model row is usable."""
+    """Opens the page with an empty cache and hands it over once a model can be chosen."""
     context = browser.new_context(viewport={"width": 1440, "height": 900})
     context.add_init_script(_WATCH_MODEL_ROW)
     tab = context.new_page()
@@ -91,16 +93,17 @@ def opened(browser: Browser, url: str) -> Iterator[Page]:
 
 
 def first_paint(browser: Browser, url: str, visits: int, settle: Callable[[], None]) -> dict[str, list[float]]:
-    """Opens the page `visits` times after one visit that does not count.
+    """Opens the page several times and measures when something is shown.
 
     Args:
         browser: chromium.
-        url: of the page.
-        visits: each with an empty cache.
-        settle: called before each; returns when the server has nothing to do.
+        url: address of the page.
+        visits: number of measured visits, each with an empty cache. One more comes first and is not measured.
+        settle: called before each visit; returns when the server is idle.
 
     Returns:
-        Milliseconds after the address was opened: "first_contentful_paint" and "model_row_usable" of each visit.
+        Milliseconds after the address was opened, one value for each visit: "first_contentful_paint" and
+        "model_row_usable".
     """
     paints, usable = [], []
     for visit in range(visits + 1):
@@ -113,17 +116,20 @@ def first_paint(browser: Browser, url: str, visits: int, settle: Callable[[], No
 
 
 def judge_on_page(tab: Page, photograph: Path, settle: Callable[[], None]) -> dict[str, Any]:
-    """Gives the page a photograph, as a visitor does, and waits for the verdict.
+    """Uploads a photograph as a visitor does and waits for the verdict and its pictures.
 
     Args:
-        tab: the page, as `opened` gives it.
-        photograph: one that the page has not had before.
-        settle: returns when the server has nothing to do; called before the photograph and after the verdict.
+        tab: the page, as `opened` hands it over.
+        photograph: one that the page has not seen before.
+        settle: called before the upload and after the verdict; returns when the server is idle.
 
     Returns:
-        Milliseconds after the file was chosen until the upload was through ("uploaded"), the verdict was asked for
-        ("asked"), it was there ("verdict"), and the last picture was there ("pictures"); the milliseconds that the
-        server itself states for the network ("judged"); and "is_anomalous".
+        Milliseconds from choosing the file until the upload was complete ("uploaded"), the verdict was requested
+        ("asked"), the verdict was shown ("verdict") and the last picture was shown ("pictures"); the milliseconds that
+        the page itself states for the model ("judged"); and the verdict ("is_anomalous").
+
+    Raises:
+        RuntimeError: the page states no time of its own.
     """
     if tab.locator("#verdict .word").count():
         tab.get_by_role("button", name="Remove Image").click()

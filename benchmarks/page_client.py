@@ -1,4 +1,4 @@
-"""The page's endpoint /predict as programs call it: one photograph, and many users at once."""
+"""Programs that call the page's endpoint /predict: one user with one photograph, or many users at once."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SCORE_TOLERANCE = 1e-3  # two runs of the network may round differently
 
 @dataclass(frozen=True)
 class Expected:
-    """What the library says of a photograph when it is called without the page."""
+    """A photograph and the library's own verdict and score, found without the page."""
 
     photograph: Path
     is_anomalous: bool
@@ -28,17 +28,17 @@ class Expected:
 
 @dataclass(frozen=True)
 class Answer:
-    """One request and what came of it. Moments are in seconds of `time.perf_counter`.
+    """One request and its outcome. Times are in seconds of `time.perf_counter`.
 
     Args:
-        user: who asked.
+        user: number of the user who sent the request.
         expected: the photograph that was sent, with the library's verdict.
-        sent: when the user asked.
-        queued: when the server had the photograph and confirmed that the request is in its queue.
-        answered: when the verdict was there.
-        done: when panel and mask were fetched, too.
-        facts: the verdict as plain data; empty where there is none.
-        error: what went wrong; empty where nothing did.
+        sent: when the user sent it.
+        queued: when the server confirmed that the request is in its queue.
+        answered: when the verdict arrived.
+        done: when panel and mask were fetched as well.
+        facts: the verdict as plain data; None where the request failed.
+        error: why the request failed; empty where it did not.
     """
 
     user: int
@@ -52,12 +52,12 @@ class Answer:
 
     @property
     def milliseconds(self) -> float:
-        """Of the whole round trip."""
+        """Duration of the whole round trip."""
         return 1000 * (self.done - self.sent)
 
     @property
     def is_right(self) -> bool:
-        """Whether it is the library's verdict and score of the photograph that was sent, and no other's."""
+        """Whether verdict and score are the library's for the photograph that was sent."""
         return (
             self.facts is not None
             and self.facts["photograph"] == self.expected.photograph.stem
@@ -67,7 +67,12 @@ class Answer:
 
 
 class User(Client):
-    """gradio_client, which notes when a request is in the queue. Files are fetched by `ask`, which times that, too."""
+    """A client of the page that records when a request is in the queue.
+
+    Args:
+        url: address of the page.
+        number: number of this user.
+    """
 
     def __init__(self, url: str, number: int = 0) -> None:
         super().__init__(url, download_files=False, verbose=False, analytics_enabled=False)
@@ -75,20 +80,20 @@ class User(Client):
         self.queued = 0.0
 
     def send_data(self, *args: Any, **options: Any) -> Any:
-        """As of gradio_client."""
+        """See `gradio_client.Client.send_data`."""
         reply = super().send_data(*args, **options)
         self.queued = time.perf_counter()
         return reply
 
     def ask(self, expected: Expected, model: str) -> Answer:
-        """Uploads a photograph, waits for the verdict, and fetches panel and mask one after the other."""
+        """Uploads a photograph, waits for the verdict, then fetches panel and mask one after the other."""
         sent = time.perf_counter()
         try:
             facts, panel, mask = self.predict(handle_file(expected.photograph), model, None, api_name="/predict")
             answered = time.perf_counter()
             for file in (panel, mask):
                 httpx.get(f"{self.src_prefixed}file={file['path']}", timeout=60).raise_for_status()
-        except Exception as error:  # whatever it is, it is a request that failed
+        except Exception as error:  # any error is a failed request
             return Answer(self.number, expected, sent, error=f"{type(error).__name__}: {error}")
         return Answer(self.number, expected, sent, self.queued, answered, time.perf_counter(), facts)
 
@@ -101,18 +106,19 @@ def users_at_once(
     requests: int,
     on_answer: Callable[[int], None] = lambda number: None,
 ) -> list[Answer]:
-    """`users` programs send `requests` requests in all, each its next one when it has the answer to the one before.
+    """Sends requests of many users. Each user sends the next request when the answer to the last one has arrived.
 
     Args:
-        url: of the page.
-        model: alias.
-        photographs: sent in turn, so that neighbours in the queue send different ones.
-        users: all send their first request at the same moment.
-        requests: spread evenly; the first users send one more where they do not divide.
-        on_answer: called with the number of answers so far, one call at a time.
+        url: address of the page.
+        model: alias of the model.
+        photographs: sent in turn, so that neighbours in the queue are different photographs.
+        users: number of users. All send their first request at the same moment.
+        requests: number of requests of all users together, spread evenly. The first users send one more where the
+            number of users does not divide it.
+        on_answer: called with the number of answers so far, never twice at once.
 
     Returns:
-        One answer for each request, each user's in the order in which it asked.
+        One answer for each request: user by user, in the order of sending.
     """
     start, lock, answers_so_far = threading.Barrier(users), threading.Lock(), count(1)
     programs = [User(url, number) for number in range(users)]

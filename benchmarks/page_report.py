@@ -1,4 +1,4 @@
-"""What was measured of the page, as plain data, held to its limits, and as tables."""
+"""Measurements of the page -> plain data, limits and tables."""
 
 from __future__ import annotations
 
@@ -17,7 +17,13 @@ FIRST_PAINT_MS, OVERHEAD_MS, GROWTH_MB = 2000, 150, 50
 
 
 def endpoint_times(answers: Sequence[Answer], bare: Sequence[float], drawn: Sequence[float]) -> dict[str, Any]:
-    """Milliseconds of the endpoint: the whole, what it adds to the bare call, and where they go."""
+    """Round trip of the endpoint, what it adds to a bare `STLM.predict`, and how the time is spent, all in ms.
+
+    Args:
+        answers: one request for each repetition.
+        bare: ms of `STLM.predict` on the same photographs.
+        drawn: ms of drawing their panels.
+    """
     whole = summary([answer.milliseconds for answer in answers])
     waiting = _median([1000 * (a.answered - a.queued) for a in answers])
     return {
@@ -34,7 +40,12 @@ def endpoint_times(answers: Sequence[Answer], bare: Sequence[float], drawn: Sequ
 
 
 def page_times(shown: Sequence[dict[str, Any]], bare: Sequence[float]) -> dict[str, Any]:
-    """Milliseconds of the page's own event: the whole, what it adds to the bare call, and where they go."""
+    """Round trip in the browser, what it adds to a bare `STLM.predict`, and how the time is spent, all in ms.
+
+    Args:
+        shown: what `page_browser.judge_on_page` measured, one for each repetition.
+        bare: ms of `STLM.predict` on the same photographs.
+    """
     whole = summary([times["verdict"] for times in shown])
     return {
         "round_trip": whole,
@@ -50,9 +61,18 @@ def page_times(shown: Sequence[dict[str, Any]], bare: Sequence[float]) -> dict[s
 
 
 def user_facts(answers: Sequence[Answer], users: int, seconds: float) -> dict[str, Any]:
-    """Latency in ms, throughput per second, failures, and the order of answers, over all and in the first wave.
+    """Latency, throughput, failures and order of the answers to many users.
 
-    Moments are those of the asking program, so requests that reach the queue within a few ms may seem to change places.
+    Times are taken by the users' programs, so requests that reach the queue within a few ms may seem to change places.
+
+    Args:
+        answers: one for each request, each user's in the order of sending.
+        users: number of users.
+        seconds: duration of the whole measurement.
+
+    Returns:
+        Latency in ms and order, for all requests and for the first request of each user ("first wave"); throughput in
+        requests per second; counts of failed and wrong answers.
     """
     good = [answer for answer in answers if not answer.error]
     first = [a for a in {answer.user: answer for answer in reversed(answers)}.values() if not a.error]
@@ -78,7 +98,7 @@ def user_facts(answers: Sequence[Answer], users: int, seconds: float) -> dict[st
 def limits(
     first_paint: dict[str, Any], overhead: dict[str, Any], users: dict[str, Any], memory: dict[str, Any]
 ) -> list[Limit]:
-    """The promises that the figures are held to."""
+    """The limits that the measurements must keep."""
     page = overhead["page"]
     return [
         Limit(
@@ -94,14 +114,20 @@ def limits(
     ]
 
 
-def report(facts: dict[str, Any], parts: dict[str, dict[str, Any]], promises: Sequence[Limit]) -> dict[str, Any]:
-    """What is written as JSON: `facts` of the run, the four measurements, the limits, whether all are held."""
+def report(facts: dict[str, Any], parts: dict[str, dict[str, Any]], limits: Sequence[Limit]) -> dict[str, Any]:
+    """The content of the JSON file.
+
+    Args:
+        facts: command, date, machine and settings of the run.
+        parts: the four measurements, see `limits`.
+        limits: what `limits` returned.
+    """
     return {
         "benchmark": "space",
         **facts,
         **parts,
-        "limits": [limit.to_dict() for limit in promises],
-        "held": all_held(promises),
+        "limits": [limit.to_dict() for limit in limits],
+        "held": all_held(limits),
     }
 
 

@@ -1,7 +1,7 @@
-"""anomalib's PatchCore and PaDiM as processes of `benchmarks/quality.py`, in their own environment (`make peers`).
+"""anomalib's PatchCore and PaDiM for `benchmarks/quality.py`. They run in an environment of their own (`make peers`).
 
-anomalib's own classes embed, choose the coreset, fit the Gaussians, make maps and scores; what is done here is to hand
-them photographs and a backbone whose weights come as a package. Lightning's trainer adds nothing to either method.
+anomalib's classes do the work: features, coreset, Gaussians, maps and scores. This file gives them photographs and a
+backbone whose weights come as a package. It does without Lightning's trainer, which adds nothing to either method.
 """
 
 from __future__ import annotations
@@ -17,26 +17,25 @@ from anomalib.models.image.padim.torch_model import PadimModel
 from anomalib.models.image.patchcore.torch_model import PatchcoreModel
 
 from benchmarks.peer_job import Job, Predict, Progress, as_tensor
-from stlm_hub.models.backbones.efficientnet_lite0 import EFFICIENTNET, normalized
-from stlm_hub.starting_weights.efficientnet_lite0 import load_imagenet_weights
+from stlm_hub.models.backbones.efficientnet_lite0 import PIXEL_MEAN, PIXEL_STD, TIMM_NAME, load_imagenet_weights
 
-PATCHCORE_LAYERS = ["blocks.2", "blocks.4"]  # H/8 and H/16, as layer2 and layer3 of the ResNets
-PADIM_LAYERS = ["blocks.1", "blocks.2", "blocks.4"]  # H/4, H/8 and H/16, as layer1 to layer3
-PADIM_FEATURES = 100  # of 176; anomalib's and the paper's number for the smaller ResNet
-NEIGHBOURS = 9  # anomalib's default, for the reweighting of the score
+PATCHCORE_LAYERS = ["blocks.2", "blocks.4"]  # H/8 and H/16, like layer2 and layer3 of the ResNets
+PADIM_LAYERS = ["blocks.1", "blocks.2", "blocks.4"]  # H/4, H/8 and H/16, like layer1 to layer3
+PADIM_FEATURES = 100  # out of 176; what anomalib and the paper use with the smaller ResNet
+NEIGHBOURS = 9  # for reweighting the score; anomalib's default
 
 T = TypeVar("T")
 
 
 def build(method: str) -> PatchcoreModel | PadimModel:
-    """anomalib's model without weights; it has no default for EfficientNet, see the constants."""
+    """anomalib's model on EfficientNet-lite0, without weights. anomalib has no defaults for it, see the constants."""
     if method == "patchcore":
-        return PatchcoreModel(PATCHCORE_LAYERS, EFFICIENTNET, pre_trained=False, num_neighbors=NEIGHBOURS)
-    return PadimModel(EFFICIENTNET, PADIM_LAYERS, pre_trained=False, n_features=PADIM_FEATURES)
+        return PatchcoreModel(PATCHCORE_LAYERS, TIMM_NAME, pre_trained=False, num_neighbors=NEIGHBOURS)
+    return PadimModel(TIMM_NAME, PADIM_LAYERS, pre_trained=False, n_features=PADIM_FEATURES)
 
 
 def fit(job: Job, progress: Progress) -> None:
-    """Writes the state dict, in float32 as anomalib keeps it."""
+    """Fits the method and writes its state dict in float32, as anomalib keeps it."""
     model = build(job.method)
     load_imagenet_weights(model.feature_extractor.feature_extractor)
     model.train()
@@ -45,7 +44,7 @@ def fit(job: Job, progress: Progress) -> None:
     if job.method == "patchcore":
         chosen = int(n * (job.size // 8) ** 2 * (job.share or 0.0)) - 1
     for image in job.images(progress, further=chosen or 1):
-        model(normalized(image))
+        model((image - PIXEL_MEAN) / PIXEL_STD)
     if job.method == "patchcore":
 
         def watched(steps: Iterable[T], **_: object) -> Iterator[T]:
@@ -62,13 +61,13 @@ def fit(job: Job, progress: Progress) -> None:
 
 
 def load(job: Job) -> Predict:
-    """What `fit` wrote."""
+    """Reads what `fit` wrote."""
     model = build(job.method)
     model.load_state_dict(torch.load(job.model, map_location="cpu", weights_only=True))
     model.eval()
 
     def judge(image: np.ndarray) -> tuple[np.ndarray, float]:
-        output = model(normalized(as_tensor(image, job.size)))
+        output = model((as_tensor(image, job.size) - PIXEL_MEAN) / PIXEL_STD)
         values = output.anomaly_map.squeeze().float().numpy()
         return cv2.resize(values, image.shape[1::-1], interpolation=cv2.INTER_LINEAR), float(output.pred_score)
 

@@ -1,4 +1,4 @@
-"""What a process of `benchmarks/quality.py` is told to do, as JSON, and what it can do to see its own memory."""
+"""The job of a process that `benchmarks/quality.py` starts, and how such a process measures its own memory."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from stlm_hub.predict.frame import resize_image
 from stlm_hub.predict.images import load_image
-from stlm_hub.predict.predictor import resize_image
 
 Progress: TypeAlias = Callable[[int, int], None]
-"""Told (done, total)."""
+"""Called with (done, total) after each unit of work."""
 
 Predict: TypeAlias = Callable[[np.ndarray], tuple[np.ndarray, float]]
 """HxWx3 uint8 RGB -> anomaly map HxW float32 in the photograph's frame, and anomaly score; higher is more anomalous."""
@@ -26,18 +26,18 @@ Predict: TypeAlias = Callable[[np.ndarray], tuple[np.ndarray, float]]
 
 @dataclass(frozen=True)
 class Job:
-    """One step of one method.
+    """One step of one method: fit or predict.
 
     Args:
-        method: see `quality_report.TITLES`.
-        step: "fit" reads photographs and writes `model`, "predict" reads `model` and writes maps.
-        model: the file or folder that would be shipped; for "fit" it does not exist yet.
-        photographs: normal ones to fit on, or the ones to judge.
-        size: side of the network's input in pixels; a multiple of 64.
-        threads: of every library that has a setting for them.
-        seed: of whatever the method draws.
-        share: of the patches that a memory keeps.
-        maps: folder that "predict" writes 0000.npy, ... to.
+        method: name of the method, see `quality_report.TITLES`.
+        step: "fit" reads photographs and writes `model`; "predict" reads `model` and writes maps.
+        model: file or folder that would be deployed. It does not exist before "fit".
+        photographs: normal photographs to fit on, or photographs to judge.
+        size: side of the network's input in pixels, a multiple of 64.
+        threads: number of threads of every library in which it can be set.
+        seed: seed of all random choices.
+        share: share of the patches that a memory keeps, in (0, 1]; None for methods without one.
+        maps: folder in which "predict" writes 0000.npy, 0001.npy, ...
     """
 
     method: str
@@ -51,19 +51,21 @@ class Job:
     maps: str = ""
 
     def write(self, path: Path) -> Path:
+        """Writes the job as JSON and returns the path."""
         path.write_text(json.dumps(asdict(self)), encoding="utf-8")
         return path
 
     @classmethod
     def read(cls, path: Path) -> Job:
+        """Reads what `write` wrote."""
         return cls(**json.loads(path.read_text(encoding="utf-8")))
 
     def images(self, progress: Progress, further: int = 0) -> Iterator[Tensor]:
-        """The photographs at the network's size, decoded one after the other: 1x3xSxS float32 in [0, 255].
+        """Yields the photographs at the network's size, one at a time: 1x3xSxS float32 in [0, 255].
 
         Args:
-            progress: told after each.
-            further: units of work that come after the last.
+            progress: called after each photograph.
+            further: units of work that follow the last photograph; they count in the total.
         """
         for done, path in enumerate(self.photographs, start=1):
             yield as_tensor(load_image(path), self.size)
@@ -71,18 +73,18 @@ class Job:
 
 
 def as_tensor(image: np.ndarray, size: int) -> Tensor:
-    """HxWx3 uint8 -> 1x3xSxS float32 in [0, 255], resized as STLM's own photographs are."""
+    """HxWx3 uint8 -> 1x3xSxS float32 in [0, 255], resized as STLM resizes its input."""
     pixels = resize_image(image, size).transpose(2, 0, 1)[None]
     return torch.from_numpy(np.ascontiguousarray(pixels)).float()
 
 
 def resident_bytes() -> int:
-    """Memory of this process that is in use now; where the system does not tell, the highest so far."""
+    """Resident memory of this process now, in bytes. Systems without /proc report the highest so far instead."""
     return _status("VmRSS")
 
 
 def forget_peak() -> None:
-    """Starts the measurement of the peak anew, where Linux allows it; elsewhere the peak is of the whole process."""
+    """Resets the peak of the memory where Linux allows it. Elsewhere the peak covers the whole process."""
     try:
         Path("/proc/self/clear_refs").write_text("5")
     except OSError:
@@ -90,9 +92,9 @@ def forget_peak() -> None:
 
 
 def peak_bytes() -> int:
-    """The highest `resident_bytes` since `forget_peak`.
+    """Highest resident memory since `forget_peak`, in bytes.
 
-    Not `ru_maxrss`: Linux lets a process inherit that from the one that started it, however small it is itself.
+    Not `ru_maxrss`: under Linux a process inherits it from the process that started it.
     """
     return _status("VmHWM")
 

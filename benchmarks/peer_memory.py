@@ -1,4 +1,4 @@
-"""The memory of normal patches as a process of `benchmarks/quality.py`: `memory_bank.py` on a frozen backbone."""
+"""A patch memory on a frozen backbone for `benchmarks/quality.py`; see `memory_bank.py`."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from benchmarks.memory_bank import MemoryBank, anomaly_map, sample_patches
-from benchmarks.peer_backbones import Backbone, MobileSAMStages, load_pretrained
 from benchmarks.peer_job import Job, Predict, Progress, as_tensor
-from stlm_hub.models.backbones.efficientnet_lite0 import ImageNetEncoder
+from stlm_hub.models.backbones.efficientnet_lite0 import EfficientNetLite0
+from stlm_hub.models.backbones.mobile_sam import MobileSam
 from stlm_hub.models.patch_memory import patch_features
 
-BACKBONES: dict[str, type[Backbone]] = {
-    "memory-mobilesam": MobileSAMStages,
-    "memory-efficientnet": ImageNetEncoder,
+BACKBONES: dict[str, type[MobileSam] | type[EfficientNetLite0]] = {
+    "memory-mobilesam": MobileSam,
+    "memory-efficientnet": EfficientNetLite0,
 }
 
 
 def fit(job: Job, progress: Progress) -> None:
-    """Writes backbone and memory to one safetensors file, both in half precision."""
+    """Fills the memory and writes it with the backbone to one safetensors file, both in half precision."""
     backbone = BACKBONES[job.method]().eval()
-    load_pretrained(backbone)
+    backbone.load_pretrained()
     share = 1.0 if job.share is None else job.share
 
     def patches() -> Iterator[Tensor]:
@@ -39,7 +39,7 @@ def fit(job: Job, progress: Progress) -> None:
 
 
 def load(job: Job) -> Predict:
-    """What `fit` wrote; half precision on disk only, computed in float32."""
+    """Reads what `fit` wrote. Distances are computed in float32."""
     tensors = load_file(job.model)
     bank = MemoryBank(tensors.pop("entries"))
     backbone = BACKBONES[job.method]().eval()

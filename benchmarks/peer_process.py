@@ -1,14 +1,14 @@
-"""One step of one method in a process of its own: `python -m benchmarks.peer_process JOB.json`.
+"""Runs one step of one method: `python -m benchmarks.peer_process JOB.json`.
 
-It prints a line of JSON now and then, {"done": ..., "total": ...}, and at the end {"result": {...}}:
+The process prints lines of JSON: progress as {"done": ..., "total": ...}, and at the end {"result": {...}} with
 
-- fit: "seconds" from the photographs' files to the written model, "memory_bytes";
-- predict: "milliseconds" of each photograph, "scores", "memory_bytes".
+- for "fit": "seconds" from reading the photographs to the written model, and "memory_bytes";
+- for "predict": "milliseconds" of each photograph, "scores", and "memory_bytes".
 
-A photograph's time is from the decoded pixels to the map in the photograph's frame and the score: resizing both ways
-belongs to it, decoding does not. One photograph is judged beforehand, uncounted. "memory_bytes" is the highest
-resident memory of the step minus that after all libraries were imported: network, model and whatever is computed, one
-decoded photograph too; fitting and predicting are two processes, so neither is charged for the other.
+The time of a photograph starts with its decoded pixels and ends with its score and its map in the photograph's frame:
+resizing in both directions counts, decoding does not. One photograph is judged first and not counted. "memory_bytes" is
+the highest resident memory during the step minus the memory after all imports. It covers network, model, intermediate
+results and one decoded photograph. Fitting and predicting are two processes, so neither counts for the other.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ import torch
 from benchmarks.peer_job import Job, forget_peak, peak_bytes, resident_bytes
 from stlm_hub.predict.images import load_image
 
-REPORT_EVERY = 0.5  # seconds
+REPORT_EVERY = 0.5  # seconds between two lines of progress
 
 
 class Reporter:
-    """Prints progress, not more often than anybody can read."""
+    """Prints progress, at most one line in `REPORT_EVERY` seconds; the last line always."""
 
     def __init__(self) -> None:
         self._last = 0.0
@@ -46,18 +46,20 @@ class Reporter:
 
 
 def module_of(method: str) -> ModuleType:
-    """The module with `fit` and `load` of a method."""
+    """The module that holds `fit` and `load` of a method."""
     name = {"stlm": "stlm", "patchcore": "anomalib", "padim": "anomalib"}.get(method, "memory")
     return importlib.import_module(f"benchmarks.peer_{name}")
 
 
 def fit(module: ModuleType, job: Job) -> dict[str, Any]:
+    """Fits the method. Returns the seconds that it took."""
     started = time.perf_counter()
     module.fit(job, Reporter())
     return {"seconds": time.perf_counter() - started}
 
 
 def predict(module: ModuleType, job: Job) -> dict[str, Any]:
+    """Judges the photographs and writes their maps. Returns milliseconds and score of each."""
     judge = module.load(job)
     judge(load_image(job.photographs[0]))
     report = Reporter()
@@ -74,10 +76,11 @@ def predict(module: ModuleType, job: Job) -> dict[str, Any]:
 
 
 def main(path: Path) -> None:
+    """Runs the job of a JSON file and prints its result."""
     job = Job.read(path)
     torch.set_num_threads(job.threads)
     cv2.setNumThreads(job.threads)
-    for seed in (torch.manual_seed, np.random.seed, random.seed):  # anomalib draws from the global states
+    for seed in (torch.manual_seed, np.random.seed, random.seed):  # anomalib uses the global generators
         seed(job.seed)
     module = module_of(job.method)
     before = resident_bytes()

@@ -1,4 +1,4 @@
-"""Starts the processes of `benchmarks/quality.py`, shows how far they are, and turns their maps into figures."""
+"""Starts the processes of `benchmarks/quality.py`, shows their progress, and computes figures from their maps."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from stlm_hub.evaluation.metrics import compute_metrics
 from stlm_hub.predict.images import load_image
 
 ROOT = Path(__file__).resolve().parents[1]
-LINE_EVERY = 30.0  # seconds between lines where there is no terminal
+LINE_EVERY = 30.0  # seconds between two lines of progress where there is no terminal
 _THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 _VERSIONS = """
 import importlib.metadata, json, platform, sys
@@ -43,7 +43,7 @@ class PeerError(STLMError):
 
 
 class Bars:
-    """A bar with the time left for each step of each method; without a terminal a line now and then."""
+    """A progress bar with the time left for each step of each method. Without a terminal: a line every 30 s."""
 
     def __init__(self) -> None:
         self._bars = progress_bars()
@@ -59,7 +59,7 @@ class Bars:
         self._bars.stop()
 
     def step(self, description: str) -> Callable[[int, int], None]:
-        """A function that is told (done, total) of one step."""
+        """Adds a bar for one step. Returns a function to call with (done, total)."""
         if console.is_terminal:
             task = self._bars.add_task(description, total=None)
             return lambda done, total: self._bars.update(task, completed=done, total=total)
@@ -78,10 +78,17 @@ class Bars:
 
 
 def versions(python: Path, packages: Sequence[str]) -> dict[str, str]:
-    """Versions of Python and of those packages that an environment has.
+    """Versions of an environment.
+
+    Args:
+        python: the environment's Python.
+        packages: names of packages; those that are not installed are left out of the result.
+
+    Returns:
+        Version by name of package, and that of Python itself as "python".
 
     Raises:
-        PeerError: it is no Python.
+        PeerError: `python` cannot be run.
     """
     try:
         run = subprocess.run([str(python), "-c", _VERSIONS, *packages], capture_output=True, text=True, check=True)
@@ -92,10 +99,18 @@ def versions(python: Path, packages: Sequence[str]) -> dict[str, str]:
 
 
 def run_process(python: Path, job: Job, on_progress: Callable[[int, int], None]) -> dict[str, Any]:
-    """One step in a process of its own; see `peer_process` for what comes back.
+    """Runs one step in a process of its own.
+
+    Args:
+        python: Python of the environment in which the method is installed.
+        job: the step.
+        on_progress: called with (done, total) for each line of progress.
+
+    Returns:
+        The result of the process, see `peer_process`.
 
     Raises:
-        PeerError: the process failed; the message ends with the last line that it wrote.
+        PeerError: the process failed. The message ends with the last line that it wrote.
     """
     environment = {**os.environ, "PYTHONPATH": str(ROOT), **dict.fromkeys(_THREADS, str(job.threads))}
     with tempfile.TemporaryDirectory(prefix="stlm-job-") as folder, tempfile.TemporaryFile("w+") as complaints:
@@ -125,14 +140,18 @@ def run_process(python: Path, job: Job, on_progress: Callable[[int, int], None])
 
 
 def figures(scores: Sequence[float], test: TestSet, maps: Path) -> dict[str, float | None]:
-    """The field's figures of one method, by the code that STLM is evaluated with.
+    """Metrics of one method, computed by the code that evaluates STLM.
 
-    Distances have no upper end and the figures depend on order only, so scores and maps are brought to [0, 1] by one
-    linear scale each over the whole test set.
+    Distances have no upper end, and the metrics depend on order alone. So the scores are scaled linearly to [0, 1] over
+    the whole test set, and so are the maps.
 
     Args:
-        scores: in the order of `test.photographs`.
-        maps: folder with 0000.npy, ... in the same order, each in its photograph's frame.
+        scores: anomaly scores in the order of `test.photographs`.
+        test: photographs and masks.
+        maps: folder with the maps 0000.npy, 0001.npy, ... in the same order, each in its photograph's frame.
+
+    Returns:
+        The metrics of `quality_report.QUALITY`; None where one is not defined.
 
     Raises:
         DataError: a map or a mask does not fit its photograph.
@@ -148,7 +167,7 @@ def figures(scores: Sequence[float], test: TestSet, maps: Path) -> dict[str, flo
 
 
 def _message(line: str) -> dict[str, Any]:
-    """What a line says; a library may print lines of its own."""
+    """The JSON object of a line of output. Empty for any other line: libraries print lines of their own."""
     try:
         said = json.loads(line)
     except ValueError:
@@ -157,5 +176,6 @@ def _message(line: str) -> dict[str, Any]:
 
 
 def _scaled(arrays: list[np.ndarray]) -> list[np.ndarray]:
+    """All arrays on one linear scale, from 0 for their lowest value to 1 for their highest."""
     low, high = min(a.min() for a in arrays), max(a.max() for a in arrays)
     return [(a - low) / (high - low or 1.0) for a in arrays]

@@ -1,4 +1,4 @@
-"""STLM as a process of `benchmarks/quality.py`: a finished model folder, asked through the path of `predict`."""
+"""STLM for `benchmarks/quality.py`: a finished model folder, run by the code behind `STLM.predict`."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from stlm_hub.stlm import STLM
 
 
 def load(job: Job) -> Predict:
-    """The model of a folder. It is not fitted here: results.json says how long its training took."""
-    model = STLM.from_pretrained(job.model, device="cpu")  # where the peers are
-    which = model.config.anomaly_map
+    """Loads the model of a folder. It is not fitted here: results.json says how long its training took."""
+    model = STLM.from_pretrained(job.model, device="cpu")  # the peers run on the CPU, too
+    which = model.judging.anomaly_map
 
     def judge(image: np.ndarray) -> tuple[np.ndarray, float]:
         scored = next(infer(model, [image], (which,)))[which]

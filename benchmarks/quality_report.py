@@ -1,4 +1,4 @@
-"""Rows of `benchmarks/quality.py`: which are kept from an earlier run, where STLM is behind, and the table."""
+"""Rows of `benchmarks/quality.py`: which ones are kept, where STLM is behind, and the table."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 Row: TypeAlias = dict[str, Any]
-"""{"facts": what decides the row, "command": that measured it, "measured": what came out}, plain data."""
+"""Plain data: {"facts": everything that determines the row, "command": how it was measured, "measured": figures}."""
 
 TITLES = {
     "stlm": "STLM",
@@ -19,13 +19,14 @@ TITLES = {
     "patchcore": "PatchCore (anomalib)",
     "padim": "PaDiM (anomalib)",
 }
-"""Methods and what the table calls them; all but the first two use EfficientNet-lite0."""
+"""Names of the methods in the table. All but the first two use EfficientNet-lite0."""
 
 QUALITY = {"i_auroc": "I-AUROC", "p_auroc": "P-AUROC", "aupro": "AUPRO", "ap": "AP"}
 LEVEL = 0.005
-"""A quality figure this far below a peer's counts as level: half a percentage point."""
+"""STLM is not called behind where a peer's metric is higher by no more than this: half a percentage point."""
 
-_PLACE = ("method", "category", "size", "photographs")  # two rows that share these are measurements of one thing
+# Two rows that share these facts measure the same thing; the newer one replaces the older.
+_IDENTITY = ("method", "category", "size", "photographs")
 
 
 def find(rows: Sequence[Row], facts: dict[str, Any]) -> Row | None:
@@ -34,26 +35,26 @@ def find(rows: Sequence[Row], facts: dict[str, Any]) -> Row | None:
 
 
 def with_row(rows: Sequence[Row], row: Row) -> list[Row]:
-    """The rows with one more, which takes the place of an older measurement of the same thing."""
-    place = [row["facts"][name] for name in _PLACE]
-    rest = [other for other in rows if [other["facts"][name] for name in _PLACE] != place]
+    """The rows and a new one, without an older measurement of the same thing."""
+    identity = [row["facts"][name] for name in _IDENTITY]
+    rest = [other for other in rows if [other["facts"][name] for name in _IDENTITY] != identity]
     return [*rest, row]
 
 
 def behind(rows: Sequence[Row]) -> list[str]:
-    """Sentences: for each category and each figure the peers that do better than STLM.
+    """A sentence for each figure in which a peer is better than STLM, category by category.
 
-    Fit time is not compared, since STLM's is of whatever machine it was trained on. Of size and latency less is better,
-    of quality a peer is better where it is more than `LEVEL` above.
+    A peer is better where its size, latency or memory is lower, or where a metric is higher by more than `LEVEL`. Time
+    to fit is not compared: STLM's was taken on the machine that trained it.
     """
     sentences = []
     for own in (row for row in rows if row["facts"]["method"] == "stlm"):
         category = own["facts"]["category"]
         peers = [row for row in rows if _comparable(own, row)]
-        for name, unit, of in _FIGURES:
-            mine = of(own)
+        for name, unit, read in _FIGURES:
+            mine = read(own)
             for peer in peers:
-                theirs = of(peer)
+                theirs = read(peer)
                 if mine is None or theirs is None:
                     continue
                 worse = theirs < mine if unit != "%" else theirs > mine + 100 * LEVEL
@@ -67,31 +68,31 @@ def behind(rows: Sequence[Row]) -> list[str]:
 
 
 def not_compared(rows: Sequence[Row]) -> list[str]:
-    """Sentences: the rows of peers that `behind` leaves out, since code, processor or threads are not STLM's."""
+    """A sentence for each peer that `behind` leaves out: its row is of other code, another machine or other threads."""
     own = {row["facts"]["category"]: row for row in rows if row["facts"]["method"] == "stlm"}
     return [
         f"{row['facts']['category']}: {TITLES[row['facts']['method']]} is not compared, its row is of other code or "
         "another machine than STLM's; measure both again."
         for row in rows
         if row["facts"]["method"] != "stlm"
-        and (of := own.get(row["facts"]["category"])) is not None
-        and row["facts"]["photographs"] == of["facts"]["photographs"]
-        and not _comparable(of, row)
+        and (stlm := own.get(row["facts"]["category"])) is not None
+        and row["facts"]["photographs"] == stlm["facts"]["photographs"]
+        and not _comparable(stlm, row)
     ]
 
 
 def _comparable(own: Row, row: Row) -> bool:
-    """A peer's row of the same photographs and code, on the same machine with as many threads."""
+    """Whether a row is that of a peer, with STLM's photographs, code, machine and number of threads."""
     same = ("category", "photographs", "hardware", "threads", "code")
     return row["facts"]["method"] != "stlm" and all(row["facts"].get(n) == own["facts"].get(n) for n in same)
 
 
 def table(category: str, rows: Sequence[Row]) -> Table:
-    """A row for each method, narrow enough for 80 columns."""
+    """A table with one row for each method, narrow enough for a terminal of 80 columns."""
     columns = ("px", "fit s", "ms", "disk MB", "RAM MB", *QUALITY.values())
     shown = Table(box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True, title=f"{category}, on the same photographs")
     shown.add_column("method", min_width=12)
-    for column in columns:  # titles and methods may take two lines, a number may not
+    for column in columns:  # headings may take two lines, numbers may not
         shown.add_column(column, justify="right", min_width=max(map(len, column.split())) if " " in column else None)
     for row in rows:
         facts, measured = row["facts"], row["measured"]
@@ -108,11 +109,12 @@ def table(category: str, rows: Sequence[Row]) -> Table:
 
 
 def show(rows: Sequence[Row], notes: Sequence[str], console: Console) -> None:
-    """Prints a table for each category, and below it where STLM is behind and what was not measured.
+    """Prints a table for each category, then where STLM is behind and what was not measured.
 
     Args:
-        rows: of this run.
-        notes: sentences on rows that are missing.
+        rows: rows of this run.
+        notes: sentences about missing rows.
+        console: where to print.
     """
     for category in dict.fromkeys(row["facts"]["category"] for row in rows):
         console.print(table(category, [row for row in rows if row["facts"]["category"] == category]))
@@ -146,3 +148,4 @@ _FIGURES: list[tuple[str, str, Any]] = [
     ("memory while predicting", "MB", lambda row: _megabytes(row["measured"]["predict_memory_bytes"])),
     *((title, "%", lambda row, n=name: _percent(row["measured"]["metrics"][n])) for name, title in QUALITY.items()),
 ]
+"""Compared figures: name, unit, how to read it from a row."""

@@ -1,8 +1,8 @@
-"""Measures the page of the Space on this machine: first paint, what the app adds to the network, many users, memory.
+"""Measures the page of the Space on this machine: first paint, overhead of the page, many users at once, memory.
 
     python benchmarks/space.py --users 20 --requests 500 --output benchmarks/space.json
 
-It starts the page as `make demo` serves it and asks nothing of the internet. The exit code is 1 when a limit is broken.
+The page is started as `make demo` starts it. No request leaves the machine. The exit code is 1 if a limit is broken.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ from PIL import Image
 from rich.console import Console
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path[:0] = [path for path in (str(ROOT), str(ROOT / "tests")) if path not in sys.path]
-
-from page_server import Page, serve_checkout  # noqa: E402
+if str(ROOT) not in sys.path:
+    sys.path.insert(0, str(ROOT))
 
 from benchmarks import page_browser  # noqa: E402
 from benchmarks.figures import command_line, growth, machine, summary  # noqa: E402
 from benchmarks.page_client import Answer, Expected, User, users_at_once  # noqa: E402
+from benchmarks.page_process import Page, serve_checkout  # noqa: E402
 from benchmarks.page_report import endpoint_times, limits, page_times, report, show, user_facts  # noqa: E402
 from stlm_hub.cli.progress import exit_on_error  # noqa: E402
 from stlm_hub.samples.parts import make_defective, make_normal  # noqa: E402
@@ -40,10 +40,10 @@ if TYPE_CHECKING:
     from playwright.sync_api import Page as Tab
 
 MODEL, PART = "sample-brick", "brick"
-ONE_SIZE, MANY_SIZE = 1024, 512  # px: of the photographs for one visitor, and for many users
-DIFFERENT = 40  # photographs that many users send in turn, every other one with a crack
+ONE_SIZE, MANY_SIZE = 1024, 512  # px, side of the photographs of a single user and of many users
+DIFFERENT = 40  # photographs that many users send in turn; every other one has a crack
 SAMPLE_EVERY = 25  # requests between two samples of the memory
-UNCOUNTED = 2  # repetitions before the ones that count
+UNCOUNTED = 2  # first repetitions, which are not counted
 
 
 class Server:
@@ -54,7 +54,7 @@ class Server:
         self._process = psutil.Process(page.pid)
 
     def settle(self, seconds: float = 30) -> None:
-        """Returns when the server has used less than a tenth of a core for 0.2 s, at the latest after `seconds`."""
+        """Waits until the server has used less than a tenth of a core for 0.2 s, but at most `seconds`."""
         deadline = time.monotonic() + seconds
         used = self._cpu_seconds()
         while time.monotonic() < deadline:
@@ -64,7 +64,7 @@ class Server:
                 return
 
     def megabytes(self) -> float:
-        """Resident memory of the process and of those that it has started."""
+        """Resident memory of the process and all its child processes, in MB (2^20 bytes)."""
         return sum(p.memory_info().rss for p in [self._process, *self._process.children(recursive=True)]) / 2**20
 
     def _cpu_seconds(self) -> float:
@@ -73,7 +73,7 @@ class Server:
 
 
 def write_photographs(folder: Path, size: int, n_crack: int, n_good: int) -> list[Path]:
-    """Writes crack_000.png, good_000.png, ... in turn, all different, and returns their paths in that order."""
+    """Writes crack_000.png, good_000.png, crack_001.png, ..., all different. Returns their paths in this order."""
     from skimage import data
 
     brick = np.asarray(data.brick())
@@ -90,16 +90,19 @@ def write_photographs(folder: Path, size: int, n_crack: int, n_good: int) -> lis
 
 
 def measure_overhead(server: Server, tab: Tab | None, model: STLM, photographs: Sequence[Path]) -> dict[str, Any]:
-    """What the app adds to a bare `STLM.predict(bytes)`: one bare call, the endpoint and the page in turn.
+    """Measures what the page adds to `STLM.predict(bytes)`: each photograph is judged bare, by endpoint, on the page.
 
     Args:
-        server: idle before each of them.
-        tab: the page in a browser; None where there is none.
-        model: the same as the server's.
-        photographs: one for each repetition; the first `UNCOUNTED` do not count.
+        server: the page's process. It is idle before each request.
+        tab: the page in a browser; None where there is no browser.
+        model: the model that the page serves.
+        photographs: one for each repetition; the first `UNCOUNTED` are not counted.
 
     Returns:
-        Milliseconds of each way and of its parts, see the keys.
+        Milliseconds of each way and of its parts.
+
+    Raises:
+        RuntimeError: endpoint or page disagree with the library.
     """
     user = User(server.url)
     bare: list[float] = []
@@ -139,10 +142,19 @@ def measure_overhead(server: Server, tab: Tab | None, model: STLM, photographs: 
 def measure_users(
     server: Server, cache: Path, photographs: Sequence[Expected], users: int, requests: int, warm_up: int
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Many users at once, and the server's memory meanwhile.
+    """Sends the requests of many users at once and samples the server's memory meanwhile.
+
+    Args:
+        server: the page's process.
+        cache: folder of the page's cache.
+        photographs: sent in turn.
+        users: number of users.
+        requests: number of requests of all users together.
+        warm_up: number of requests before the first sample of the memory.
 
     Returns:
-        Latency, throughput, failures and order; and memory in MB with the size of the page's cache.
+        Latency, throughput, failures and order, see `user_facts`; growth of the memory in MB, see `growth`, with the
+        size of the cache.
     """
     users_at_once(server.url, MODEL, photographs, users, max(warm_up, users))
     server.settle()
@@ -164,11 +176,11 @@ def measure_users(
 
 
 def main(
-    users: Annotated[int, typer.Option(min=1, max=60, help="Programs that ask at once.")] = 20,
-    requests: Annotated[int, typer.Option(min=2, help="Of all of them together.")] = 500,
-    repetitions: Annotated[int, typer.Option(min=1, help="Of the single round trips.")] = 15,
-    visits: Annotated[int, typer.Option(min=1, help="Of the page, each with an empty cache.")] = 5,
-    warm_up: Annotated[int, typer.Option(min=0, help="Requests before the memory is looked at.")] = 50,
+    users: Annotated[int, typer.Option(min=1, max=60, help="Number of users who ask at once.")] = 20,
+    requests: Annotated[int, typer.Option(min=2, help="Number of requests of all users together.")] = 500,
+    repetitions: Annotated[int, typer.Option(min=1, help="Number of single round trips that are counted.")] = 15,
+    visits: Annotated[int, typer.Option(min=1, help="Number of visits to the page, each with an empty cache.")] = 5,
+    warm_up: Annotated[int, typer.Option(min=0, help="Number of requests before the first sample of the memory.")] = 50,
     output: Annotated[Path, typer.Option(dir_okay=False, help="JSON file to write.")] = Path("benchmarks/space.json"),
 ) -> None:
     """Measures the page of the Space on this machine."""

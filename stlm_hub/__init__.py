@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from .errors import STLMError as STLMError
     from .model_folder.zoo import list_models as list_models
     from .models.stlm.config import STLMConfig as STLMConfig
-    from .predict.predictor import Prediction as Prediction
+    from .predict.prediction import Prediction as Prediction
     from .stlm import STLM as STLM
     from .training.finetune import finetune as finetune
 
@@ -24,7 +24,7 @@ _WHERE = {
     "STLM": ".stlm",
     "STLMConfig": ".models.stlm.config",
     "STLMError": ".errors",
-    "Prediction": ".predict.predictor",
+    "Prediction": ".predict.prediction",
     "finetune": ".training.finetune",
     "list_models": ".model_folder.zoo",
 }

@@ -1,8 +1,8 @@
-"""Errors a user can cause. Each message is a sentence that says what to do; the CLI and the Space print it as it is."""
+"""Errors that a user can cause. Each message is a sentence that says what to do. CLI and Space print it unchanged."""
 
 
 class STLMError(Exception):
-    """Base class: catch this one to catch every error that `stlm_hub` raises on purpose."""
+    """Base class of all errors that `stlm_hub` raises on purpose."""
 
 
 class ImageError(STLMError):
@@ -14,7 +14,7 @@ class ConfigError(STLMError):
 
 
 class WeightsError(STLMError):
-    """A weights file is missing, incomplete, altered or of an unknown form."""
+    """A file of weights is missing, incomplete, altered or of an unknown form."""
 
 
 class HubError(STLMError):
@@ -30,4 +30,4 @@ class TrainingError(STLMError):
 
 
 class StorageError(TrainingError):
-    """The disk does not take what a training writes; the next training would end in the same way."""
+    """A training cannot write to the disk. The next training would fail in the same way."""

@@ -19,8 +19,9 @@ from huggingface_hub.errors import HfHubHTTPError
 
 from . import __version__
 from .errors import HubError
-from .model_folder import hub, zoo, zoo_files
+from .model_folder import zoo, zoo_files
 from .model_folder.card.card import template_folder
+from .model_folder.names import CARD_NAME, DECIDING, RESULTS_NAME
 from .model_folder.publish import check_folder, commit, write_errors
 from .samples.parts import write_samples
 
@@ -39,7 +40,7 @@ EXAMPLES = {  # name in examples/: sample photograph
     "good_2.png": "test/good/001.png",
     "LICENSE.txt": "LICENSE.txt",
 }
-PRELOADED = (hub.WEIGHTS_NAME, hub.CONFIG_NAME, "results.json", "README.md")
+PRELOADED = (*DECIDING, RESULTS_NAME, CARD_NAME)
 
 _PACKAGE = Path(__file__).resolve().parent
 _CACHES = ("__pycache__", "*.pyc", ".*")
@@ -184,7 +185,7 @@ def _unpublished(entry: zoo.ZooEntry) -> dict[str, Path]:
         ) from error
     if found.problems:
         raise HubError(f"{found.problems[0]} Only the model of zoo.json can go into the Space.")
-    return check_folder(found.path.parent)
+    return check_folder(found.folder)
 
 
 def _copy_page(page: Path, made: Path, entries: dict[str, zoo.ZooEntry]) -> None:

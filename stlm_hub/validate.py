@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import stat
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 from .errors import ConfigError
+
+MAX_JSON_BYTES = 1_000_000
 
 
 def check_integer(name: str, value: Any, low: int, high: int) -> None:
@@ -57,3 +62,44 @@ def check_fields(name: str, value: Any, known: Iterable[str], *, required: Itera
     if missing:
         raise ConfigError(f"{name} lacks the field {missing[0]!r}; use the file that stlm_hub wrote.")
     return value
+
+
+def read_json(path: Path, largest: int = MAX_JSON_BYTES) -> Any:
+    """Parsed JSON of a small file; ConfigError as of `read_bytes` and `parse_json`."""
+    return parse_json(read_bytes(path, largest), path)
+
+
+def parse_json(data: bytes, path: Path) -> Any:
+    """JSON of a file's contents.
+
+    Raises:
+        ConfigError: they are not JSON.
+    """
+    try:
+        return json.loads(data.decode("utf-8-sig"))
+    except (ValueError, RecursionError) as error:
+        raise ConfigError(f"{path} is not valid JSON ({error}); use the file that stlm_hub wrote.") from None
+
+
+def read_bytes(path: Path, largest: int = MAX_JSON_BYTES) -> bytes:
+    """The contents of a small file.
+
+    Args:
+        path: an ordinary file.
+        largest: most bytes that it may have.
+
+    Raises:
+        ConfigError: the file is missing, is not an ordinary one, is too large or cannot be read.
+    """
+    try:
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise ConfigError(f"{path} is not an ordinary file; get the model's folder anew.")
+        with path.open("rb") as file:
+            data = file.read(largest + 1)
+    except FileNotFoundError:
+        raise ConfigError(f"{path} is missing; get the model's folder anew, or save it with save_pretrained.") from None
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read ({error.strerror}); check the path.") from None
+    if len(data) > largest:
+        raise ConfigError(f"{path} is larger than {largest} bytes and is none of stlm_hub's files.")
+    return data

@@ -5,9 +5,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from drawn import normal, texture
 from hub_server import HubServer
 
-from stlm_hub.models.stlm.config import STLMConfig
+from stlm_hub.calibration.map_scales import measure_scales
+from stlm_hub.models.stlm.config import NetworkConfig, PatchMemoryConfig, STLMConfig
+from stlm_hub.models.stlm.judging import Calibration, Judging
 from stlm_hub.stlm import STLM
 
 
@@ -21,16 +24,50 @@ def hub() -> Iterator[HubServer]:
 
 @pytest.fixture(scope="session")
 def tiny_model() -> STLM:
-    """An untrained model at 64 px in eval mode. Shared by all tests: do not change it."""
-    config = STLMConfig(image_size=64, category="bottle", dataset="drawn by the tests")
+    """An untrained model at 64 px without a memory, in eval mode. Shared by all tests: do not change it."""
+    config = STLMConfig(
+        NetworkConfig(image_size=64, aggregation_channels=8), category="bottle", dataset="drawn by the tests"
+    )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        return STLM(config).eval()
+        return STLM(config, name="test-bottle").eval()
+
+
+@pytest.fixture(scope="session")
+def tiny_memory_model() -> STLM:
+    """The same with a memory, judged by the combined map and calibrated. Shared by all tests: do not change it."""
+    config = STLMConfig(
+        NetworkConfig(image_size=64, feature_levels=("stage1", "stage2"), aggregation_channels=8),
+        PatchMemoryConfig(entries=6, channels=16),
+        category="screw",
+        dataset="drawn by the tests",
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(1)
+        model = STLM(config, name="test-screw").eval()
+    assert model.patch_memory is not None
+    model.patch_memory.components.copy_(normal(152, 16) / 12)
+    model.patch_memory.entries.copy_(normal(6, 16, seed=1))
+    model.judging = Judging(
+        "combined",
+        measure_scales(model, [texture(64, 64, seed) for seed in range(3)]),
+        calibration=Calibration(0.625, 0.01, 4, "log-odds-t", "2026-01-31"),
+        held_out_scores=(0.25, 0.375, 0.5, 0.25),
+    )
+    return model
 
 
 @pytest.fixture(scope="session")
 def saved_model(tiny_model: STLM, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of `tiny_model`, in float16 (33 MB). Shared by all tests: do not change it."""
+    """The folder of `tiny_model`, in float16 (30 MB). Shared by all tests: do not change it."""
     folder = tmp_path_factory.mktemp("models") / "test-bottle"
     tiny_model.save_pretrained(folder, dtype=torch.float16)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def saved_memory_model(tiny_memory_model: STLM, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of `tiny_memory_model`, in float16. Shared by all tests: do not change it."""
+    folder = tmp_path_factory.mktemp("models") / "test-screw"
+    tiny_memory_model.save_pretrained(folder, dtype=torch.float16)
     return folder

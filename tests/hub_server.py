@@ -1,7 +1,7 @@
-"""A Hub inside the test process that speaks the real HTTP API, as far as publishing and loading a model or Space go.
+"""A Hub in the test process. It speaks the part of the real HTTP API that publishes and loads models and Spaces.
 
-Repositories live in memory, a Space under the name "spaces/org/name".
-Tests read `requests`, and break things: `corrupt`, `put`, `remove`, `after`.
+Repositories are kept in memory; a Space has the name "spaces/org/name". Tests read `requests` and change or break what
+is served with `put`, `remove`, `corrupt`, `after` and `refused`.
 """
 
 from __future__ import annotations
@@ -25,22 +25,31 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 TOKEN = "hf_test"
-LARGE = (".safetensors", ".png", ".bin")
-PAID = ("a100-large",)  # hardware that nobody here may have
+LARGE = (".safetensors", ".png", ".bin")  # files that are stored as LFS objects
+PAID = ("a100-large",)  # hardware that the server refuses: payment required
 
 
 @dataclass
 class Repo:
-    """Commits hold whole trees: path -> content. `corrupted` content is served in place of the committed one."""
+    """A repository.
+
+    Args:
+        commits: all files of each commit, content by path, by SHA of the commit.
+        refs, tags: SHA of a commit by name of a branch or tag.
+        corrupted: content by path that is served in place of the committed one.
+        created_with: body of the request that created the repository.
+        hardware: hardware that was requested for a Space.
+    """
 
     commits: dict[str, dict[str, bytes]] = field(default_factory=dict)
     refs: dict[str, str] = field(default_factory=dict)
     tags: dict[str, str] = field(default_factory=dict)
     corrupted: dict[str, bytes] = field(default_factory=dict)
-    created_with: dict[str, Any] = field(default_factory=dict)  # what the client asked for
+    created_with: dict[str, Any] = field(default_factory=dict)
     hardware: str | None = None
 
     def commit(self, tree: dict[str, bytes]) -> str:
+        """Commits all files of a tree to main. Returns the commit's SHA."""
         listing = "".join(f"{path}{_oid(path, content)}" for path, content in sorted(tree.items()))
         sha = hashlib.sha1(f"{self.refs.get('main')}{listing}".encode()).hexdigest()
         self.commits[sha] = dict(tree)
@@ -48,20 +57,22 @@ class Repo:
         return sha
 
     def resolve(self, revision: str) -> str | None:
+        """SHA of the commit that a branch, tag or SHA names; None where there is none."""
         sha = self.refs.get(revision) or self.tags.get(revision) or revision
         return sha if sha in self.commits else None
 
     @property
     def tree(self) -> dict[str, bytes]:
+        """Files of the newest commit on main, content by path."""
         return self.commits[self.refs["main"]]
 
 
 class HubServer:
-    """Serves at `url` until `stop`. `requests` lists every request as "METHOD /path"."""
+    """Serves at `url` from `start` to `stop`. `requests` lists every request as "METHOD /path"."""
 
     def __init__(self) -> None:
         self.repos: dict[str, Repo] = {}
-        self.refused: dict[str, tuple[int, str]] = {}  # repository -> HTTP status and error code of every answer
+        self.refused: dict[str, tuple[int, str]] = {}  # HTTP status and error code of every answer, by repository
         self.requests: list[str] = []
         self._objects: dict[str, bytes] = {}
         self._hooks: dict[str, Callable[[], object]] = {}
@@ -98,39 +109,39 @@ class HubServer:
         self._server.should_exit = True
         self._thread.join()
 
-    # What tests do to repositories
+    # What tests call
 
     def put(self, repo_id: str, files: dict[str, bytes]) -> str:
-        """A new commit on main with these files changed or added; creates the repository."""
+        """Commits these files to main, changed or added. Creates the repository where it is missing."""
         repo = self.repos.setdefault(repo_id, Repo())
         return repo.commit({**(repo.tree if repo.refs else {}), **files})
 
     def remove(self, repo_id: str, path: str) -> str:
-        """A new commit on main without the file."""
+        """Commits the removal of a file to main."""
         repo = self.repos[repo_id]
         return repo.commit({name: content for name, content in repo.tree.items() if name != path})
 
     def corrupt(self, repo_id: str, path: str) -> None:
-        """Serves the file with one bit changed near its end; size, ETag and metadata stay those of the real one."""
+        """Serves the file with one bit flipped near its end. Size, ETag and metadata stay those of the real file."""
         content = bytearray(self.repos[repo_id].tree[path])
         content[-100] ^= 1
         self.repos[repo_id].corrupted[path] = bytes(content)
 
     def after(self, path: str, action: Callable[[], object]) -> None:
-        """Runs the action once, after the next GET of a file with this path was answered."""
+        """Runs an action once, after the next GET of a file with this path."""
         self._hooks[path] = action
 
-    # What clients ask
+    # What clients request
 
-    def _seen(self, request: Request) -> None:
+    def _record(self, request: Request) -> None:
         self.requests.append(f"{request.method} {request.url.path}")
 
     def _may_write(self, request: Request) -> bool:
-        self._seen(request)
+        self._record(request)
         return request.headers.get("authorization") == f"Bearer {TOKEN}"
 
     def _found(self, request: Request) -> tuple[Repo, str] | Response:
-        """The repository and commit that a path names, or the answer why not."""
+        """The repository and commit of a request's path, or the error response."""
         repo_id = _repo_id(request)
         repo = self.repos.get(repo_id)
         if repo_id in self.refused:
@@ -157,13 +168,13 @@ class HubServer:
         return JSONResponse(answer)
 
     async def _validate_yaml(self, request: Request) -> Response:
-        self._seen(request)
+        self._record(request)
         front = yaml.safe_load((await request.json())["content"].split("---")[1])
         errors = [] if isinstance(front.get("tags", []), list) else [{"message": '"tags" must be an array'}]
         return JSONResponse({"errors": errors, "warnings": []}, 400 if errors else 200)
 
     async def _info(self, request: Request) -> Response:
-        self._seen(request)
+        self._record(request)
         found = self._found(request)
         if isinstance(found, Response):
             return found
@@ -207,7 +218,7 @@ class HubServer:
         return JSONResponse({"transfer": "basic", "objects": objects})
 
     async def _lfs_put(self, request: Request) -> Response:
-        self._seen(request)
+        self._record(request)
         content = await request.body()
         if hashlib.sha256(content).hexdigest() != request.path_params["oid"]:
             return _error(400)
@@ -258,7 +269,7 @@ class HubServer:
         return JSONResponse({"stage": "BUILDING", "hardware": {"current": None, "requested": found[0].hardware}})
 
     async def _file(self, request: Request) -> Response:
-        self._seen(request)
+        self._record(request)
         found = self._found(request)
         if isinstance(found, Response):
             return found
@@ -278,13 +289,14 @@ class HubServer:
 
 
 def _repo_id(request: Request) -> str:
+    """Key of the request's repository in `HubServer.repos`."""
     kind = "spaces/" if request.path_params.get("kind") == "spaces" else ""
     return f"{kind}{request.path_params['ns']}/{request.path_params['name']}"
 
 
 @lru_cache(maxsize=64)
 def _oid(path: str, content: bytes) -> str:
-    """What the Hub names a file by: SHA-256 of a large one, git's blob hash of a small one."""
+    """The Hub's identifier of a file: SHA-256 of a large file, git's blob hash of a small one."""
     if path.endswith(LARGE):
         return hashlib.sha256(content).hexdigest()
     return hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from stlm_hub.models.stlm.network import STLMNetwork
-from stlm_hub.starting_weights.checkpoints import StartingWeights
+from stlm_hub.starting_weights.starting_weights import StartingWeights
 from stlm_hub.training.config import TrainingConfig
 from stlm_hub.training.objective import PAPER, Losses, Objective
 from stlm_hub.training.targets import Targets

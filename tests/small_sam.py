@@ -10,7 +10,7 @@ from segment_anything.modeling import MaskDecoder as SamMaskDecoder
 from torch import Tensor, nn
 
 from stlm_hub.models.stlm.mask_decoder import MaskDecoder
-from stlm_hub.starting_weights.checkpoints import decoder_from_sam
+from stlm_hub.starting_weights.official_names import decoder_from_sam
 
 
 def random_sam(seed: int, grid: tuple[int, int]) -> tuple[SamMaskDecoder, PromptEncoder]:

@@ -16,11 +16,11 @@ from PIL import Image
 from torch import nn
 
 from stlm_hub.models.stlm.aggregation import FeatureAggregation
-from stlm_hub.models.stlm.config import STLMConfig
+from stlm_hub.models.stlm.config import NetworkConfig
 from stlm_hub.models.stlm.image_encoder import ImageEncoder
 from stlm_hub.models.stlm.mask_decoder import MaskDecoder
 from stlm_hub.models.stlm.network import STLMNetwork
-from stlm_hub.starting_weights.checkpoints import StartingWeights
+from stlm_hub.starting_weights.starting_weights import StartingWeights
 from stlm_hub.training.config import TrainingConfig
 from stlm_hub.training.data import NormalPhotographs, collate
 from stlm_hub.training.pseudo_anomalies.textures import TextureSource
@@ -77,11 +77,11 @@ def batch(photographs: list[Path], textures: TextureSource) -> dict[str, Any]:
 @pytest.fixture(scope="session")
 def make_network() -> Callable[..., STLMNetwork]:
     """Networks at 64 px with a narrow aggregation module, which alone depends on the seed: the rest is overwritten."""
-    base = STLMNetwork(STLMConfig(aggregation_channels=8))
+    base = STLMNetwork(NetworkConfig(aggregation_channels=8))
 
     def make(seed: int = 0, **fields: object) -> STLMNetwork:
         network = copy.deepcopy(base)  # initialising takes longer than a training step
-        network.config = STLMConfig.from_dict({"image_size": 64, "aggregation_channels": 8, **fields})
+        network.config = NetworkConfig.from_dict({"image_size": 64, "aggregation_channels": 8, **fields})
         if network.config.decoders == "separate":
             network.denoising_decoder = copy.deepcopy(base.decoder)
         with torch.random.fork_rng(devices=[]):

@@ -19,10 +19,10 @@ from gradio_client import Client, handle_file
 from hub_server import TOKEN, HubServer
 from huggingface_hub import SpaceCard, constants
 from packaging.requirements import Requirement
-from page_server import serve
 from PIL import Image
 
 import stlm_hub
+from benchmarks.page_process import serve
 from stlm_hub.cli.main import main as cli
 from stlm_hub.errors import HubError, WeightsError
 from stlm_hub.model_folder import zoo, zoo_files

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,8 +10,11 @@ from typing import Any
 import yaml
 
 from stlm_hub.errors import ConfigError
-from stlm_hub.models.stlm.config import STLMConfig
+from stlm_hub.model_folder.results import PaperFigures
+from stlm_hub.models.stlm.config import NetworkConfig, PatchMemoryConfig, STLMConfig
+from stlm_hub.models.stlm.judging import ANOMALY_MAPS
 from stlm_hub.training.config import TrainingConfig
+from stlm_hub.validate import check_choice
 
 RECIPES = Path(__file__).parent / "recipes"
 PROFILES = Path(__file__).parent / "profiles.yaml"
@@ -31,6 +35,7 @@ class Recipe:
     original_size: int  # px; the data set ships no photograph whose longer side is shorter, 0: not known
     original_suffix: str  # of the files that it ships, "": not known
     model: STLMConfig
+    anomaly_map: str  # that judges
     training: TrainingConfig
 
 
@@ -52,10 +57,12 @@ def load_recipe(alias: str, profile: str) -> Recipe:
     own = dict(data["categories"][category] or {})
     notes = (data.get("note"), changes.get("note"), own.pop("notes", {}).get(profile))
     note = " ".join(filter(None, notes))
-    named = {"category": category, "dataset": data["dataset"]}
-    own_model, own_training = (own.pop(kind, {}).get(profile, {}) for kind in ("models", "trainings"))
-    model: dict[str, Any] = {**base["model"], **changes.get("model", {}), **own_model, **named}
+    own_network, own_training = (own.pop(kind, {}).get(profile, {}) for kind in ("networks", "trainings"))
+    network: dict[str, Any] = {**base["network"], **changes.get("network", {}), **own_network}
     training: dict[str, Any] = {**base["training"], **changes.get("training", {}), **own, **own_training}
+    memory = changes.get("patch_memory", base.get("patch_memory"))
+    anomaly_map = changes.get("anomaly_map", base.get("anomaly_map", "aggregation"))
+    check_choice("anomaly_map", anomaly_map, ANOMALY_MAPS)
     return Recipe(
         alias=alias,
         category=category,
@@ -67,9 +74,45 @@ def load_recipe(alias: str, profile: str) -> Recipe:
         note=note,
         original_size=data.get("original_size", 0),
         original_suffix=data.get("original_suffix", ""),
-        model=STLMConfig.from_dict(model),
+        model=STLMConfig(
+            network=NetworkConfig.from_dict(network),
+            patch_memory=PatchMemoryConfig.from_dict(memory) if memory else None,
+            category=category,
+            dataset=data["dataset"],
+        ),
+        anomaly_map=anomaly_map,
         training=TrainingConfig.from_dict(training),
     )
+
+
+def change_recipe(
+    recipe: Recipe, *, seed: int | None = None, memory_entries: int | None = None, backbone: str | None = None
+) -> Recipe:
+    """A recipe with another seed, or with another memory beside the streams.
+
+    Raises:
+        ConfigError: a backbone without a memory, or a value out of range.
+    """
+    memory, anomaly_map = recipe.model.patch_memory, recipe.anomaly_map
+    if memory_entries is not None:
+        memory = dataclasses.replace(memory or PatchMemoryConfig(), entries=memory_entries) if memory_entries else None
+        anomaly_map = "combined" if memory else "aggregation"
+    if backbone is not None:
+        if memory is None:
+            raise ConfigError(f"{recipe.alias} has no memory whose backbone could be named; add --memory-entries 4096.")
+        memory = dataclasses.replace(memory, backbone=backbone)
+    training = recipe.training if seed is None else dataclasses.replace(recipe.training, seed=seed)
+    model = recipe.model.replace(patch_memory=memory)
+    return dataclasses.replace(recipe, model=model, anomaly_map=anomaly_map, training=training)
+
+
+def paper_figures(recipe: Recipe) -> PaperFigures | None:
+    """The paper's figures for the category, if it has any."""
+    data = read_paper()
+    figures = data.get(recipe.family, {}).get(recipe.category)
+    if not figures:
+        return None
+    return PaperFigures(**figures, image_size=data["image_size"], teacher=data["teacher"], source=data["source"])
 
 
 def read_paper() -> dict[str, Any]:

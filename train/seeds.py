@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from stlm_hub.model_folder import results as model_results
 from stlm_hub.model_folder.card.card import write_card
-from stlm_hub.models.stlm.anomaly_maps import KINDS
+from stlm_hub.model_folder.folder import read_folder
+from stlm_hub.model_folder.names import RESULTS_NAME, WEIGHTS_NAME
+from stlm_hub.model_folder.results import Results, SeedFigures
 from stlm_hub.training.config import TrainingConfig
 
 
@@ -25,7 +27,7 @@ def tell_other_seeds(
     profile: str,
     on_message: Callable[[str], None] = lambda message: None,
     *,
-    before: dict[str, Any] | None = None,
+    before: Results | None = None,
 ) -> int:
     """Writes the figures of all other seeds that were trained into a model's results and card.
 
@@ -34,52 +36,64 @@ def tell_other_seeds(
     Args:
         model: folder of the published model.
         runs: where the other seeds' folders are.
-        on_message: told of each run that does not count.
-        before: results of the model that this one takes the place of; the seeds that they tell of are told of again
-            where the recipe is the same.
+        alias, profile: of the recipe.
+        on_message: called with a sentence for each run that does not count.
+        before: results of the model that this one takes the place of; its other seeds are kept where the recipe is the
+            same.
 
     Returns:
         How many there are.
     """
-    path = model / "results.json"
-    results = json.loads(path.read_text(encoding="utf-8"))
-    if results.get("profile") != profile:
+    results = model_results.load(model / RESULTS_NAME)
+    if results.provenance.profile != profile or results.training is None:
         return 0
+    recipe = _recipe(results, model)
     others = []
-    for found in sorted(runs.glob(f"{alias}-{profile}-seed*/model/results.json")):
-        other = json.loads(found.read_text(encoding="utf-8"))
-        if other["seed"] == results["seed"] or _recipe(other) != _recipe(results):
+    for found in sorted(runs.glob(f"{alias}-{profile}-seed*/model/{RESULTS_NAME}")):
+        other = model_results.load(found)
+        same_seed = other.training is None or other.training.seed == results.training.seed
+        if same_seed or _recipe(other, found.parent) != recipe:
             on_message(f"{found} is left out of the card: its recipe or photographs are others than those of {model}.")
             continue
-        kept = ("seed", "date", "versions", "trained", *(kind.figures for kind in KINDS.values()))
-        others.append({name: other[name] for name in kept if name in other} | {"weights": other["weights"]["sha256"]})
-    known = results.get("other_seeds", [])
-    if not known and before and _recipe(before) == _recipe(results):
-        known = before.get("other_seeds", [])
+        others.append(_figures(other))
+    known = results.other_seeds
+    if not known and before and _without_model(before) == recipe[0]:
+        known = before.other_seeds
     if others or known:  # runs of another checkout are not here, but were told of before
-        told = {other["seed"] for other in others}
-        others += [other for other in known if other["seed"] not in told]
-        results["other_seeds"] = sorted(others, key=lambda other: other["seed"])
-        path.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
-        write_card(model, results["repo_id"])
+        told = {other.seed for other in others}
+        others += [other for other in known if other.seed not in told]
+        seeds = tuple(sorted(others, key=lambda other: other.seed))
+        model_results.save(dataclasses.replace(results, other_seeds=seeds), model / RESULTS_NAME)
+        write_card(model, results.provenance.repo_id)
     return len(others)
 
 
-def _recipe(results: dict[str, Any]) -> tuple[Any, ...]:
-    """What two seeds of one recipe have in common. Settings that older results do not name have their defaults."""
-    training = TrainingConfig.from_dict(results["training"])
-    same = dataclasses.replace(training, seed=0).deciding
-    photographs = {name: results["dataset"][name]["n"] for name in ("train", "held_out")}
-    return (
-        same,
-        results["image_size"],
-        results.get("anomaly_map", "aggregation"),
-        results.get("memory_entries", 0),
-        results.get("memory_encoder") or "plain",
-        results["feature_levels"],
-        results["steps"],
-        photographs,
-        results["dataset"]["test"]["sha256"],
-        results["starting_weights"]["sha256"],
-        results["command"].replace(f" --seed {results['seed']}", ""),  # it names other textures
+def _figures(results: Results) -> SeedFigures:
+    assert results.training is not None
+    weights = results.files.get(WEIGHTS_NAME)
+    return SeedFigures(
+        seed=results.training.seed,
+        made=results.training.made or results.provenance.made,
+        maps=results.maps,
+        weights_sha256=weights.sha256 if weights else "",
     )
+
+
+def _recipe(results: Results, folder: Path) -> tuple[Any, ...]:
+    """What two seeds of one recipe have in common."""
+    config, judging = read_folder(folder)
+    return _without_model(results), config, judging.anomaly_map
+
+
+def _without_model(results: Results) -> tuple[Any, ...]:
+    """The same as far as results tell: training, photographs, starting weights, command."""
+    training, dataset = results.training, results.dataset
+    assert training is not None
+    settings = dataclasses.replace(TrainingConfig.from_dict(dict(training.settings)), seed=0).deciding
+    photographs = [part.n if part else None for part in (dataset.train, dataset.held_out)]
+    commands = [
+        (command.program, command.arguments, {k: v for k, v in command.options.items() if k != "seed"})
+        for command in results.provenance.commands
+    ]  # it names other textures
+    test = dataset.test.sha256 if dataset.test else None
+    return settings, training.steps, photographs, test, training.starting_weights.sha256, commands

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import functools
 import io
 import shutil
 import threading
@@ -18,7 +19,8 @@ import torch
 
 from stlm_hub.errors import ImageError
 from stlm_hub.predict.images import load_image
-from stlm_hub.predict.predictor import Prediction
+from stlm_hub.predict.prediction import Prediction, Unusable
+from stlm_hub.predict.predictor import predict_many
 
 from .errors import user_errors
 from .events import PRIVATE, SILENT
@@ -32,7 +34,6 @@ HEADERS = ["File", "Verdict", "Score", "Threshold", "Marked, %", "Note"]
 PER_CALL = 8 if torch.cuda.is_available() else 2
 """Photographs a call of the network. A slice of a shared graphics card costs a second to get; a processor gains nothing
 from many at once, and whoever inspects a single photograph meanwhile waits for one call."""
-MAX_MEGAPIXELS_PER_CALL = 40
 
 
 @dataclass
@@ -155,22 +156,24 @@ def _rounds(
     found: list[Upload], run: Run, name: str, stopped: threading.Event, progress: gr.Progress
 ) -> Iterator[list[Any]]:
     yield [f"0 of {len(found)}", [], [], *_files(None), gr.update(interactive=False), gr.update(interactive=True)]
-    done = 0
-    for group in _groups(found, run):
-        if stopped.is_set():
-            break
-        for upload, prediction in zip(group, judge(name, [image for _, image in group]), strict=True):
-            run.add(upload[0].name, prediction)
+    for upload, judged in zip(found, _judged(found, name), strict=True):
+        if isinstance(judged, Unusable):
+            run.refuse(upload.name, judged.error)
+        else:
+            run.add(upload.name, judged)
         done = len(run.rows)
         progress((done, len(found)), desc="Judging", unit="photographs")
-        yield [
-            f"{done} of {len(found)}",
-            gr.update(value=run.gallery, visible=bool(run.gallery)),
-            gr.update(value=run.rows, visible=True),
-            *[gr.skip()] * 4,
-        ]
-    judged = len(run.rows) - run.unusable
-    words = f"**{run.anomalous} of {judged} photographs look anomalous**"
+        if stopped.is_set():
+            break
+        if done % PER_CALL == 0:
+            yield [
+                f"{done} of {len(found)}",
+                gr.update(value=run.gallery, visible=bool(run.gallery)),
+                gr.update(value=run.rows, visible=True),
+                *[gr.skip()] * 4,
+            ]
+    usable = len(run.rows) - run.unusable
+    words = f"**{run.anomalous} of {usable} photographs look anomalous**"
     words += f", {run.unusable} could not be used (the table says why)" if run.unusable else ""
     words += f". Stopped after {len(run.rows)} of {len(found)}." if stopped.is_set() else "."
     yield [
@@ -183,27 +186,14 @@ def _rounds(
     ]
 
 
-def _groups(found: list[Upload], run: Run) -> Iterator[list[tuple[Upload, np.ndarray]]]:
-    """Decoded photographs in groups for one call; files that are no photographs go to the run's table."""
-    group: list[tuple[Upload, np.ndarray]] = []
-    pixels = 0
-    for upload in found:
-        try:
-            image = load_image(upload.read(), name=upload.name)
-        except ImageError as error:
-            if group:  # rows stay in the order of the upload
-                yield group
-                group, pixels = [], 0
-            run.refuse(upload.name, error)
-            continue
-        size = image.shape[0] * image.shape[1]
-        if group and (len(group) == PER_CALL or pixels + size > MAX_MEGAPIXELS_PER_CALL * 10**6):
-            yield group
-            group, pixels = [], 0
-        group.append((upload, image))
-        pixels += size
-    if group:
-        yield group
+def _judged(found: list[Upload], name: str) -> Iterator[Prediction | Unusable]:
+    """A prediction for each upload, in order, or why it is no photograph."""
+    photographs = [functools.partial(_load, upload) for upload in found]
+    return predict_many(functools.partial(judge, name), photographs, batch=PER_CALL)
+
+
+def _load(upload: Upload) -> np.ndarray:
+    return load_image(upload.read(), name=upload.name)
 
 
 def _files(paths: tuple[str, str] | None) -> list[Any]:

@@ -10,9 +10,7 @@ from typing import Any
 import gradio as gr
 
 from stlm_hub.model_folder.card.card import LICENSES
-from stlm_hub.model_folder.card.figures import METRICS
-from stlm_hub.model_folder.card.text import official_split
-from stlm_hub.models.stlm.anomaly_maps import KINDS
+from stlm_hub.model_folder.results import METRICS, Results
 
 from . import about_tab, batch_tab, inspect_tab, your_part_tab
 from .errors import user_errors
@@ -99,26 +97,25 @@ def describe(name: str, progress: gr.Progress = PROGRESS) -> tuple[str, str]:
 
 
 def _facts(model: LoadedModel) -> str:
-    config, results = model.network.config, model.results
-    lines = []
-    metrics = results.get(KINDS[config.anomaly_map].figures)
-    if isinstance(metrics, dict):
+    results, lines = model.results or Results(), []
+    figures = results.figures(model.network.judging.anomaly_map)
+    if figures is not None:
+        known = figures.to_dict()
         shown = ", ".join(
-            f"{label} {100 * metrics[key]:.1f} %"
-            for key, (label, _) in METRICS.items()
-            if key in ("i_auroc", "p_auroc") and isinstance(metrics.get(key), float)
+            f"{METRICS[key][0]} {100 * known[key]:.1f} %" for key in ("i_auroc", "p_auroc") if key in known
         )
-        split = ", **not the official split**" if official_split(results) is False else ""
+        official = results.dataset.split is None or results.dataset.split.official
+        split = "" if official else ", **not the official split**"
         lines.append(f"On its test photographs{split}: {shown}." if shown else "")
     else:
         lines.append("Not measured on photographs of defects.")
-    license = results.get("weights_license")
+    license = results.provenance.weights_license
     # A stranger's results.json must not draw on this page.
-    if isinstance(license, str) and license != "other" and re.fullmatch(r"[\w.-]{1,40}", license):
+    if license != "other" and re.fullmatch(r"[\w.-]{1,40}", license):
         lines.append(f"Licence: {LICENSES.get(license, (license, ''))[0]}.")
         if "-nc" in license:
             lines.append("**Not for commercial use.**")
-    lines.append(f"Input: {config.image_size} x {config.image_size} px.")
+    lines.append(f"Input: {model.network.image_size} x {model.network.image_size} px.")
     return " ".join(line for line in lines if line)
 
 

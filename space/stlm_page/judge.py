@@ -9,7 +9,7 @@ import numpy as np
 import spaces
 
 from stlm_hub.calibration.recalibrate import recalibrate
-from stlm_hub.calibration.threshold import MIN_PHOTOGRAPHS
+from stlm_hub.calibration.threshold import MIN_HELD_OUT
 from stlm_hub.predict.photographs import check_photographs
 from stlm_hub.predict.predictor import Prediction
 
@@ -51,7 +51,7 @@ def recalibrate_on_gpu(name: str, photographs: Path, output: Path, label: str, f
         false_alarm_rate: share of good parts that may be judged anomalous.
     """
     MODELS.get(name)
-    paths = check_photographs(photographs, at_least=MIN_PHOTOGRAPHS, work="calibration").paths
+    paths = check_photographs(photographs, at_least=MIN_HELD_OUT, work="calibration").paths
     return in_turn(lambda: _recalibrate(name, paths, output, label, false_alarm_rate))
 
 
@@ -69,7 +69,7 @@ def _recalibrate(name: str, photographs: list[Path], output: Path, label: str, f
             photographs,
             output,
             repo_id=f"your-name/{label}",
-            results=model.results or None,
+            results=model.results,
             false_alarm_rate=false_alarm_rate,
         )
     return output

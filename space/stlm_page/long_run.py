@@ -11,7 +11,7 @@ from pathlib import Path
 import pandas as pd
 
 from stlm_hub.training.loop import StepReport
-from stlm_hub.training.pipeline import Observer
+from stlm_hub.training.observer import Observer
 
 POLL = 1.0  # seconds between looks at the run
 CURVE_POINTS = 200

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import secrets
@@ -10,12 +9,11 @@ import threading
 from collections import OrderedDict
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from stlm_hub.errors import HubError
+from stlm_hub.errors import ConfigError, HubError
 from stlm_hub.model_folder import hub, zoo
 from stlm_hub.model_folder.card.card import LICENSES
-from stlm_hub.predict.predictor import DEFAULT_THRESHOLD
+from stlm_hub.model_folder.results import Results
 from stlm_hub.stlm import STLM
 
 from .worker import in_turn
@@ -34,28 +32,24 @@ class LoadedModel:
     Args:
         name: what it was asked for by.
         network: in eval mode, on the graphics card where there is one.
-        results: what its results.json holds; empty where there is none.
+        results: what its results.json says; None where it has none that can be read.
         local: its files on this machine.
     """
 
     name: str
     network: STLM
-    results: dict[str, Any]
+    results: Results | None
     local: hub.LocalModel
 
     @property
     def threshold(self) -> float:
         """The calibrated threshold in [0, 1]."""
-        calibration = self.network.config.calibration
-        return calibration.threshold if calibration else DEFAULT_THRESHOLD
+        return self.network.judging.threshold
 
     @property
     def normal_scores(self) -> list[float]:
         """Anomaly scores of the good photographs that the threshold was chosen on; empty where they are not known."""
-        scores = self.results.get("held_out_scores")
-        if not isinstance(scores, list) or not all(isinstance(s, (int, float)) and 0 <= s <= 1 for s in scores):
-            return []
-        return [float(score) for score in scores]
+        return list(self.network.judging.held_out_scores)
 
     @property
     def bytes(self) -> int:
@@ -179,12 +173,8 @@ def _check_name(name: str) -> None:
         raise HubError(f'"{name:.80}" cannot be loaded here; give an alias or the name of a repository of the Hub.')
 
 
-def _results(local: hub.LocalModel) -> dict[str, Any]:
-    path = hub.companion_file(local, "results.json", token=False)
-    if path is None or path.stat().st_size > _MAX_COMPANION_BYTES:
-        return {}
+def _results(local: hub.LocalModel) -> Results | None:
     try:
-        results = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError):
-        return {}  # the model works without; the page then says that nothing is known
-    return results if isinstance(results, dict) else {}
+        return hub.results_of(local, token=False)
+    except ConfigError:
+        return None  # the model works without; the page then says that nothing is known

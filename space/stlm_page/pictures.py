@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 from gradio import processing_utils, utils
 
-from stlm_hub.calibration.threshold import MIN_PHOTOGRAPHS, expected_false_alarm_rate
+from stlm_hub.calibration.threshold import MIN_HELD_OUT, expected_false_alarm_rate
 from stlm_hub.drawing import heatmap as render
 from stlm_hub.predict.predictor import Prediction
 
@@ -88,7 +88,7 @@ def verdict(prediction: Prediction, model: LoadedModel, seconds: float) -> str:
 def threshold_words(model: LoadedModel, threshold: float) -> str:
     """What a threshold stands for: the false-alarm rate, on how many photographs that rests. Markdown."""
     scores = model.normal_scores
-    if len(scores) < MIN_PHOTOGRAPHS:
+    if len(scores) < MIN_HELD_OUT:
         return (
             "This model comes without the scores of held-out good parts, so the false-alarm rate of a threshold is "
             "not known."
@@ -130,7 +130,7 @@ def verdict_json(prediction: Prediction, model: LoadedModel, title: str, label: 
 def facts(prediction: Prediction, model: LoadedModel, title: str, label: str) -> dict[str, Any]:
     """Plain data of one verdict."""
     scores = model.normal_scores
-    known = len(scores) >= MIN_PHOTOGRAPHS
+    known = len(scores) >= MIN_HELD_OUT
     return {
         "photograph": title,
         "model": label,

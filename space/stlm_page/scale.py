@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from html import escape
 
 import numpy as np
 
+from stlm_hub.log_odds import log_odds
+
 WIDTH, HEIGHT = 400, 152  # units of the drawing; the page scales it to the column
 _LEFT, _RIGHT, _TOP, _BASE = 12, WIDTH - 12, 44, 112
 _BINS = 24
 _TICKS = (0.0001, 0.001, 0.01, 0.1, 0.5, 0.9, 0.99, 0.999, 0.9999)
-_TINY = 1e-5
 
 
 def score_scale(normal_scores: Sequence[float], threshold: float, score: float | None = None) -> str:
@@ -29,13 +29,13 @@ def score_scale(normal_scores: Sequence[float], threshold: float, score: float |
         An `<svg>` element with a text alternative.
     """
     marks = [threshold] if score is None else [threshold, score]
-    odds = [_log_odds(value) for value in (*normal_scores, *marks)]
+    odds = [float(log_odds(value)) for value in (*normal_scores, *marks)]
     low, high = min(odds) - 0.6, max(odds) + 0.6
-    middle = _log_odds(threshold)
+    middle = float(log_odds(threshold))
     low, high = min(low, middle - 2.0), max(high, middle + 2.0)
 
     def x(value: float) -> float:
-        return _LEFT + (_log_odds(value) - low) / (high - low) * (_RIGHT - _LEFT)
+        return _LEFT + (float(log_odds(value)) - low) / (high - low) * (_RIGHT - _LEFT)
 
     parts = [
         f'<rect class="below" x="{_LEFT}" y="{_BASE}" width="{x(threshold) - _LEFT:.1f}" height="6"/>',
@@ -71,7 +71,7 @@ def _in_words(normal_scores: Sequence[float], threshold: float, score: float | N
 def _bars(normal_scores: Sequence[float], low: float, high: float) -> list[str]:
     if not normal_scores:
         return []
-    counts, _ = np.histogram([_log_odds(score) for score in normal_scores], bins=_BINS, range=(low, high))
+    counts, _ = np.histogram(log_odds(np.asarray(normal_scores)), bins=_BINS, range=(low, high))
     width = (_RIGHT - _LEFT) / _BINS
     bars = []
     for i, count in enumerate(counts):
@@ -88,7 +88,7 @@ def _bars(normal_scores: Sequence[float], low: float, high: float) -> list[str]:
 def _ticks(low: float, high: float, x: Callable[[float], float]) -> list[str]:
     marks = []
     for value in _TICKS:
-        if low <= _log_odds(value) <= high:
+        if low <= float(log_odds(value)) <= high:
             at = x(value)
             marks.append(f'<line class="tick" x1="{at:.1f}" x2="{at:.1f}" y1="{_BASE + 6}" y2="{_BASE + 11}"/>')
             marks.append(_label(at, _BASE + 23, f"{value:g}", "tick-text"))
@@ -102,8 +102,3 @@ def _label(at: float, y: float, text: str, kind: str) -> str:
     reach = 3.7 * len(text)
     at = min(max(at, 2 + reach), WIDTH - 2 - reach)
     return f'<text class="{kind}" x="{at:.1f}" y="{y}" text-anchor="middle">{escape(text)}</text>'
-
-
-def _log_odds(value: float) -> float:
-    inside = min(max(value, _TINY), 1 - _TINY)
-    return math.log(inside / (1 - inside))

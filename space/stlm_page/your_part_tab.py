@@ -15,8 +15,8 @@ import gradio as gr
 from stlm_hub.errors import ConfigError, DataError, STLMError, TrainingError
 from stlm_hub.model_folder.publish import publish
 from stlm_hub.training.budget import MAX_STEPS
-from stlm_hub.training.finetune import finetune, settings
-from stlm_hub.training.pipeline import Observer
+from stlm_hub.training.finetune import Options, finetune
+from stlm_hub.training.observer import Observer
 
 from .errors import user_errors
 from .events import PRIVATE, SILENT
@@ -170,7 +170,7 @@ def calibrate(
     files: list[dict[str, Any]] | None, base: str, name: str, percent: float, request: gr.Request
 ) -> Iterator[list[Any]]:
     """Chooses the threshold of an existing model anew, from the visitor's good photographs."""
-    settings(name)  # the name becomes that of a file: the same names are refused as by `train`
+    Options().model(name)  # the name becomes that of a file: the same names are refused as by `train`
     folder = SCRATCH.folder()
     try:
         photographs = _unpack(files, folder / "photographs")

@@ -8,14 +8,13 @@ import numpy as np
 import torch
 
 from ..errors import DataError
-from ..models.stlm.anomaly_maps import available_maps, raw_map
-from ..models.stlm.config import SMALLEST_HEIGHT, MapScale
-from ..models.stlm.network import STLMNetwork
-from ..predict.predictor import forward
+from ..models.stlm.anomaly_maps import AnomalyMaps
+from ..models.stlm.judging import SMALLEST_HEIGHT, MapScale
+from ..predict.predictor import batches, evaluating, input_of
 
 
-def measure_scales(model: STLMNetwork, images: Iterable[np.ndarray]) -> tuple[MapScale, ...]:
-    """Typical and peak raw values of each map that the network has, see `MapScale`.
+def measure_scales(model: AnomalyMaps, images: Iterable[np.ndarray]) -> tuple[MapScale, ...]:
+    """Typical and peak raw values of each map that the model has, see `MapScale`.
 
     Args:
         model: its maps with and without aggregation are measured, and that of its memory if it has one.
@@ -24,13 +23,14 @@ def measure_scales(model: STLMNetwork, images: Iterable[np.ndarray]) -> tuple[Ma
     Raises:
         DataError: there is no image, or a map does not vary at all.
     """
-    names = [name for name in available_maps(model.config) if name != "combined"]
+    names = [name for name in model.available if name != "combined"]
     means: dict[str, list[float]] = {name: [] for name in names}
     peaks: dict[str, list[float]] = {name: [] for name in names}
-    for _, output in forward(model, images):
+    for batch in batches(images, model.image_size):
+        with evaluating(model), torch.inference_mode():
+            raw = model.raw(input_of(model, batch), names)
         for name in names:
-            with torch.inference_mode():
-                values = raw_map(output, name).flatten(1).cpu().double()
+            values = raw[name].flatten(1).cpu().double()
             means[name] += values.mean(1).tolist()
             peaks[name] += values.amax(1).tolist()
     found = {name: (float(np.mean(means[name])), float(np.mean(peaks[name]))) for name in names if means[name]}

@@ -14,15 +14,16 @@ from collections.abc import Sequence
 import numpy as np
 
 from ..errors import DataError
-from ..models.stlm.config import Calibration
+from ..log_odds import log_odds
+from ..models.stlm.judging import Calibration
 
-MIN_PHOTOGRAPHS = 4
+MIN_HELD_OUT = 4
 DEFAULT_FALSE_ALARM_RATE = 0.01
-_LOWEST, _HIGHEST = 1e-12, 1 - 1e-6  # scores are cut here before their log-odds are taken; pictures cut at 1e-6
+_LOWEST, _HIGHEST = 1e-12, 1 - 1e-6  # scores are cut here before their log-odds are taken
 _MIN_SPREAD = 0.05  # log-odds; a few nearly equal scores must not put the threshold right on top of them
 
 
-def calibrate(scores: Sequence[float], false_alarm_rate: float = DEFAULT_FALSE_ALARM_RATE) -> Calibration:
+def choose_threshold(scores: Sequence[float], false_alarm_rate: float = DEFAULT_FALSE_ALARM_RATE) -> Calibration:
     """
     Args:
         scores: anomaly scores of normal photographs that the model was not trained on, each in [0, 1].
@@ -40,7 +41,7 @@ def calibrate(scores: Sequence[float], false_alarm_rate: float = DEFAULT_FALSE_A
     """
     values = np.sort(np.asarray(scores, dtype=np.float64))
     n = len(values)
-    check_enough(n)
+    check_held_out(n)
     if not np.all(np.isfinite(values)) or values[0] < 0 or values[-1] > 1:
         raise DataError("Calibration needs anomaly scores in [0, 1]; the model is broken, train it again.")
     check_false_alarm_rate(false_alarm_rate)
@@ -54,11 +55,11 @@ def calibrate(scores: Sequence[float], false_alarm_rate: float = DEFAULT_FALSE_A
     return Calibration(threshold, false_alarm_rate, n, method, datetime.date.today().isoformat())
 
 
-def check_enough(photographs: int) -> None:
+def check_held_out(photographs: int) -> None:
     """Raises DataError for fewer than 4 photographs."""
-    if photographs < MIN_PHOTOGRAPHS:
+    if photographs < MIN_HELD_OUT:
         raise DataError(
-            f"Calibration needs at least {MIN_PHOTOGRAPHS} normal photographs, got {photographs}; add more good photos."
+            f"Calibration needs at least {MIN_HELD_OUT} normal photographs, got {photographs}; add more good photos."
         )
 
 
@@ -69,7 +70,7 @@ def check_false_alarm_rate(rate: float) -> None:
 
 
 def expected_false_alarm_rate(scores: Sequence[float], threshold: float) -> float:
-    """What a threshold means: the share of good parts that is expected to reach it. The inverse of `calibrate`.
+    """What a threshold means: the share of good parts that is expected to reach it. The inverse of `choose_threshold`.
 
     Args:
         scores: anomaly scores of at least 4 normal photographs that the model was not trained on, each in [0, 1].
@@ -84,8 +85,8 @@ def expected_false_alarm_rate(scores: Sequence[float], threshold: float) -> floa
     """
     values = np.asarray(scores, dtype=np.float64)
     n = len(values)
-    if n < MIN_PHOTOGRAPHS:
-        raise DataError(f"A false-alarm rate needs at least {MIN_PHOTOGRAPHS} normal photographs, got {n}.")
+    if n < MIN_HELD_OUT:
+        raise DataError(f"A false-alarm rate needs at least {MIN_HELD_OUT} normal photographs, got {n}.")
     reached = int((values >= threshold).sum())
     counted = (reached + 1) / (n + 1)
     if reached:
@@ -93,7 +94,7 @@ def expected_false_alarm_rate(scores: Sequence[float], threshold: float) -> floa
     from scipy.stats import t
 
     centre, scale = _log_odds_sample(values)
-    return min(counted, float(t.sf((float(_log_odds(threshold)) - centre) / scale, n - 1)))
+    return min(counted, float(t.sf((float(log_odds(threshold, _LOWEST, _HIGHEST)) - centre) / scale, n - 1)))
 
 
 def _prediction_bound(values: np.ndarray, rate: float) -> float:
@@ -106,11 +107,6 @@ def _prediction_bound(values: np.ndarray, rate: float) -> float:
 
 def _log_odds_sample(values: np.ndarray) -> tuple[float, float]:
     """Mean of the scores' log-odds, and the standard error of the next one: s sqrt(1 + 1 / n)."""
-    odds = _log_odds(values)
+    odds = log_odds(values, _LOWEST, _HIGHEST)
     spread = max(float(odds.std(ddof=1)), _MIN_SPREAD)
     return float(odds.mean()), spread * math.sqrt(1 + 1 / len(values))
-
-
-def _log_odds(probability: np.ndarray | float) -> np.ndarray:
-    clipped = np.clip(probability, _LOWEST, _HIGHEST)
-    return np.log(clipped / (1 - clipped))

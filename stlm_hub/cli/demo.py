@@ -1,4 +1,4 @@
-"""`make demo`: the published sample model judges sample photographs, good and defective, and draws what it sees."""
+"""`make demo`: the sample model of the zoo judges sample photographs and draws a panel of each."""
 
 from __future__ import annotations
 
@@ -14,20 +14,26 @@ from .progress import console, exit_on_error
 ALIAS = "sample-brick"
 PART = "brick"
 SEED = 0
-PER_KIND = 2
+PER_KIND = 2  # photographs of each kind: good and each kind of defect
 
 
 def demo(folder: Path) -> list[Path]:
-    """Writes sample photographs and panels below a folder, prints a verdict for each.
+    """Writes sample photographs and panels into a folder and prints a verdict for each panel.
+
+    Args:
+        folder: gets the subfolders `samples`, which is kept where it exists, and `panels`.
 
     Returns:
-        The panels.
+        Paths of the panels.
+
+    Raises:
+        STLMError: the photographs cannot be written, or the model cannot be loaded.
     """
     samples = folder / "samples"
     if not (samples / PART).is_dir():
         write_samples(samples, part=PART, seed=SEED)
     model = STLM.from_pretrained(ALIAS)
-    calibration = model.config.calibration
+    calibration = model.calibration
     if calibration:
         console.print(
             f"{ALIAS}: threshold {calibration.threshold:.4f}, chosen on {calibration.n} held-out good photographs "

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.markup import escape
@@ -13,6 +13,9 @@ from rich.progress import Progress
 from ..errors import ConfigError, DataError, STLMError
 from .progress import RunProgress, console, exit_on_error
 from .zoo import space_app, weights_app, zoo_app
+
+if TYPE_CHECKING:
+    from ..predict.prediction import Prediction, Unusable
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Anomaly detection from photographs of good parts.")
 app.add_typer(weights_app, name="weights")
@@ -40,30 +43,39 @@ def predict(
     if not paths:
         raise DataError("There are no photographs in these folders; pass PNG, JPEG, WEBP, BMP or TIFF files.")
     broken = 0
-    for path in paths:
+    for path, judged in zip(paths, network.predict_many(paths, threshold=threshold), strict=True):
         try:
-            prediction = network.predict(path, threshold=threshold)
+            _print_verdict(path, judged, output, as_json)
         except STLMError as error:
             broken += 1
-            if as_json:
-                typer.echo(json.dumps({"path": str(path), "error": str(error)}))
-            else:
-                console.print(f"[yellow]unusable[/]   {escape(str(error))}", highlight=False, soft_wrap=True)
-            continue
-        panel = prediction.save(output / f"{_flat_name(path)}.png", title=path.name) if output else None
-        if as_json:
-            typer.echo(json.dumps({"path": str(path), **prediction.to_dict(), "panel": str(panel) if panel else None}))
-            continue
-        verdict = "[bold red]ANOMALOUS[/]" if prediction.is_anomalous else "[green]normal[/]   "
-        where = f"  -> {escape(str(panel))}" if panel else ""
-        console.print(
-            f"{verdict}  score {prediction.score:.4f}  threshold {prediction.threshold:.4f}  "
-            f"{escape(str(path))}{where}",
-            highlight=False,
-            soft_wrap=True,
-        )
+            _print_unusable(path, error, as_json)
     if broken:
         raise DataError(f"{broken} of {len(paths)} photographs could not be used; see above.")
+
+
+def _print_verdict(path: Path, judged: Prediction | Unusable, output: Path | None, as_json: bool) -> None:
+    from ..predict.prediction import Unusable
+
+    if isinstance(judged, Unusable):
+        raise judged.error
+    panel = judged.save(output / f"{_flat_name(path)}.png", title=path.name) if output else None
+    if as_json:
+        typer.echo(json.dumps({"path": str(path), **judged.to_dict(), "panel": str(panel) if panel else None}))
+        return
+    verdict = "[bold red]ANOMALOUS[/]" if judged.is_anomalous else "[green]normal[/]   "
+    where = f"  -> {escape(str(panel))}" if panel else ""
+    console.print(
+        f"{verdict}  score {judged.score:.4f}  threshold {judged.threshold:.4f}  {escape(str(path))}{where}",
+        highlight=False,
+        soft_wrap=True,
+    )
+
+
+def _print_unusable(path: Path, error: STLMError, as_json: bool) -> None:
+    if as_json:
+        typer.echo(json.dumps({"path": str(path), "error": str(error)}))
+    else:
+        console.print(f"[yellow]unusable[/]   {escape(str(error))}", highlight=False, soft_wrap=True)
 
 
 @app.command()
@@ -83,8 +95,8 @@ def finetune(
         int | None,
         typer.Option(help="Normal patches to remember beside the streams, 0 for none. Default: 4096, at most all."),
     ] = None,
-    memory_encoder: Annotated[
-        str, typer.Option(help="Whose features these are: efficientnet_lite0 or plain, the plain stream.")
+    backbone: Annotated[
+        str, typer.Option(help="Network whose features these are: efficientnet_lite0 or mobile_sam.")
     ] = "efficientnet_lite0",
     textures: Annotated[Path | None, typer.Option(help="Folder of textures to paste; default: built in.")] = None,
     weights: Annotated[Path | None, typer.Option(help="Starting weights; default: fetched and kept.")] = None,
@@ -106,7 +118,7 @@ def finetune(
             false_alarm_rate=false_alarm_rate,
             seed=seed,
             memory_entries=memory_entries,
-            memory_encoder=memory_encoder,
+            backbone=backbone,
             textures=textures,
             starting_from=weights,
             observer=observer,
@@ -129,22 +141,20 @@ def calibrate(
 ) -> None:
     """Finds a model's threshold, and its combined map's scales, anew: for your light, or for another of its maps."""
     from ..calibration.recalibrate import recalibrate
-    from ..calibration.threshold import MIN_PHOTOGRAPHS
+    from ..calibration.threshold import MIN_HELD_OUT
     from ..model_folder import hub
-    from ..model_folder.card.card import read_results
-    from ..models.stlm.anomaly_maps import KINDS
+    from ..models.stlm.anomaly_maps import MAP_LABELS
     from ..predict.photographs import check_photographs
     from ..stlm import STLM
 
-    found = check_photographs(folder, at_least=MIN_PHOTOGRAPHS, work="calibration")
+    found = check_photographs(folder, at_least=MIN_HELD_OUT, work="calibration")
     for duplicate, original in found.duplicates:
         console.print(f"{duplicate.name} is the same photograph as {original.name} and is left out.", markup=False)
     local = hub.resolve(model)
-    if output.resolve() == local.config_path.parent.resolve():
+    if output.resolve() == local.folder.resolve():
         raise ConfigError(f"{output} is the folder of the model itself; name another --output.")
     network = STLM.from_pretrained(model, device=device)
-    known = hub.companion_file(local, "results.json")
-    name = output.resolve().name
+    results, name = hub.results_of(local), output.resolve().name
     with Progress(console=console, transient=True) as bars:
         task = bars.add_task("scoring", total=len(found.paths))
         made = recalibrate(
@@ -152,19 +162,19 @@ def calibrate(
             found.paths,
             output,
             repo_id=f"your-name/{name}",
-            results=read_results(known, local.weights_path) if known else None,
+            results=results,
             false_alarm_rate=false_alarm_rate,
             anomaly_map=anomaly_map,
             on_image=lambda done, total: bars.update(task, completed=done, total=total),
         )
-    before, now, used = network.config.calibration, made["calibration"], KINDS[made["anomaly_map"]].label
-    other = ", of another map," if made["anomaly_map"] != network.config.anomaly_map else ""
-    if not other and made["anomaly_map"] == "combined":
+    before, now = network.judging, made.judging
+    other = ", of another map," if now.anomaly_map != before.anomaly_map else ""
+    if not other and now.anomaly_map == "combined":
         other = ", on other scales,"
     console.print(
-        f"The threshold of the map {used} is {now['threshold']:.4f}, from {now['n']} "
+        f"The threshold of the map {MAP_LABELS[now.anomaly_map]} is {now.threshold:.4f}, from {len(found.paths)} "
         f"photographs; before{other} it was "
-        f"{f'{before.threshold:.4f}' if before else 'not calibrated'}.",
+        f"{f'{before.threshold:.4f}' if before.calibration else 'not calibrated'}.",
         highlight=False,
         soft_wrap=True,
     )
@@ -186,7 +196,6 @@ def report(
 ) -> None:
     """Measures a model on test photographs: figures, plots, and panels of the worst, median and best photographs."""
     from ..model_folder import hub
-    from ..model_folder.card.card import read_results
     from ..stlm import STLM
 
     try:
@@ -195,15 +204,14 @@ def report(
         raise DataError(f'A report needs {error.name}: pip install "stlm_hub[train]"') from None
 
     local = hub.resolve(model)
-    folder = local.config_path.parent.resolve()
+    folder = local.folder.resolve()
     name = folder.name if local.revision is None else model.partition("@")[0].rpartition("/")[2]
     command = ["stlm", "report", model, "--data", str(data)]
     for option, value in (("--output", output), ("--log", log), ("--device", device)):
         command += [option, str(value)] if value else []
     run_log = folder.with_name(f"{folder.name}.run") / "log.jsonl"  # where `finetune` leaves it
     network = STLM.from_pretrained(model, device=device)
-    known = hub.companion_file(local, "results.json")
-    results = read_results(known, local.weights_path) if known else None
+    results = hub.results_of(local)
     with Progress(console=console, transient=True) as bars:
         task = bars.add_task("evaluating", total=None)
         made = write_report(

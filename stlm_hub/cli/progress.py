@@ -1,4 +1,4 @@
-"""What long work shows in a terminal: bars with time left, messages, and errors as one sentence."""
+"""Progress of long work in a terminal: bars with the time left, messages, and errors as one sentence."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ from ..errors import STLMError
 
 if TYPE_CHECKING:
     from ..training.loop import StepReport
-    from ..training.pipeline import Observer
+    from ..training.observer import Observer
 
 console = Console()
 
 
 @contextmanager
 def exit_on_error() -> Iterator[None]:
-    """Ends the program with the sentence of an error that a user can mend, without a traceback."""
+    """Prints the message of an `STLMError` without a traceback and ends the program with exit code 1."""
     try:
         yield
     except STLMError as error:
@@ -42,7 +42,7 @@ def exit_on_error() -> Iterator[None]:
 
 
 def progress_bars(*further: ProgressColumn) -> Progress:
-    """Bars with what is done, the time it took and the time left, and further columns."""
+    """Bars with description, count, elapsed time and time left, followed by further columns."""
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(),
@@ -56,13 +56,14 @@ def progress_bars(*further: ProgressColumn) -> Progress:
 
 
 class RunProgress:
-    """Shows a training run. Ctrl-C (or SIGTERM) ends it after the current step or photograph; a checkpoint is kept.
+    """Shows the progress of a training. As a context manager it hands out the `Observer` of the training.
 
-    Without a terminal (in a log file) a line is printed now and then instead of a moving bar.
+    Ctrl-C or SIGTERM ends the training after the current step or photograph; a checkpoint is kept. A second one ends it
+    at once. Without a terminal, lines are printed instead of bars.
 
     Args:
-        name: of what is trained.
-        every: without a terminal, steps between lines.
+        name: name of the model that is trained.
+        every: steps between two lines, without a terminal.
     """
 
     def __init__(self, name: str, every: int = 10) -> None:
@@ -72,7 +73,7 @@ class RunProgress:
         self._photographs: TaskID | None = None
 
     def __enter__(self) -> Observer:
-        from ..training.pipeline import Observer
+        from ..training.observer import Observer
 
         self._before = {s: signal.signal(s, self._stop) for s in (signal.SIGINT, signal.SIGTERM)}
         if console.is_terminal:

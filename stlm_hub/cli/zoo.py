@@ -72,7 +72,7 @@ def zoo_pull(
     """Gets a model onto this machine, so that it loads without a network."""
     from ..model_folder.zoo_files import pull
 
-    console.print(f"{alias}: {pull(alias, force=force).weights_path}", highlight=False, soft_wrap=True)
+    console.print(f"{alias}: {pull(alias, force=force).folder}", highlight=False, soft_wrap=True)
 
 
 @zoo_app.command("verify")
@@ -85,7 +85,7 @@ def zoo_verify(alias: str) -> None:
         console.print(f"[red]{escape(problem)}[/]", highlight=False, soft_wrap=True)
     if found.problems:
         raise typer.Exit(1)
-    console.print(f"{alias} is whole: {found.path}, SHA-256 {found.sha256}.", highlight=False, soft_wrap=True)
+    console.print(f"{alias} is whole: {found.folder}, {found.bytes / 1e6:.1f} MB.", highlight=False, soft_wrap=True)
 
 
 @space_app.command("build")

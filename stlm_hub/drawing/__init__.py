@@ -1,1 +1,1 @@
-"""Heatmaps, outlines and panels."""
+"""Pictures of a prediction: heatmap, outline, panel."""

@@ -1,9 +1,9 @@
-"""Pictures of a prediction: heatmap on an absolute colour scale, outline.
+"""An anomaly map as a heatmap on an absolute colour scale, and the outline of a mask.
 
-One colour always means the same thing. The scale depends on the threshold alone, never on the values of one picture, so
-a good part looks calm and two panels of one model can be compared. Blue and slate are below the threshold, orange and
-yellow at or above it, with a step in hue and lightness between them; lightness never falls as the value rises. The
-scheme is readable with every common colour blindness and in a grey print.
+A colour always means the same thing: the scale depends on the threshold alone, never on the values of one photograph.
+So a normal part looks calm, and the pictures of one model can be compared. Values below the threshold are blue to
+slate, values at or above it orange to yellow. Lightness never falls as the value rises and steps up at the threshold,
+so the heatmap can be read with every common colour blindness and in a grey print.
 """
 
 from __future__ import annotations
@@ -12,79 +12,80 @@ import cv2
 import numpy as np
 
 from ..errors import ConfigError, ImageError
+from ..log_odds import log_odds
 
 SPAN = 4.0
 """Log-odds from the threshold to either end of the colour scale: odds 55 times smaller or larger."""
 
-_CALM = ((10, 30, 70), (32, 72, 128), (92, 116, 142))  # farthest below the threshold ... just below it
-_HOT = ((240, 110, 20), (252, 166, 32), (255, 230, 90))  # at the threshold ... farthest above it
+_CALM = ((10, 30, 70), (32, 72, 128), (92, 116, 142))  # RGB, far below the threshold ... just below it
+_HOT = ((240, 110, 20), (252, 166, 32), (255, 230, 90))  # RGB, at the threshold ... far above it
 _OUTLINE_BRIGHT, _OUTLINE_DARK = (255, 226, 60), (15, 15, 25)
-TRUTH = (90, 235, 255)
-"""Of the outline of the true defect: lighter and greener than any blue of the scale."""
-
-TINY = 1e-6
-"""Probabilities are cut here before their log-odds are taken."""
+GROUND_TRUTH_COLOUR = (90, 235, 255)
+"""Outline colour of the ground-truth mask: lighter and greener than any blue of the scale."""
 
 
 def _colour_table() -> np.ndarray:
-    """256x3 float32: entries 0-127 are below the threshold, 128-255 at or above it."""
+    """RGB of the scale, 256x3 float32: entries 0-127 are below the threshold, 128-255 at or above it."""
     steps = np.linspace(0, 2, 128)
     halves = [np.stack([np.interp(steps, range(3), c) for c in zip(*ends, strict=True)], 1) for ends in (_CALM, _HOT)]
     return np.concatenate(halves).astype(np.float32)
 
 
 def _opacity_table() -> np.ndarray:
-    """256 float32 in [0, 1]: almost nothing far below the threshold, so that the photograph stays as it is."""
+    """Opacity of the scale's entries, 256 float32 in [0, 1]: 0 far below the threshold, 1 far above it."""
     below = 0.55 * np.linspace(0, 1, 128) ** 2
     above = np.linspace(0.8, 1, 128)
     return np.concatenate([below, above]).astype(np.float32)
 
 
 COLOURS = _colour_table()
+"""The colour scale, 256x3 float32 RGB; the threshold lies between entries 127 and 128."""
+
 _OPACITY = _opacity_table()
 
 
 def colorize(anomaly_map: np.ndarray, threshold: float) -> np.ndarray:
-    """Anomaly map in colours that are fixed given the threshold.
+    """Draws an anomaly map in colours that depend on value and threshold only.
 
-    The place on the colour scale is the difference in log-odds between value and threshold, cut at `SPAN` to either
-    side. Map values are probabilities and thresholds may be very small or close to 1; in log-odds "ten times as likely
-    as the threshold" is visible at 0.001 as it is at 0.1, where a scale linear in probability would show one flat
-    colour. A value is in the upper half of the scale exactly if it is >= `threshold`, also where that is 0 or 1.
+    A value's place on the colour scale is its distance from the threshold in log-odds, cut at `SPAN` on either side.
+    Thresholds may be very small or close to 1, where a scale that is linear in probability would show one flat colour;
+    in log-odds, ten times the threshold looks the same at 0.001 as at 0.1. A value is in the upper half of the scale
+    exactly if it is >= `threshold`, even for a threshold of 0 or 1.
 
     Args:
         anomaly_map: HxW float in [0, 1].
-        threshold: in [0, 1].
+        threshold: the model's threshold, in [0, 1].
 
     Returns:
         HxWx3 uint8 RGB.
 
     Raises:
-        ImageError: the map is not HxW with values in [0, 1].
+        ImageError: the map is not HxW float with values in [0, 1].
         ConfigError: the threshold is not in [0, 1].
     """
-    check_map(anomaly_map)
+    check_anomaly_map(anomaly_map)
     return np.rint(COLOURS).astype(np.uint8)[_scale_index(anomaly_map, threshold)]
 
 
 def overlay(image: np.ndarray, anomaly_map: np.ndarray, threshold: float, strength: float = 0.6) -> np.ndarray:
-    """Heatmap over the photograph. Far below the threshold the photograph shows through untouched.
+    """Draws the heatmap over the photograph. Where the map is far below the threshold, the photograph is unchanged.
 
     Args:
         image: HxWx3 uint8 RGB.
         anomaly_map: HxW float in [0, 1].
-        threshold: in [0, 1].
-        strength: opacity of the colours at the top of the scale, in [0, 1].
+        threshold: the model's threshold, in [0, 1].
+        strength: opacity at the top of the colour scale, in [0, 1].
 
     Returns:
         HxWx3 uint8 RGB.
 
     Raises:
-        ImageError: image and map are not of these kinds or differ in size.
+        ImageError: image or map has another shape, type or range, or they differ in size.
         ConfigError: threshold or strength is not in [0, 1].
     """
-    check_image(image, anomaly_map, "anomaly map")
-    check_map(anomaly_map)
+    check_rgb_image(image)
+    check_same_size(image, anomaly_map, "anomaly map")
+    check_anomaly_map(anomaly_map)
     _check_fraction("strength", strength)
     index = _scale_index(anomaly_map, threshold)
     opacity = (strength * _OPACITY)[index][..., None]
@@ -96,10 +97,10 @@ def overlay(image: np.ndarray, anomaly_map: np.ndarray, threshold: float, streng
 
 
 def draw_contour(image: np.ndarray, mask: np.ndarray, colour: tuple[int, int, int] = _OUTLINE_BRIGHT) -> np.ndarray:
-    """Photograph with an outline around each defect: a bright line that hugs it and a dark line around that.
+    """Draws an outline around each region of a mask: a bright line next to it and a dark line around that.
 
-    The lines lie outside the mask, so that they never cover a defect, however small; only where the mask reaches the
-    edge of the picture they turn inwards. Each is 1/200 of the geometric mean of the sides wide, at least one pixel.
+    The lines lie outside the mask, so they never cover a defect, however small. Only at the edge of the photograph they
+    turn inwards. The width of each line is 1/200 of the geometric mean of the sides, at least one pixel.
 
     Args:
         image: HxWx3 uint8 RGB.
@@ -110,9 +111,10 @@ def draw_contour(image: np.ndarray, mask: np.ndarray, colour: tuple[int, int, in
         HxWx3 uint8 RGB, a copy.
 
     Raises:
-        ImageError: image and mask are not of these kinds or differ in size.
+        ImageError: image or mask has another shape or type, or they differ in size.
     """
-    check_image(image, mask, "mask")
+    check_rgb_image(image)
+    check_same_size(image, mask, "mask")
     if mask.dtype != np.bool_:
         raise ImageError(f"The mask is of {mask.dtype}; pass a bool array, for example anomaly_map >= threshold.")
     result = image.copy()
@@ -130,10 +132,10 @@ def draw_contour(image: np.ndarray, mask: np.ndarray, colour: tuple[int, int, in
 
 
 def resize_map(values: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Scales an HxW float32 map to (width, height) for display.
+    """Scales an HxW float32 map to `size`, (width, height), for display.
 
-    Where it shrinks each pixel becomes the highest value that it covers, so that a small defect does not fade; where it
-    grows, values are interpolated.
+    A map that shrinks keeps the highest value under each new pixel, so that a small defect does not fade. A map that
+    grows in height or width is interpolated.
     """
     (height, width), (columns, rows) = values.shape, size
     if height < rows or width < columns:
@@ -143,7 +145,10 @@ def resize_map(values: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 
 def distinct(values: list[float], digits: int = 3) -> list[str]:
-    """Numbers as texts, with as few digits as keep different ones apart: a score never looks equal to its threshold."""
+    """Numbers as texts with just enough digits that different numbers look different.
+
+    A score then never looks equal to its threshold. `digits` is the lowest number of significant digits; 9 the highest.
+    """
     while True:
         texts = [f"{value:.{digits}g}" for value in values]
         if len(set(texts)) == len(set(values)) or digits == 9:
@@ -152,29 +157,38 @@ def distinct(values: list[float], digits: int = 3) -> list[str]:
 
 
 def _scale_index(anomaly_map: np.ndarray, threshold: float) -> np.ndarray:
-    """HxW entry of the colour table: 0-127 where the map is below the threshold, 128-255 where it is not."""
+    """Entry of the colour table for each pixel, HxW: 0-127 below the threshold, 128-255 at or above it."""
     _check_fraction("threshold", threshold)
-    distance = np.minimum(np.abs(log_odds(anomaly_map) - log_odds(threshold)) / SPAN, 1)
+    distance = np.minimum(np.abs(log_odds(anomaly_map) - float(log_odds(threshold))) / SPAN, 1)
     steps = np.rint(127 * distance).astype(np.uint8)
     return np.where(anomaly_map >= threshold, 128 + steps, 127 - steps)
 
 
-def log_odds(probability: np.ndarray | float) -> np.ndarray:
-    """float32; finite also at 0 and 1."""
-    inside = np.clip(np.asarray(probability, np.float32), TINY, 1 - TINY)
-    return np.log(inside / (1 - inside))
-
-
-def check_image(image: np.ndarray, other: np.ndarray, what: str) -> None:
+def check_rgb_image(image: np.ndarray) -> None:
+    """
+    Raises:
+        ImageError: the image is not HxWx3 uint8.
+    """
     if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
         raise ImageError(f"The image is {image.shape} {image.dtype}; pass HxWx3 uint8 RGB, as load_image returns it.")
+
+
+def check_same_size(image: np.ndarray, other: np.ndarray, name: str) -> None:
+    """
+    Raises:
+        ImageError: `other`, called `name` in the message, is not HxW for an image of HxWx3.
+    """
     if other.shape != image.shape[:2]:
         raise ImageError(
-            f"The {what} is {other.shape}, the image {image.shape[:2]}; both need the same height and width."
+            f"The {name} is {other.shape}, the image {image.shape[:2]}; both need the same height and width."
         )
 
 
-def check_map(anomaly_map: np.ndarray) -> None:
+def check_anomaly_map(anomaly_map: np.ndarray) -> None:
+    """
+    Raises:
+        ImageError: the map is not HxW float with values in [0, 1].
+    """
     if anomaly_map.ndim != 2 or anomaly_map.size == 0 or anomaly_map.dtype.kind != "f":
         raise ImageError(f"The anomaly map is {anomaly_map.shape} {anomaly_map.dtype}; pass an HxW float array.")
     if not (anomaly_map.min() >= 0 and anomaly_map.max() <= 1):  # NaN compares False

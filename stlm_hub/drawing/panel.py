@@ -1,4 +1,4 @@
-"""The panel of a prediction: photograph, heatmap and outline side by side with verdict and colour scale."""
+"""The panel of a prediction: photograph, heatmap and outline side by side, with verdict and colour scale."""
 
 from __future__ import annotations
 
@@ -9,25 +9,25 @@ import cv2
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from ..log_odds import EDGE, log_odds
 from .heatmap import (
     COLOURS,
+    GROUND_TRUTH_COLOUR,
     SPAN,
-    TINY,
-    TRUTH,
-    check_image,
-    check_map,
+    check_anomaly_map,
+    check_rgb_image,
+    check_same_size,
     distinct,
     draw_contour,
-    log_odds,
     overlay,
     resize_map,
 )
 
-TILE_AREA = 380 * 380  # pixels of each tile of a panel, whatever the size of the photograph
-TILE_MAX_SIDE = 1000
-MARGIN = 20
+TILE_AREA = 380 * 380  # pixels of a tile, whatever the size of the photograph
+TILE_MAX_SIDE = 1000  # px
+MARGIN = 20  # px
 INK, PALE_INK, PAPER = (28, 32, 40), (96, 104, 116), (255, 255, 255)
-CALM, ALARM = (32, 88, 150), (190, 62, 10)  # of the verdict's badge
+CALM, ALARM = (32, 88, 150), (190, 62, 10)  # badge behind the verdicts normal and anomalous
 
 
 def panel(
@@ -40,27 +40,27 @@ def panel(
     title: str = "",
     truth: np.ndarray | None = None,
 ) -> np.ndarray:
-    """Photograph, heatmap and outline next to each other (wide photographs: below each other) with verdict and scale.
+    """Draws photograph, heatmap and outline side by side, with the verdict above and the colour scale below.
 
-    The tiles have a similar area for every photograph. Where the map is scaled down, each pixel shows the highest value
-    it covers: a defect of few pixels does not fade in a large photograph.
+    The tiles of wide photographs stand one below the other. Tiles have about the same area for every photograph. A map
+    that is scaled down keeps its highest values, so a defect of a few pixels stays visible in a large photograph.
 
     Args:
         image: HxWx3 uint8 RGB.
         anomaly_map: HxW float in [0, 1].
-        threshold: in [0, 1].
-        mask: HxW bool, True where anomalous.
-        score: anomaly score.
+        threshold: the model's threshold, in [0, 1].
+        mask: HxW bool, True where the model marks an anomaly.
+        score: anomaly score in [0, 1].
         is_anomalous: the verdict, printed in words.
-        title: printed above the tiles, for example a file name; shortened where it is too long. The built-in font has
-            ASCII letters only: accents are dropped, other letters become "?".
-        truth: HxW bool, True where the defect is; outlined on a tile of its own, the second, where it is known.
+        title: printed above the tiles, for example a file name; a long one is shortened. The built-in font has ASCII
+            letters only: accents are dropped, other letters become "?".
+        truth: HxW bool, True where the defect really is; None where that is not known. It gets the second tile.
 
     Returns:
-        hxwx3 uint8 RGB.
+        uint8 RGB. Width and height depend on the aspect of the photograph and the number of tiles.
 
     Raises:
-        ImageError: image, map and masks are not of these kinds or differ in size.
+        ImageError: image, map or a mask has another shape, type or range, or they differ in size.
         ConfigError: the threshold is not in [0, 1].
     """
     made = tiles(image, anomaly_map, threshold, mask, truth)
@@ -76,23 +76,33 @@ def tiles(
     area: int = TILE_AREA,
     max_side: int = TILE_MAX_SIDE,
 ) -> dict[str, np.ndarray]:
-    """The tiles of `panel` by caption, all of one size: `area` pixels or, with `max_side` as a side, fewer."""
-    check_image(image, anomaly_map, "anomaly map")
-    check_image(image, mask, "mask")
-    check_map(anomaly_map)
+    """Draws the tiles of a panel. Arguments and errors are those of `panel`.
+
+    Args:
+        area: pixels of each tile; fewer where a side would be longer than `max_side`.
+        max_side: longest side of a tile in pixels.
+
+    Returns:
+        uint8 RGB tiles of one size by caption, in the order of the panel.
+    """
+    check_rgb_image(image)
+    check_same_size(image, anomaly_map, "anomaly map")
+    check_same_size(image, mask, "mask")
+    check_anomaly_map(anomaly_map)
     height, width = mask.shape
     size = tile_size(height, width, area, max_side)
     photo = cv2.resize(image, size, interpolation=cv2.INTER_AREA if mask.size > area else cv2.INTER_CUBIC)
     made = {"Photograph": photo}
     if truth is not None:
-        check_image(image, truth, "true mask")
-        made["True defect" if truth.any() else "True defect: none"] = draw_contour(photo, _shrunk(truth, size), TRUTH)
+        check_same_size(image, truth, "true mask")
+        caption = "True defect" if truth.any() else "True defect: none"
+        made[caption] = draw_contour(photo, _resize_mask(truth, size), GROUND_TRUTH_COLOUR)
     made["Anomaly map"] = overlay(photo, resize_map(anomaly_map.astype(np.float32), size), threshold, strength=0.75)
-    made["Outline" if mask.any() else "Outline: nothing marked"] = draw_contour(photo, _shrunk(mask, size))
+    made["Outline" if mask.any() else "Outline: nothing marked"] = draw_contour(photo, _resize_mask(mask, size))
     return made
 
 
-def _shrunk(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+def _resize_mask(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     return resize_map(mask.astype(np.float32), size) >= 0.5
 
 
@@ -101,7 +111,7 @@ def _lay_out(
 ) -> Image.Image:
     height, width = next(iter(tiles.values())).shape[:2]
     columns, rows = (1, len(tiles)) if width > 2 * height else (len(tiles), 1)
-    cell = max(width, 640 // min(columns, 3))  # narrow tiles are centred in cells that leave the header its room
+    cell = max(width, 640 // min(columns, 3))  # narrow tiles stand in wider cells, so that the header has room
     inner = columns * (cell + MARGIN) - MARGIN
     header, caption, footer = (104 if title else 72), 24, 76
     scale_top = header + rows * (caption + height + MARGIN)
@@ -136,7 +146,14 @@ def _draw_header(
 
 
 def draw_scale(canvas: Image.Image, draw: ImageDraw.ImageDraw, top: int, inner: int, threshold: float) -> None:
-    """The colour bar, `inner` px wide, words above it and map values below; the threshold is always in the middle."""
+    """Draws the colour scale with words above it and map values below. The threshold is in the middle.
+
+    Args:
+        canvas, draw: the picture to draw on, and its drawing context.
+        top: upper edge of the scale in pixels.
+        inner: width of the scale in pixels.
+        threshold: in [0, 1].
+    """
     middle, right = MARGIN + inner / 2, MARGIN + inner
     for x, word, anchor in ((MARGIN, "normal", "la"), (right, "anomalous", "ra")):
         draw.text((x, top), word, PALE_INK, font(16), anchor=anchor)
@@ -146,7 +163,7 @@ def draw_scale(canvas: Image.Image, draw: ImageDraw.ImageDraw, top: int, inner: 
     draw.line((middle, top + 19, middle, top + 42), INK, 2)
     places = np.array([0, 0.25, 0.75, 1])
     values = 1 / (1 + np.exp(-(log_odds(threshold) + SPAN * (2 * places - 1))))
-    sensible = (values >= TINY) & (values <= 1 - TINY)  # not so on one side of a threshold of 0 or 1
+    sensible = (values >= EDGE) & (values <= 1 - EDGE)  # false on one side of a threshold of 0 or 1
     *numbers, _ = distinct([*values[sensible].tolist(), threshold], digits=2)
     for place, number in zip(places[sensible], numbers, strict=True):
         x = min(MARGIN + place * inner, right - 1)
@@ -156,19 +173,19 @@ def draw_scale(canvas: Image.Image, draw: ImageDraw.ImageDraw, top: int, inner: 
 
 
 def tile_size(height: int, width: int, area: int = TILE_AREA, max_side: int = TILE_MAX_SIDE) -> tuple[int, int]:
-    """Width and height, in pixels, of a tile that shows a photograph of this size."""
+    """Width and height in pixels of a tile that shows a photograph of height x width pixels."""
     scale = min((area / (height * width)) ** 0.5, max_side / max(height, width))
     return max(1, round(scale * width)), max(1, round(scale * height))
 
 
 @lru_cache
 def font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-    """The built-in font."""
+    """Pillow's built-in font at a size in pixels."""
     return ImageFont.load_default(size)
 
 
 def shortened(text: str, size: int, width: float) -> str:
-    """The text, or its beginning and "...", so that it fits into `width` pixels."""
+    """The text, or its beginning and "...", so that it fits into `width` pixels at a font of `size` pixels."""
     if font(size).getlength(text) <= width:
         return text
     while text and font(size).getlength(text + "...") > width:
@@ -177,6 +194,6 @@ def shortened(text: str, size: int, width: float) -> str:
 
 
 def ascii_text(text: str) -> str:
-    """What the built-in font has: accents are dropped, other letters become "?"."""
+    """The text in the letters of the built-in font: accents are dropped, other letters become "?"."""
     plain = "".join(char for char in unicodedata.normalize("NFKD", text) if not unicodedata.combining(char))
     return "".join(char if " " <= char <= "~" else "?" for char in plain)

@@ -1,1 +1,1 @@
-"""Evaluation: anomaly maps and masks in, the field's figures and plots out."""
+"""Evaluation: anomaly maps and masks -> metrics, plots and a report."""

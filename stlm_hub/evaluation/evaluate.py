@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 import errno
+import functools
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory, gettempdir
-from typing import Any
 
 import cv2
 import numpy as np
 
 from ..errors import DataError
-from ..models.stlm.anomaly_maps import available_maps
-from ..models.stlm.network import STLMNetwork
-from ..predict.images import load_image
-from ..predict.predictor import infer
-from .metrics import Metrics, compute_metrics, pro_points, roc_points
+from ..model_folder.results import MapFigures
+from ..models.stlm.anomaly_maps import AnomalyMaps
+from ..predict.prediction import Unusable
+from ..predict.predictor import ScoredMap, batch_size, infer, predict_many
+from .metrics import compute_metrics, pro_points, roc_points
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ def check_both_kinds(test: TestSet, where: Path | str) -> None:
 class Evaluation:
     """Figures of one test set by the name of the map. Scores and `maps` are of the map that the model judges by."""
 
-    metrics: dict[str, Metrics]
+    figures: dict[str, MapFigures]
     good_scores: list[float]
     anomalous_scores: list[float]
     seconds: float
@@ -68,7 +68,7 @@ class Evaluation:
 
 
 def evaluate(
-    model: STLMNetwork,
+    model: AnomalyMaps,
     test: TestSet,
     thresholds: Mapping[str, float],
     on_image: Callable[[int, int], None] | None = None,
@@ -78,33 +78,22 @@ def evaluate(
         model: what is evaluated.
         test: photographs and masks; maps are compared with masks in the frame of the photograph.
         thresholds: by the name of the map; they decide the false-negative rate only, which a map without one lacks.
-        on_image: told (done, total) after each photograph.
+        on_image: called with (done, total) after each photograph.
 
     Raises:
         DataError: a mask does not fit its photograph, a photograph of either kind is missing, or the disk is full.
+        ImageError: a photograph cannot be read.
     """
     check_both_kinds(test, "The test set")
     if len(test.masks) != len(test.anomalous):
         raise DataError(f"There are {len(test.anomalous)} defective photographs, but {len(test.masks)} masks.")
-    masks: list[np.ndarray] = []
-    total = len(test.photographs)
-
-    def photographs() -> Iterator[np.ndarray]:
-        for path in test.good:
-            image = load_image(path)
-            masks.append(np.zeros(image.shape[:2], bool))
-            yield image
-        for path, mask in zip(test.anomalous, test.masks, strict=True):
-            image = load_image(path)
-            masks.append(read_mask(mask, image.shape[:2]))
-            yield image
-
     started = time.monotonic()
-    which, judging = available_maps(model.config), model.config.anomaly_map
+    which, judging = model.available, model.judging.anomaly_map
     labels = [0] * len(test.good) + [1] * len(test.anomalous)
+    masks: list[np.ndarray] = []
     chosen: list[np.ndarray] = []
     scores_of: dict[str, list[float]] = {name: [] for name in which}
-    metrics = {}
+    figures = {}
     # Maps have the size of their photographs. Those that nobody looks at later need not be held in memory until then.
     with (
         _room_for_maps(),
@@ -112,7 +101,9 @@ def evaluate(
         ExitStack() as files,
     ):
         others = {name: files.enter_context((Path(folder) / name).open("wb")) for name in which if name != judging}
-        for done, maps in enumerate(infer(model, photographs(), which), start=1):
+        for maps in _judged(model, test, which):
+            shape = (maps[judging].anomaly_map.shape[0], maps[judging].anomaly_map.shape[1])
+            masks.append(_true_mask(test, len(masks), shape))
             for name, scored in maps.items():
                 scores_of[name].append(scored.score)
                 if name == judging:
@@ -120,16 +111,17 @@ def evaluate(
                 else:
                     others[name].write(scored.anomaly_map.astype(np.float32, copy=False).tobytes())
             if on_image:
-                on_image(done, total)
+                on_image(len(masks), len(labels))
         seconds = time.monotonic() - started
         files.close()
         for name in which:
             found = chosen if name == judging else _read_maps(Path(folder) / name, masks)
-            metrics[name] = compute_metrics(scores_of[name], labels, found, masks, threshold=thresholds.get(name))
+            threshold = thresholds.get(name)
+            figures[name] = compute_metrics(scores_of[name], labels, found, masks, threshold=threshold)
             del found
     scores = scores_of[judging]
     return Evaluation(
-        metrics=metrics,
+        figures=figures,
         good_scores=scores[: len(test.good)],
         anomalous_scores=scores[len(test.good) :],
         seconds=seconds,
@@ -138,6 +130,26 @@ def evaluate(
         maps=chosen,
         masks=masks,
     )
+
+
+def _judged(model: AnomalyMaps, test: TestSet, which: tuple[str, ...]) -> Iterator[dict[str, ScoredMap]]:
+    """Maps of the test photographs, in order; the first that cannot be read ends it."""
+    judge = functools.partial(_infer, model, which)
+    for maps in predict_many(judge, test.photographs, batch=batch_size(model.image_size)):
+        if isinstance(maps, Unusable):
+            raise maps.error
+        yield maps
+
+
+def _infer(model: AnomalyMaps, which: tuple[str, ...], images: list[np.ndarray]) -> list[dict[str, ScoredMap]]:
+    return list(infer(model, images, which))
+
+
+def _true_mask(test: TestSet, index: int, shape: tuple[int, int]) -> np.ndarray:
+    """HxW bool: where the photograph of this number is anomalous."""
+    if index < len(test.good):
+        return np.zeros(shape, bool)
+    return read_mask(test.masks[index - len(test.good)], shape)
 
 
 @contextmanager
@@ -161,15 +173,16 @@ def _read_maps(path: Path, like: Sequence[np.ndarray]) -> list[np.ndarray]:
     return [pixels[end - mask.size : end].reshape(mask.shape) for end, mask in zip(ends, like, strict=True)]
 
 
-def curves(evaluation: Evaluation) -> dict[str, Any]:
-    """ "image_roc", "pixel_roc" and "pro", as `report.plot_curves` draws them."""
+def curves(evaluation: Evaluation) -> dict[str, dict[str, tuple[float, ...]]]:
+    """ "image_roc", "pixel_roc" and "pro", as `plots.plot_curves` draws them."""
     pixels = np.concatenate([m.ravel() for m in evaluation.maps])
     truth = np.concatenate([m.ravel() for m in evaluation.masks])
-    return {
+    found = {
         "image_roc": roc_points(np.asarray(evaluation.scores), np.asarray(evaluation.labels)),
         "pixel_roc": roc_points(pixels, truth),
         "pro": pro_points(evaluation.maps, evaluation.masks),
     }
+    return {name: {axis: tuple(points) for axis, points in curve.items()} for name, curve in found.items()}
 
 
 def read_mask(path: Path, shape: tuple[int, int]) -> np.ndarray:

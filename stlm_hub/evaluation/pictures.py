@@ -1,9 +1,9 @@
-"""Photographs of a test set that show where a model is weak: worst, median and best of each kind, and an overview.
+"""Pictures of a test set that show where a model is weak: worst, median and best photograph of each kind, an overview.
 
-A photograph with a defect is ranked by the overlap (intersection over union) of the mask that was found with the true
-one: worst is lowest, and a photograph that is missed has 0. Pixel AP would not do: it looks at the order of a
-photograph's own values only, so that a defect far below the threshold can have the best of all. A good photograph is
-ranked by its anomaly score: worst is highest.
+An anomalous photograph is ranked by the overlap (intersection over union) of the model's mask with the ground truth.
+The worst has the lowest overlap; a missed defect has 0. Average precision would not do: it only depends on the order of
+the values within a photograph, so a defect far below the threshold could rank best. A good photograph is ranked by its
+anomaly score; the worst has the highest.
 """
 
 from __future__ import annotations
@@ -31,24 +31,28 @@ from ..drawing.panel import (
     tiles,
 )
 from ..predict.images import load_image
-from ..predict.predictor import Prediction, found_mask
+from ..predict.prediction import Prediction, found_mask
 from .evaluate import Evaluation, TestSet
 
 GOOD = "good"
 """The kind of photographs without a defect."""
 
-_TILE_AREA, _TILE_MAX_SIDE = 300 * 300, 450  # of the overview, in pixels
+_TILE_AREA, _TILE_MAX_SIDE = 300 * 300, 450  # px, tiles of the overview
 _LABELS = 250  # px, width of the overview's first column
 
 
 @dataclass(frozen=True, eq=False)
-class Judged:
-    """A test photograph, what the model says of it and the truth.
+class JudgedPhotograph:
+    """A test photograph with the model's judgement and the ground truth.
 
     Args:
-        kind: of defect, the name of the photograph's folder, or `GOOD`.
-        truth: HxW bool, True where the defect is.
-        iou: overlap of the found mask with the true one; None for a good one, or where the truth marks nothing.
+        path: file of the photograph.
+        kind: kind of defect, which is the name of the photograph's folder, or `GOOD`.
+        score: anomaly score in [0, 1].
+        anomaly_map: HxW float32 in [0, 1].
+        truth: ground-truth mask, HxW bool, True where the defect is.
+        iou: overlap of the model's mask with the ground truth, in [0, 1]; None for a good photograph and for one whose
+            ground truth marks nothing.
     """
 
     path: Path
@@ -60,33 +64,42 @@ class Judged:
 
     @property
     def name(self) -> str:
-        """Folder and file, e.g. crack/000.png."""
+        """Folder and file name, e.g. crack/000.png."""
         return f"{self.path.parent.name}/{self.path.name}"
 
     def is_correct(self, threshold: float) -> bool:
-        """Whether the verdict at this threshold is the truth."""
+        """Whether the verdict at this threshold is right."""
         return (self.score >= threshold) == (self.kind != GOOD)
 
-    def figure(self) -> str:
-        """What ranks it, in words."""
+    def rank_text(self) -> str:
+        """The figure by which the photograph is ranked, in words."""
         return f"anomaly score {self.score:.3g}" if self.iou is None else f"overlap (IoU) {100 * self.iou:.1f} %"
 
 
 @dataclass(frozen=True, eq=False)
 class Picture:
-    """A panel that was written, and which photograph it shows: "worst", "median", "best" or "only" of `n`."""
+    """A panel that was written.
+
+    Args:
+        path: PNG file of the panel.
+        place: "worst", "median", "best" or "only": the photograph's place among those of its kind.
+        n: number of ranked photographs of its kind.
+        judged: the photograph.
+    """
 
     path: Path
     place: str
     n: int
-    judged: Judged
+    judged: JudgedPhotograph
 
 
-def judged_photographs(test: TestSet, evaluation: Evaluation, threshold: float) -> list[Judged]:
-    """The photographs of an evaluated test set, good ones first, in its order."""
+def judged_photographs(test: TestSet, evaluation: Evaluation, threshold: float) -> list[JudgedPhotograph]:
+    """The photographs of an evaluated test set in its order: good ones, then anomalous ones."""
     kinds = [GOOD] * len(test.good) + [path.parent.name for path in test.anomalous]
     return [
-        Judged(path, kind, score, anomaly_map, truth, _overlap(score, anomaly_map, truth, threshold) if label else None)
+        JudgedPhotograph(
+            path, kind, score, anomaly_map, truth, _overlap(score, anomaly_map, truth, threshold) if label else None
+        )
         for path, kind, score, anomaly_map, truth, label in zip(
             test.photographs,
             kinds,
@@ -99,9 +112,12 @@ def judged_photographs(test: TestSet, evaluation: Evaluation, threshold: float) 
     ]
 
 
-def ranked(photographs: Sequence[Judged]) -> list[Judged]:
-    """From worst to best. Good photographs and such with a defect are not ranked together, and those with a defect
-    that their mask does not mark are left out. Of equal overlaps the lower score is worse."""
+def ranked(photographs: Sequence[JudgedPhotograph]) -> list[JudgedPhotograph]:
+    """Ranks photographs from worst to best.
+
+    If there are good photographs, only these are ranked. Anomalous ones whose ground truth marks nothing are left out.
+    Of two equal overlaps the one with the lower score is worse.
+    """
     good = [judged for judged in photographs if judged.kind == GOOD]
     if good:
         return sorted(good, key=lambda judged: (-judged.score, judged.name))
@@ -114,10 +130,11 @@ def ranked(photographs: Sequence[Judged]) -> list[Judged]:
     ]
 
 
-def choose(photographs: Sequence[Judged]) -> dict[str, Judged]:
-    """Worst, median and best of photographs of one kind, each once: of two there is no median, of one there is "only".
+def choose(photographs: Sequence[JudgedPhotograph]) -> dict[str, JudgedPhotograph]:
+    """Worst, median and best photograph of one kind, by place. No photograph has two places.
 
-    Of an even number the median is the worse of the two in the middle.
+    Two photographs have no median, and a single one has the place "only". Of an even number, the median is the worse
+    one of the two in the middle.
     """
     order = ranked(photographs)
     if len(order) == 1:
@@ -126,8 +143,8 @@ def choose(photographs: Sequence[Judged]) -> dict[str, Judged]:
     return {place: order[index] for place, index in places.items() if order and (place != "median" or len(order) > 2)}
 
 
-def write_panels(folder: Path, photographs: Sequence[Judged], threshold: float) -> list[Picture]:
-    """Writes `<kind>_<worst|median|best|only>.png` for each kind of photograph, good ones last."""
+def write_panels(folder: Path, photographs: Sequence[JudgedPhotograph], threshold: float) -> list[Picture]:
+    """Writes panels `<kind>_<worst|median|best|only>.png` for each kind of photograph. Good ones come last."""
     written = []
     for kind in sorted({judged.kind for judged in photographs}, key=lambda kind: (kind == GOOD, kind)):
         same = [judged for judged in photographs if judged.kind == kind]
@@ -142,7 +159,7 @@ def write_panels(folder: Path, photographs: Sequence[Judged], threshold: float) 
                 prediction.mask,
                 prediction.score,
                 prediction.is_anomalous,
-                title=f"{judged.name}: {among} {judged.figure()}",
+                title=f"{judged.name}: {among} {judged.rank_text()}",
                 truth=judged.truth,
             )
             path = folder / f"{kind}_{place}.png"
@@ -151,8 +168,15 @@ def write_panels(folder: Path, photographs: Sequence[Judged], threshold: float) 
     return written
 
 
-def write_overview(path: Path, photographs: Sequence[Judged], threshold: float, title: str) -> None:
-    """One sheet: worst, median and best of all photographs with a defect, and the good one with the highest score."""
+def write_overview(path: Path, photographs: Sequence[JudgedPhotograph], threshold: float, title: str) -> None:
+    """Writes one picture: worst, median and best of all anomalous photographs, and the good one with the highest score.
+
+    Args:
+        path: PNG file to write.
+        photographs: of all kinds.
+        threshold: the model's threshold, in [0, 1].
+        title: printed at the top; shortened where it is too long.
+    """
     anomalous = [judged for judged in photographs if judged.kind != GOOD]
     good = ranked([judged for judged in photographs if judged.kind == GOOD])
     count = len(ranked(anomalous))
@@ -185,7 +209,7 @@ def write_overview(path: Path, photographs: Sequence[Judged], threshold: float, 
     canvas.save(path)
 
 
-def _write_label(draw: ImageDraw.ImageDraw, top: int, label: str, judged: Judged, threshold: float) -> None:
+def _write_label(draw: ImageDraw.ImageDraw, top: int, label: str, judged: JudgedPhotograph, threshold: float) -> None:
     score, shown_threshold = distinct([judged.score, threshold])
     if judged.is_correct(threshold):
         verdict, colour = "judged anomalous" if judged.kind != GOOD else "judged normal", CALM
@@ -194,7 +218,7 @@ def _write_label(draw: ImageDraw.ImageDraw, top: int, label: str, judged: Judged
     draw.text((MARGIN, top), label, INK, font(24))
     draw.text((MARGIN, top + 34), shortened(ascii_text(judged.name), 16, _LABELS), PALE_INK, font(16))
     if judged.iou is not None:
-        draw.text((MARGIN, top + 60), judged.figure(), INK, font(18))
+        draw.text((MARGIN, top + 60), judged.rank_text(), INK, font(18))
         top += 30
     right = MARGIN + font(18).getlength(verdict) + 24
     draw.rounded_rectangle((MARGIN, top + 62, right, top + 92), 7, colour)
@@ -202,7 +226,7 @@ def _write_label(draw: ImageDraw.ImageDraw, top: int, label: str, judged: Judged
     draw.text((MARGIN, top + 100), f"score {score}, threshold {shown_threshold}", INK, font(16))
 
 
-def _tiles(judged: Judged, threshold: float) -> list[np.ndarray]:
+def _tiles(judged: JudgedPhotograph, threshold: float) -> list[np.ndarray]:
     prediction = _prediction(judged, threshold)
     made = tiles(
         prediction.image,
@@ -221,6 +245,6 @@ def _overlap(score: float, anomaly_map: np.ndarray, truth: np.ndarray, threshold
     return float((found & truth).sum() / (found | truth).sum()) if truth.any() else None
 
 
-def _prediction(judged: Judged, threshold: float) -> Prediction:
-    """The photograph is read again: an evaluation keeps maps only."""
+def _prediction(judged: JudgedPhotograph, threshold: float) -> Prediction:
+    """The prediction for a photograph. It is read again, since an evaluation keeps maps only."""
     return Prediction(load_image(judged.path), judged.anomaly_map, judged.score, threshold)

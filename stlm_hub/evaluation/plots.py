@@ -1,4 +1,4 @@
-"""Plots of a finished run for its model card: anomaly scores, curves and losses. PNG files, 800 px wide."""
+"""Plots for a model card: anomaly scores, curves and losses. PNG files, 800 px wide."""
 
 from __future__ import annotations
 
@@ -11,19 +11,20 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedFormatter, FixedLocator, MaxNLocator
 from sklearn.metrics import auc
 
+from ..log_odds import log_odds
+
 LOSSES = ("denoising", "plain", "focal", "l1")
-"""What is drawn of a training, by the names in its log."""
+"""Losses of a training that are drawn, by their names in its log."""
 
 WIDTH = 8.0  # inches
 DPI = 100
 
-# Okabe and Ito's colours: told apart with every kind of colour vision.
+# Okabe and Ito's colours, which people with any colour vision can tell apart.
 BLUE, GREEN, VERMILION, PURPLE = "#0072B2", "#009E73", "#D55E00", "#AA4499"
 INK, GRID = "#333333", "#E6E6E6"
 
-_EDGE = 1e-6  # scores are shown from this to 1 - this
 _TICKS = (1e-6, 1e-4, 1e-3, 0.01, 0.1, 0.5, 0.9, 0.99, 0.999, 0.9999, 0.999999)
-_MIN_SPAN = 5.0  # log-odds; some tick is always in view
+_MIN_SPAN = 5.0  # log-odds; the axis is never shorter, so that it always shows a tick
 _BINS = 50
 
 
@@ -34,15 +35,16 @@ def plot_score_histogram(
     good_scores: Sequence[float] | None = None,
     anomalous_scores: Sequence[float] | None = None,
 ) -> None:
-    """Histograms of the anomaly scores, one row for each kind of photograph, and the threshold.
+    """Draws histograms of the anomaly scores, one row for each kind of photograph, and the threshold.
 
-    The axis is the scores' log-odds, since scores crowd at 0 and 1; those beyond 1e-6 and 1 - 1e-6 are shown there.
+    The axis shows log-odds, since scores crowd at 0 and 1. Scores below 1e-6 or above 1 - 1e-6 are drawn at these ends.
 
     Args:
-        path: PNG file that is written.
-        held_out_scores: of the normal photographs that the threshold was calibrated with, in [0, 1].
-        threshold: of the model, in [0, 1].
-        good_scores, anomalous_scores: of the test photographs, where there are any.
+        path: PNG file to write.
+        held_out_scores: scores of the normal photographs of the calibration, in [0, 1].
+        threshold: the model's threshold, in [0, 1].
+        good_scores: scores of the normal test photographs; None or empty without any.
+        anomalous_scores: scores of the anomalous test photographs; None or empty without any.
     """
     kinds = (
         ("Normal, held out for calibration", held_out_scores, BLUE),
@@ -50,21 +52,21 @@ def plot_score_histogram(
         ("Anomalous, test", anomalous_scores, VERMILION),
     )
     rows = [(name, np.asarray(scores), colour) for name, scores, colour in kinds if scores]
-    cut = _log_odds(np.array([threshold]))
-    everything = np.concatenate([cut, *(_log_odds(scores) for _, scores, _ in rows)])
+    cut = log_odds(np.array([threshold]))
+    everything = np.concatenate([cut, *(log_odds(scores) for _, scores, _ in rows)])
     span = np.ptp(everything)
     margin = max(0.04 * span, (_MIN_SPAN - span) / 2)
     low, high = everything.min() - margin, everything.max() + margin
     width = (high - low) / _BINS
-    # One edge is the threshold itself, so that no bar is on both sides of it.
+    # The threshold is an edge of a bar, so that no bar lies on both sides of it.
     edges = cut[0] + width * np.arange(np.floor((low - cut[0]) / width), np.ceil((high - cut[0]) / width) + 1)
     figure = Figure(figsize=(WIDTH, 0.9 + 1.25 * len(rows)), dpi=DPI, layout="constrained")
     panels = figure.subplots(len(rows), 1, sharex=True, squeeze=False)[:, 0]
     for axes, (name, scores, colour) in zip(panels, rows, strict=True):
         _style(axes)
         axes.margins(y=0.3)
-        # What was cut off at an end of the axis still belongs on its own side of the threshold.
-        odds = _log_odds(scores)
+        # Scores that are drawn at an end of the axis must stay on their side of the threshold.
+        odds = log_odds(scores)
         odds = np.where(scores < threshold, np.minimum(odds, np.nextafter(cut, -np.inf)), odds)
         axes.hist(odds, edges, color=colour, edgecolor="white", linewidth=0.5)
         axes.axvline(cut[0], color=INK, linewidth=1.5, linestyle="--")
@@ -73,7 +75,7 @@ def plot_score_histogram(
         axes.set_title(title, loc="left", fontsize=10, color=INK)
         axes.yaxis.set_major_locator(MaxNLocator(3, integer=True))
         axes.set_ylabel("photographs")
-    on_left = cut[0] > (low + high) / 2  # of the line there is more room
+    on_left = cut[0] > (low + high) / 2  # the side of the line with more room for the text
     panels[0].annotate(
         f"threshold {threshold:.3g}" if threshold < 0.999 else f"threshold 1 - {1 - threshold:.2g}",
         (cut[0], 1),
@@ -85,21 +87,21 @@ def plot_score_histogram(
         color=INK,
         bbox={"facecolor": "white", "edgecolor": "none", "pad": 1, "alpha": 0.8},
     )
-    inside = [(p, x) for p, x in zip(_TICKS, _log_odds(np.array(_TICKS)), strict=True) if low <= x <= high]
+    inside = [(p, x) for p, x in zip(_TICKS, log_odds(np.array(_TICKS)), strict=True) if low <= x <= high]
     panels[-1].set_xlim(low, high)
     panels[-1].xaxis.set_major_locator(FixedLocator([x for _, x in inside]))
-    panels[-1].xaxis.set_major_formatter(FixedFormatter([_short(p) for p, _ in inside]))
+    panels[-1].xaxis.set_major_formatter(FixedFormatter([_tick_label(p) for p, _ in inside]))
     panels[-1].set_xlabel("anomaly score (log-odds scale)")
     figure.savefig(path)
 
 
 def plot_curves(path: str | Path, curves: Mapping[str, Mapping[str, Sequence[float]]]) -> None:
-    """Three panels: ROC of the images, ROC of the pixels, per-region overlap; each with its area.
+    """Draws three curves with the areas under them: ROC of the images, ROC of the pixels, per-region overlap.
 
     Args:
-        path: PNG file that is written.
-        curves: "image_roc" and "pixel_roc" with "fpr" and "tpr", "pro" with "fpr" and "pro", see `metrics.roc_points`
-            and `metrics.pro_points`. A curve without points is said to be undefined.
+        path: PNG file to write.
+        curves: "image_roc" and "pixel_roc" as `metrics.roc_points` returns them, "pro" as `metrics.pro_points` does. A
+            curve without points is labelled "not defined".
     """
     figure = Figure(figsize=(WIDTH, 3.1), dpi=DPI, layout="constrained")
     panels = figure.subplots(1, 3)
@@ -130,12 +132,12 @@ def plot_curves(path: str | Path, curves: Mapping[str, Mapping[str, Sequence[flo
 
 
 def plot_losses(path: str | Path, steps: Sequence[int], losses: Mapping[str, Sequence[float]]) -> None:
-    """The losses of a training run on a logarithmic axis: as they were, pale, and smoothed.
+    """Draws the losses of a training on a logarithmic axis: every value in a pale colour, and a smoothed line.
 
     Args:
-        path: PNG file that is written.
+        path: PNG file to write.
         steps: N step numbers, rising.
-        losses: N values for each name; values that are not above 0 are left out.
+        losses: N values by name of the loss. Values that are 0, negative or NaN are left out.
     """
     figure = Figure(figsize=(WIDTH, 3.6), dpi=DPI, layout="constrained")
     axes = figure.subplots()
@@ -154,7 +156,7 @@ def plot_losses(path: str | Path, steps: Sequence[int], losses: Mapping[str, Seq
 
 
 def _smoothed(values: np.ndarray) -> np.ndarray:
-    """Running mean of the logarithms over a centred window that shrinks at both ends; NaN is left out."""
+    """Running geometric mean over a centred window, which is shorter at both ends. NaN values are left out."""
     reach = min(max(50, len(values) // 40), len(values) // 5) // 2
     known = np.isfinite(values)
     sums = np.append(0, np.cumsum(np.where(known, np.log(np.where(known, values, 1)), 0)))
@@ -165,12 +167,8 @@ def _smoothed(values: np.ndarray) -> np.ndarray:
         return np.exp((sums[stop] - sums[start]) / (counts[stop] - counts[start]))
 
 
-def _log_odds(scores: np.ndarray) -> np.ndarray:
-    inside = np.clip(scores.astype(np.float64), _EDGE, 1 - _EDGE)
-    return np.log(inside / (1 - inside))
-
-
-def _short(probability: float) -> str:
+def _tick_label(probability: float) -> str:
+    """0.01, or a power of ten for probabilities near 0 and 1."""
     if 0.001 <= probability <= 0.999:
         return f"{probability:g}"
     if probability < 0.5:

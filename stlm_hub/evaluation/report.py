@@ -7,10 +7,9 @@ import json
 import math
 import shlex
 import shutil
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from sklearn.metrics import roc_auc_score
@@ -18,14 +17,13 @@ from sklearn.metrics import roc_auc_score
 from .. import __version__
 from ..errors import DataError
 from ..fingerprint import fingerprint
-from ..model_folder.card.figures import METRICS
-from ..model_folder.card.text import lookup, markdown, official_split
-from ..models.stlm.anomaly_maps import KINDS
-from ..predict.predictor import DEFAULT_THRESHOLD
+from ..model_folder.card.text import markdown
+from ..model_folder.results import METRICS, Results
+from ..models.stlm.anomaly_maps import MAP_LABELS
 from ..stlm import STLM
 from .evaluate import Evaluation, TestSet, check_both_kinds, curves, evaluate
 from .metrics import average_precision
-from .pictures import GOOD, Judged, Picture, judged_photographs, write_overview, write_panels
+from .pictures import GOOD, JudgedPhotograph, Picture, judged_photographs, write_overview, write_panels
 from .plots import LOSSES, plot_curves, plot_losses, plot_score_histogram
 from .test_folder import read_test_set
 
@@ -59,7 +57,7 @@ def write_report(
     data: Path,
     output: Path,
     *,
-    results: Mapping[str, Any] | None = None,
+    results: Results | None = None,
     log: Path | None = None,
     losses: Path | None = None,
     command: Sequence[str] = (),
@@ -73,12 +71,11 @@ def write_report(
         data: folder of one category in MVTec AD's layout.
         output: receives report.md, scores.png, curves.png, losses.png (where they are known), photographs/. An earlier
             report there is replaced.
-        results: results.json of the model, which knows the scores that its threshold was calibrated with, and the split
-            where these are the photographs that it was evaluated on.
+        results: of the model, which know the split where these are the photographs that it was evaluated on.
         log: of the training, log.jsonl.
         losses: plot of the training's losses, for want of a log.
         command: what makes the report again, word by word.
-        on_image: told (done, total) after each photograph.
+        on_image: called with (done, total) after each photograph.
 
     Returns:
         The path of report.md.
@@ -90,17 +87,16 @@ def write_report(
     test = _test_set(data)
     records = _read_log(log) if log else []
     _check_output(output)
-    calibration = model.config.calibration
-    threshold = calibration.threshold if calibration else DEFAULT_THRESHOLD
+    threshold, used = model.judging.threshold, model.judging.anomaly_map
     # The threshold is that of the map in use; what another map would miss at a threshold of its own is not known.
-    evaluation = evaluate(model, test, {model.config.anomaly_map: threshold}, on_image)
+    evaluation = evaluate(model, test, {used: threshold}, on_image)
     judged = judged_photographs(test, evaluation, threshold)
     category = data.resolve().name
     try:
         photographs = _empty_folder(output)
         plot_score_histogram(
             output / "scores.png",
-            known_scores(results, calibration),
+            list(model.judging.held_out_scores),
             threshold,
             evaluation.good_scores,
             evaluation.anomalous_scores,
@@ -118,7 +114,7 @@ def write_report(
             f"{_TITLE}{name} on {category}\n",
             *_facts(model, test, threshold, evaluation.seconds),
             *_split(results, test),
-            *_metrics_table(evaluation, model.config.anomaly_map),
+            *_metrics_table(evaluation, used),
             *_kinds_table(kind_figures(judged, threshold), evaluation.good_scores, threshold),
             *_pictures(panels, threshold, bool(records or losses)),
             *(["## Make it again\n", f"```bash\n{shlex.join(command)}\n```"] if command else []),
@@ -130,7 +126,7 @@ def write_report(
     return report
 
 
-def kind_figures(judged: Sequence[Judged], threshold: float) -> list[KindFigures]:
+def kind_figures(judged: Sequence[JudgedPhotograph], threshold: float) -> list[KindFigures]:
     """A row for each kind of defect, by name."""
     good = [photograph.score for photograph in judged if photograph.kind == GOOD]
     rows = []
@@ -198,7 +194,7 @@ def _empty_folder(output: Path) -> Path:
 
 
 def _facts(model: STLM, test: TestSet, threshold: float, seconds: float) -> list[str]:
-    calibration = model.config.calibration
+    calibration = model.calibration
     how = (
         f"calibrated on {calibration.n} photographs of good parts at a false-alarm rate of "
         f"{100 * calibration.false_alarm_rate:g} %"
@@ -208,27 +204,28 @@ def _facts(model: STLM, test: TestSet, threshold: float, seconds: float) -> list
     pace = f"{1000 * seconds / len(test.photographs):.0f} ms a photograph, reading and all maps"
     return [
         f"{len(test.good)} good and {len(test.anomalous)} defective test photographs, network input "
-        f"{model.config.image_size} px, threshold {threshold:.6g} ({how}). {pace} "
+        f"{model.image_size} px, threshold {threshold:.6g} ({how}). {pace} "
         f"on {next(model.parameters()).device}. stlm_hub {__version__}, {datetime.date.today().isoformat()}.\n"
     ]
 
 
-def _split(results: Mapping[str, Any] | None, test: TestSet) -> list[str]:
+def _split(results: Results | None, test: TestSet) -> list[str]:
     """What the model's results say of these photographs; of others they know nothing."""
-    if official_split(results) is not False:
+    known = results.dataset if results else None
+    if known is None or known.split is None or known.split.official or known.test is None:
         return []
-    if lookup(results, "dataset.test.sha256") != fingerprint(test.photographs + test.masks):
+    if known.test.sha256 != fingerprint(test.photographs + test.masks):
         return []
-    return [f"**The split: {markdown(lookup(results, 'dataset.split'))}.**\n"]
+    return [f"**The split: {markdown(known.split.words)}.**\n"]
 
 
 def _metrics_table(evaluation: Evaluation, used: str) -> list[str]:
-    figures = [asdict(metrics) for metrics in evaluation.metrics.values()]
-    rows = [[label, *(_percent(measured[key]) for measured in figures)] for key, (label, _) in METRICS.items()]
+    figures = evaluation.figures.values()
+    rows = [[label, *(_percent(getattr(found, key)) for found in figures)] for key, (label, _) in METRICS.items()]
     return [
         "## Figures\n",
-        *_table(["", *(KINDS[name].label for name in evaluation.metrics)], rows),
-        f"Verdicts, plots and pictures are of the map {KINDS[used].label}; the threshold is not for the others.\n",
+        *_table(["", *(MAP_LABELS[name] for name in evaluation.figures)], rows),
+        f"Verdicts, plots and pictures are of the map {MAP_LABELS[used]}; the threshold is not for the others.\n",
     ]
 
 
@@ -256,7 +253,7 @@ def _pictures(panels: Sequence[Picture], threshold: float, has_losses: bool) -> 
                 f"[{_cell(picture.path.name)}](<{PHOTOGRAPHS}/{picture.path.name}>)",
                 _cell(judged.name),
                 picture.place if picture.n == 1 else f"{picture.place} of {picture.n}",
-                judged.figure(),
+                judged.rank_text(),
                 f"{judged.score:.4f}",
                 verdict if judged.is_correct(threshold) else f"**{verdict}**, wrong",
             ]
@@ -283,11 +280,3 @@ def _percent(fraction: float | None) -> str:
 
 def _cell(text: str) -> str:
     return text.replace("|", "\\|")
-
-
-def known_scores(results: Any, calibration: Any) -> list[float]:
-    """Held-out scores of results.json, if they chose this calibration; else none."""
-    found = results.get("held_out_scores") if isinstance(results, dict) else None
-    if calibration is None or not isinstance(found, list) or results.get("calibration") != asdict(calibration):
-        return []
-    return found if all(isinstance(score, (int, float)) and 0 <= score <= 1 for score in found) else []

@@ -1,18 +1,69 @@
-"""Where a model may be written: a new folder, or the one of an earlier model, never anybody's other files."""
+"""A model folder: reading and writing its small files, and where one may be written."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any, TypeVar
 
-from ..errors import ConfigError
-from . import hub
+from ..errors import ConfigError, WeightsError
+from ..models.stlm.config import CONFIG_NAME, STLMConfig
+from ..models.stlm.judging import CALIBRATION_NAME, Judging
+from ..validate import parse_json, read_bytes
+from .names import FILES, PLOTS, WEIGHTS_NAME
+from .weights_file import replace_file
 
-FILES = (hub.CONFIG_NAME, hub.WEIGHTS_NAME, "README.md", "results.json")
-"""What every finished model folder holds."""
+T = TypeVar("T")
 
 _NOBODYS = {".DS_Store", "Thumbs.db", "desktop.ini"}  # systems put them anywhere
+
+
+def read_folder(folder: Path, sha256: Mapping[str, str] | None = None) -> tuple[STLMConfig, Judging]:
+    """What a model is and how it judges; each file is opened once.
+
+    Args:
+        folder: of a model.
+        sha256: what files must hash to, by name.
+
+    Raises:
+        ConfigError: a file is missing or not valid.
+        WeightsError: a file was altered.
+    """
+
+    def read(name: str, parse: Callable[[Any], T]) -> T:
+        data = read_bytes(folder / name)
+        expected = (sha256 or {}).get(name)
+        if expected is not None and hashlib.sha256(data).hexdigest() != expected:
+            raise WeightsError(
+                f"{folder / name} is not the one of zoo.json: it was altered, or is of another version. Get the whole "
+                "folder anew, or download it again with: stlm zoo pull NAME --force"
+            )
+        return parse(parse_json(data, folder / name))
+
+    return read(CONFIG_NAME, STLMConfig.from_dict), read(CALIBRATION_NAME, Judging.from_dict)
+
+
+def write_config(folder: Path, config: STLMConfig) -> None:
+    """Writes config.json whole or not at all."""
+    replace_file(folder / CONFIG_NAME, json.dumps(config.to_dict(), indent=2).encode() + b"\n")
+
+
+def write_judging(folder: Path, judging: Judging) -> None:
+    """Writes calibration.json whole or not at all."""
+    replace_file(folder / CALIBRATION_NAME, json.dumps(judging.to_dict(), indent=1).encode() + b"\n")
+
+
+def move_folder(made: Path, output: Path) -> None:
+    """Moves the files of a finished folder over those of an earlier model, whose other plots are removed."""
+    output.mkdir(exist_ok=True)
+    for name in (*FILES, *PLOTS):
+        if not (made / name).exists():
+            (output / name).unlink(missing_ok=True)
+    for file in made.iterdir():
+        file.replace(output / file.name)
 
 
 def make_parent(output: Path) -> None:
@@ -46,7 +97,7 @@ def check_output(output: Path, also: Sequence[str] = ()) -> None:
     found = {path.name for path in output.iterdir()} if output.exists() else set()
     found -= _NOBODYS | {f".{name}.part" for name in FILES}  # what an interruption left
     others = found - {*FILES, *also}
-    if found and not found & {hub.CONFIG_NAME, hub.WEIGHTS_NAME}:
+    if found and not found & {CONFIG_NAME, WEIGHTS_NAME}:
         others = found  # a README, say, of something else
     if others:
         raise ConfigError(f"{output} already holds {min(others)}; name a new folder for the model.")

@@ -5,10 +5,11 @@ from __future__ import annotations
 import logging
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from huggingface_hub import (
     HfApi,
@@ -32,19 +33,22 @@ from huggingface_hub.errors import (
 
 from .. import __version__
 from ..errors import HubError, STLMError, WeightsError
-from ..models.stlm.config import MAX_CONFIG_BYTES, STLMConfig
-from ..starting_weights.checkpoints import file_sha256
+from ..models.stlm.config import CONFIG_NAME, STLMConfig
+from ..validate import MAX_JSON_BYTES
 from . import zoo
+from .names import CALIBRATION_NAME, DECIDING, MEMORY_NAME, RESULTS_NAME, WEIGHTS_NAME
 
-CONFIG_NAME = "config.json"
-WEIGHTS_NAME = "model.safetensors"
+if TYPE_CHECKING:
+    from .results import Results
+
 PICKLE_SUFFIXES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".joblib")
 
 TIMEOUT = 10.0  # seconds until a silent Hub counts as out of reach
-MAX_WEIGHTS_BYTES = 512 * 2**20  # the widest configuration takes 320 MB in float32
+_LARGEST = {WEIGHTS_NAME: 512 * 2**20, MEMORY_NAME: 512 * 2**20}  # bytes; the widest network takes 320 MB in float32
 
-# Base class of everything the HTTP client raises; its package differs between versions of huggingface_hub.
+# Base class of everything that the HTTP client raises; its package differs between versions of huggingface_hub.
 _HTTPError: type[Exception] = HfHubHTTPError.__bases__[0]
+_ALWAYS = (CONFIG_NAME, WEIGHTS_NAME, CALIBRATION_NAME)
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
@@ -53,14 +57,26 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class LocalModel:
-    """Where the two files of a model are, and what is known about them before they are read."""
+    """Where the files of a model are, and what is known about them before they are read.
 
-    config_path: Path
-    weights_path: Path
-    source: str  # the folder or repository that they come from
-    revision: str | None  # 40-hex commit; None for a folder
-    sha256: str | None  # what the weights must hash to; None where nobody said it
-    alias: str | None = None  # set where zoo.json vouches for both files
+    Args:
+        folder: holds them all, of one commit.
+        source: the folder or repository that they come from.
+        revision: 40-hex commit; None for a folder.
+        sha256: what files must hash to, by name; files that nobody vouches for are left out.
+        alias: set where zoo.json vouches for every file that decides a prediction.
+    """
+
+    folder: Path
+    source: str
+    revision: str | None = None
+    sha256: Mapping[str, str] = field(default_factory=dict)
+    alias: str | None = None
+
+    @property
+    def weights_path(self) -> Path:
+        """The file model.safetensors."""
+        return self.folder / WEIGHTS_NAME
 
 
 def resolve(
@@ -71,13 +87,13 @@ def resolve(
     local_files_only: bool = False,
     force_download: bool = False,
 ) -> LocalModel:
-    """Finds a model and downloads it where needed.
+    """Finds a model and downloads it where needed. Files are not read here, so nothing is hashed.
 
-    An alias is looked for in `$STLM_ZOO_DIR`, then in `model_cards/` of a checkout (if the weights there are those of
-    zoo.json), then on the Hub. `$STLM_HUB_ORG` names another organisation to download aliases from.
+    An alias is looked for in `$STLM_ZOO_DIR`, then in `model_cards/` of a checkout, then on the Hub. `$STLM_HUB_ORG`
+    names another organisation to download aliases from.
 
     Args:
-        name: alias, `org/repo`, `org/repo@revision` or a folder with config.json and model.safetensors.
+        name: alias, `org/repo`, `org/repo@revision` or a folder.
         revision: branch, tag or commit; an alias with a revision of its own is no longer checked against zoo.json.
         token: access token of the Hub; None uses the one of `hf auth login`.
         local_files_only: use folders and the cache only.
@@ -96,8 +112,8 @@ def resolve(
     if not text or revision == "":
         raise HubError('Give the name of a model: an alias, "org/repo", "org/repo@revision" or a folder.')
 
-    def download(repo_id: str, commit: str | None, sha256: str | None = None, alias: str | None = None) -> LocalModel:
-        return _download(repo_id, commit, token, local_files_only, force_download, sha256, alias)
+    def download(repo_id: str, commit: str | None, entry: zoo.ZooEntry | None = None) -> LocalModel:
+        return _download(repo_id, commit, token, local_files_only, force_download, entry)
 
     bare = isinstance(name, str) and not set(text) & {"/", "\\", ":"} and text not in (".", "..", "~")
     if bare:
@@ -106,16 +122,13 @@ def resolve(
             return in_folder(own, entry)
         if entry is not None:
             if revision is None and not force_download and (checkout := zoo.checkout_folder(text)) is not None:
-                local = in_folder(checkout, entry)
-                if file_sha256(local.weights_path) == entry.sha256:
-                    return local
-                logger.warning("%s is not the model of zoo.json and is not used; register it first.", checkout)
+                return in_folder(checkout, entry)
             org = os.environ.get("STLM_HUB_ORG")
             repo_id = f"{org}/{entry.repo_id.partition('/')[2]}" if org else entry.repo_id
             if revision is not None:
                 return download(repo_id, revision)
             pinned = entry.revision if repo_id == entry.repo_id else None  # commits of another organisation differ
-            return download(repo_id, pinned, entry.sha256, entry.alias)
+            return download(repo_id, pinned, entry)
 
     folder = Path(text).expanduser()
     if folder.is_dir():
@@ -127,7 +140,7 @@ def resolve(
     if isinstance(name, str) and re.fullmatch(r"\w[\w.-]*/[\w.-]+", text):
         return download(text, revision)
     raise HubError(
-        f'There is no folder {text}; give an alias, "org/repo" or a folder with config.json and {WEIGHTS_NAME}.'
+        f'There is no folder {text}; give an alias, "org/repo" or a folder with {CONFIG_NAME} and {WEIGHTS_NAME}.'
     )
 
 
@@ -136,7 +149,7 @@ def companion_file(local: LocalModel, name: str, *, token: str | bool | None = N
 
     A model works without its companions, so a Hub that is out of reach counts as "none", too.
     """
-    beside = local.config_path.parent / name
+    beside = local.folder / name
     if local.revision is None or beside.is_file():
         return beside if beside.is_file() else None
     try:
@@ -160,13 +173,29 @@ def companion_file(local: LocalModel, name: str, *, token: str | bool | None = N
         return None
 
 
+def results_of(local: LocalModel, *, token: str | bool | None = None) -> Results | None:
+    """What results.json of a model says; None where it has none.
+
+    Raises:
+        ConfigError: it is not what stlm_hub writes, or it is of other weights.
+    """
+    from . import results  # its parser is not needed to judge photographs
+
+    path = companion_file(local, RESULTS_NAME, token=token)
+    if path is None:
+        return None
+    found = results.load(path)
+    results.check_files(found, local.folder)
+    return found
+
+
 def in_folder(folder: Path, entry: zoo.ZooEntry | None) -> LocalModel:
     """The model of a folder; of a zoo entry where it must be that one."""
-    weights = folder / WEIGHTS_NAME
-    if not weights.is_file():
+    if not (folder / WEIGHTS_NAME).is_file():
         raise WeightsError(_no_weights(str(folder), (path.name for path in folder.iterdir())))
-    sha256, alias = (entry.sha256, entry.alias) if entry is not None else (None, None)
-    return LocalModel(folder / CONFIG_NAME, weights, str(folder), None, sha256, alias)
+    if entry is None:
+        return LocalModel(folder, str(folder))
+    return LocalModel(folder, str(folder), None, entry.sha256, entry.alias)
 
 
 def _download(
@@ -175,34 +204,40 @@ def _download(
     token: str | bool | None,
     local_files_only: bool,
     force_download: bool,
-    sha256: str | None,
-    alias: str | None,
+    entry: zoo.ZooEntry | None,
 ) -> LocalModel:
-    """Config and weights of one commit, from the cache or the Hub."""
+    """The deciding files of one commit, from the cache or the Hub."""
 
-    def found(config: str, weights: str) -> LocalModel:
-        # Files of the cache are links to blobs that are named by their SHA-256 where they are large.
-        link = Path(weights)
-        blob = link.readlink().name if link.is_symlink() else ""
-        expected = sha256 or (blob if _SHA256.fullmatch(blob) else None)
-        return LocalModel(Path(config), link, repo_id, link.parent.name, expected, alias)
+    def found(folder: Path) -> LocalModel:
+        # Large files of the cache are links to blobs that are named by their SHA-256.
+        links = {name: folder / name for name in DECIDING if (folder / name).is_symlink()}
+        blobs = {name: link.readlink().name for name, link in links.items()}
+        known = {name: blob for name, blob in blobs.items() if _SHA256.fullmatch(blob)}
+        sha256, alias = (entry.sha256, entry.alias) if entry else (known, None)
+        return LocalModel(folder, repo_id, folder.name, sha256, alias)
 
     def cached() -> LocalModel | None:
         config = try_to_load_from_cache(repo_id, CONFIG_NAME, revision=revision or constants.DEFAULT_REVISION)
         if not isinstance(config, str):
             return None
-        weights = try_to_load_from_cache(repo_id, WEIGHTS_NAME, revision=Path(config).parent.name)
-        return found(config, weights) if isinstance(weights, str) else None
+        folder = Path(config).parent
+        return (
+            found(folder)
+            if all((folder / name).is_file() for name in needed_files(STLMConfig.load(Path(config))))
+            else None
+        )
 
-    def fetch(filename: str, commit: str | None) -> str:
-        return hf_hub_download(
-            repo_id,
-            filename,
-            revision=commit,
-            token=token,
-            force_download=force_download,
-            library_name="stlm_hub",
-            library_version=__version__,
+    def fetch(filename: str, commit: str | None) -> Path:
+        return Path(
+            hf_hub_download(
+                repo_id,
+                filename,
+                revision=commit,
+                token=token,
+                force_download=force_download,
+                library_name="stlm_hub",
+                library_version=__version__,
+            )
         )
 
     with hub_errors(repo_id, revision):
@@ -225,14 +260,20 @@ def _download(
         sizes = {file.rfilename: file.size or 0 for file in info.siblings or []}
         if WEIGHTS_NAME not in sizes:
             raise WeightsError(_no_weights(repo_id, sizes))
-        if CONFIG_NAME not in sizes:
-            raise HubError(f"{repo_id} has no {CONFIG_NAME}: it is not a model of stlm_hub, give another name.")
-        if sizes[WEIGHTS_NAME] > MAX_WEIGHTS_BYTES or sizes[CONFIG_NAME] > MAX_CONFIG_BYTES:
+        if missing := [name for name in (CONFIG_NAME, CALIBRATION_NAME) if name not in sizes]:
+            raise HubError(f"{repo_id} has no {missing[0]}: it is not a model of stlm_hub, give another name.")
+        if any(sizes.get(name, 0) > _LARGEST.get(name, MAX_JSON_BYTES) for name in DECIDING):
             raise WeightsError(f"The files of {repo_id} are larger than any model of stlm_hub; give another name.")
         # The branch may have moved since: the commit of the config that was downloaded decides.
         config = fetch(CONFIG_NAME, revision)
-        STLMConfig.load(Path(config))
-        return found(config, fetch(WEIGHTS_NAME, Path(config).parent.name))
+        for name in needed_files(STLMConfig.load(config)):
+            fetch(name, config.parent.name)
+        return found(config.parent)
+
+
+def needed_files(config: STLMConfig) -> list[str]:
+    """Names of the files that decide a prediction of a model with this config."""
+    return [name for name in DECIDING if name != MEMORY_NAME or config.patch_memory is not None]
 
 
 @contextmanager
@@ -259,7 +300,7 @@ def explain(error: Exception, repo_id: str, revision: str | None = None) -> str:
     if isinstance(error, RevisionNotFoundError):
         return f'{repo_id} has no revision "{revision}"; give a branch, a tag or a commit that it has.'
     if isinstance(error, RemoteEntryNotFoundError):
-        return f"A file of {repo_id} is missing on the Hub; a model has {CONFIG_NAME} and {WEIGHTS_NAME}."
+        return f"A file of {repo_id} is missing on the Hub; a model has {', '.join(_ALWAYS)}."
     if isinstance(error, OfflineModeIsEnabled):
         return f"{repo_id} is not in the cache and HF_HUB_OFFLINE is set; unset it once to download the model."
     if isinstance(error, LocalEntryNotFoundError) and error.__cause__ is None:
@@ -293,6 +334,4 @@ def _no_weights(place: str, names: Iterable[str]) -> str:
             f"{place} has its weights only as a pickle ({pickles[0]}), which can run any code when it is read. "
             f"stlm_hub reads only {WEIGHTS_NAME}: ask whoever made the model to save it with STLM.save_pretrained."
         )
-    return (
-        f"{place} has no {WEIGHTS_NAME}; a model has {CONFIG_NAME} and {WEIGHTS_NAME}, as STLM.save_pretrained writes."
-    )
+    return f"{place} has no {WEIGHTS_NAME}; a model has {', '.join(_ALWAYS)}, as STLM.save_pretrained writes."

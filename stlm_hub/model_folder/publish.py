@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fnmatch
-import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,15 +15,15 @@ from yaml import YAMLError
 
 from .. import __version__
 from ..errors import HubError
-from ..models.stlm.config import STLMConfig
-from ..models.stlm.network import STLMNetwork
-from . import hub
-from .folder import FILES
-from .weights_file import read_weights
+from ..models.stlm.anomaly_maps import AnomalyMaps
+from . import hub, results
+from .card.card import write_card
+from .folder import read_folder
+from .names import CARD_NAME, FILES, MEMORY_NAME, RESULTS_NAME, WEIGHTS_NAME
+from .weights_file import read_model_weights
 
-REQUIRED = (hub.CONFIG_NAME, hub.WEIGHTS_NAME, "README.md")
 ALLOWED = (*FILES, "*.png", ".gitattributes", "LICENSE*")
-MIRRORED = ("results.json", "*.png")  # removed from the repository when they are no longer in the folder
+MIRRORED = (RESULTS_NAME, MEMORY_NAME, "*.png")  # removed from the repository when they are no longer in the folder
 MAX_OTHER_BYTES = 20 * 2**20  # of each file but the weights
 
 
@@ -49,7 +48,7 @@ def publish(
     """Uploads a model folder in one commit and tags it. Publishing the same folder twice changes nothing.
 
     Args:
-        folder: config.json, model.safetensors, README.md; results.json, plots (*.png) and a licence may be with them.
+        folder: of a model; plots (*.png) and a licence may be with it. A card is written where there is none.
         repo_id: `org/repo`; it is created where needed.
         token: access token with write permission; None uses the one of `hf auth login`.
         private: whether a repository that is created is private.
@@ -61,6 +60,8 @@ def publish(
         HubError: a file is missing or does not belong there, the card is not valid, the Hub refuses or is out of reach,
             or the tag stands for another commit.
     """
+    if folder.is_dir() and not (folder / CARD_NAME).is_file():
+        write_card(folder, repo_id)
     files = check_folder(folder)
     _address_card(folder, repo_id)
     tag = tag or f"v{__version__}"
@@ -89,13 +90,12 @@ def check_folder(folder: Path) -> dict[str, Path]:
             raise HubError(f"{path} looks like a pickle, which can run code at whoever loads it; remove it to publish.")
         if not _matches(name, ALLOWED):
             raise HubError(f"{path} does not belong to a model; move it away. A model has {', '.join(ALLOWED)}.")
-        if name != hub.WEIGHTS_NAME and path.stat().st_size > MAX_OTHER_BYTES:
+        if name not in (WEIGHTS_NAME, MEMORY_NAME) and path.stat().st_size > MAX_OTHER_BYTES:
             raise HubError(f"{path} is larger than {MAX_OTHER_BYTES >> 20} MB; make it smaller to publish.")
-    _check_card(folder / "README.md")
-    config = STLMConfig.load(folder / hub.CONFIG_NAME)
+    _check_card(folder / CARD_NAME)
     with torch.device("meta"):  # names, shapes and dtypes are all that is needed
-        expected = STLMNetwork(config).state_dict()
-    read_weights(folder / hub.WEIGHTS_NAME, expected)
+        model = AnomalyMaps(*read_folder(folder))
+    read_model_weights(folder, model)
     return files
 
 
@@ -133,11 +133,10 @@ def write_errors(repo_id: str, revision: str | None = None) -> Iterator[None]:
 
 
 def _address_card(folder: Path, repo_id: str) -> None:
-    """The card's snippet names the repository that the training was told; now it is known where the model goes."""
-    results, card = folder / "results.json", folder / "README.md"
-    if not results.is_file():
+    """The card's snippet names the repository that the training was given; now it is known where the model goes."""
+    if not (folder / RESULTS_NAME).is_file():
         return
-    before = json.loads(results.read_text(encoding="utf-8")).get("repo_id")
+    card, before = folder / CARD_NAME, results.load(folder / RESULTS_NAME).provenance.repo_id
     text = card.read_text(encoding="utf-8")
     if before and before != repo_id and f'"{before}"' in text:
         card.write_text(text.replace(f'"{before}"', f'"{repo_id}"'), encoding="utf-8", newline="\n")
@@ -145,7 +144,7 @@ def _address_card(folder: Path, repo_id: str) -> None:
 
 def _check_card(path: Path) -> None:
     if not path.is_file():
-        raise HubError(f"{path} is missing; write a model card, or let STLM.save_pretrained write a short one.")
+        raise HubError(f"{path} is missing; copy the model's card there.")
     try:
         content = path.read_text(encoding="utf-8")
         data = ModelCard(content).data.to_dict() if content.startswith("---") else {}

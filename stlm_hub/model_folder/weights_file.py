@@ -1,32 +1,45 @@
-"""A weights file of a stranger -> tensors for a network.
+"""A weights file -> tensors for a network, and back.
 
-Only safetensors is read, and nothing of it is loaded before its header has been compared with the network.
+Only safetensors is read, and nothing of it is loaded before its header has been compared with the network. The file is
+opened once: what is hashed is what is loaded.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import hashlib
+import json
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
+from safetensors.torch import load, save
 from torch import Tensor
 
 from ..errors import WeightsError
-from ..starting_weights.checkpoints import file_sha256
-from .hub import CONFIG_NAME, WEIGHTS_NAME
+from ..models.stlm.anomaly_maps import AnomalyMaps
+from ..models.stlm.config import CONFIG_NAME
+from .names import MEMORY_NAME, WEIGHTS_NAME
 
 MAX_HEADER_BYTES = 2**20
+SAVED_DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 _FLOATS = ("F32", "F16", "BF16")
 
 
-def read_weights(path: Path, expected: Mapping[str, Tensor], *, sha256: str | None = None) -> dict[str, Tensor]:
+def read_weights(
+    path: Path,
+    expected: Mapping[str, Tensor],
+    *,
+    sha256: str | None = None,
+    ignored: Callable[[str], bool] = lambda name: False,
+) -> dict[str, Tensor]:
     """Reads weights for a network, strictly.
 
     Args:
         path: a safetensors file. Floats may be float32, float16 or bfloat16; they are cast up exactly.
         expected: the network's `state_dict()`, on any device; only names, shapes and dtypes are looked at.
         sha256: what the file must hash to.
+        ignored: tells by its name which further tensor is left out.
 
     Returns:
         Tensors on the CPU with the names, shapes and dtypes of `expected`.
@@ -34,56 +47,129 @@ def read_weights(path: Path, expected: Mapping[str, Tensor], *, sha256: str | No
     Raises:
         WeightsError: the file is missing, altered, of another form or for another network, or holds non-finite values.
     """
-    if not path.is_file():
-        raise WeightsError(f"{path} is missing; a model folder holds {CONFIG_NAME} and {WEIGHTS_NAME}.")
-    _check_form(path, MAX_HEADER_BYTES + sum(tensor.numel() * tensor.element_size() for tensor in expected.values()))
-    if sha256 is not None and (found := file_sha256(path)) != sha256:
+    data = _read(path, expected)
+    if sha256 is not None and (found := hashlib.sha256(data).hexdigest()) != sha256:
         raise WeightsError(
             f"{path} was altered or corrupted: its SHA-256 is {found[:12]}..., but it must be {sha256[:12]}.... "
             "Copy the folder anew, or download it again with: stlm zoo pull NAME --force"
         )
+    _check_header(path, data, expected, ignored)
     try:
-        with safe_open(path, framework="pt") as file:
-            _check_names(path, set(file.keys()), set(expected))
-            for name, tensor in expected.items():
-                view = file.get_slice(name)
-                shape, dtype = tuple(view.get_shape()), view.get_dtype()
-                if shape != tuple(tensor.shape):
-                    raise WeightsError(
-                        f"{path} does not fit its {CONFIG_NAME}: {name} is {shape} and must be {tuple(tensor.shape)}."
-                    )
-                if dtype not in (_FLOATS if tensor.is_floating_point() else ("I64",)):
-                    raise WeightsError(f"{path} holds {name} as {dtype}; save it anew with STLM.save_pretrained.")
-            weights = {name: file.get_tensor(name).to(tensor.dtype) for name, tensor in expected.items()}
-    except (SafetensorError, OSError) as error:
-        raise WeightsError(
-            f"{path} is not a whole safetensors file ({str(error)[:120]}); get it anew, or save it again."
-        ) from error
+        tensors = load(data)
+    except (SafetensorError, ValueError, TypeError) as error:
+        raise _not_whole(path, error) from error
+    weights = {name: tensors[name].to(tensor.dtype) for name, tensor in expected.items()}
     for name, tensor in weights.items():
         if not torch.isfinite(tensor).all():
             raise WeightsError(f"{path} holds NaN or infinite values in {name}; train or download the model anew.")
     return weights
 
 
-def _check_form(path: Path, limit: int) -> None:
-    """Sentences for the files that people have in the place of a safetensors file."""
-    if (size := path.stat().st_size) > limit:
-        raise WeightsError(f"{path} has {size} bytes, more than its network can take; get it anew, or save it again.")
-    with path.open("rb") as file:
-        start = file.read(24)
-    if start.startswith((b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")):
-        raise WeightsError(
-            f"{path} is a pickle, which can run any code when it is read; stlm_hub reads only safetensors. Ask whoever "
-            "made it to save it with STLM.save_pretrained."
+def read_model_weights(
+    folder: Path, model: AnomalyMaps, sha256: Mapping[str, str] | None = None
+) -> dict[str, dict[str, Tensor]]:
+    """State dicts of a model's parts, "network" and, where it has one, "patch_memory", from the files of its folder.
+
+    Args:
+        model: only the names, shapes and dtypes of its tensors are looked at; it may be on the device "meta".
+        sha256: what files must hash to, by name.
+
+    Raises:
+        WeightsError: as of `read_weights`.
+    """
+    known = sha256 or {}
+    state = {
+        "network": read_weights(
+            folder / WEIGHTS_NAME,
+            model.network.state_dict(),
+            sha256=known.get(WEIGHTS_NAME),
+            # Older files hold the memory, too; the one that counts is in a file of its own.
+            ignored=lambda name: name.startswith(("memory.", "memory_encoder.")),
         )
-    if start.startswith(b"version https://git-lfs"):
-        raise WeightsError(f"{path} is only a pointer of Git LFS; fetch the file itself with: git lfs pull")
+    }
+    if model.patch_memory is not None:
+        expected = model.patch_memory.state_dict()
+        state["patch_memory"] = read_weights(folder / MEMORY_NAME, expected, sha256=known.get(MEMORY_NAME))
+    return state
 
 
-def _check_names(path: Path, found: set[str], expected: set[str]) -> None:
-    if found == expected:
-        return
-    missing, unknown = sorted(expected - found), sorted(found - expected)
-    parts = [f"{len(missing)} tensors are missing ({missing[0]})"] if missing else []
-    parts += [f"{len(unknown)} are unknown ({unknown[0][:80]!r})"] if unknown else []
-    raise WeightsError(f"{path} does not fit its {CONFIG_NAME}: {', '.join(parts)}; get the whole folder anew.")
+def write_weights(path: Path, state: Mapping[str, Tensor], dtype: torch.dtype | None = None) -> None:
+    """Writes a safetensors file whole or not at all; the same weights give the same bytes.
+
+    Args:
+        dtype: of floats in the file; float16 halves it and costs a little precision. None keeps them.
+
+    Raises:
+        WeightsError: the dtype is not of a kind that can be loaded, or a weight is not finite in it.
+    """
+    if dtype not in (None, *SAVED_DTYPES):
+        raise WeightsError(f"Weights are saved as float32, float16 or bfloat16, not as {dtype}.")
+    weights = {}
+    for name, tensor in state.items():
+        kept = tensor.to(dtype) if dtype is not None and tensor.is_floating_point() else tensor
+        if not torch.isfinite(kept).all():
+            raise WeightsError(
+                f"{name} holds values that are not finite as {kept.dtype}; train again, or save as float32."
+            )
+        weights[name] = kept.detach().cpu().contiguous()
+    replace_file(path, save(weights, {"format": "pt"}))
+
+
+def replace_file(path: Path, data: bytes) -> None:
+    """Writes a file whole or not at all."""
+    part = path.with_name(f".{path.name}.part")
+    part.write_bytes(data)
+    part.replace(path)
+
+
+def _read(path: Path, expected: Mapping[str, Tensor]) -> bytes:
+    """The file's bytes, after sentences for the files that people have in the place of a safetensors file."""
+    if not path.is_file():
+        raise WeightsError(f"{path} is missing; a model folder holds {CONFIG_NAME} and {WEIGHTS_NAME}.")
+    limit = MAX_HEADER_BYTES + sum(tensor.numel() * tensor.element_size() for tensor in expected.values())
+    try:
+        with path.open("rb") as file:
+            start = file.read(24)
+            if start.startswith((b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")):
+                raise WeightsError(
+                    f"{path} is a pickle, which can run any code when it is read; stlm_hub reads only safetensors. Ask "
+                    "whoever made it to save it with STLM.save_pretrained."
+                )
+            if start.startswith(b"version https://git-lfs"):
+                raise WeightsError(f"{path} is only a pointer of Git LFS; fetch the file itself with: git lfs pull")
+            data = start + file.read(limit)
+    except OSError as error:
+        raise WeightsError(f"{path} cannot be read ({error.strerror or error}); check the path.") from None
+    if len(data) > limit:
+        raise WeightsError(f"{path} has more bytes than its network can take; get it anew, or save it again.")
+    return data
+
+
+def _check_header(path: Path, data: bytes, expected: Mapping[str, Tensor], ignored: Callable[[str], bool]) -> None:
+    """Compares names, shapes and types with the network's before anything of the file is loaded."""
+    size = int.from_bytes(data[:8], "little")
+    try:
+        if size > MAX_HEADER_BYTES:
+            raise ValueError(f"a header of {size} bytes")
+        header = json.loads(data[8 : 8 + size])
+        found = {name: (tuple(facts["shape"]), facts["dtype"]) for name, facts in header.items() if name[:2] != "__"}
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        raise _not_whole(path, error) from error
+    names = {name for name in found if name in expected or not ignored(name)}
+    missing, unknown = sorted(expected.keys() - names), sorted(names - expected.keys())
+    if missing or unknown:
+        parts = [f"{len(missing)} tensors are missing ({missing[0]})"] if missing else []
+        parts += [f"{len(unknown)} are unknown ({unknown[0][:80]!r})"] if unknown else []
+        raise WeightsError(f"{path} does not fit its {CONFIG_NAME}: {', '.join(parts)}; get the whole folder anew.")
+    for name, tensor in expected.items():
+        shape, dtype = found[name]
+        if shape != tuple(tensor.shape):
+            raise WeightsError(
+                f"{path} does not fit its {CONFIG_NAME}: {name} is {shape} and must be {tuple(tensor.shape)}."
+            )
+        if dtype not in (_FLOATS if tensor.is_floating_point() else ("I64",)):
+            raise WeightsError(f"{path} holds {name} as {dtype}; save it anew with STLM.save_pretrained.")
+
+
+def _not_whole(path: Path, error: Exception) -> WeightsError:
+    return WeightsError(f"{path} is not a whole safetensors file ({str(error)[:120]}); get it anew, or save it again.")

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import HubError
+from .names import DECIDING, WEIGHTS_NAME
 
 ZOO_PATH = Path(__file__).with_name("zoo.json")
 CHECKOUT = Path(__file__).resolve().parents[2]
@@ -24,8 +25,8 @@ class ZooEntry:
         alias: `<dataset>-<category>`, e.g. "mvtec-bottle".
         repo_id: `org/repo` on the Hub.
         revision: 40-hex commit, or None while the model is not published.
-        sha256: of model.safetensors, 64 hex digits.
-        bytes: size of model.safetensors.
+        sha256: 64 hex digits of each file that decides a prediction, by name.
+        bytes: size of these files together.
         license: identifier of the Hub, e.g. "cc-by-nc-sa-4.0".
         dataset: where the normal photographs came from.
         image_size: side of the network's input in pixels.
@@ -36,7 +37,7 @@ class ZooEntry:
     alias: str
     repo_id: str
     revision: str | None
-    sha256: str
+    sha256: dict[str, str]
     bytes: int
     license: str
     dataset: str
@@ -49,13 +50,20 @@ class ZooEntry:
             ("alias", r"[a-z0-9][a-z0-9._-]*"),
             ("repo_id", r"[\w.-]+/[\w.-]+"),
             ("revision", r"[0-9a-f]{40}"),
-            ("sha256", r"[0-9a-f]{64}"),
         ):
             value = getattr(self, name)
             if name == "revision" and value is None:
                 continue
             if not isinstance(value, str) or not re.fullmatch(pattern, value):
                 raise HubError(f"{name} of a zoo entry must match {pattern}, not {value!r:.80}.")
+        if (
+            not isinstance(self.sha256, dict)
+            or not set(self.sha256) <= set(DECIDING)
+            or not all(
+                isinstance(digest, str) and re.fullmatch("[0-9a-f]{64}", digest) for digest in self.sha256.values()
+            )
+        ):
+            raise HubError(f"sha256 of a zoo entry must have 64 hex digits for files out of {DECIDING}.")
 
 
 def load_zoo(path: Path | None = None) -> dict[str, ZooEntry]:
@@ -95,8 +103,7 @@ def zoo_dir_folder(alias: str) -> Path | None:
 def checkout_folder(alias: str) -> Path | None:
     """`model_cards/<alias>` of the checkout that this library runs from, if it is one and holds the weights."""
     folder = CHECKOUT / "model_cards" / alias
-    weights = folder / "model.safetensors"
-    return folder if (CHECKOUT / "pyproject.toml").is_file() and weights.is_file() else None
+    return folder if (CHECKOUT / "pyproject.toml").is_file() and (folder / WEIGHTS_NAME).is_file() else None
 
 
 def unknown_alias(name: str) -> str:

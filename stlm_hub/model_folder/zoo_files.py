@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import json
-import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from .. import stlm
-from ..errors import HubError, STLMError, WeightsError
-from ..models.stlm.anomaly_maps import KINDS
+from ..errors import HubError, WeightsError
+from ..fingerprint import file_sha256
 from ..models.stlm.config import STLMConfig
-from . import hub, zoo
-from .card.text import official_split
+from . import hub, results, zoo
+from .folder import read_folder
 from .hub import LocalModel
+from .names import DECIDING, RESULTS_NAME
 
 
 @dataclass(frozen=True)
@@ -22,8 +20,7 @@ class Verification:
     """What `verify` found. `problems` is empty for a model that is whole; each problem is a sentence."""
 
     alias: str
-    path: Path  # of the weights
-    sha256: str
+    folder: Path
     bytes: int
     problems: tuple[str, ...]
 
@@ -42,9 +39,9 @@ def pull(alias: str, *, token: str | bool | None = None, force: bool = False) ->
     """
     _entry(alias)
     local = hub.resolve(alias, token=token, force_download=force)
-    if local.sha256 is not None and hub.file_sha256(local.weights_path) != local.sha256:
+    if problems := _differences(local.folder, local.sha256):
         again = "publish it again" if force else f"download it again with: stlm zoo pull {alias} --force"
-        raise WeightsError(f"{local.weights_path} was altered or corrupted, it is not {alias} of zoo.json; {again}.")
+        raise WeightsError(f"{problems[0]} {again[0].upper()}{again[1:]}.")
     return local
 
 
@@ -58,19 +55,7 @@ def verify(alias: str) -> Verification:
     entry = _entry(alias)
     folder = zoo.zoo_dir_folder(alias) or zoo.checkout_folder(alias)
     local = hub.in_folder(folder, entry) if folder is not None else hub.resolve(alias, local_files_only=True)
-    weights = local.weights_path
-    sha256, size = hub.file_sha256(weights), weights.stat().st_size
-    problems = []
-    if size != entry.bytes:
-        problems.append(f"{weights} has {size} bytes and must have {entry.bytes}.")
-    if sha256 != entry.sha256:
-        problems.append(f"{weights} has SHA-256 {sha256} and must have {entry.sha256}.")
-    else:
-        try:
-            stlm.check_saved_together(local.config_path, weights)
-        except STLMError as error:
-            problems.append(str(error))
-    return Verification(alias, weights, sha256, size, tuple(problems))
+    return Verification(alias, local.folder, _bytes(local.folder), tuple(_differences(local.folder, entry.sha256)))
 
 
 def register(
@@ -82,27 +67,26 @@ def register(
     revision: str | None = None,
     path: Path | None = None,
 ) -> zoo.ZooEntry:
-    """Writes the entry of a model folder into zoo.json, from config.json, model.safetensors and results.json.
+    """Writes the entry of a model folder into zoo.json.
 
     Args:
         folder: what `STLM.save_pretrained` wrote; results.json may be missing.
         alias: name in the zoo.
         repo_id: `org/repo` that the model is or will be published as.
         license: of the weights.
-        revision: 40-hex commit that it was published as. None keeps the known one as long as the weights are the same.
+        revision: 40-hex commit that it was published as. None keeps the known one as long as the files are the same.
         path: the zoo.json to write; None is the one of this library.
 
     Raises:
-        ConfigError, WeightsError: the folder is not a model folder, or config.json was changed after saving.
+        ConfigError, WeightsError: the folder is not a model folder.
         HubError: a name is malformed.
     """
     path = path or zoo.ZOO_PATH
-    config = STLMConfig.load(folder / hub.CONFIG_NAME)
-    weights = folder / hub.WEIGHTS_NAME
-    stlm.check_saved_together(folder / hub.CONFIG_NAME, weights)
-    results = _read_results(folder / "results.json")
+    config, judging = read_folder(folder)
+    known_results = results.load(folder / RESULTS_NAME) if (folder / RESULTS_NAME).is_file() else results.Results()
+    split, figures = known_results.dataset.split, known_results.figures(judging.anomaly_map)
     entries = zoo.load_zoo(path)
-    sha256 = hub.file_sha256(weights)
+    sha256 = {name: file_sha256(folder / name) for name in _deciding(folder, config)}
     known = entries.get(alias)
     if revision is None and known is not None and (known.sha256, known.repo_id) == (sha256, repo_id):
         revision = known.revision
@@ -111,15 +95,43 @@ def register(
         repo_id=repo_id,
         revision=revision,
         sha256=sha256,
-        bytes=weights.stat().st_size,
+        bytes=_bytes(folder),
         license=license,
-        dataset=config.dataset or _dataset_name(results),
-        image_size=config.image_size,
-        metrics=_metrics(results.get(KINDS[config.anomaly_map].figures)),
-        official_split=official_split(results),
+        dataset=config.dataset or known_results.dataset.name,
+        image_size=config.network.image_size,
+        metrics=figures.to_dict() if figures else {},
+        official_split=split.official if split else None,
     )
     zoo.save_zoo(entries, path)
     return entries[alias]
+
+
+def _deciding(folder: Path, config: STLMConfig) -> list[str]:
+    """Names of the files that decide a prediction of this model.
+
+    Raises:
+        WeightsError: one is missing.
+    """
+    names = hub.needed_files(config)
+    if missing := [name for name in names if not (folder / name).is_file()]:
+        raise WeightsError(f"{folder} has no {missing[0]}; get the whole folder anew, or save the model again.")
+    return names
+
+
+def _differences(folder: Path, sha256: Mapping[str, str]) -> list[str]:
+    """A sentence for each file that is not the one of zoo.json."""
+    found = []
+    for name, expected in sha256.items():
+        path = folder / name
+        if not path.is_file():
+            found.append(f"{path} is missing.")
+        elif (digest := file_sha256(path)) != expected:
+            found.append(f"{path} has SHA-256 {digest} and must have {expected}.")
+    return found
+
+
+def _bytes(folder: Path) -> int:
+    return sum((folder / name).stat().st_size for name in DECIDING if (folder / name).is_file())
 
 
 def _entry(alias: str) -> zoo.ZooEntry:
@@ -127,31 +139,3 @@ def _entry(alias: str) -> zoo.ZooEntry:
     if entry is None:
         raise HubError(zoo.unknown_alias(alias))
     return entry
-
-
-def _read_results(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        return {}
-    try:
-        results = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise HubError(f"{path} is not valid JSON ({error}); evaluate the model again.") from error
-    if not isinstance(results, dict):
-        raise HubError(f"{path} does not hold a JSON object; evaluate the model again.")
-    return results
-
-
-def _dataset_name(results: dict[str, Any]) -> str:
-    dataset = results.get("dataset")
-    name = dataset.get("name") if isinstance(dataset, dict) else dataset
-    return name if isinstance(name, str) else ""
-
-
-def _metrics(metrics: Any) -> dict[str, float]:
-    if not isinstance(metrics, dict):
-        return {}
-    return {
-        name: float(value)
-        for name, value in metrics.items()
-        if isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-    }

@@ -1,7 +1,7 @@
 """A small memory of normal patches, in the manner of PatchCore (Roth et al., CVPR 2022, arXiv 2106.08265).
 
-It remembers what an encoder saw of good parts, and tells of each patch how far it is from the nearest one that it
-remembers. No gradient ever reaches it; `training/memory.py` fills it.
+It remembers what a frozen backbone saw of good parts, and measures how far each patch is from the nearest one that it
+remembers. No gradient ever reaches it; `training/fill_memory.py` fills it.
 """
 
 from __future__ import annotations
@@ -13,8 +13,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from .backbones import make_backbone
+from .stlm.config import PatchMemoryConfig
+
 CHUNK_VALUES = 2**24
-"""Distances that are held at once, at most: 64 MB."""
+"""Most distances that are held at once: 64 MB."""
 
 
 def patch_features(levels: Sequence[Tensor]) -> Tensor:
@@ -65,33 +68,33 @@ def smooth(distances: Tensor) -> Tensor:
 
 
 class PatchMemory(nn.Module):
-    """Normal patches, reduced to their principal components.
-
-    Args:
-        in_channels: of a patch, see `patch_features`.
-        entries: number of patches.
-        channels: principal components that are kept.
-    """
+    """Normal patches, reduced to their principal components, and the backbone that sees them."""
 
     mean: Tensor
     components: Tensor
     entries: Tensor
 
-    def __init__(self, in_channels: int, entries: int, channels: int) -> None:
+    def __init__(self, config: PatchMemoryConfig) -> None:
         super().__init__()
+        self.config = config
+        self.backbone = make_backbone(config.backbone)
+        in_channels = sum(self.backbone.channels)
         self.register_buffer("mean", torch.zeros(in_channels))
-        self.register_buffer("components", torch.zeros(in_channels, channels))
-        self.register_buffer("entries", torch.zeros(entries, channels))
+        self.register_buffer("components", torch.zeros(in_channels, config.channels))
+        self.register_buffer("entries", torch.zeros(config.entries, config.channels))
 
-    def forward(self, levels: Sequence[Tensor]) -> Tensor:
+    def patches(self, image: Tensor) -> Tensor:
+        """Bx3xHxW RGB in [0, 255] -> Bx(H/8)x(W/8)xD float32, see `patch_features`."""
+        return patch_features(self.backbone(image))
+
+    def forward(self, image: Tensor) -> Tensor:
         """
         Args:
-            levels: BxCxhxw each, the finest first, `in_channels` channels together.
+            image: Bx3xHxW, RGB, values in [0, 255]; H and W multiples of 16.
 
         Returns:
-            Bx1xhxw float32 on the first level's grid: Euclidean distance to the nearest entry, smoothed.
+            Bx1x(H/8)x(W/8) float32: Euclidean distance to the nearest entry, smoothed.
         """
-        patches = patch_features(levels)
-        reduced = (patches - self.mean) @ self.components
+        reduced = (self.patches(image) - self.mean) @ self.components
         # One photograph after the other: the matrix of distances is the largest thing here.
-        return smooth(torch.stack([nearest_distances(image, self.entries) for image in reduced]).unsqueeze(1))
+        return smooth(torch.stack([nearest_distances(patches, self.entries) for patches in reduced]).unsqueeze(1))

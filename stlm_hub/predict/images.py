@@ -1,15 +1,15 @@
-"""Untrusted pictures in, one clean array out.
+"""Untrusted pictures -> RGB uint8 arrays, or an `ImageError`.
 
-Every picture that enters the library passes through `load_image`. What it does with each kind of picture:
+Every picture that enters the library passes through `load_image`. It treats each kind of picture like this:
 
-- Files: PNG, JPEG, WebP, BMP and TIFF only. The limits on bytes, pixels and shape are checked on the header, before any
-  pixel is decoded. Of several frames or pages the first is used.
-- Frame: the EXIF orientation is applied, so the array is what a viewer displays.
-- Transparency: composited on white. A fully transparent picture is therefore white.
+- Files: PNG, JPEG, WebP, BMP and TIFF only. Limits on bytes, pixels and aspect ratio are checked on the header, before
+  any pixel is decoded. The first of several frames or pages is used.
+- Orientation: the EXIF orientation is applied, so the array is what a viewer shows.
+- Transparency: the picture is composited on white. A fully transparent picture becomes white.
 - Grey, palette, CMYK, YCbCr, Lab: converted to RGB. Embedded colour profiles of RGB and grey pictures are not applied.
-- 16 bit: 0-65535 becomes 0-255 by keeping the high byte, whatever the picture holds. Only a TIFF that stores 12 bits
-  per pixel is read as 0-4095. A range guessed from a picture's brightest pixel would give two pictures of one camera
-  two scales; a PNG must fill its range (sBIT changes nothing), and TIFF's MaxSampleValue must not change how it looks.
+- 16 bits: 0-65535 becomes 0-255 by keeping the high byte, whatever values the picture has. Only a TIFF that stores 12
+  bits per pixel is read as 0-4095. A range guessed from the brightest pixel would give two pictures of one camera two
+  scales. For the same reason a PNG's sBIT and a TIFF's MaxSampleValue change nothing.
 - Float: values must be in [0, 1] and are multiplied by 255.
 """
 
@@ -28,31 +28,31 @@ from PIL import ExifTags, Image, ImageOps, TiffImagePlugin, UnidentifiedImageErr
 from ..errors import ImageError
 
 ImageInput: TypeAlias = str | Path | bytes | Image.Image | np.ndarray
-"""What `load_image` accepts. Arrays are HxW, HxWx1, HxWx3 (RGB) or HxWx4 (RGB and alpha)."""
+"""What `load_image` accepts. Arrays are HxW, HxWx1, HxWx3 (RGB) or HxWx4 (RGBA)."""
 
 SUFFIXES = (".bmp", ".jfif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
-"""File name endings that `list_images` picks up, in lower case."""
+"""Endings of file names, in lower case, that `list_images` lists."""
 
-FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF")  # Pillow registers over 40 formats, each with its own holes
+FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF")  # Pillow knows over 40; every decoder is a risk
 MAX_FILE_BYTES = 200_000_000
 MAX_PIXELS = 40_000_000
 MIN_SIDE = 8  # pixels
 MAX_ASPECT = 50  # longer side / shorter side
 
 _MEGAPIXELS = f"{MAX_PIXELS // 1_000_000} megapixels"
-_FLOAT_SLACK = 1e-3  # floats this far outside [0, 1] are rounding: a quarter of a grey level
+_FLOAT_SLACK = 1e-3  # floats this far outside [0, 1] count as rounding errors: a quarter of a grey level
 
 
 def load_image(source: ImageInput, *, name: str | None = None) -> np.ndarray:
-    """Reads any supported picture as it is displayed.
+    """Reads any supported picture as a viewer shows it.
 
     Args:
         source: path, encoded bytes, PIL image (its current frame) or array: HxW, HxWx1, HxWx3 or HxWx4 of uint8,
-            uint16, bool or float in [0, 1]. It is not modified and the result shares no memory with it.
-        name: what error messages call the picture; default: its file name, or "The image".
+            uint16, bool or float in [0, 1]. It is not modified, and the result shares no memory with it.
+        name: name of the picture in error messages; by default its file name, or "The image".
 
     Returns:
-        RGB uint8 array HxWx3, C-contiguous, EXIF orientation applied.
+        RGB uint8 HxWx3, C-contiguous, with the EXIF orientation applied.
 
     Raises:
         ImageError: the picture is missing, damaged, of an unsupported kind, or outside the limits of this module.
@@ -70,11 +70,12 @@ def load_image(source: ImageInput, *, name: str | None = None) -> np.ndarray:
 
 
 def list_images(folder: str | Path, *, recursive: bool = False) -> list[Path]:
-    """The picture files of a folder in natural order (`part2.png` before `part10.png`), by name ending (`SUFFIXES`).
+    """Lists the picture files of a folder in natural order: `part2.png` before `part10.png`.
 
     Args:
-        folder: where to look. Hidden files and folders (leading dot) are left out.
-        recursive: also look in its subfolders.
+        folder: where to look for files that end in one of `SUFFIXES`. Hidden files and folders (with a leading dot)
+            are left out.
+        recursive: whether to look into subfolders, too.
 
     Raises:
         ImageError: the folder does not exist, is a file or cannot be read.
@@ -96,7 +97,7 @@ def list_images(folder: str | Path, *, recursive: bool = False) -> list[Path]:
 
 
 def _natural(path: Path) -> list[list[str | int]]:
-    """Sort key in which runs of digits compare as numbers; text and numbers alternate, so kinds never mix."""
+    """Sort key that compares runs of digits as numbers. Text and numbers alternate, so they are never compared."""
     return [
         [int(piece) if index % 2 else piece for index, piece in enumerate(re.split(r"([0-9]+)", part.casefold()))]
         for part in path.parts
@@ -120,6 +121,7 @@ def _read_file(path: Path, name: str | None) -> np.ndarray:
 
 
 def _decode(stream: IO[bytes], size: int, name: str) -> np.ndarray:
+    """Encoded picture of `size` bytes -> RGB uint8 HxWx3 in the displayed frame."""
     if size == 0:
         raise ImageError(f"{name} is empty (0 bytes); save or copy it again.")
     if size > MAX_FILE_BYTES:
@@ -134,7 +136,7 @@ def _decode(stream: IO[bytes], size: int, name: str) -> np.ndarray:
         ) from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise ImageError(f"{name} has far more than {_MEGAPIXELS}; crop it or scale it down first.") from None
-    except Exception as error:  # Pillow's readers raise nearly anything on hostile bytes
+    except Exception as error:  # Pillow's decoders raise nearly any error on hostile bytes
         raise ImageError(f"{name} is damaged ({_reason(error)}); save or copy it again.") from None
     with image:
         return _displayed(image, name)
@@ -151,12 +153,12 @@ def _check_size(width: int, height: int, name: str) -> None:
 
 
 def _displayed(image: Image.Image, name: str) -> np.ndarray:
-    """PIL image, perhaps not yet decoded -> RGB uint8 HxWx3 in the displayed frame."""
+    """PIL image, which may not be decoded yet -> RGB uint8 HxWx3 in the displayed frame."""
     _check_size(*image.size, name)
     try:
         image.load()  # decodes; `verify` would let a truncated JPEG pass
         rgb = _to_rgb(image, name)
-        # Only the orientation moves on: rewriting malformed EXIF, as exif_transpose does, fails on good pictures.
+        # Only the orientation is kept: exif_transpose rewrites all of EXIF, which fails where other tags are malformed.
         rgb.info.clear()
         rgb.getexif()[ExifTags.Base.Orientation] = _orientation(image)
         return np.array(ImageOps.exif_transpose(rgb), order="C")
@@ -167,19 +169,19 @@ def _displayed(image: Image.Image, name: str) -> np.ndarray:
 
 
 def _orientation(image: Image.Image) -> Any:
-    """EXIF orientation of a loaded image (`load` itself turns a TIFF), 1 where the metadata cannot be read."""
+    """EXIF orientation of a loaded image; 1 where the metadata cannot be read. (`load` itself turns a TIFF.)"""
     try:
         return image.getexif().get(ExifTags.Base.Orientation, 1)
-    except Exception:  # see _decode; viewers, too, then show the picture as stored
+    except Exception:  # see _decode; viewers show such a picture as it is stored, too
         return 1
 
 
 def _to_rgb(image: Image.Image, name: str) -> Image.Image:
-    """Decoded PIL image of any mode -> new RGB image, not yet turned."""
+    """Decoded PIL image of any mode -> new RGB image, without its EXIF orientation applied."""
     if image.mode.startswith("I") or image.mode == "F":  # convert() would clip these to 255
         depth = _tiff_depth(image, name)
         values = np.asarray(image)
-        if image.mode == "I":  # 32 bits; often a 16-bit picture that somebody has converted
+        if image.mode == "I":  # 32 bits; often a converted 16-bit picture
             if values.min() < 0 or values.max() > 65535:
                 raise ImageError(f"{name} has 32-bit values outside 0 to 65535; scale them to 8 or 16 bits first.")
             values = values.astype(np.uint16)
@@ -191,9 +193,10 @@ def _to_rgb(image: Image.Image, name: str) -> Image.Image:
 
 
 def _tiff_depth(image: Image.Image, name: str) -> int:
-    """Bits per pixel of a grey picture of more than 8 bits: 12 where a TIFF stores its pixels in 12 bits, else 16.
+    """Bits per pixel of a grey picture with more than 8 bits: 12 where a TIFF stores 12 bits per pixel, else 16.
 
-    Also refuses the kinds of TIFF that Pillow reads without complaint and with wrong values.
+    Raises:
+        ImageError: Pillow would read this kind of TIFF with wrong values and without an error.
     """
     if not isinstance(image, TiffImagePlugin.TiffImageFile):
         return 16
@@ -206,7 +209,7 @@ def _tiff_depth(image: Image.Image, name: str) -> int:
 
 
 def _from_array(array: np.ndarray, name: str) -> Image.Image:
-    """Array of the caller -> PIL image of 8 bits per channel, a copy."""
+    """Array -> PIL image with 8 bits per channel, a copy."""
     channels = array.shape[2] if array.ndim == 3 else 1
     if array.ndim not in (2, 3) or channels not in (1, 3, 4):
         raise ImageError(f"{name} is an array of shape {array.shape}; pass HxW, HxWx1, HxWx3 (RGB) or HxWx4 (RGBA).")
@@ -217,7 +220,7 @@ def _from_array(array: np.ndarray, name: str) -> Image.Image:
 
 
 def _to_uint8(values: np.ndarray, name: str, *, depth: int = 16) -> np.ndarray:
-    """Scales values to 0-255 by their type (and a declared depth in bits), never by the brightness of this picture."""
+    """Scales values to 0-255 by their type (and for uint16 the depth in bits), never by the picture's brightness."""
     kind = values.dtype.kind + str(values.dtype.itemsize)
     if kind == "b1":
         return values.astype(np.uint8) * np.uint8(255)
@@ -241,10 +244,11 @@ def _to_uint8(values: np.ndarray, name: str, *, depth: int = 16) -> np.ndarray:
 
 
 def _reason(error: Exception) -> str:
+    """The message of an error, safe to print."""
     text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
     return _printable(text or type(error).__name__).rstrip(".")
 
 
 def _printable(text: str) -> str:
-    """Text from outside, safe to print: one line, no control characters, not endless."""
+    """Text from outside made safe to print: one line, no control characters, at most 200 characters."""
     return "".join(char if char.isprintable() else "?" for char in text[:200])

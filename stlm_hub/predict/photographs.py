@@ -1,7 +1,4 @@
-"""Is a folder of photographs good enough to train on? Refusals in sentences, before any hour is spent.
-
-And its photographs one after the other, for what takes a while.
-"""
+"""A folder of photographs for training or calibration: checked before the work starts, then read one by one."""
 
 from __future__ import annotations
 
@@ -16,31 +13,36 @@ import numpy as np
 from ..errors import DataError, ImageError
 from .images import list_images, load_image
 
-MIN_PHOTOGRAPHS = 8
-MAX_SIZE_RATIO = 4.0  # between the largest and the smallest photograph's sides
-MAX_ASPECT_RATIO_SPREAD = 1.5
-_THUMBNAIL = 64
+MIN_TRAINING_PHOTOGRAPHS = 8
+MAX_SIZE_RATIO = 4.0  # longest side of the largest photograph / longest side of the smallest
+MAX_ASPECT_RATIO_SPREAD = 1.5  # aspect ratio of the widest photograph / aspect ratio of the narrowest
+_THUMBNAIL = 64  # px, side of the thumbnail that shows whether a photograph is blank
 
 
 @dataclass(frozen=True)
 class Photographs:
-    """Usable photographs, and what was left out: exact duplicates as (duplicate, original)."""
+    """Usable photographs of a folder.
+
+    Args:
+        paths: different photographs, in natural order.
+        duplicates: (duplicate, original) for photographs with equal pixels; the duplicates are not in `paths`.
+    """
 
     paths: list[Path]
     duplicates: list[tuple[Path, Path]]
 
 
-def check_photographs(folder: Path, *, at_least: int = MIN_PHOTOGRAPHS, work: str = "training") -> Photographs:
-    """Reads every photograph of a folder of good parts once.
+def check_photographs(folder: Path, *, at_least: int = MIN_TRAINING_PHOTOGRAPHS, work: str = "training") -> Photographs:
+    """Reads every photograph of a folder of good parts once and checks whether they can be used together.
 
     Args:
-        folder: PNG, JPEG, WEBP, BMP or TIFF files; other files and sub-folders are ignored.
-        at_least: different photographs that are needed.
-        work: what they are needed for, as messages call it.
+        folder: holds PNG, JPEG, WebP, BMP or TIFF files. Other files and subfolders are ignored.
+        at_least: lowest number of different photographs.
+        work: what the photographs are needed for, in the words of error messages.
 
     Raises:
-        DataError: the folder is missing; files cannot be read (all are named); fewer than `at_least` remain without
-            duplicates; sizes or aspect ratios differ beyond reason; a photograph shows nothing.
+        DataError: the folder is missing; a file cannot be read; fewer than `at_least` different photographs; sizes or
+            aspect ratios differ too much; a photograph has one single colour. The first five files are named.
     """
     if not folder.is_dir():
         raise DataError(f"{folder} is not a folder; pass the folder with the photographs of good parts.")
@@ -92,12 +94,16 @@ def load_each(
     before: int = 0,
     total: int | None = None,
 ) -> Iterator[np.ndarray]:
-    """Photographs as HxWx3 uint8 RGB, in order.
+    """Yields photographs as HxWx3 uint8 RGB, in order.
 
     Args:
-        on_image: told (done, total) after each of them.
-        before: how many were done before these.
-        total: by default as many as there are paths.
+        paths: photographs to read.
+        on_image: called with (done, total) after each photograph.
+        before: number of photographs that were done before these; added to `done`.
+        total: number of photographs of the whole work; by default that of `paths`.
+
+    Raises:
+        ImageError: a photograph cannot be used.
     """
     for done, path in enumerate(paths, start=before + 1):
         yield load_image(path)
@@ -106,11 +112,15 @@ def load_each(
 
 
 def _check_sizes(sizes: dict[Path, tuple[int, int]]) -> None:
+    """
+    Raises:
+        DataError: two photographs differ too much in size or aspect ratio; see the constants.
+    """
     by_area = sorted(sizes, key=lambda path: sizes[path][0] * sizes[path][1])
     small, large = by_area[0], by_area[-1]
     if max(sizes[large]) > MAX_SIZE_RATIO * max(sizes[small]):
         raise DataError(
-            f"{small.name} is {_text(sizes[small])} and {large.name} {_text(sizes[large])} px; all photographs "
+            f"{small.name} is {_pixels(sizes[small])} and {large.name} {_pixels(sizes[large])} px; all photographs "
             "of one part should come from one camera setting. Sort them into folders of like size."
         )
     by_aspect = sorted(sizes, key=lambda path: sizes[path][0] / sizes[path][1])
@@ -118,10 +128,10 @@ def _check_sizes(sizes: dict[Path, tuple[int, int]]) -> None:
     spread = (sizes[wide][0] / sizes[wide][1]) / (sizes[narrow][0] / sizes[narrow][1])
     if spread > MAX_ASPECT_RATIO_SPREAD:
         raise DataError(
-            f"{narrow.name} is {_text(sizes[narrow])} and {wide.name} {_text(sizes[wide])} px; "
+            f"{narrow.name} is {_pixels(sizes[narrow])} and {wide.name} {_pixels(sizes[wide])} px; "
             "photographs of one part should have one shape. Crop them alike or sort them into folders."
         )
 
 
-def _text(size: tuple[int, int]) -> str:
+def _pixels(size: tuple[int, int]) -> str:
     return f"{size[0]}x{size[1]}"

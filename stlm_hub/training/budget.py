@@ -12,9 +12,9 @@ from tempfile import TemporaryDirectory
 import torch
 
 from ..errors import ConfigError, TrainingError
-from ..models.stlm.config import STLMConfig
+from ..models.stlm.config import NetworkConfig
 from ..models.stlm.network import STLMNetwork
-from ..starting_weights.checkpoints import StartingWeights
+from ..starting_weights.starting_weights import StartingWeights
 from .config import TrainingConfig
 from .loop import train
 from .pseudo_anomalies.textures import TextureSource
@@ -27,7 +27,7 @@ MEASURED_STEPS = 6  # the first one, which allocates and compiles, does not coun
 def steps_within(
     seconds: float,
     photographs: Sequence[Path],
-    model_config: STLMConfig,
+    network: NetworkConfig,
     training: TrainingConfig,
     weights: StartingWeights,
     *,
@@ -42,7 +42,7 @@ def steps_within(
     Args:
         seconds: for the training steps; loading, filling the memory, calibration and this measurement come on top.
         photographs, weights, textures: see `loop.train`.
-        model_config, training: of the training to come; its `steps` and `epochs` are not looked at.
+        network, training: of the training to come; its `steps` and `epochs` are not looked at.
         should_stop: asked after every step.
 
     Returns:
@@ -56,8 +56,8 @@ def steps_within(
     probe = dataclasses.replace(training, steps=MEASURED_STEPS, checkpoint_every=MEASURED_STEPS)
     # What is drawn here is thrown away: the training to come must not depend on whether it was measured.
     with torch.random.fork_rng(devices=[]), TemporaryDirectory(prefix="stlm-budget-") as folder:
-        network = STLMNetwork(model_config.for_training)
-        log = train(network, photographs, probe, weights, Path(folder), textures=textures, should_stop=should_stop)
+        probed = STLMNetwork(network)
+        log = train(probed, photographs, probe, weights, Path(folder), textures=textures, should_stop=should_stop)
     if len(log) < MEASURED_STEPS:
         raise TrainingError("Measuring the time of a step was stopped; nothing was trained yet, start again.")
     pace = sum(record["seconds"] for record in log[1:]) / (MEASURED_STEPS - 1)
@@ -71,7 +71,7 @@ def check_seconds(seconds: float) -> None:
 
 
 def steps_of_run(
-    folder: Path, seconds: float, model_config: STLMConfig, training: TrainingConfig, measure: Callable[[], int]
+    folder: Path, seconds: float, network: NetworkConfig, training: TrainingConfig, measure: Callable[[], int]
 ) -> int:
     """The number of steps that a budget came to when a run was started with it; measured where it was not.
 
@@ -80,12 +80,12 @@ def steps_of_run(
     Args:
         folder: of the run; receives `budget.json`.
         seconds: the budget; another one is another number.
-        model_config, training: of the training; with other settings a step takes another time. `training.steps` and
+        network, training: of the training; with other settings a step takes another time. `training.steps` and
             what follows from it are not looked at.
         measure: gives the number of steps.
     """
     same = dataclasses.replace(training, steps=0, warmup_steps=0)
-    settings = json.dumps([model_config.for_training.to_dict(), same.to_dict()], sort_keys=True)
+    settings = json.dumps([network.to_dict(), same.to_dict()], sort_keys=True)
     path = folder / "budget.json"
     budget = f"{seconds:g} s, {hashlib.sha256(settings.encode()).hexdigest()[:12]}"
     try:

@@ -17,9 +17,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from ..calibration.threshold import MIN_PHOTOGRAPHS
+from ..calibration.threshold import MIN_HELD_OUT
+from ..predict.frame import resize_image
 from ..predict.images import load_image
-from ..predict.predictor import resize_image
 from .config import TrainingConfig
 from .pseudo_anomalies.synthesis import synthesize
 from .pseudo_anomalies.textures import TextureSource
@@ -36,7 +36,7 @@ class Split:
     held_out: list[Path]
 
 
-def split_normals(paths: Sequence[Path], share: float, seed: int, *, at_least: int = MIN_PHOTOGRAPHS) -> Split:
+def split_normals(paths: Sequence[Path], share: float, seed: int, *, at_least: int = MIN_HELD_OUT) -> Split:
     """Holds a random share of the normal photographs out, at least `at_least` of them.
 
     The choice depends on the file names, their number and the seed only, so that every command of one run agrees on it.

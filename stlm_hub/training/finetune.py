@@ -2,29 +2,34 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..calibration.threshold import DEFAULT_FALSE_ALARM_RATE, MIN_PHOTOGRAPHS, check_false_alarm_rate
+from ..calibration.threshold import DEFAULT_FALSE_ALARM_RATE, MIN_HELD_OUT, check_false_alarm_rate
 from ..errors import ConfigError
-from ..model_folder.card.card import PLOTS
 from ..model_folder.folder import check_output
-from ..models.stlm.config import STLMConfig
+from ..model_folder.names import PLOTS
+from ..model_folder.results import Command, DatasetFacts, Provenance
+from ..models.stlm.config import NetworkConfig, PatchMemoryConfig, STLMConfig
 from ..predict.photographs import check_photographs
 from ..starting_weights.sources import starting_weights
+from ..starting_weights.starting_weights import StartingWeights
 from .budget import check_seconds, steps_of_run, steps_within
 from .config import TrainingConfig
-from .data import split_normals
-from .fill_memory import check_memory, check_memory_encoder, patches_of
-from .pipeline import Observer, Source, run
+from .data import Split, split_normals
+from .fill_memory import count_patches
+from .observer import Observer
+from .pipeline import Job, run
 from .pseudo_anomalies.synthesis import SynthesisConfig
 from .pseudo_anomalies.textures import TextureSource
 
 DEFAULT_STEPS = 400
 DEFAULT_IMAGE_SIZE = 256
 LEVELS = ("stage1", "stage2", "embedding", "decoder")
-MEMORY_ENTRIES, MEMORY_ENCODER = 4096, "efficientnet_lite0"
+MEMORY = PatchMemoryConfig()
 
 
 def held_out_of(photographs: int) -> int:
@@ -33,7 +38,7 @@ def held_out_of(photographs: int) -> int:
     A threshold for 1 % lies 5.1 standard deviations above the mean of 4 scores, 3.2 above that of 8 and 3.0 above that
     of 10: with the first, defects that everybody sees stay below it.
     """
-    return max(MIN_PHOTOGRAPHS, min(10, photographs // 3))
+    return max(MIN_HELD_OUT, min(10, photographs // 3))
 
 
 def small_machine(steps: int, seed: int = 0, rotation: str = "none") -> TrainingConfig:
@@ -53,37 +58,60 @@ def small_machine(steps: int, seed: int = 0, rotation: str = "none") -> Training
     )
 
 
-def settings(
-    name: str,
-    *,
-    steps: int = DEFAULT_STEPS,
-    image_size: int = DEFAULT_IMAGE_SIZE,
-    rotation: str = "none",
-    seed: int = 0,
-    memory_entries: int = MEMORY_ENTRIES,
-    memory_encoder: str = MEMORY_ENCODER,
-) -> tuple[STLMConfig, TrainingConfig]:
-    """What `finetune` trains, and how, with the same options.
+@dataclass(frozen=True)
+class Options:
+    """What a user may choose; the defaults are those of `finetune`, which says what each means."""
 
-    Raises:
-        ConfigError: an option is out of range.
-    """
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,80}", name):
-        raise ConfigError(f"A model's name is made of letters, digits, dots and dashes; {name!r} is not.")
-    if steps < 1:  # 0 steps mean 200 epochs to a recipe
-        raise ConfigError(f"steps must be at least 1, not {steps}.")
-    model_config = STLMConfig(
-        image_size=image_size,
-        feature_levels=LEVELS,
-        memory_entries=memory_entries,
-        memory_encoder=memory_encoder,
-        anomaly_map="combined" if memory_entries else "aggregation",
-        category=name,
-        dataset="own photographs",
-    )
-    if not memory_entries:
-        model_config = model_config.replace(memory_encoder="plain")
-    return model_config, small_machine(steps, seed, rotation)
+    steps: int = DEFAULT_STEPS
+    image_size: int = DEFAULT_IMAGE_SIZE
+    rotation: str = "none"
+    seed: int = 0
+    memory_entries: int | None = None
+    backbone: str = MEMORY.backbone
+    false_alarm_rate: float = DEFAULT_FALSE_ALARM_RATE
+
+    def model(self, name: str) -> STLMConfig:
+        """The model that is trained, with as large a memory as is wanted.
+
+        Raises:
+            ConfigError: an option is out of range.
+        """
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,80}", name):
+            raise ConfigError(f"A model's name is made of letters, digits, dots and dashes; {name!r} is not.")
+        if self.steps < 1:  # 0 steps mean 200 epochs to a recipe
+            raise ConfigError(f"steps must be at least 1, not {self.steps}.")
+        entries = MEMORY.entries if self.memory_entries is None else self.memory_entries
+        return STLMConfig(
+            network=NetworkConfig(image_size=self.image_size, feature_levels=LEVELS),
+            patch_memory=PatchMemoryConfig(entries, MEMORY.channels, self.backbone) if entries else None,
+            category=name,
+            dataset="own photographs",
+        )
+
+    def training(self) -> TrainingConfig:
+        """How it is trained.
+
+        Raises:
+            ConfigError: an option is out of range.
+        """
+        return small_machine(self.steps, self.seed, self.rotation)
+
+    def command(self, name: str, *, textures: bool, weights: bool) -> Command:
+        """`stlm finetune` with what differs from the defaults."""
+        default = Options()
+        values: dict[str, tuple[Any, Any]] = {
+            "steps": (self.steps, default.steps),
+            "size": (self.image_size, default.image_size),
+            "seed": (self.seed, default.seed),
+            "memory-entries": (self.memory_entries, default.memory_entries),
+            "backbone": (default.backbone if self.memory_entries == 0 else self.backbone, default.backbone),
+            "rotation": (self.rotation, default.rotation),
+            "false-alarm-rate": (self.false_alarm_rate, default.false_alarm_rate),
+        }
+        changed = {option: value for option, (value, usual) in values.items() if value != usual}
+        files = {"textures": "DIR"} if textures else {}
+        files |= {"weights": "FILE"} if weights else {}
+        return Command("stlm finetune", ("FOLDER",), {"name": name, **changed, **files})
 
 
 def finetune(
@@ -98,7 +126,7 @@ def finetune(
     rotation: str = "none",
     seed: int = 0,
     memory_entries: int | None = None,
-    memory_encoder: str = MEMORY_ENCODER,
+    backbone: str = MEMORY.backbone,
     textures: str | Path | None = None,
     starting_from: str | Path | None = None,
     observer: Observer | None = None,
@@ -109,20 +137,21 @@ def finetune(
         photographs: folder of at least 8 different photographs.
         name: of the model: letters, digits, dots, dashes.
         output: the model folder to write, by default `models/<name>`; `<output>.run` keeps checkpoints, so that the
-            same call
-            goes on after an interruption.
+            same call goes on after an interruption.
         steps: optimiser steps of 4 photographs.
         minutes: time for the training, in place of `steps`: a few steps are measured first, see `steps_within`. The
             same call goes on with the number of steps that it began with.
         image_size: side of the network's square input in pixels, a multiple of 64; smaller defects need a larger one.
         false_alarm_rate: share of good parts that may be judged anomalous, in (0, 0.5].
         rotation: "none", or how parts may lie: "slight", "quarter", "full" (see `TrainingConfig.rotation`).
+        seed: decides held-out photographs, shuffling, pseudo anomalies and initial weights.
         memory_entries: number of normal patches to remember beside the streams, by default 4096 (2.5 MB), or as many as
             the photographs have; the combined map then judges, see `anomaly_maps`. 0 is the paper's method, judged by
             the map with aggregation. The same call with another number does not train again.
-        memory_encoder: whose features they are, see `STLMConfig.memory_encoder`.
+        backbone: whose features these patches are, one of `BACKBONES`.
         textures: folder of photographs whose material is pasted; by default the built-in source.
-        starting_from: file of starting weights; by default MobileSAM's, see `stlm_hub.starting_weights.sources`.
+        starting_from: file of starting weights; by default MobileSAM's, see `starting_weights.sources`.
+        observer: called while it works.
 
     Returns:
         The model folder; `STLM.from_pretrained` loads it.
@@ -131,89 +160,97 @@ def finetune(
         DataError: the photographs cannot be used, see `check_photographs`; or the false-alarm rate is out of range.
         ConfigError: an option is out of range, or `output` holds something else than a model or cannot be made.
         TrainingError: the photographs have fewer patches than `memory_entries`.
-        WeightsError: the starting weights, or those of the memory's encoder, cannot be had.
+        WeightsError: the starting weights, or those of the memory's backbone, cannot be had.
     """
     observer = observer or Observer()
-    model_config, training = settings(
-        name,
-        steps=steps,
-        image_size=image_size,
-        rotation=rotation,
-        seed=seed,
-        memory_entries=MEMORY_ENTRIES if memory_entries is None else memory_entries,
-        memory_encoder=memory_encoder,
-    )
+    options = Options(steps, image_size, rotation, seed, memory_entries, backbone, false_alarm_rate)
+    config, training = options.model(name), options.training()
     if minutes is not None:
         check_seconds(60 * minutes)
     check_false_alarm_rate(false_alarm_rate)
-    folder = Path(photographs)
-    target = Path(output) if output else Path("models") / name
-    if not target.name:  # "."
-        target = target.absolute()
-    if target.resolve() == folder.resolve():
-        raise ConfigError(f"{target} is the folder of the photographs; name another folder for the model.")
-    check_output(target, (*PLOTS, "LICENSE", ".gitattributes"))
+    folder, target = Path(photographs), _target(output, name, Path(photographs))
     source_of_textures = TextureSource.from_folder(textures) if textures else None
-    found = check_photographs(folder)
-    for duplicate, original in found.duplicates:
-        observer.on_message(f"{duplicate.name} is the same photograph as {original.name} and is left out.")
-    split = split_normals(found.paths, training.held_out, seed, at_least=held_out_of(len(found.paths)))
-    if memory_entries is None:
-        entries = min(MEMORY_ENTRIES, patches_of(model_config, len(split.train)))
-        model_config = model_config.replace(memory_entries=entries)
-    check_memory(model_config, len(split.train))
-    check_memory_encoder(model_config)
-    work = target.with_name(target.name + ".run")
+    split = _split(folder, training, observer)
+    if memory_entries is None and config.patch_memory is not None:
+        entries = min(MEMORY.entries, count_patches(image_size, len(split.train)))
+        config = config.replace(patch_memory=dataclasses.replace(config.patch_memory, entries=entries))
     weights = starting_weights(Path(starting_from) if starting_from else None, on_message=observer.on_message)
-    try:
-        work.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigError(f"{work} cannot be made ({error.strerror}); name another folder for the model.") from error
+    work = _make_work(target)
     if minutes is not None:
-        seconds, stop = 60 * minutes, observer.should_stop
-        steps = steps_of_run(
-            work,
-            seconds,
-            model_config,
-            training,
-            lambda: steps_within(
-                seconds, split.train, model_config, training, weights, textures=source_of_textures, should_stop=stop
-            ),
-        )
-        observer.on_message(f"{minutes:g} minutes are {steps} steps on this machine.")
-        training = small_machine(steps, seed, rotation)
-    options: dict[str, tuple[Any, Any]] = {
-        "steps": (steps, DEFAULT_STEPS),
-        "size": (image_size, DEFAULT_IMAGE_SIZE),
-        "seed": (seed, 0),
-        "memory-entries": (memory_entries, None),
-        "memory-encoder": (MEMORY_ENCODER if memory_entries == 0 else memory_encoder, MEMORY_ENCODER),
-    }
-    options |= {"rotation": (rotation, "none"), "false-alarm-rate": (false_alarm_rate, DEFAULT_FALSE_ALARM_RATE)}
-    source = Source(
-        alias=name,
-        dataset={"name": "own photographs", "license": "other", "homepage": "", "split": "no test set"},
-        weights_license="other",
-        repo_id=f"your-name/{name}",
-        command=f"stlm finetune FOLDER --name {name}"
-        + _changed(options)
-        + (" --textures DIR" if textures else "")
-        + (" --weights FILE" if starting_from else ""),
-    )
-    run(
-        split,
-        model_config,
-        training,
-        weights,
-        source,
+        steps = _measured_steps(minutes, work, split, config, training, weights, source_of_textures, observer)
+        options = dataclasses.replace(options, steps=steps)
+    job = Job(
+        split=split,
+        config=config,
+        anomaly_map="combined" if config.patch_memory else "aggregation",
+        training=options.training(),
+        weights=weights,
+        provenance=Provenance(
+            alias=name,
+            repo_id=f"your-name/{name}",
+            weights_license="other",
+            commands=(options.command(name, textures=bool(textures), weights=bool(starting_from)),),
+        ),
+        dataset=DatasetFacts(name="own photographs", license="other"),
         work=work,
         output=target,
         textures=source_of_textures,
         false_alarm_rate=false_alarm_rate,
-        observer=observer,
     )
+    run(job, observer)
     return target
 
 
-def _changed(options: dict[str, tuple[Any, Any]]) -> str:
-    return "".join(f" --{name} {value}" for name, (value, default) in options.items() if value != default)
+def _target(output: str | Path | None, name: str, photographs: Path) -> Path:
+    """The folder to write, which holds nothing that must not be written over."""
+    target = Path(output) if output else Path("models") / name
+    if not target.name:  # "."
+        target = target.absolute()
+    if target.resolve() == photographs.resolve():
+        raise ConfigError(f"{target} is the folder of the photographs; name another folder for the model.")
+    check_output(target, (*PLOTS, "LICENSE", ".gitattributes"))
+    return target
+
+
+def _split(folder: Path, training: TrainingConfig, observer: Observer) -> Split:
+    found = check_photographs(folder)
+    for duplicate, original in found.duplicates:
+        observer.on_message(f"{duplicate.name} is the same photograph as {original.name} and is left out.")
+    return split_normals(found.paths, training.held_out, training.seed, at_least=held_out_of(len(found.paths)))
+
+
+def _make_work(target: Path) -> Path:
+    work = target.with_name(target.name + ".run")
+    try:
+        work.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"{work} cannot be made ({error.strerror}); name another folder for the model.") from error
+    return work
+
+
+def _measured_steps(
+    minutes: float,
+    work: Path,
+    split: Split,
+    config: STLMConfig,
+    training: TrainingConfig,
+    weights: StartingWeights,
+    textures: TextureSource | None,
+    observer: Observer,
+) -> int:
+    seconds = 60 * minutes
+
+    def measure() -> int:
+        return steps_within(
+            seconds,
+            split.train,
+            config.network,
+            training,
+            weights,
+            textures=textures,
+            should_stop=observer.should_stop,
+        )
+
+    steps = steps_of_run(work, seconds, config.network, training, measure)
+    observer.on_message(f"{minutes:g} minutes are {steps} steps on this machine.")
+    return steps

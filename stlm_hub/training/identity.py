@@ -6,20 +6,20 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ..fingerprint import fingerprint
-from ..models.stlm.config import STLMConfig
-from ..starting_weights.checkpoints import StartingWeights, file_sha256
+from ..fingerprint import file_sha256, fingerprint
+from ..models.stlm.config import NetworkConfig
+from ..starting_weights.starting_weights import StartingWeights
 from .config import CHANGES_NO_LOSS, TrainingConfig
 from .objective import PAPER, Objective
 from .pseudo_anomalies.textures import TextureSource
 from .teacher import SAM_FILES
 
-_SAY_NOTHING = {*CHANGES_NO_LOSS, "format_version", "category", "dataset"}
+_SAY_NOTHING = {*CHANGES_NO_LOSS}
 
 
 def identity_of(
     photographs: Sequence[Path],
-    model: STLMConfig,
+    model: NetworkConfig,
     config: TrainingConfig,
     objective: Objective,
     weights: StartingWeights,
@@ -59,7 +59,7 @@ def differences(known: dict[str, Any], now: dict[str, Any]) -> list[str]:
     Returns:
         "photographs", "plain_stream frozen, now trained" and the like; empty where it may go on.
     """
-    defaults = {"config": TrainingConfig().to_dict() | {"objective": PAPER.name}, "model": STLMConfig().to_dict()}
+    defaults = {"config": TrainingConfig().to_dict() | {"objective": PAPER.name}, "model": NetworkConfig().to_dict()}
     found = []
     for name, value in known.items():
         if isinstance(value, dict):

@@ -23,7 +23,7 @@ from torch.utils.data import DataLoader
 
 from ..errors import TrainingError
 from ..models.stlm.network import STLMNetwork
-from ..starting_weights.checkpoints import StartingWeights
+from ..starting_weights.starting_weights import StartingWeights
 from . import checkpoint
 from .config import TrainingConfig
 from .data import NormalPhotographs, StepSampler, collate

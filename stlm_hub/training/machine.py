@@ -2,25 +2,47 @@
 
 from __future__ import annotations
 
+import datetime
 import os
 import platform
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import timm
 import torch
 
 from .. import __version__
+from ..model_folder.results import Circumstances, Latency
 from ..predict.images import load_image
 from ..stlm import STLM
 
 LATENCY_IMAGES = 10
 
 
-def measure_latency(model: STLM, photographs: Sequence[Path]) -> dict[str, Any]:
+def circumstances(commit: str = "") -> Circumstances:
+    """Today, on this machine, with these versions; `commit` of the code where it is known."""
+    versions = {
+        "stlm_hub": __version__,
+        "torch": torch.__version__,
+        "timm": timm.__version__,
+        "python": platform.python_version(),
+    }
+    return Circumstances(
+        datetime.date.today().isoformat(), hardware(), versions | ({"commit": commit} if commit else {})
+    )
+
+
+def hardware() -> str:
+    """Name of the graphics card that is used, or of the processor."""
+    if torch.cuda.is_available():
+        return torch.cuda.get_device_name()
+    name = str(torch.cpu.get_capabilities().get("cpu_name") or platform.processor() or platform.machine())
+    return f"{name}, {os.cpu_count()} cores"
+
+
+def measure_latency(model: STLM, photographs: Sequence[Path]) -> Latency:
     """Median time of one photograph through `predict`, decoded beforehand, batch of one, after one warm-up."""
     images = [load_image(path) for path in photographs[:LATENCY_IMAGES]]
     times = []
@@ -28,27 +50,9 @@ def measure_latency(model: STLM, photographs: Sequence[Path]) -> dict[str, Any]:
         started = time.perf_counter()
         model.predict(image)
         times.append(time.perf_counter() - started)
-    return {
-        "milliseconds_per_image": round(1000 * float(np.median(times[1:])), 1),
-        "threads": torch.get_num_threads(),
-        "device": str(next(model.parameters()).device),
-        "image_size": model.config.image_size,
-    }
-
-
-def hardware() -> str:
-    """The processor or the graphics card that is used, in words."""
-    if torch.cuda.is_available():
-        return torch.cuda.get_device_name()
-    name = str(torch.cpu.get_capabilities().get("cpu_name") or platform.processor() or platform.machine())
-    return f"{name}, {os.cpu_count()} cores"
-
-
-def versions() -> dict[str, str]:
-    """Of this library and of what its figures depend on."""
-    return {
-        "stlm_hub": __version__,
-        "torch": torch.__version__,
-        "timm": timm.__version__,
-        "python": platform.python_version(),
-    }
+    return Latency(
+        milliseconds_per_image=round(1000 * float(np.median(times[1:])), 1),
+        threads=torch.get_num_threads(),
+        device=str(next(model.parameters()).device),
+        image_size=model.image_size,
+    )

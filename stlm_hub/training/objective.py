@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import TrainingError
-from ..models.stlm.config import STLMConfig
+from ..models.stlm.config import NetworkConfig
 from ..models.stlm.network import STLMNetwork
-from ..starting_weights.checkpoints import StartingWeights
+from ..starting_weights.starting_weights import StartingWeights
 from .config import TrainingConfig
 from .losses import cosine_distillation, focal, l1, mask_on_grid
 from .teacher import build_teacher
@@ -113,7 +113,7 @@ class Objective:
         """Whose knowledge is distilled, one of `config.TEACHERS`."""
         return config.teacher
 
-    def check_fits(self, model: STLMConfig, config: TrainingConfig) -> None:
+    def check_fits(self, model: NetworkConfig, config: TrainingConfig) -> None:
         """Raises TrainingError for a network and a training that do not go together."""
         levels, depth = model.feature_levels, config.frozen_stages
         if any(level.startswith("stage") and int(level[-1]) < depth for level in levels):

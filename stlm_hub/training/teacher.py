@@ -12,7 +12,8 @@ from torch.nn import functional as F
 from ..errors import TrainingError, WeightsError
 from ..models.stlm.image_encoder import PIXEL_MEAN, PIXEL_STD, ImageEncoder
 from ..models.stlm.mask_decoder import MaskDecoder
-from ..starting_weights.checkpoints import StartingWeights, decoder_from_sam
+from ..starting_weights.official_names import decoder_from_sam
+from ..starting_weights.starting_weights import StartingWeights
 
 SAM_IMAGE_SIZE = 1024
 SAM_FILES = {"vit_h": "sam_vit_h_4b8939.pth", "vit_l": "sam_vit_l_0b3195.pth", "vit_b": "sam_vit_b_01ec64.pth"}

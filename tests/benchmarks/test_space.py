@@ -1,4 +1,4 @@
-"""The figures of benchmarks/space.py: statistics, order of answers, limits, and what is written as JSON."""
+"""benchmarks/space.py: statistics, order of answers, limits, and the JSON file."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def test_summary_has_median_and_95th_percentile() -> None:
     assert summary([5, 1, 2, 4, 3]) == {"n": 5, "median": 3, "p95": pytest.approx(4.8), "min": 1, "max": 5}
 
 
-def test_slope_is_that_of_the_least_squares_line_and_not_of_its_ends() -> None:
+def test_slope_is_that_of_the_least_squares_line_and_not_of_the_outer_samples() -> None:
     assert slope_per_100([0, 50, 100], [10, 11, 12]) == pytest.approx(2)
     assert slope_per_100([0, 1, 2, 3], [0, 3, -3, 0]) == pytest.approx(-60)
 
@@ -76,7 +76,7 @@ def test_growth_is_last_minus_first_sample() -> None:
     assert facts["slope_mb_per_100_requests"] == pytest.approx(40)
 
 
-def test_order_counts_pairs_that_are_answered_the_other_way_round() -> None:
+def test_order_counts_pairs_that_are_answered_in_the_other_order() -> None:
     assert order([1, 2, 3], [4, 5, 6]) == {"kendall_tau": 1, "inverted_pairs": 0, "overtaken_by_at_most": 0}
     assert order([3, 1, 2], [1, 3, 2]) == {"kendall_tau": -1, "inverted_pairs": 1, "overtaken_by_at_most": 2}
     one = order([1, 2, 3, 4], [1, 3, 2, 4])
@@ -92,7 +92,7 @@ def test_a_limit_is_held_up_to_its_value_and_unknown_without_one() -> None:
     assert unknown.to_dict()["skipped"] == "no tool" and "skipped" not in held.to_dict()
 
 
-def test_commands_name_no_folder_of_someones_machine() -> None:
+def test_commands_and_published_files_hold_no_absolute_path() -> None:
     words = ["--data", "/home/me/mvtec_ad", "--category", "bottle", "--models=/home/me/zoo", "--output", "/tmp/q.json"]
     expected = "python benchmarks/quality.py --data DIR --category bottle --models=DIR --output FILE"
     assert command_line("benchmarks/quality.py", words) == expected
@@ -157,7 +157,7 @@ def test_parts_of_a_round_trip_add_up_to_it() -> None:
         ({"paint_ms": None, "page_ms": None}, []),
     ],
 )
-def test_each_limit_breaks_by_its_own_figure(change: dict[str, Any], broken: list[int]) -> None:
+def test_each_limit_depends_on_its_own_figure(change: dict[str, Any], broken: list[int]) -> None:
     measured = parts(**change)
     promises = limits(**measured)
     assert [i for i, limit in enumerate(promises) if limit.held is False] == broken

@@ -11,7 +11,7 @@ from stlm_hub.errors import TrainingError
 from stlm_hub.models.stlm.image_encoder import ImageEncoder
 from stlm_hub.models.stlm.mask_decoder import MaskDecoder
 from stlm_hub.samples.parts import write_samples
-from stlm_hub.starting_weights.checkpoints import StartingWeights
+from stlm_hub.starting_weights.starting_weights import StartingWeights
 from stlm_hub.training.config import TrainingConfig
 from train.recipe import load_recipe
 

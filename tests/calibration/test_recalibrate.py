@@ -20,9 +20,8 @@ from stlm_hub.calibration.map_scales import measure_scales
 from stlm_hub.calibration.recalibrate import recalibrate
 from stlm_hub.calibration.threshold import calibrate
 from stlm_hub.errors import ConfigError, DataError, ImageError
-from stlm_hub.fingerprint import fingerprint
+from stlm_hub.fingerprint import file_sha256, fingerprint
 from stlm_hub.model_folder.folder import FILES
-from stlm_hub.model_folder.hub import file_sha256
 from stlm_hub.model_folder.publish import check_folder
 from stlm_hub.models.stlm.config import Calibration, MapScale, STLMConfig
 from stlm_hub.predict.images import load_image

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from scipy.stats import norm, t
 
-from stlm_hub.calibration.threshold import MIN_PHOTOGRAPHS, calibrate, expected_false_alarm_rate
+from stlm_hub.calibration.threshold import MIN_HELD_OUT, choose_threshold, expected_false_alarm_rate
 from stlm_hub.errors import DataError
-from stlm_hub.models.stlm.config import Calibration
+from stlm_hub.models.stlm.judging import Calibration
 
 
 def just_above(value: float) -> float:
@@ -33,7 +33,7 @@ def spaced(n: int) -> list[float]:
 def test_conformal_threshold_lies_just_above_the_exact_rank(n: int, rate: str) -> None:
     scores = spaced(n)
     rank = math.ceil((n + 1) * (1 - Fraction(rate)))
-    result = calibrate(scores, float(rate))
+    result = choose_threshold(scores, float(rate))
     assert (result.n, result.false_alarm_rate) == (n, float(rate))
     if rank > n:
         assert result.method == "log-odds-t"
@@ -44,13 +44,13 @@ def test_conformal_threshold_lies_just_above_the_exact_rank(n: int, rate: str) -
 
 
 def test_99_photographs_are_enough_for_1_percent_and_98_are_not() -> None:
-    assert calibrate(spaced(99)).method == "conformal"
-    assert calibrate(spaced(98)).method == "log-odds-t"
-    assert calibrate(spaced(98)).false_alarm_rate == 0.01
+    assert choose_threshold(spaced(99)).method == "conformal"
+    assert choose_threshold(spaced(98)).method == "log-odds-t"
+    assert choose_threshold(spaced(98)).false_alarm_rate == 0.01
 
 
 def test_the_result_goes_into_a_configuration_as_it_is() -> None:
-    result = calibrate([0.1, 0.2, 0.3, 0.4], 0.25)
+    result = choose_threshold([0.1, 0.2, 0.3, 0.4], 0.25)
     assert isinstance(result, Calibration)
     assert result.date == datetime.date.today().isoformat()
     assert all(type(value) in (float, int, str) for value in (result.threshold, result.n, result.method))
@@ -66,7 +66,7 @@ def test_the_expected_false_alarm_rate_of_the_conformal_threshold_is_at_most_the
     for _ in range(1500):
         uniform = rng.random(n)
         scores = np.where(uniform < 0.7, 0.2 * uniform**2, 0.5 + 0.3 * uniform)  # increasing in `uniform`
-        threshold = calibrate(scores.tolist(), rate).threshold
+        threshold = choose_threshold(scores.tolist(), rate).threshold
         inverse = math.sqrt(threshold / 0.2) if threshold < 0.3 else (threshold - 0.5) / 0.3
         rates.append(1 - inverse)
     spread = np.std(rates) / math.sqrt(len(rates))
@@ -80,7 +80,7 @@ def test_the_log_odds_bound_keeps_the_stated_rate_on_the_average(n: int, rate: f
     rates, thresholds = [], []
     for _ in range(3000):
         odds = rng.normal(mean, spread, n)
-        result = calibrate((1 / (1 + np.exp(-odds))).tolist(), rate)
+        result = choose_threshold((1 / (1 + np.exp(-odds))).tolist(), rate)
         assert result.method == "log-odds-t"
         bound = math.log(result.threshold / (1 - result.threshold))
         rates.append(norm.sf((bound - mean) / spread))
@@ -94,7 +94,7 @@ def test_the_log_odds_bound_is_the_formula() -> None:
     scores = [0.10, 0.12, 0.15, 0.11, 0.18, 0.14]
     odds = np.log(np.array(scores) / (1 - np.array(scores)))
     bound = odds.mean() + t.ppf(0.99, 5) * odds.std(ddof=1) * math.sqrt(1 + 1 / 6)
-    assert calibrate(scores, 0.01).threshold == pytest.approx(1 / (1 + math.exp(-bound)), rel=1e-6)
+    assert choose_threshold(scores, 0.01).threshold == pytest.approx(1 / (1 + math.exp(-bound)), rel=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -109,7 +109,7 @@ def test_the_log_odds_bound_is_the_formula() -> None:
     ],
 )
 def test_the_threshold_of_few_photographs_lies_above_every_score(scores: list[float]) -> None:
-    result = calibrate(scores, 0.01)
+    result = choose_threshold(scores, 0.01)
     assert result.method == "log-odds-t"
     assert max(scores) < result.threshold <= 1 or max(scores) == result.threshold == 1
     if max(scores) < 1:
@@ -119,30 +119,30 @@ def test_the_threshold_of_few_photographs_lies_above_every_score(scores: list[fl
 @pytest.mark.parametrize("size", [1e-9, 1e-5, 0.1])
 def test_small_scores_get_a_threshold_as_far_above_them_as_large_ones(size: float) -> None:
     spread = np.random.default_rng(0).lognormal(0, 0.3, 30)
-    threshold = calibrate((size * spread / spread.max()).tolist(), 0.01).threshold
+    threshold = choose_threshold((size * spread / spread.max()).tolist(), 0.01).threshold
     assert size < threshold < 3 * size
 
 
 def test_equal_scores_leave_room_for_the_next_photograph() -> None:
-    threshold = calibrate([0.2] * 10, 0.01).threshold
+    threshold = choose_threshold([0.2] * 10, 0.01).threshold
     assert 0.21 < threshold < 0.25
 
 
 def test_a_smaller_rate_never_gives_a_lower_threshold() -> None:
     for n in (6, 30, 120):
-        thresholds = [calibrate(spaced(n), rate).threshold for rate in (0.5, 0.2, 0.1, 0.05, 0.02, 0.01, 0.001)]
+        thresholds = [choose_threshold(spaced(n), rate).threshold for rate in (0.5, 0.2, 0.1, 0.05, 0.02, 0.01, 0.001)]
         assert thresholds == sorted(thresholds)
 
 
 def test_the_order_of_the_scores_does_not_matter() -> None:
     for n in (10, 150):
-        assert calibrate(spaced(n)) == calibrate(sorted(spaced(n), reverse=True))
+        assert choose_threshold(spaced(n)) == choose_threshold(sorted(spaced(n), reverse=True))
 
 
 @pytest.mark.parametrize(
     "scores, rate, message",
     [
-        ([0.1] * (MIN_PHOTOGRAPHS - 1), 0.01, "at least 4 normal photographs, got 3"),
+        ([0.1] * (MIN_HELD_OUT - 1), 0.01, "at least 4 normal photographs, got 3"),
         ([], 0.01, "got 0"),
         ([0.1, 0.2, 0.3, 1.01], 0.01, r"scores in \[0, 1\]"),
         ([0.1, 0.2, 0.3, -0.01], 0.01, r"scores in \[0, 1\]"),
@@ -156,7 +156,7 @@ def test_the_order_of_the_scores_does_not_matter() -> None:
 )
 def test_what_cannot_be_calibrated_is_refused(scores: list[float], rate: float, message: str) -> None:
     with pytest.raises(DataError, match=message):
-        calibrate(scores, rate)
+        choose_threshold(scores, rate)
 
 
 @pytest.mark.parametrize(
@@ -165,7 +165,7 @@ def test_what_cannot_be_calibrated_is_refused(scores: list[float], rate: float, 
 )
 def test_the_expected_rate_at_a_conformal_threshold_is_the_stated_one_rounded_down(n: int, rate: float) -> None:
     scores = spaced(n)
-    result = calibrate(scores, rate)
+    result = choose_threshold(scores, rate)
     assert result.method == "conformal"
     reached = sum(score >= result.threshold for score in scores)
     found = expected_false_alarm_rate(scores, result.threshold)
@@ -178,7 +178,7 @@ def test_the_expected_rate_at_a_conformal_threshold_is_the_stated_one_rounded_do
 def test_the_expected_rate_at_a_log_odds_threshold_is_the_stated_one(n: int, rate: float) -> None:
     odds = np.random.default_rng(n).normal(-2.0, 0.7, n)
     scores = (1 / (1 + np.exp(-odds))).tolist()
-    result = calibrate(scores, rate)
+    result = choose_threshold(scores, rate)
     found = expected_false_alarm_rate(scores, result.threshold)
     assert result.method == "log-odds-t"
     if result.threshold > just_above(max(scores)):

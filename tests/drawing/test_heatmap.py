@@ -1,4 +1,4 @@
-"""Pictures of a prediction: one colour means the same thing everywhere, outlines mark defects without hiding them."""
+"""Heatmaps keep one meaning for each colour, outlines do not cover defects, panels show verdict, score and scale."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from stlm_hub.drawing import heatmap as render
+from stlm_hub.drawing import heatmap
 from stlm_hub.drawing.heatmap import colorize, draw_contour, overlay
 from stlm_hub.drawing.panel import INK, panel, tile_size
 from stlm_hub.errors import ConfigError, ImageError
@@ -15,7 +15,7 @@ THRESHOLDS = [0.0, 1e-7, 0.001, 0.01, 0.3, 0.5, 0.9, 0.999, 1.0]
 
 
 def values(threshold: float, count: int = 2000) -> np.ndarray:
-    """1xN map that rises through the whole range, the threshold and its direct neighbours."""
+    """1xN map that rises from 0 to 1 and contains the threshold and its nearest neighbours."""
     near = np.float32(threshold) + np.array([-1e-6, 0, 1e-6], np.float32)
     odds = 1 / (1 + np.exp(-np.linspace(-16, 16, count)))
     return np.unique(np.clip(np.concatenate([[0, 1], near, odds]), 0, 1).astype(np.float32))[None]
@@ -92,21 +92,21 @@ def test_colour_is_relative_to_the_threshold_in_odds() -> None:
     assert len(distinct) == 5
 
 
-def test_ends_of_the_scale_are_reached_at_0_and_1() -> None:
+def test_values_of_0_and_1_have_the_colours_at_the_ends_of_the_scale() -> None:
     for threshold in (0.001, 0.3, 0.999):
         ends = colorize(np.array([[0.0, 1.0]]), threshold)[0]
-        assert np.array_equal(ends, [render._CALM[0], render._HOT[-1]])
+        assert np.array_equal(ends, [heatmap._CALM[0], heatmap._HOT[-1]])
 
 
 # ---- overlay
 
 
-def test_overlay_leaves_a_clearly_good_part_untouched() -> None:
+def test_overlay_leaves_the_photograph_of_a_normal_part_unchanged() -> None:
     image = photo()
     assert np.array_equal(overlay(image, np.full(image.shape[:2], 0.002, np.float32), 0.3), image)
 
 
-def test_overlay_grows_with_the_value_up_to_the_strength() -> None:
+def test_opacity_grows_with_the_value_up_to_the_strength() -> None:
     image = np.full((1, 4, 3), 128, np.uint8)
     row = np.array([[0.01, 0.1, 0.29, 1.0]], np.float32)
     result = overlay(image, row, 0.3, strength=0.6).astype(int)
@@ -133,7 +133,7 @@ def ring(mask: np.ndarray, width: float) -> np.ndarray:
 
 
 @pytest.mark.parametrize("side", [64, 400, 1000])
-def test_outline_hugs_the_mask_and_leaves_the_rest_untouched(side: int) -> None:
+def test_outline_lies_next_to_the_mask_and_changes_nothing_else(side: int) -> None:
     image = photo(side, side)
     mask = np.zeros((side, side), bool)
     mask[side // 4 : side // 2, side // 3 : side // 2] = True
@@ -142,23 +142,23 @@ def test_outline_hugs_the_mask_and_leaves_the_rest_untouched(side: int) -> None:
     result = draw_contour(image, mask)
     line = max(1, round(side / 200))
     bright, both = ring(mask, line), ring(mask, 2 * line)
-    assert (result[bright] == render._OUTLINE_BRIGHT).all()
-    assert (result[both & ~bright] == render._OUTLINE_DARK).all()
+    assert (result[bright] == heatmap._OUTLINE_BRIGHT).all()
+    assert (result[both & ~bright] == heatmap._OUTLINE_DARK).all()
     assert np.array_equal(result[~both], image[~both])
     assert np.array_equal(mask, before)
     assert np.array_equal(image, photo(side, side))
 
 
-def test_outline_closes_at_the_edge_of_the_picture() -> None:
+def test_outline_turns_inwards_at_the_edge_of_the_photograph() -> None:
     image = photo(64, 64)
     everything = draw_contour(image, np.ones((64, 64), bool))
-    assert (everything[0] == render._OUTLINE_BRIGHT).all()
-    assert (everything[:, -1] == render._OUTLINE_BRIGHT).all()
-    assert (everything[1, 1:-1] == render._OUTLINE_DARK).all()
+    assert (everything[0] == heatmap._OUTLINE_BRIGHT).all()
+    assert (everything[:, -1] == heatmap._OUTLINE_BRIGHT).all()
+    assert (everything[1, 1:-1] == heatmap._OUTLINE_DARK).all()
     assert np.array_equal(everything[2:-2, 2:-2], image[2:-2, 2:-2])
 
 
-def test_empty_mask_draws_nothing() -> None:
+def test_an_empty_mask_has_no_outline() -> None:
     image = photo()
     result = draw_contour(image, np.zeros(image.shape[:2], bool))
     assert np.array_equal(result, image)
@@ -178,7 +178,7 @@ def test_panel_has_a_sensible_size_for_every_photograph(height: int, width: int)
     assert 640 < result.shape[1] < 1800
 
 
-def test_header_tells_the_verdict_and_the_rest_stays() -> None:
+def test_the_verdict_changes_the_header_only() -> None:
     anomalous, normal = picture(is_anomalous=True), picture(is_anomalous=False)
     assert anomalous.shape == normal.shape
     assert np.array_equal(anomalous[72:], normal[72:])
@@ -197,7 +197,7 @@ def test_header_shows_score_threshold_and_title() -> None:
     assert not np.array_equal(titled, picture(title="part_0013.png"))
 
 
-def test_long_and_foreign_titles_stay_inside() -> None:
+def test_long_titles_are_shortened_and_foreign_letters_replaced() -> None:
     long = picture(title="a very long name " * 40)
     assert long.shape == picture(title="a").shape
     assert (long[:50, -20:] == 255).all()
@@ -205,7 +205,7 @@ def test_long_and_foreign_titles_stay_inside() -> None:
     assert np.array_equal(picture(title="\n试"), picture(title="??"))
 
 
-def test_panel_of_a_good_part_is_calm() -> None:
+def test_heatmap_and_outline_of_a_normal_part_look_like_its_photograph() -> None:
     quiet = np.full((120, 160), 0.005, np.float32)
     result = picture(anomaly_map=quiet, mask=quiet >= 0.3, score=0.01, is_anomalous=False)
     width, height = tile_size(120, 160)
@@ -245,11 +245,11 @@ def test_colour_bar_has_the_threshold_in_the_middle() -> None:
         assert (bar[half] == INK).all()
 
 
-def test_a_score_never_looks_equal_to_another_threshold() -> None:
-    assert render.distinct([0.2996, 0.3]) == ["0.2996", "0.3"]
-    assert render.distinct([0.99996, 1.0]) == ["0.99996", "1"]
-    assert render.distinct([0.3, 0.3]) == ["0.3", "0.3"]
-    assert render.distinct([0.81234, 0.3]) == ["0.812", "0.3"]
+def test_different_numbers_never_look_equal() -> None:
+    assert heatmap.distinct([0.2996, 0.3]) == ["0.2996", "0.3"]
+    assert heatmap.distinct([0.99996, 1.0]) == ["0.99996", "1"]
+    assert heatmap.distinct([0.3, 0.3]) == ["0.3", "0.3"]
+    assert heatmap.distinct([0.81234, 0.3]) == ["0.812", "0.3"]
 
 
 # ---- wrong input
@@ -274,7 +274,7 @@ def test_map_values_outside_0_to_1_are_refused(value: float) -> None:
             draw()
 
 
-def test_arrays_that_do_not_fit_each_other_are_refused() -> None:
+def test_arrays_of_other_sizes_or_types_are_refused() -> None:
     with pytest.raises(ImageError, match="same height and width"):
         overlay(photo(), blob(60, 80), 0.5)
     with pytest.raises(ImageError, match="same height and width"):
@@ -289,13 +289,13 @@ def test_arrays_that_do_not_fit_each_other_are_refused() -> None:
         colorize(np.zeros((4, 4), np.uint8), 0.5)
 
 
-def test_a_map_that_shrinks_keeps_every_peak_wherever_it_is() -> None:
+def test_a_map_that_shrinks_keeps_every_peak_at_its_place() -> None:
     rng = np.random.default_rng(0)
     for height, width, size in ((3000, 2000, (933, 1400)), (50, 70, (69, 50)), (9, 9, (2, 4)), (7, 5, (5, 7))):
         for row, column in ((0, 0), (height - 1, width - 1), (int(rng.integers(height)), int(rng.integers(width)))):
             values = np.zeros((height, width), np.float32)
             values[row, column] = 0.9
-            small = render.resize_map(values, size)
+            small = heatmap.resize_map(values, size)
             assert small.shape == (size[1], size[0]) and small.max() == np.float32(0.9), (height, width, row, column)
             y, x = np.argwhere(small == np.float32(0.9)).mean(0)
             assert abs((y + 0.5) / size[1] - (row + 0.5) / height) < 1 / size[1]

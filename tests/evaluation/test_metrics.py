@@ -1,4 +1,4 @@
-"""Figures of merit: equal to their definitions, spelled out slowly, on maps with and without ties."""
+"""Metrics equal slow implementations of their definitions, on maps with and without ties."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ EXACT = 1e-9
 
 
 def mann_whitney(scores: np.ndarray, labels: np.ndarray) -> float:
-    """The chance that an anomalous one scores above a normal one, a tie counting half."""
+    """Probability that an anomalous one scores above a normal one; a tie counts one half."""
     positives, negatives = scores[labels][:, None], scores[~labels][None]
     return float(np.mean((positives > negatives) + 0.5 * (positives == negatives)))
 
@@ -33,7 +33,7 @@ def best_f1(scores: np.ndarray, labels: np.ndarray) -> float:
 
 
 def pro_area(maps: Maps, masks: Maps, limit: float) -> float:
-    """A loop over every threshold, regions one by one; trapezoids up to the limit."""
+    """AUPRO by a loop over all thresholds and regions, with trapezoids up to the limit."""
     regions = []
     for values, mask in zip(maps, masks, strict=True):
         labelled, count = ndimage.label(mask, np.ones((3, 3)))
@@ -81,11 +81,11 @@ def drawn(kind: str) -> tuple[np.ndarray, np.ndarray, Maps, Maps]:
     return scores, np.array([0, 0, 0, 1, 1, 1, 1]), maps, masks
 
 
-KINDS = ["smooth", "ties", "saturated", "crowded at 0", "constant", "perfect", "inverted"]
+MAP_KINDS = ["smooth", "ties", "saturated", "crowded at 0", "constant", "perfect", "inverted"]
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_figures_equal_their_definitions(kind: str) -> None:
+@pytest.mark.parametrize("kind", MAP_KINDS)
+def test_metrics_equal_their_definitions(kind: str) -> None:
     scores, labels, maps, masks = drawn(kind)
     metrics = compute_metrics(scores, labels, maps, masks, threshold=0.5)
     pixels = np.concatenate([values.ravel() for values in maps])
@@ -114,7 +114,7 @@ def test_perfect_maps_score_one_and_inverted_maps_zero() -> None:
     assert (metrics.i_auroc, metrics.p_auroc, metrics.aupro, metrics.fnr) == (0.0, 0.0, 0.0, 1.0)
 
 
-def test_constant_maps_score_as_chance_does() -> None:
+def test_constant_maps_score_as_random_guessing_does() -> None:
     _, labels, maps, masks = drawn("constant")
     metrics = compute_metrics(np.full(7, 0.3), labels, maps, masks, threshold=0.5)
     share = sum(mask.sum() for mask in masks) / sum(mask.size for mask in masks)
@@ -155,13 +155,13 @@ def test_false_positives_on_anomalous_images_count() -> None:
 
 def test_a_score_equal_to_the_threshold_is_judged_anomalous() -> None:
     _, labels, maps, masks = drawn("smooth")
-    scores = [0.9, 0.9, 0.9, 0.2, 0.5, 0.49999, 0.8]  # those of normal images have no say
+    scores = [0.9, 0.9, 0.9, 0.2, 0.5, 0.49999, 0.8]  # scores of normal images do not matter
     assert compute_metrics(scores, labels, maps, masks, threshold=0.5).fnr == 0.5
     assert compute_metrics(scores, labels, maps, masks, threshold=0.0).fnr == 0.0
     assert compute_metrics(scores, labels, maps, masks, threshold=1.0).fnr == 1.0
 
 
-def test_figures_without_anomalous_images_are_undefined() -> None:
+def test_metrics_without_anomalous_images_are_undefined() -> None:
     scores, labels, maps, masks = drawn("smooth")
     metrics = compute_metrics(scores[:3], labels[:3], maps[:3], masks[:3], threshold=0.5)
     assert metrics == Metrics(None, None, None, None, None, None)
@@ -169,7 +169,7 @@ def test_figures_without_anomalous_images_are_undefined() -> None:
     assert pro_points(maps[:3], masks[:3]) == {"fpr": [], "pro": []}
 
 
-def test_figures_without_normal_images_are_undefined_only_where_they_need_them() -> None:
+def test_without_normal_images_only_the_metrics_that_need_them_are_undefined() -> None:
     scores, labels, maps, masks = drawn("smooth")
     metrics = compute_metrics(scores[3:], labels[3:], maps[3:], masks[3:], threshold=0.0)
     assert metrics.i_auroc is None
@@ -177,7 +177,7 @@ def test_figures_without_normal_images_are_undefined_only_where_they_need_them()
     assert metrics.p_auroc == pytest.approx(
         mann_whitney(np.concatenate([m.ravel() for m in maps[3:]]), np.concatenate([m.ravel() for m in masks[3:]]))
     )
-    full = [np.ones_like(mask) for mask in masks[3:]]  # not one normal pixel
+    full = [np.ones_like(mask) for mask in masks[3:]]  # no normal pixel
     metrics = compute_metrics(scores[3:], labels[3:], maps[3:], full, threshold=0.0)
     assert (metrics.p_auroc, metrics.aupro, metrics.ap, metrics.f1_max) == (None, None, 1.0, 1.0)
 
@@ -189,7 +189,7 @@ def test_an_anomalous_image_with_an_empty_mask_has_no_region() -> None:
     assert metrics.aupro == pytest.approx(pro_area(maps, masks, 0.3), abs=EXACT)
 
 
-def test_inputs_are_left_as_they_were() -> None:
+def test_inputs_are_not_modified() -> None:
     scores, labels, maps, masks = drawn("smooth")
     before = [scores.copy(), labels.copy(), *(m.copy() for m in maps), *(m.copy() for m in masks)]
     compute_metrics(scores, labels, maps, masks, threshold=0.5)
@@ -199,8 +199,8 @@ def test_inputs_are_left_as_they_were() -> None:
         np.testing.assert_array_equal(old, new)
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_curve_points_rise_and_integrate_to_the_figures(kind: str) -> None:
+@pytest.mark.parametrize("kind", MAP_KINDS)
+def test_curve_points_rise_and_integrate_to_the_metrics(kind: str) -> None:
     scores, labels, maps, masks = drawn(kind)
     metrics = compute_metrics(scores, labels, maps, masks, threshold=0.5)
     pixels = np.concatenate([values.ravel() for values in maps])
@@ -219,12 +219,12 @@ def test_curve_points_rise_and_integrate_to_the_figures(kind: str) -> None:
         assert all(value == round(value, 5) for value in points["fpr"] + points[name])
 
 
-def test_curves_of_a_few_images_keep_every_bend_and_nothing_else() -> None:
+def test_curves_of_a_few_images_have_a_point_at_every_bend_and_no_other() -> None:
     points = roc_points(np.array([0.1, 0.4, 0.4, 0.8, 0.9]), np.array([0, 0, 1, 1, 1]))
     assert points == {"fpr": [0.0, 0.0, 0.5, 1.0], "tpr": [0.0, 0.66667, 1.0, 1.0]}
 
 
-def test_long_curves_are_thinned_where_they_are_straight() -> None:
+def test_long_curves_lose_points_where_they_are_straight() -> None:
     rng = np.random.default_rng(0)
     labels = rng.random(200_000) < 0.05
     scores = 1 / (1 + np.exp(3 - 2 * labels - rng.normal(size=len(labels))))
@@ -261,7 +261,7 @@ def test_long_curves_are_thinned_where_they_are_straight() -> None:
         ({"fpr_limit": 30}, "limit"),
     ],
 )
-def test_what_does_not_fit_is_refused(change: dict[str, object], words: str) -> None:
+def test_inconsistent_or_invalid_arguments_are_refused(change: dict[str, object], words: str) -> None:
     mask = np.zeros((4, 4), bool)
     arguments = {
         "scores": [0.1, 0.9],
@@ -276,7 +276,7 @@ def test_what_does_not_fit_is_refused(change: dict[str, object], words: str) -> 
     assert words in str(error.value)
 
 
-def test_values_that_an_interpolation_rounded_past_one_are_taken() -> None:
+def test_values_that_an_interpolation_rounded_above_one_are_accepted() -> None:
     values = np.full((4, 4), np.nextafter(np.float32(1), np.float32(2)))
     metrics = compute_metrics([0.1, 1.0], [0, 1], [values, values], [values < 0, values > 0], threshold=0.5)
     assert metrics.p_auroc == 0.5

@@ -1,4 +1,4 @@
-"""Which photographs are shown, and what their pictures hold."""
+"""Which photographs are shown, and what panels and overview contain."""
 
 from __future__ import annotations
 
@@ -8,22 +8,32 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from stlm_hub.drawing.heatmap import TRUTH, draw_contour
+from stlm_hub.drawing.heatmap import GROUND_TRUTH_COLOUR, draw_contour
 from stlm_hub.drawing.panel import panel, tile_size
 from stlm_hub.evaluation.evaluate import Evaluation, TestSet
 from stlm_hub.evaluation.metrics import Metrics
-from stlm_hub.evaluation.pictures import GOOD, Judged, choose, judged_photographs, ranked, write_overview, write_panels
+from stlm_hub.evaluation.pictures import (
+    GOOD,
+    JudgedPhotograph,
+    choose,
+    judged_photographs,
+    ranked,
+    write_overview,
+    write_panels,
+)
 
 MASK = np.zeros((40, 60), bool)
 MASK[10:20, 15:30] = True
 
 
-def judged(folder: Path, kind: str, number: int, score: float, iou: float | None = None, marked: bool = True) -> Judged:
+def judged(
+    folder: Path, kind: str, number: int, score: float, iou: float | None = None, marked: bool = True
+) -> JudgedPhotograph:
     path = folder / kind / f"{number:03d}.png"
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(np.full((40, 60, 3), 120, np.uint8)).save(path)
     truth = MASK & (kind != GOOD) & marked
-    return Judged(path, kind, score, np.where(MASK, score, 0.01).astype(np.float32), truth, iou)
+    return JudgedPhotograph(path, kind, score, np.where(MASK, score, 0.01).astype(np.float32), truth, iou)
 
 
 def test_defects_are_ranked_by_overlap_and_good_ones_by_score(tmp_path: Path) -> None:
@@ -46,18 +56,18 @@ def test_defects_are_ranked_by_overlap_and_good_ones_by_score(tmp_path: Path) ->
         (6, {"worst": 0, "median": 2, "best": 5}),
     ],
 )
-def test_worst_median_and_best_are_shown_once_each(tmp_path: Path, n: int, expected: dict[str, int]) -> None:
+def test_worst_median_and_best_are_different_photographs(tmp_path: Path, n: int, expected: dict[str, int]) -> None:
     photographs = [judged(tmp_path, "dent", i, 0.5, iou=i / 10) for i in range(n)]
     found = choose(photographs[::-1])
     assert {place: photographs.index(photograph) for place, photograph in found.items()} == expected
 
 
-def test_a_photograph_whose_mask_marks_nothing_is_not_ranked(tmp_path: Path) -> None:
+def test_an_anomalous_photograph_with_an_empty_ground_truth_is_not_ranked(tmp_path: Path) -> None:
     photographs = [judged(tmp_path, "dent", 0, 0.5, iou=None, marked=False), judged(tmp_path, "dent", 1, 0.5, iou=0.3)]
     assert choose(photographs) == {"only": photographs[1]}
 
 
-def test_overlap_is_that_of_the_found_mask_and_zero_where_a_defect_is_missed() -> None:
+def test_overlap_is_that_of_the_models_mask_and_zero_for_a_missed_defect() -> None:
     masks = [np.zeros((40, 60), bool), MASK, MASK, np.zeros((40, 60), bool)]
     maps = [np.where(mask, 0.9, 0.1).astype(np.float32) for mask in (MASK, MASK, MASK, MASK)]
     maps[1][10:20, 30:45] = 0.5  # as much again beside the defect, at the threshold
@@ -71,7 +81,7 @@ def test_overlap_is_that_of_the_found_mask_and_zero_where_a_defect_is_missed() -
     assert [photograph.iou for photograph in found] == [None, 0.5, 0.0, None]  # the last one's mask marks nothing
 
 
-def test_panels_are_written_for_each_kind_and_show_the_truth(tmp_path: Path) -> None:
+def test_panels_are_written_for_each_kind_and_show_the_ground_truth(tmp_path: Path) -> None:
     photographs = [
         *(judged(tmp_path, GOOD, i, score) for i, score in enumerate([0.2, 0.6])),
         *(judged(tmp_path, "hole", i, 0.9, iou) for i, iou in enumerate([0.3, 0.1, 0.2])),
@@ -91,18 +101,18 @@ def test_panels_are_written_for_each_kind_and_show_the_truth(tmp_path: Path) -> 
     plain = panel(np.full((40, 60, 3), 120, np.uint8), photographs[3].anomaly_map, 0.5, MASK, 0.9, True, title="a")
     width = tile_size(40, 60)[0]
     assert pixels.shape == (plain.shape[0], plain.shape[1] + width + 20, 3)
-    outline = (pixels == TRUTH).all(axis=2)
+    outline = (pixels == GROUND_TRUTH_COLOUR).all(axis=2)
     columns = np.nonzero(outline.any(axis=0))[0]
     assert outline.sum() > 300 and 40 + width <= columns.min() and columns.max() < 40 + 2 * width
     good = np.asarray(Image.open(tmp_path / "out" / "good_worst.png"))
-    assert not (good == TRUTH).all(axis=2).any()
+    assert not (good == GROUND_TRUTH_COLOUR).all(axis=2).any()
 
 
 def test_overview_has_a_row_for_each_place_and_the_worst_good_photograph(tmp_path: Path) -> None:
     defects = [judged(tmp_path, "dent", i, 0.9, iou=i / 10) for i in range(4)]
     good = [judged(tmp_path, GOOD, i, score) for i, score in enumerate([0.2, 0.7])]
 
-    def drawn(photographs: list[Judged], threshold: float = 0.5) -> np.ndarray:
+    def drawn(photographs: list[JudgedPhotograph], threshold: float = 0.5) -> np.ndarray:
         write_overview(tmp_path / "overview.png", photographs, threshold, "a model on a part " * 20)
         return np.asarray(Image.open(tmp_path / "overview.png"))
 
@@ -119,9 +129,9 @@ def test_overview_has_a_row_for_each_place_and_the_worst_good_photograph(tmp_pat
     assert (drawn([*good, *defects], 0.95)[:, :290] == alarm).all(axis=2).sum() > 1000  # missed
 
 
-def test_the_truth_has_a_colour_of_its_own() -> None:
+def test_the_outline_of_the_ground_truth_has_a_colour_of_its_own() -> None:
     image = np.full((40, 60, 3), 120, np.uint8)
-    found, truth = draw_contour(image, MASK), draw_contour(image, MASK, TRUTH)
+    found, truth = draw_contour(image, MASK), draw_contour(image, MASK, GROUND_TRUTH_COLOUR)
     differs = (found != truth).any(axis=2)
-    assert (truth[differs] == TRUTH).all() and differs.any()
+    assert (truth[differs] == GROUND_TRUTH_COLOUR).all() and differs.any()
     assert np.array_equal(truth[~differs], found[~differs])

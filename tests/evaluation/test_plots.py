@@ -1,4 +1,4 @@
-"""Plots: valid pictures of the promised size, also where there is next to nothing to draw, and of the right numbers."""
+"""Plots are valid PNG files of the documented width, show the right numbers, and survive sparse data."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from stlm_hub.evaluation.plots import plot_curves, plot_losses, plot_score_histo
 
 @pytest.fixture
 def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
-    """The figures that a test saves, in order."""
+    """Matplotlib figures that a test saves, in order."""
     figures: list[Figure] = []
     save = Figure.savefig
 
@@ -29,7 +29,7 @@ def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
 
 
 def picture(path: Path, width: int = 800) -> np.ndarray:
-    """The pixels of a PNG, after a look at what every plot must be."""
+    """Pixels of a PNG file, after checks that hold for every plot."""
     assert path.read_bytes().startswith(b"\x89PNG")
     assert path.stat().st_size < 200_000
     with Image.open(path) as image:
@@ -61,7 +61,7 @@ def test_histogram_has_a_row_for_each_kind_of_photograph(tmp_path: Path, drawn: 
         assert f"{reached} of {len(scores)}" in axes.get_title("left")
 
 
-def test_every_bar_is_on_its_own_side_of_the_threshold(tmp_path: Path, drawn: list[Any]) -> None:
+def test_no_bar_crosses_the_threshold(tmp_path: Path, drawn: list[Any]) -> None:
     cases = [(SCORES, 0.05), ([0.0, 1e-9, 1e-7, 2e-7], 1e-7), ([0.0, 1.0, 1 - 1e-9], 1.0), ([0.5], 0.5)]
     for index, (scores, threshold) in enumerate(cases):
         plot_score_histogram(tmp_path / f"{index}.png", scores, threshold)
@@ -73,7 +73,7 @@ def test_every_bar_is_on_its_own_side_of_the_threshold(tmp_path: Path, drawn: li
         assert below == sum(score < threshold for score in scores)
 
 
-def test_the_score_axis_says_probabilities_at_their_log_odds(tmp_path: Path, drawn: list[Any]) -> None:
+def test_the_score_axis_labels_log_odds_with_probabilities(tmp_path: Path, drawn: list[Any]) -> None:
     plot_score_histogram(tmp_path / "a.png", [0.0, 0.001, 0.5, 1.0], 0.9)
     axis = drawn[0].axes[0].xaxis
     ticks = dict(zip([label.get_text() for label in axis.get_ticklabels()], axis.get_ticklocs(), strict=True))
@@ -97,7 +97,7 @@ def test_a_threshold_near_one_is_not_written_as_one(tmp_path: Path, drawn: list[
     assert [text.get_text() for text in drawn[0].axes[0].texts] == ["threshold 1 - 5e-05"]
 
 
-def test_curves_show_the_areas_of_the_metrics(tmp_path: Path, drawn: list[Any]) -> None:
+def test_the_legend_of_a_curve_shows_its_metric(tmp_path: Path, drawn: list[Any]) -> None:
     rng = np.random.default_rng(1)
     masks = [np.zeros((40, 40), bool) for _ in range(12)]
     for mask in masks[5:]:
@@ -125,7 +125,7 @@ def test_curves_show_the_areas_of_the_metrics(tmp_path: Path, drawn: list[Any]) 
         assert axes.lines[0].get_xdata().tolist() == curves[key]["fpr"]
 
 
-def test_a_curve_without_points_is_said_to_be_undefined(tmp_path: Path, drawn: list[Any]) -> None:
+def test_a_curve_without_points_is_labelled_not_defined(tmp_path: Path, drawn: list[Any]) -> None:
     curves: dict[str, dict[str, list[float]]] = {
         "image_roc": {"fpr": [0, 0, 1], "tpr": [0, 1, 1]},
         "pixel_roc": {"fpr": [], "tpr": []},
@@ -159,7 +159,7 @@ def test_losses_are_drawn_raw_and_smoothed(tmp_path: Path, drawn: list[Any]) -> 
     assert smooth[0] > smooth[-1]
 
 
-def test_a_loss_of_zero_is_left_out_and_does_not_spoil_its_neighbours(tmp_path: Path, drawn: list[Any]) -> None:
+def test_a_loss_of_zero_is_left_out_and_does_not_change_its_neighbours(tmp_path: Path, drawn: list[Any]) -> None:
     losses = {"focal": [0.2, 0.0, 0.2, float("nan"), 0.2] * 10, "l1": [0.0] * 50}
     plot_losses(tmp_path / "losses.png", list(range(50)), losses)
     picture(tmp_path / "losses.png")

@@ -29,7 +29,7 @@ import functools, hashlib, json, sys
 from pathlib import Path
 import numpy as np
 import torch
-from stlm_hub import hub, zoo, zoo_files
+from stlm_hub.model_folder import hub, zoo, zoo_files
 from stlm_hub.errors import STLMError
 from stlm_hub.model_folder.publish import publish
 from stlm_hub.stlm import STLM

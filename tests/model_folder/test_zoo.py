@@ -5,11 +5,10 @@ import shutil
 from pathlib import Path
 
 import pytest
-import yaml
 
 from stlm_hub.errors import HubError, WeightsError
+from stlm_hub.fingerprint import file_sha256
 from stlm_hub.model_folder import zoo, zoo_files
-from stlm_hub.model_folder.hub import file_sha256
 from stlm_hub.models.stlm.anomaly_maps import KINDS
 from stlm_hub.models.stlm.config import STLMConfig
 
@@ -50,30 +49,6 @@ def test_the_zoo_of_this_library_is_whole() -> None:
         assert entry.official_split == {"official": True, "as in the folder": None}.get(
             results["dataset"]["split"], False
         ), alias
-
-
-def test_readme_shows_the_figures_of_the_zoo() -> None:
-    entries = zoo.load_zoo(Path(zoo.__file__).with_name("zoo.json"))
-    readme = (Path(__file__).parents[2] / "README.md").read_text()
-    for alias, entry in entries.items():
-        row = next(line for line in readme.splitlines() if line.startswith(f"| `{alias}` |"))
-        figures = [f"{100 * entry.metrics[name]:.1f}" for name in ("i_auroc", "p_auroc", "aupro", "ap")]
-        assert f" {entry.image_size} px | {' | '.join(figures)} |" in row, alias
-        assert ("**not the official split**" in row) == (entry.official_split is False), alias
-
-
-def test_readme_shows_the_means_of_the_five_and_the_papers() -> None:
-    root = Path(__file__).parents[2]
-    entries = zoo.load_zoo(Path(zoo.__file__).with_name("zoo.json"))
-    five = [entry for alias, entry in entries.items() if alias.startswith("mvtec-")]
-    paper = yaml.safe_load((root / "train" / "paper.yaml").read_text())["mvtec"]
-    means = [f"{100 * sum(e.metrics[n] for e in five) / 5:.1f}" for n in ("i_auroc", "p_auroc", "aupro", "ap")]
-    papers = [
-        f"*{20 * sum(paper[e.alias.partition('-')[2]][n] for e in five):.1f}*" for n in ("i_auroc", "p_auroc", "aupro")
-    ]
-    readme = (root / "README.md").read_text()
-    assert len(five) == 5 and f"not on the official split | | {' | '.join(means)} |" in readme
-    assert f"| *1024 px* | {' | '.join(papers)} | *-* |" in readme.partition("*the paper's mean")[2]
 
 
 def test_entry_says_what_the_folder_holds(folder: Path) -> None:

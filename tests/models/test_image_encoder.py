@@ -1,14 +1,17 @@
+"""The image encoder of a stream: parity with MobileSAM's, shapes, and what loading and training do to it."""
+
 from __future__ import annotations
 
 import copy
 
 import pytest
 import torch
+from drawn import normal
 from timm.models.tiny_vit import Attention
 from torch import Tensor, nn
 
 from stlm_hub.models.stlm.image_encoder import PIXEL_MEAN, PIXEL_STD, ImageEncoder, WindowAttention
-from stlm_hub.starting_weights.checkpoints import from_mobile_sam
+from stlm_hub.starting_weights.official_names import from_mobile_sam
 
 LEVELS = ("stage1", "stage2", "embedding")
 
@@ -35,6 +38,12 @@ def random_encoder(seed: int) -> ImageEncoder:
     return encoder.eval()
 
 
+@pytest.fixture(scope="module")
+def shared() -> ImageEncoder:
+    """An encoder that no test changes."""
+    return random_encoder(2)
+
+
 def random_image(*shape: int) -> Tensor:
     return torch.rand(*shape, generator=torch.Generator().manual_seed(0)) * 255
 
@@ -56,9 +65,11 @@ def test_embedding_equals_that_of_the_reference_implementation() -> None:
 
 
 @pytest.mark.parametrize("height, width", [(64, 64), (192, 192), (320, 256), (64, 448)])
-def test_any_multiple_of_64_gives_levels_of_the_documented_shapes(height: int, width: int) -> None:
+def test_any_multiple_of_64_gives_levels_of_the_documented_shapes(
+    shared: ImageEncoder, height: int, width: int
+) -> None:
     with torch.inference_mode():
-        features = ImageEncoder().eval()(random_image(2, 3, height, width), LEVELS)
+        features = shared(random_image(2, 3, height, width), LEVELS)
     assert {name: tuple(level.shape) for name, level in features.items()} == {
         "stage1": (2, 128, height // 8, width // 8),
         "stage2": (2, 160, height // 16, width // 16),
@@ -67,8 +78,8 @@ def test_any_multiple_of_64_gives_levels_of_the_documented_shapes(height: int, w
 
 
 @pytest.mark.parametrize("depth", [0, 1, 2, 3])
-def test_trunk_and_the_rest_are_the_whole_encoder(depth: int) -> None:
-    encoder, image = random_encoder(2), random_image(1, 3, 128, 64)
+def test_trunk_and_the_rest_are_the_whole_encoder(shared: ImageEncoder, depth: int) -> None:
+    encoder, image = shared, random_image(1, 3, 128, 64)
     levels = [level for level in LEVELS if level == "embedding" or int(level[-1]) + 1 >= depth]
     with torch.inference_mode():
         expected = encoder(image, levels)
@@ -78,9 +89,9 @@ def test_trunk_and_the_rest_are_the_whole_encoder(depth: int) -> None:
         torch.testing.assert_close(features[level], expected[level], rtol=0, atol=0)
 
 
-def test_image_content_moves_features_only_nearby() -> None:
+def test_image_content_moves_features_only_nearby(shared: ImageEncoder) -> None:
     """Rows are rows and columns are columns: a dot at the top right changes the top right of the first level most."""
-    encoder, image = random_encoder(3), random_image(1, 3, 128, 192)
+    encoder, image = shared, random_image(1, 3, 128, 192)
     changed = image.clone()
     changed[..., 8:16, 168:176] = 0
     with torch.inference_mode():
@@ -89,8 +100,8 @@ def test_image_content_moves_features_only_nearby() -> None:
     assert abs(row - 1) <= 1 and abs(column - 21) <= 1
 
 
-def test_encoder_has_5_744_million_parameters() -> None:
-    assert sum(parameter.numel() for parameter in ImageEncoder().parameters()) == pytest.approx(5.744e6, abs=1e3)
+def test_encoder_has_5_744_million_parameters(shared: ImageEncoder) -> None:
+    assert sum(parameter.numel() for parameter in shared.parameters()) == pytest.approx(5.744e6, abs=1e3)
 
 
 def test_weights_loaded_after_a_forward_replace_the_kept_attention_biases() -> None:
@@ -121,12 +132,13 @@ def test_batch_norm_that_is_not_frozen_learns_its_statistics() -> None:
 @pytest.mark.parametrize("window, heads, channels", [(7, 4, 128), (14, 5, 160)])
 def test_window_attention_is_timms_in_both_forms(window: int, heads: int, channels: int) -> None:
     """Plain matrix products, in float32 and under autocast in bfloat16: one result and one gradient."""
-    torch.manual_seed(0)
-    theirs = Attention(channels, channels // heads, heads, attn_ratio=1, resolution=(window, window))
-    torch.nn.init.normal_(theirs.attention_biases)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        theirs = Attention(channels, channels // heads, heads, attn_ratio=1, resolution=(window, window))
+        torch.nn.init.normal_(theirs.attention_biases)
     ours = copy.deepcopy(theirs)
     ours.__class__ = WindowAttention
-    x = torch.randn(3, window * window, channels)
+    x = normal(3, window * window, channels)
     expected = theirs(x)
     torch.testing.assert_close(ours(x), expected)
     with torch.autocast("cpu", torch.bfloat16):
@@ -140,8 +152,8 @@ def test_window_attention_is_timms_in_both_forms(window: int, heads: int, channe
     assert torch.nn.functional.cosine_similarity(reference.flatten(), gradient.flatten(), dim=0) > 0.98
 
 
-def test_an_encoder_has_no_other_attention() -> None:
-    assert {type(m) for m in ImageEncoder().modules() if isinstance(m, Attention)} == {WindowAttention}
+def test_an_encoder_has_no_other_attention(shared: ImageEncoder) -> None:
+    assert {type(m) for m in shared.modules() if isinstance(m, Attention)} == {WindowAttention}
 
 
 def test_convolutions_keep_the_fast_layout_when_weights_are_loaded() -> None:

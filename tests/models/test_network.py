@@ -2,50 +2,56 @@
 
 from __future__ import annotations
 
+import copy
+import dataclasses
 from itertools import combinations
 from typing import Any
 
 import pytest
 import torch
+from drawn import normal, pixels
 from torch import Tensor
 from torch.nn import functional as F
 
 from stlm_hub.models.stlm.aggregation import FeatureAggregation
-from stlm_hub.models.stlm.config import LEVEL_CHANNELS, STLMConfig
+from stlm_hub.models.stlm.config import LEVEL_CHANNELS, NetworkConfig
 from stlm_hub.models.stlm.network import STLMNetwork
 from stlm_hub.training.losses import focal, l1
 
 LEVELS = list(LEVEL_CHANNELS)
+PAPER = ("embedding", "decoder")
 AGGREGATIONS: dict[tuple[str, ...], FeatureAggregation] = {}
-
-
-def random(*shape: int, seed: int = 0) -> Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
-
-
-def image(height: int = 64, width: int = 64, n: int = 1, seed: int = 0) -> Tensor:
-    return torch.randint(0, 256, (n, 3, height, width), generator=torch.Generator().manual_seed(seed)).float()
 
 
 @pytest.fixture(scope="module")
 def network() -> STLMNetwork:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        return STLMNetwork(STLMConfig()).eval()
+        made = STLMNetwork(NetworkConfig()).eval()
+    AGGREGATIONS[PAPER] = made.aggregation
+    return made
 
 
 @pytest.fixture(autouse=True)
 def unchanged(network: STLMNetwork) -> None:
     """Each test starts with the same network, whatever the one before chose."""
-    choose(network, ("embedding", "decoder"))
+    choose(network, PAPER)
 
 
 def choose(network: STLMNetwork, levels: tuple[str, ...]) -> STLMNetwork:
-    network.config = STLMConfig(feature_levels=levels)
+    """The same streams with other levels; the aggregation is narrow where they are not the paper's."""
+    network.config = NetworkConfig(feature_levels=levels, aggregation_channels=128 if levels == PAPER else 8)
     if levels not in AGGREGATIONS:
-        AGGREGATIONS[levels] = FeatureAggregation(network.config.aggregation_in_channels, 128).eval()
+        AGGREGATIONS[levels] = FeatureAggregation(network.config.aggregation_in_channels, 8).eval()
     network.aggregation = AGGREGATIONS[levels]
     return network
+
+
+@pytest.fixture
+def no_streams(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Networks that are made have an aggregation and nothing else: the streams take long to initialise."""
+    for name in ("ImageEncoder", "MaskDecoder"):
+        monkeypatch.setattr(f"stlm_hub.models.stlm.network.{name}", torch.nn.Module)
 
 
 def test_it_has_16_65_million_parameters(network: STLMNetwork) -> None:
@@ -54,9 +60,10 @@ def test_it_has_16_65_million_parameters(network: STLMNetwork) -> None:
         assert sum(parameter.numel() for parameter in encoder.parameters()) == pytest.approx(5.744e6, abs=1e3)
 
 
+@pytest.mark.usefixtures("no_streams")
 def test_the_config_says_how_wide_the_aggregation_is() -> None:
     """Fig. 6: 256 channels and dilations 6, 12, 18."""
-    full = STLMNetwork(STLMConfig(aggregation_channels=256, aggregation_dilations=(6, 12, 18))).aggregation
+    full = STLMNetwork(NetworkConfig(aggregation_channels=256, aggregation_dilations=(6, 12, 18))).aggregation
     dilated = [m for m in full.modules() if isinstance(m, torch.nn.Conv2d) and m.dilation != (1, 1)]
     assert [(m.dilation, m.out_channels) for m in dilated] == [((d, d), 256) for d in (6, 12, 18)]
 
@@ -77,7 +84,7 @@ def test_the_streams_share_the_decoder_and_no_other_weight(network: STLMNetwork)
 @torch.inference_mode()
 def test_any_multiple_of_64_goes_in(network: STLMNetwork, size: tuple[int, int]) -> None:
     grid = (size[0] // 16, size[1] // 16)
-    output = network(image(*size, n=2))
+    output = network(pixels(*size, n=2))
     assert output.logits.shape == (2, 1, *grid)
     for stream in (output.plain, output.denoising):
         assert {level: tuple(feature.shape) for level, feature in stream.items()} == {
@@ -90,7 +97,7 @@ def test_any_multiple_of_64_goes_in(network: STLMNetwork, size: tuple[int, int])
 @torch.inference_mode()
 def test_shapes_of_every_choice_of_levels(network: STLMNetwork, levels: tuple[str, ...]) -> None:
     levels = levels[::-1]  # the order of the config is kept, not that of the network
-    output = choose(network, levels)(image(64, 128))
+    output = choose(network, levels)(pixels(64, 128))
     assert tuple(output.plain) == tuple(output.denoising) == levels
     for level in levels:
         cell = 8 if level == "stage1" else 16
@@ -114,8 +121,8 @@ def test_channels_of_a_product_add_up_to_the_cosine_similarity(
 ) -> None:
     catch = Catch()
     monkeypatch.setitem(network._modules, "aggregation", catch)
-    plain = {"embedding": random(2, 256, 4, 6), "decoder": 5 * random(2, 256, 4, 6, seed=1)}
-    denoising = {"embedding": 3 * random(2, 256, 4, 6, seed=2), "decoder": random(2, 256, 4, 6, seed=3)}
+    plain = {"embedding": normal(2, 256, 4, 6), "decoder": 5 * normal(2, 256, 4, 6, seed=1)}
+    denoising = {"embedding": 3 * normal(2, 256, 4, 6, seed=2), "decoder": normal(2, 256, 4, 6, seed=3)}
     denoising["decoder"] += plain["decoder"] / 5
     network.aggregate(plain, denoising)
     assert catch.x.shape == (2, 512, 4, 6)
@@ -130,8 +137,8 @@ def test_channels_of_a_product_add_up_to_the_cosine_similarity(
 def test_levels_meet_on_the_finest_grid(network: STLMNetwork, monkeypatch: pytest.MonkeyPatch) -> None:
     catch = Catch()
     monkeypatch.setitem(network._modules, "aggregation", catch)
-    plain = {"embedding": random(1, 256, 2, 3), "stage1": random(1, 128, 4, 6, seed=1)}
-    denoising = {"embedding": random(1, 256, 2, 3, seed=2), "stage1": random(1, 128, 4, 6, seed=3)}
+    plain = {"embedding": normal(1, 256, 2, 3), "stage1": normal(1, 128, 4, 6, seed=1)}
+    denoising = {"embedding": normal(1, 256, 2, 3, seed=2), "stage1": normal(1, 128, 4, 6, seed=3)}
     network.aggregate(plain, denoising)
     coarse, fine = catch.x.split([256, 128], dim=1)
     product = F.normalize(plain["embedding"], dim=1) * F.normalize(denoising["embedding"], dim=1)
@@ -141,17 +148,17 @@ def test_levels_meet_on_the_finest_grid(network: STLMNetwork, monkeypatch: pytes
 
 @torch.inference_mode()
 def test_level_2_is_the_shared_decoders_answer_to_level_1(network: STLMNetwork) -> None:
-    output = network(image())
+    output = network(pixels())
     for stream, encoder in ((output.plain, network.plain_encoder), (output.denoising, network.denoising_encoder)):
-        embedding = encoder(image())["embedding"]
+        embedding = encoder(pixels())["embedding"]
         torch.testing.assert_close(stream["embedding"], embedding)
         torch.testing.assert_close(stream["decoder"], network.decoder(embedding))
-    torch.testing.assert_close(network.plain_levels(image())["decoder"], output.plain["decoder"])
+    torch.testing.assert_close(network.plain_levels(pixels())["decoder"], output.plain["decoder"])
 
 
 @torch.inference_mode()
 def test_photographs_of_a_batch_do_not_see_each_other(network: STLMNetwork) -> None:
-    images = image(n=3)
+    images = pixels(n=3)
     together, alone = network(images), network(images[1:2])
     torch.testing.assert_close(together.logits[1:2], alone.logits, rtol=0, atol=1e-4)
 
@@ -162,7 +169,7 @@ def test_photographs_of_a_batch_do_not_see_each_other(network: STLMNetwork) -> N
 def test_the_loss_of_the_aggregation_reaches_both_streams(network: STLMNetwork) -> None:
     """The paper trains in one stage: the aggregation's loss also moves the encoders and the decoder."""
     network.train()  # in eval mode the encoders keep gathered attention biases, perhaps without a gradient
-    logits = network(image(n=2)).logits
+    logits = network(pixels(n=2)).logits
     mask = torch.zeros_like(logits)
     mask[:, :, :2] = 1
     (focal(logits, mask) + l1(logits, mask)).backward()
@@ -183,6 +190,7 @@ def test_the_loss_of_the_aggregation_reaches_both_streams(network: STLMNetwork) 
 # ---------------------------------------------------------------- what the aggregation module sees (paper, Table 6)
 
 
+@pytest.mark.usefixtures("no_streams")
 @pytest.mark.parametrize(
     "how, expected",
     [
@@ -193,12 +201,12 @@ def test_the_loss_of_the_aggregation_reaches_both_streams(network: STLMNetwork) 
     ],
 )
 def test_the_input_of_the_aggregation_is_what_the_config_says(how: str, expected: Any) -> None:
-    network = STLMNetwork(STLMConfig(image_size=64, aggregation_input=how, aggregation_channels=8))
+    network = STLMNetwork(NetworkConfig(image_size=64, aggregation_input=how, aggregation_channels=8))
     seen: list[torch.Tensor] = []
     network.aggregation.register_forward_pre_hook(lambda _module, inputs: seen.append(inputs[0]))
-    generator = torch.Generator().manual_seed(0)
     plain, denoising = (
-        {level: torch.randn(2, 256, 4, 4, generator=generator) for level in ("embedding", "decoder")} for _ in range(2)
+        {level: normal(2, 256, 4, 4, seed=seed) for seed, level in enumerate(("embedding", "decoder"), start=start)}
+        for start in (0, 2)
     )
     logits = network.aggregate(plain, denoising)
     assert logits.shape == (2, 1, 4, 4)
@@ -225,15 +233,15 @@ def test_products_are_narrowed_before_they_are_resized_and_only_under_autocast(n
 def test_shared_stages_are_computed_once_and_change_nothing(
     network: STLMNetwork, monkeypatch: pytest.MonkeyPatch, depth: int
 ) -> None:
-    shared = STLMNetwork(STLMConfig(image_size=64, feature_levels=("stage1", "embedding"), aggregation_channels=8))
+    shared = copy.deepcopy(choose(network, ("stage1", "embedding")))
     plain, denoising = shared.plain_encoder, shared.denoising_encoder
     denoising.patch_embed.load_state_dict(plain.patch_embed.state_dict())
     denoising.stages[:depth].load_state_dict(plain.stages[:depth].state_dict())
-    shared.eval()
-    x = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0)) * 255
+    shared.train().eval()  # which drops the attention biases that it kept
+    x = pixels()
     with torch.no_grad():
         expected = shared(x)
-        shared.config = shared.config.replace(shared_stages=depth)
+        shared.config = dataclasses.replace(shared.config, shared_stages=depth)
         monkeypatch.setattr(denoising, "trunk", lambda *_: pytest.fail("computed twice"))
         output = shared(x)
     torch.testing.assert_close(output.logits, expected.logits)

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import pytest
 import torch
-from torch import Tensor
+from drawn import normal, pixels
 
 from stlm_hub.models.patch_memory import PatchMemory, nearest_distances, patch_features, smooth
-
-
-def random(*shape: int, seed: int = 0) -> Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+from stlm_hub.models.stlm.config import PatchMemoryConfig
 
 
 def test_patches_hold_the_neighbourhood_of_every_level_on_the_grid_of_the_first() -> None:
-    fine, coarse = random(1, 3, 8, 8), random(1, 2, 4, 4, seed=1)
+    fine, coarse = normal(1, 3, 8, 8), normal(1, 2, 4, 4, seed=1)
     patches = patch_features([fine, coarse])[0]
     assert patches.shape == (8, 8, 5)
     assert torch.allclose(patches[3, 4, :3], fine[0, :, 2:5, 3:6].mean((1, 2)), atol=1e-6)
@@ -24,7 +21,7 @@ def test_patches_hold_the_neighbourhood_of_every_level_on_the_grid_of_the_first(
 
 @pytest.mark.parametrize("chunk", [1, 40, 2**24])
 def test_distances_are_euclidean_to_the_nearest_entry(chunk: int) -> None:
-    patches, entries = random(3, 5, 7), random(11, 7, seed=1)
+    patches, entries = normal(3, 5, 7), normal(11, 7, seed=1)
     entries[4] = patches[2, 3]
     expected = torch.cdist(patches.flatten(0, 1), entries).amin(1).reshape(3, 5)
     found = nearest_distances(patches, entries, chunk)
@@ -32,17 +29,40 @@ def test_distances_are_euclidean_to_the_nearest_entry(chunk: int) -> None:
     assert found[2, 3] < 2e-3
 
 
+@torch.inference_mode()
 def test_each_photograph_of_a_batch_is_compared_with_all_entries() -> None:
-    memory = PatchMemory(8, entries=5, channels=8)
-    memory.components.copy_(torch.eye(8))
-    levels = [random(2, 5, 4, 4), random(2, 3, 2, 2, seed=1)]
-    patches = patch_features(levels)
+    memory = PatchMemory(PatchMemoryConfig(entries=5, channels=152))
+    memory.components.copy_(torch.eye(152))
+    images = pixels(32, 40, n=2)
+    patches = memory.patches(images)
+    assert patches.shape == (2, 4, 5, 152)
     memory.mean.copy_(patches.mean((0, 1, 2)))
-    memory.entries.copy_(patches[1].flatten(0, 1)[:5] - memory.mean)
-    distances = memory(levels)
-    assert distances.shape == (2, 1, 4, 4)
-    assert distances[1, 0, 0].max() < distances[1, 0, 2:].min()  # the first row is remembered, of the second one patch
-    torch.testing.assert_close(memory([level[:1] for level in levels]), distances[:1])
+    memory.entries.copy_(patches[1, 0] - memory.mean)
+    distances = memory(images)
+    assert distances.shape == (2, 1, 4, 5) and distances.dtype == torch.float32
+    raw = nearest_distances(patches - memory.mean, memory.entries)
+    torch.testing.assert_close(distances, smooth(raw.unsqueeze(1)))
+    assert raw[1, 0].max() < raw[1, 1:].min() and raw[0].min() > raw[1, 0].max()  # its first row is remembered
+    torch.testing.assert_close(memory(images[:1]), distances[:1])
+
+
+@torch.inference_mode()
+def test_distances_are_measured_between_principal_components() -> None:
+    memory = PatchMemory(PatchMemoryConfig(entries=3, channels=4))
+    memory.mean.copy_(normal(152))
+    memory.components.copy_(normal(152, 4, seed=1))
+    memory.entries.copy_(normal(3, 4, seed=2))
+    image = pixels(32, 32)
+    reduced = (memory.patches(image) - memory.mean) @ memory.components
+    expected = smooth(torch.cdist(reduced.flatten(0, 2), memory.entries).amin(1).view(1, 1, 4, 4))
+    torch.testing.assert_close(memory(image), expected, rtol=1e-3, atol=1e-2)
+
+
+def test_no_gradient_reaches_it_and_training_does_not_change_it() -> None:
+    memory = PatchMemory(PatchMemoryConfig(entries=3, channels=4))
+    assert not any(parameter.requires_grad for parameter in memory.parameters())
+    assert {"mean", "components", "entries"} < memory.state_dict().keys()
+    assert not any(module.training for module in memory.backbone.modules())  # type: ignore[attr-defined]
 
 
 def test_distances_are_smoothed_by_half_a_cell_and_keep_their_level() -> None:

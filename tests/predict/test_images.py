@@ -1,4 +1,4 @@
-"""Untrusted pictures: every kind has one stated outcome, a clean RGB array or an ImageError that names the file."""
+"""Untrusted pictures: every kind gives an RGB array, as documented, or an ImageError that names the file."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from stlm_hub.predict.images import list_images, load_image
 
 
 def photo(height: int = 24, width: int = 32, seed: int = 0) -> np.ndarray:
-    """Smooth colours with some noise: lossy formats stay close to it."""
+    """Smooth colours with little noise, which lossy formats change little."""
     y, x = np.mgrid[0:height, 0:width]
     ramp = np.stack([x * 255 / width, y * 255 / height, (x + y) * 255 / (width + height)], axis=2)
     return np.clip(ramp + np.random.default_rng(seed).normal(0, 2, ramp.shape), 0, 255).astype(np.uint8)
@@ -62,7 +62,7 @@ def grey(values: np.ndarray) -> np.ndarray:
     return np.repeat(values[..., None], 3, axis=2)
 
 
-def check_clean(array: np.ndarray) -> None:
+def assert_rgb_array(array: np.ndarray) -> None:
     assert type(array) is np.ndarray
     assert array.dtype == np.uint8
     assert array.ndim == 3
@@ -74,27 +74,27 @@ def check_clean(array: np.ndarray) -> None:
 
 
 @pytest.mark.parametrize("format", ["PNG", "BMP", "TIFF", "WEBP"])
-def test_lossless_formats_come_back_exactly(format: str) -> None:
+def test_lossless_formats_keep_every_pixel(format: str) -> None:
     options = {"lossless": True} if format == "WEBP" else {}
     array = load_image(encode(photo(), format, **options))
-    check_clean(array)
+    assert_rgb_array(array)
     assert np.array_equal(array, photo())
 
 
-def test_jpeg_comes_back_closely() -> None:
+def test_jpeg_stays_close() -> None:
     array = load_image(encode(photo(), "JPEG", quality=95))
-    check_clean(array)
+    assert_rgb_array(array)
     assert np.abs(array.astype(int) - photo()).mean() < 4
 
 
-def test_path_string_bytes_pil_and_array_give_the_same(tmp_path: Path) -> None:
+def test_path_string_bytes_pil_image_and_array_give_the_same_array(tmp_path: Path) -> None:
     file = tmp_path / "part.png"
     file.write_bytes(encode(photo()))
     for source in (file, str(file), file.read_bytes(), Image.open(file), Image.fromarray(photo()), photo()):
         assert np.array_equal(load_image(source), photo())
 
 
-def test_other_formats_are_refused_even_under_an_accepted_name(tmp_path: Path) -> None:
+def test_other_formats_are_refused_even_if_the_name_ends_in_png(tmp_path: Path) -> None:
     file = tmp_path / "animation.png"
     file.write_bytes(encode(photo(), "GIF"))
     with pytest.raises(ImageError, match=r"animation\.png is not a PNG, JPEG"):
@@ -111,7 +111,7 @@ def test_first_frame_of_an_animation_is_used() -> None:
             assert np.array_equal(array, photo(seed=1)), format
 
 
-# ---- kinds of pixels
+# ---- pixel modes
 
 
 def test_grey_and_bilevel_become_rgb() -> None:
@@ -152,7 +152,7 @@ def test_alpha_is_composited_on_white() -> None:
     assert [int(value) for value in load_image(encode(grey_alpha))[[0, 9, 15], 3, 1]] == [100, 224, 255]
 
 
-def test_cmyk_is_converted_also_where_adobe_inverts_it() -> None:
+def test_cmyk_becomes_rgb_even_if_adobe_inverted_it() -> None:
     cmyk = Image.new("CMYK", (32, 24), (0, 255, 255, 0))  # red
     data = encode(cmyk, "JPEG", quality=95)
     assert b"Adobe" in data
@@ -185,7 +185,7 @@ def test_16_bit_grey_keeps_the_high_byte(container: str, order: str) -> None:
 
 @pytest.mark.parametrize("suffix", [".png", ".tif"])
 @pytest.mark.parametrize("channels", [3, 4])
-def test_48_and_64_bit_colour_match_the_array_of_the_same_values(suffix: str, channels: int) -> None:
+def test_48_and_64_bit_files_equal_the_array_of_the_same_values(suffix: str, channels: int) -> None:
     values = np.random.default_rng(0).integers(0, 65536, (16, 20, channels), dtype=np.uint16)
     if channels == 4:
         values[..., 3] = 65535
@@ -273,7 +273,7 @@ def test_array_shapes_and_types() -> None:
     assert np.array_equal(load_image(values[..., :1]), grey(values[..., 0]))
     assert np.array_equal(load_image(values[..., 0] > 100), grey((values[..., 0] > 100).astype(np.uint8) * 255))
     flipped = load_image(values[:, ::-1])
-    check_clean(flipped)
+    assert_rgb_array(flipped)
     assert np.array_equal(flipped, values[:, ::-1])
 
 
@@ -289,7 +289,7 @@ def test_arrays_of_other_types_are_refused(dtype: Any) -> None:
         load_image(np.zeros((16, 16, 3), dtype))
 
 
-def test_the_callers_data_is_neither_changed_nor_shared() -> None:
+def test_the_callers_data_is_not_modified_and_shares_no_memory_with_the_result() -> None:
     array = photo()
     result = load_image(array)
     result[:] = 0
@@ -354,18 +354,18 @@ def test_exif_orientation_is_applied_to_16_bits() -> None:
 
 @pytest.mark.filterwarnings("ignore:Corrupt EXIF data")
 @pytest.mark.parametrize("exif", [b"Exif\0\0nonsense", b"Exif\0\0II*\0\x08\0\0\0\x01\0\x12\x01"])
-def test_malformed_exif_does_not_spoil_a_good_picture(exif: bytes) -> None:
+def test_a_picture_with_malformed_exif_is_read(exif: bytes) -> None:
     assert np.array_equal(load_image(encode(photo(), exif=exif)), photo())
 
 
-def test_orientation_beside_a_tag_that_cannot_be_rewritten_is_applied() -> None:
+def test_orientation_is_applied_beside_a_malformed_tag() -> None:
     entries = struct.pack("<HHIHH", 0x0112, 3, 1, 6, 0)  # orientation 6
     entries += struct.pack("<HHII", 0x0131, 5, 1, 26)  # software, which is a text, stored as a fraction
     exif = b"Exif\0\0II*\0" + struct.pack("<IH", 8, 2) + entries + struct.pack("<I", 0) + b"\xff" * 40
     assert np.array_equal(load_image(encode(photo(), exif=exif)), np.rot90(photo(), -1))
 
 
-# ---- damaged, huge, odd
+# ---- damaged files, limits, file names
 
 
 @pytest.mark.parametrize("format", ["PNG", "JPEG", "WEBP", "BMP", "TIFF"])
@@ -400,7 +400,7 @@ def test_empty_text_svg_folder_and_missing_files_are_refused_by_name(tmp_path: P
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
-def test_a_named_pipe_is_refused_without_waiting_for_it(tmp_path: Path) -> None:
+def test_a_named_pipe_is_refused_without_waiting(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.png")
     with pytest.raises(ImageError, match=r"pipe\.png is not an ordinary file"):
         load_image(tmp_path / "pipe.png")
@@ -415,7 +415,7 @@ def test_impossible_paths_are_refused(path: str) -> None:
 
 
 @pytest.mark.parametrize("side", [12_000, 20_000])
-def test_a_bomb_is_refused_on_its_header(side: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_decompression_bomb_is_refused_before_decoding(side: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ImageFile.ImageFile, "load", lambda self: pytest.fail("pixels were decoded"))
     data = png(side, side, 1, 0, bytes((side // 8 + 1) * side))
     assert len(data) < 60_000
@@ -438,7 +438,7 @@ def test_limits_are_inclusive() -> None:
         load_image(np.broadcast_to(np.uint8(0), (8_000, 5_001)))
 
 
-def test_large_files_are_refused_unread(tmp_path: Path) -> None:
+def test_large_files_are_refused_without_reading_them(tmp_path: Path) -> None:
     file = tmp_path / "large.png"
     with file.open("wb") as stream:
         stream.truncate(images.MAX_FILE_BYTES + 1)  # a sparse file
@@ -451,7 +451,7 @@ def test_the_given_name_is_used_and_made_printable() -> None:
         load_image(b"", name="upload\x1b[31m 7")
 
 
-def test_hostile_bytes_give_an_error_or_a_clean_array() -> None:
+def test_random_damage_gives_an_array_or_an_error_with_a_sentence() -> None:
     rng = np.random.default_rng(0)
     small = photo(16, 16)
     exif = Image.Exif()
@@ -482,7 +482,7 @@ def test_hostile_bytes_give_an_error_or_a_clean_array() -> None:
                     start = int(rng.integers(0, len(data)))
                     del data[start : start + int(rng.integers(1, 40))]
                 try:
-                    check_clean(load_image(bytes(data)))
+                    assert_rgb_array(load_image(bytes(data)))
                     outcomes["array"] += 1
                 except ImageError as error:
                     assert str(error).isprintable()
@@ -518,7 +518,7 @@ def test_list_images_sorts_naturally_and_filters(tmp_path: Path) -> None:
     assert recursive == [*flat, "sub/x.webp"]
 
 
-def test_list_images_below_a_hidden_folder_works(tmp_path: Path) -> None:
+def test_list_images_works_inside_a_hidden_folder(tmp_path: Path) -> None:
     folder = tmp_path / ".data"
     folder.mkdir()
     (folder / "a.png").touch()

@@ -1,3 +1,5 @@
+"""A folder of photographs is checked before the work starts: every refusal names the files."""
+
 from __future__ import annotations
 
 from pathlib import Path
@@ -17,7 +19,7 @@ def write(folder: Path, n: int, size: tuple[int, int] = (40, 30), start: int = 0
         Image.fromarray(pixels).save(folder / f"{i:02d}.png")
 
 
-def test_good_photographs_are_taken_in_order(tmp_path: Path) -> None:
+def test_usable_photographs_are_returned_in_order(tmp_path: Path) -> None:
     write(tmp_path, 9)
     (tmp_path / "notes.txt").write_text("not a photograph")
     found = check_photographs(tmp_path)
@@ -31,7 +33,7 @@ def test_too_few_photographs_are_refused(tmp_path: Path) -> None:
         check_photographs(tmp_path)
 
 
-def test_other_work_needs_another_number(tmp_path: Path) -> None:
+def test_calibration_needs_fewer_photographs(tmp_path: Path) -> None:
     write(tmp_path, 3)
     with pytest.raises(DataError, match="holds 3 photographs; calibration needs at least 4"):
         check_photographs(tmp_path, at_least=4, work="calibration")
@@ -82,7 +84,7 @@ def test_blank_photographs_are_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("size", [(180, 135), (9, 30), (60, 15)])
-def test_sizes_beyond_reason_are_refused_with_both_names(tmp_path: Path, size: tuple[int, int]) -> None:
+def test_sizes_that_differ_too_much_are_refused_with_both_names(tmp_path: Path, size: tuple[int, int]) -> None:
     write(tmp_path, 8)
     write(tmp_path, 1, size, start=50)
     with pytest.raises(DataError, match=rf"{size[0]}x{size[1]}") as caught:
@@ -90,7 +92,7 @@ def test_sizes_beyond_reason_are_refused_with_both_names(tmp_path: Path, size: t
     assert "50.png" in str(caught.value) and "40x30" in str(caught.value)
 
 
-def test_sizes_within_reason_are_taken(tmp_path: Path) -> None:
+def test_sizes_that_differ_a_little_are_accepted(tmp_path: Path) -> None:
     write(tmp_path, 8)
     write(tmp_path, 2, (80, 62), start=50)
     assert len(check_photographs(tmp_path).paths) == 10

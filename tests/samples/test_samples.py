@@ -1,4 +1,4 @@
-"""Sample photographs: MVTec layout, no shared pixels, exact masks, the same bytes for the same seed, clear refusals."""
+"""Sample photographs: MVTec AD's layout, no shared pixels, exact masks, the same bytes for the same seed."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ pytest.importorskip("skimage", reason="the sample photographs come with scikit-i
 
 from stlm_hub.errors import DataError
 from stlm_hub.samples import parts as samples
-from stlm_hub.samples.defects import KINDS, TOLERANCE, paint
+from stlm_hub.samples.defects import DEFECT_KINDS, TOLERANCE, paint
 from stlm_hub.samples.parts import PARTS, REGIONS, make_defective, make_normal, write_samples
 
 FEW: dict[str, Any] = {"n_train": 3, "n_good": 2, "n_defect_each": 1, "size": 64}
@@ -58,7 +58,7 @@ def test_license_names_the_source_that_scikit_image_states(part: str, tmp_path: 
     assert f"skimage.data.{part}" in text
 
 
-def test_files_are_rgb_photographs_and_two_valued_masks_of_the_asked_size(written: Path) -> None:
+def test_files_are_rgb_photographs_and_binary_masks_of_the_given_size(written: Path) -> None:
     for path in written.rglob("*.png"):
         with Image.open(path) as image:
             assert image.size == (64, 64)
@@ -69,30 +69,30 @@ def test_files_are_rgb_photographs_and_two_valued_masks_of_the_asked_size(writte
                 assert image.mode == "RGB"
 
 
-def test_written_files_are_what_the_makers_return(written: Path) -> None:
+def test_written_files_hold_what_make_normal_and_make_defective_return(written: Path) -> None:
     grey = photograph("brick")
     for split, count in (("train", 3), ("test", 2)):
         for index in range(count):
             made = make_normal(grey, "brick", split, index, size=64, seed=0)
             np.testing.assert_array_equal(np.array(Image.open(written / split / "good" / f"{index:03d}.png")), made)
-    for kind in KINDS:
+    for kind in DEFECT_KINDS:
         _, damaged, mask = make_defective(grey, "brick", kind, 0, size=64, seed=0)
         np.testing.assert_array_equal(np.array(Image.open(written / "test" / kind / "000.png")), damaged)
         saved = np.array(Image.open(written / "ground_truth" / kind / "000_mask.png"))
         np.testing.assert_array_equal(saved == 255, mask)
 
 
-def test_same_seed_gives_the_same_bytes_and_another_seed_other_ones(written: Path, tmp_path: Path) -> None:
+def test_the_seed_determines_the_bytes(written: Path, tmp_path: Path) -> None:
     again = contents(write_samples(tmp_path / "again", part="brick", **FEW))
     other = contents(write_samples(tmp_path / "other", part="brick", seed=1, **FEW))
     assert again == contents(written)
     assert {name for name in again if again[name] == other[name]} == {"LICENSE.txt"}
 
 
-def test_a_photograph_does_not_depend_on_how_many_others_are_made(written: Path, tmp_path: Path) -> None:
+def test_a_photograph_does_not_depend_on_the_number_of_others(written: Path, tmp_path: Path) -> None:
     fewer = contents(write_samples(tmp_path, part="brick", n_train=1, n_good=1, n_defect_each=1, size=64))
     assert fewer.items() <= contents(written).items()
-    assert len(fewer) == 1 + 1 + 1 + 2 * len(KINDS)
+    assert len(fewer) == 1 + 1 + 1 + 2 * len(DEFECT_KINDS)
 
 
 def test_regions_share_no_column() -> None:
@@ -109,14 +109,14 @@ def test_a_crop_uses_no_pixel_of_the_other_region(split: str, blackened: str) ->
         expected = make_normal(grey, "brick", split, index, size=64, seed=0)
         np.testing.assert_array_equal(make_normal(changed, "brick", split, index, size=64, seed=0), expected)
     if split == "test":
-        for kind in KINDS:
+        for kind in DEFECT_KINDS:
             expected = make_defective(grey, "brick", kind, 0, size=64, seed=0)[1]
             np.testing.assert_array_equal(make_defective(changed, "brick", kind, 0, size=64, seed=0)[1], expected)
 
 
 @pytest.mark.parametrize("split", REGIONS)
 def test_crops_stay_inside_their_region(split: str) -> None:
-    # The region's outermost pixels are black: a crop that reached them, or past them, would show it.
+    # The outermost pixels of the region are black. A crop that reached them would be dark there.
     framed = np.full((512, 512), 200, np.uint8)
     region = framed[:, REGIONS[split]]
     region[[0, -1]] = 0
@@ -136,7 +136,7 @@ def test_normals_differ_in_place_and_light(part: str) -> None:
 
 
 @pytest.mark.parametrize("part", PARTS)
-def test_train_and_test_normals_have_the_same_look(part: str) -> None:
+def test_normals_of_both_splits_have_the_same_mean_and_contrast(part: str) -> None:
     grey = photograph(part)
     looks = {}
     for split in REGIONS:
@@ -148,8 +148,8 @@ def test_train_and_test_normals_have_the_same_look(part: str) -> None:
 
 @pytest.mark.parametrize("size", [64, 256])
 @pytest.mark.parametrize("part", PARTS)
-@pytest.mark.parametrize("kind", KINDS)
-def test_mask_holds_the_whole_change_and_little_else(part: str, kind: str, size: int) -> None:
+@pytest.mark.parametrize("kind", DEFECT_KINDS)
+def test_mask_covers_the_whole_change_and_little_else(part: str, kind: str, size: int) -> None:
     grey = photograph(part)
     for index in range(4):
         clean, damaged, mask = make_defective(grey, part, kind, index, size=size, seed=0)
@@ -162,7 +162,7 @@ def test_mask_holds_the_whole_change_and_little_else(part: str, kind: str, size:
         assert change[mask].mean() > 17  # visible to the eye
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", DEFECT_KINDS)
 def test_masks_have_no_specks_and_no_pinholes(kind: str) -> None:
     import cv2
 
@@ -182,9 +182,9 @@ def test_dark_defects_darken_and_scratches_brighten() -> None:
             assert sign * (damaged.astype(int) - clean)[mask].mean() > 5
 
 
-def test_paint_leaves_its_input_alone_and_follows_the_generator() -> None:
+def test_paint_does_not_modify_its_input_and_depends_on_the_generator_only() -> None:
     image = np.full((96, 96, 3), 0.5, np.float32)
-    for kind in KINDS:
+    for kind in DEFECT_KINDS:
         first, mask = paint(image, kind, np.random.default_rng(1))
         second, _ = paint(image, kind, np.random.default_rng(1))
         other, _ = paint(image, kind, np.random.default_rng(2))
@@ -198,12 +198,12 @@ def test_paint_leaves_its_input_alone_and_follows_the_generator() -> None:
 
 
 @pytest.mark.parametrize("kind", ["crack", "stain", "hole"])
-def test_a_defect_that_cannot_show_is_refused(kind: str) -> None:
+def test_a_defect_that_cannot_be_seen_is_refused(kind: str) -> None:
     with pytest.raises(DataError, match=f"No {kind} painted"):
         paint(np.zeros((64, 64, 3), np.float32), kind, np.random.default_rng(0))
 
 
-def test_refuses_a_folder_that_holds_something_and_leaves_it_alone(tmp_path: Path) -> None:
+def test_a_folder_that_is_not_empty_is_refused_and_unchanged(tmp_path: Path) -> None:
     (tmp_path / "brick").mkdir()
     (tmp_path / "brick" / "mine.txt").write_text("keep")
     with pytest.raises(DataError, match="brick already exists and is not empty"):
@@ -211,12 +211,12 @@ def test_refuses_a_folder_that_holds_something_and_leaves_it_alone(tmp_path: Pat
     assert contents(tmp_path) == {"brick/mine.txt": b"keep"}
 
 
-def test_fills_an_empty_folder(tmp_path: Path) -> None:
+def test_an_empty_folder_is_filled(tmp_path: Path) -> None:
     (tmp_path / "grass").mkdir()
     assert (write_samples(tmp_path, part="grass", **FEW) / "test" / "hole" / "000.png").is_file()
 
 
-def test_an_interrupted_run_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupted_run_leaves_no_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupt(*args: object) -> None:
         raise KeyboardInterrupt
 
@@ -226,7 +226,7 @@ def test_an_interrupted_run_leaves_nothing(tmp_path: Path, monkeypatch: pytest.M
     assert list(tmp_path.iterdir()) == []
 
 
-def test_refuses_a_file_in_the_way(tmp_path: Path) -> None:
+def test_a_file_in_place_of_a_folder_is_refused(tmp_path: Path) -> None:
     (tmp_path / "taken").write_text("a file")
     with pytest.raises(DataError, match="cannot be written"):
         write_samples(tmp_path / "taken", part="brick", **FEW)
@@ -249,13 +249,13 @@ def test_refuses_a_file_in_the_way(tmp_path: Path) -> None:
         ("n_defect_each", 1.0, "n_defect_each is 1.0"),
     ],
 )
-def test_refuses_arguments_out_of_range(argument: str, value: object, message: str, tmp_path: Path) -> None:
+def test_arguments_out_of_range_are_refused(argument: str, value: object, message: str, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=message):
         write_samples(tmp_path, **{**FEW, argument: value})
     assert list(tmp_path.iterdir()) == []
 
 
-def test_says_what_to_install_without_scikit_image(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_scikit_image_the_error_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "skimage", None)
     with pytest.raises(DataError, match="pip install scikit-image"):
         write_samples(tmp_path, **FEW)

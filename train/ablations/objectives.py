@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from stlm_hub.errors import TrainingError
-from stlm_hub.models.stlm.config import STLMConfig
+from stlm_hub.models.stlm.config import NetworkConfig
 from stlm_hub.models.stlm.network import STLMNetwork
-from stlm_hub.starting_weights.checkpoints import StartingWeights
+from stlm_hub.starting_weights.starting_weights import StartingWeights
 from stlm_hub.training.config import TrainingConfig
 from stlm_hub.training.losses import cosine_distance
 from stlm_hub.training.objective import PAPER, Losses, Objective, freeze, load_decoders
@@ -36,7 +36,7 @@ class NoPlainStudent(Objective):
 
     name = "no_plain_student"
 
-    def check_fits(self, model: STLMConfig, config: TrainingConfig) -> None:
+    def check_fits(self, model: NetworkConfig, config: TrainingConfig) -> None:
         super().check_fits(model, config)
         if config.teacher != "mobile":
             raise TrainingError(f'{self.name} needs teacher "mobile": no other fits into the finished network.')
@@ -126,7 +126,7 @@ class NoTeacher(Objective):
     def teacher_name(self, config: TrainingConfig) -> str:
         return "none"
 
-    def check_fits(self, model: STLMConfig, config: TrainingConfig) -> None:
+    def check_fits(self, model: NetworkConfig, config: TrainingConfig) -> None:
         super().check_fits(model, config)
         if config.frozen_stages or config.plain_stream != "trained":
             raise TrainingError(
@@ -150,7 +150,7 @@ class RandomEncoders(Objective):
 
     name = "random_encoders"
 
-    def check_fits(self, model: STLMConfig, config: TrainingConfig) -> None:
+    def check_fits(self, model: NetworkConfig, config: TrainingConfig) -> None:
         super().check_fits(model, config)
         if config.plain_stream != "trained" or config.frozen_stages:
             raise TrainingError(f'{self.name} needs plain_stream "trained" and frozen_stages 0.')
@@ -197,7 +197,7 @@ class DistilMasks(Objective):
 
     name = "distil_masks"
 
-    def check_fits(self, model: STLMConfig, config: TrainingConfig) -> None:
+    def check_fits(self, model: NetworkConfig, config: TrainingConfig) -> None:
         super().check_fits(model, config)
         if "embedding" not in model.feature_levels:
             raise TrainingError(f'{self.name} needs the feature level "embedding", of which masks are made.')

@@ -6,29 +6,30 @@ from typing import Any
 
 from rich.table import Table
 
-from stlm_hub.models.stlm.anomaly_maps import KINDS
+from stlm_hub.model_folder.results import Results
 
 from .tables import Variant
 
 FIGURES = {"i_auroc": "I-AUROC", "p_auroc": "P-AUROC", "aupro": "AUPRO", "ap": "AP", "fnr": "FNR"}
 
 
-def row_of(variant: Variant, results: dict[str, Any]) -> dict[str, Any]:
-    """Figures of the map that the variant is about, and of the model's others; `results` is its results.json."""
-    judging = KINDS[variant.model.anomaly_map].figures
-    others = [kind.figures for kind in KINDS.values() if kind.figures != judging and results.get(kind.figures)]
+def row_of(variant: Variant, results: Results) -> dict[str, Any]:
+    """Figures of the map that the variant is about, and of the model's others."""
+    figures = {name: found.to_dict() for name, found in results.maps.items()}
+    training = results.training
+    assert training is not None  # a run writes it
     return {
         "label": variant.label,
         "variant": variant.name,
         "teacher": variant.teacher,
-        "metrics": results[judging],
-        "other_maps": {name: results[name] for name in others},
+        "metrics": figures.pop(variant.anomaly_map),
+        "other_maps": figures,
         "paper": variant.paper,
         "paper_category": variant.paper_category,
-        "steps": results["steps"],
-        "seconds": results["seconds"],
-        "parameters": results["parameters"],
-        "date": results["date"],
+        "steps": training.steps,
+        "seconds": training.seconds,
+        "parameters": results.parameters,
+        "date": results.provenance.made.date,
     }
 
 

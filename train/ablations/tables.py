@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 
 from stlm_hub.errors import ConfigError, STLMError
-from stlm_hub.models.stlm.config import STLMConfig
+from stlm_hub.models.stlm.config import NetworkConfig, STLMConfig
 from stlm_hub.training.config import TrainingConfig
 from stlm_hub.training.objective import PAPER, Objective
 
@@ -29,7 +29,7 @@ class Variant:
     Args:
         label: what the paper calls it.
         name: of the variant in `tables.yaml`.
-        model, training: settings of the profile with what the variant changes.
+        model, anomaly_map, training: settings of the profile with what the variant changes.
         objective: what is minimised and moved.
         paper: the paper's figures, means over its categories, where its text has them.
         paper_category: the same of this category.
@@ -38,6 +38,7 @@ class Variant:
     label: str
     name: str
     model: STLMConfig
+    anomaly_map: str
     training: TrainingConfig
     objective: Objective
     paper: dict[str, float]
@@ -50,7 +51,7 @@ class Variant:
 
     def digest(self, *facts: str) -> str:
         """Names the settings and whatever else decides the outcome: rows with the same ones are one training."""
-        settings = [self.model.to_dict(), self.training.to_dict(), self.objective.name, facts]
+        settings = [self.model.to_dict(), self.anomaly_map, self.training.to_dict(), self.objective.name, facts]
         return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:8]
 
 
@@ -69,7 +70,7 @@ def load_table(name: str, recipe: Recipe) -> tuple[str, str, list[Variant | Impo
     Raises:
         ConfigError: there is no such table, or the profile's levels are not the paper's, which the variants change.
     """
-    if recipe.model.feature_levels != LEVELS:
+    if recipe.model.network.feature_levels != LEVELS:
         raise ConfigError(
             f"The profile {recipe.profile!r} distils other levels than the paper; use cpu-short, cpu-paper or "
             "paper-gpu."
@@ -88,20 +89,22 @@ def load_table(name: str, recipe: Recipe) -> tuple[str, str, list[Variant | Impo
 
 
 def _variant(row: dict[str, Any], changes: dict[str, Any], recipe: Recipe) -> Variant:
+    network = recipe.model.network.to_dict() | changes.get("network", {})
     training = recipe.training.to_dict()
     for name, value in changes.get("training", {}).items():
         training[name] = training[name] | value if isinstance(value, dict) else value
     variant = Variant(
         label=row["label"],
         name=row["variant"],
-        model=STLMConfig.from_dict(recipe.model.to_dict() | changes.get("model", {})),
+        model=recipe.model.replace(network=NetworkConfig.from_dict(network)),
+        anomaly_map=changes.get("anomaly_map", recipe.anomaly_map),
         training=TrainingConfig.from_dict(training),
         objective=OBJECTIVES[changes.get("objective", PAPER.name)],
         paper=row.get("paper", {}),
         paper_category=_paper_category(row["variant"], recipe.category),
     )
-    variant.objective.check_fits(variant.model, variant.training)
-    if variant.model.anomaly_map == "aggregation" and not variant.objective.trains_aggregation:
+    variant.objective.check_fits(variant.model.network, variant.training)
+    if variant.anomaly_map == "aggregation" and not variant.objective.trains_aggregation:
         raise ConfigError(f'The aggregation of {variant.objective.name} stays random; set anomaly_map "cosine".')
     return variant
 

@@ -17,8 +17,9 @@ import numpy as np
 
 from stlm_hub.errors import DataError
 from stlm_hub.evaluation.evaluate import TestSet
+from stlm_hub.model_folder.results import Split
 
-from .category import Category, Counts, describe_split
+from .category import Category, Counts, compare_split
 
 TEST_GOOD = 30
 RESPLIT_SEED = 0
@@ -55,13 +56,14 @@ def read_category(folder: Path, seed: int = RESPLIT_SEED) -> Category:
     return Category(train, test, _split(train, test, folder.name, seed))
 
 
-def _split(train: list[Path], test: TestSet, name: str, seed: int) -> str:
+def _split(train: list[Path], test: TestSet, name: str, seed: int) -> Split:
+    """Never the official one: the paper splits the classes again and does not give its seed."""
     how = (
         "anomalous images of both parts and 30 of the normal ones are tested on, the other normal ones trained on "
         f"(STLM paper, section 4.1.1; the 30 are drawn with seed {seed}, the paper gives none)"
     )
-    found = describe_split(train, test, COUNTS.get(name))
-    return f"{found}; {how}" if found.startswith("not") else how
+    found = compare_split(train, test, COUNTS.get(name))
+    return Split(False, how if found is None or found.official else f"{found.reason}; {how}")
 
 
 def _labelled(folder: Path) -> dict[Path, bool]:

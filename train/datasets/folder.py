@@ -11,7 +11,7 @@ from stlm_hub.errors import DataError
 from stlm_hub.evaluation.test_folder import read_test_set
 from stlm_hub.predict.images import list_images
 
-from .category import Category, Counts, describe_split
+from .category import Category, Counts, compare_split
 
 
 def read_folder(folder: Path, published: Counts | None = None) -> Category:
@@ -31,4 +31,4 @@ def read_folder(folder: Path, published: Counts | None = None) -> Category:
             f"There are no photographs in {normal} or right in {folder}; put photographs of good parts there."
         )
     test = read_test_set(folder)
-    return Category(train, test, describe_split(train, test, published))
+    return Category(train, test, compare_split(train, test, published))

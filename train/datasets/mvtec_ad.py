@@ -9,6 +9,7 @@ import dataclasses
 from pathlib import Path
 
 from stlm_hub.errors import DataError
+from stlm_hub.model_folder.results import Split
 
 from .category import Category, Counts
 from .folder import read_folder
@@ -50,5 +51,5 @@ def read_category(folder: Path) -> Category:
     if not foreign:
         return found
     named = f"{len(foreign)} of the good test photographs are not its own by their names, e.g. {foreign[0]}"
-    split = "not the official one, though as large" if found.split == "official" else found.split
-    return dataclasses.replace(found, split=f"{split}; {named}")
+    counts = found.split.reason if found.split and not found.split.official else "as large as the official one"
+    return dataclasses.replace(found, split=Split(False, f"{counts}; {named}"))

@@ -13,7 +13,7 @@ from pathlib import Path
 from stlm_hub.errors import DataError
 from stlm_hub.evaluation.evaluate import TestSet
 
-from .category import Category, Counts, describe_split
+from .category import Category, Counts, compare_split
 from .folder import read_folder
 
 COLUMNS = {"object", "split", "label", "image", "mask"}
@@ -76,7 +76,7 @@ def _read_table(table: Path, root: Path, category: str) -> Category:
         raise DataError(f"{table} names no photographs of {category} to train on; take the file as it is published.")
     anomalous.sort()
     test = TestSet(sorted(good), [image for image, _ in anomalous], [mask for _, mask in anomalous])
-    return Category(sorted(train), test, describe_split(train, test, OFFICIAL_COUNTS.get(category)))
+    return Category(sorted(train), test, compare_split(train, test, OFFICIAL_COUNTS.get(category)))
 
 
 def _rows(table: Path) -> list[dict[str, str]]:

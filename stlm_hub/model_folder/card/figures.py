@@ -1,130 +1,141 @@
-"""The figures in a model card: the table of its maps beside the paper's, that of other seeds, and their checks."""
+"""The figures in a model card: the table of its maps beside the paper's, and that of other seeds."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
-from ...errors import ConfigError
-from ...models.stlm.anomaly_maps import KINDS
+from ...models.stlm.anomaly_maps import MAP_LABELS
 from ...models.stlm.config import STLMConfig
-from .text import lookup, markdown
+from ...models.stlm.judging import Judging
+from ..results import METRICS, Circumstances, MapFigures, Results
+from .text import Ready
 
-METRICS = {  # name in results.json: row of the table, type in the model index
-    "i_auroc": ("Image-level AUROC", "roc_auc"),
-    "p_auroc": ("Pixel-level AUROC", "roc_auc"),
-    "aupro": ("AUPRO", "aupro"),
-    "ap": ("Pixel-level AP", "average_precision"),
-    "f1_max": ("Pixel-level F1-max", "f1"),
-    "fnr": ("FNR at the threshold", "false_negative_rate"),
-}
 TEACHERS = {"vit_h": "SAM ViT-H", "vit_l": "SAM ViT-L", "vit_b": "SAM ViT-B", "mobile": "MobileSAM"}
 
 
-def check_figures(results: dict[str, Any], config: STLMConfig) -> None:
+@dataclass(frozen=True)
+class CardFigures:
+    """Tables as rows of cells, the heading first, and what has to be said of them.
+
+    Args:
+        rows: the maps' figures and the paper's; empty where nothing was measured.
+        used_map: label of the map that judges.
+        used_map_measured, fnr_known: whether it has figures, and the share of missed photographs among them.
+        map_before: label of the map that judged after the training, where another one does now; else "".
+        several_maps: whether other maps than the one that judges have figures, too.
+        setting, paper_setting: image size and teacher, this model's and the paper's; both "" where they are the same.
+        seeds: figures of each seed, then their mean and range; empty where there is one seed.
+        seeds_map: label of the map that those are of.
+        same_code: whether all seeds are known to be trained by the same code.
     """
-    Raises:
-        ConfigError: a metric is not a fraction, other seeds are told in a strange way, or the share of missed anomalous
-            photographs is not that of the scores beside it.
-    """
-    for part in (*(kind.figures for kind in KINDS.values()), "paper"):
-        for name in METRICS:
-            _check_fraction(f"{part}.{name}", lookup(results, f"{part}.{name}"))
-    seeds = lookup(results, "other_seeds") or []
-    if not isinstance(seeds, list) or not all(isinstance(seed, dict) for seed in seeds):
-        raise ConfigError("other_seeds in results.json must be a list of objects; train or evaluate the model again.")
-    for seed in seeds:
-        for measured in metrics_of(seed).values():
-            for name, value in measured.items():
-                _check_fraction(f"{name} of another seed", value)
-    fnr, scores = metrics_of(results)[config.anomaly_map].get("fnr"), lookup(results, "test_scores.anomalous")
-    if config.calibration and fnr is not None and scores:
-        missed = sum(score < config.calibration.threshold for score in scores) / len(scores)
-        if abs(missed - fnr) > 1e-6:
-            raise ConfigError(
-                f"results.json says fnr {fnr}, but by its test_scores {missed} are missed; evaluate the model again."
-            )
+
+    rows: list[list[str]]
+    used_map: str
+    used_map_measured: bool
+    fnr_known: bool
+    map_before: str
+    several_maps: bool
+    setting: str
+    paper_setting: str
+    seeds: list[list[str]]
+    seeds_map: str
+    same_code: bool
 
 
-def figures(results: dict[str, Any], config: STLMConfig) -> dict[str, Any]:
-    """The table of figures as rows of cells, empty where nothing was measured, and what has to be said of it."""
-    measured, paper = metrics_of(results), lookup(results, "paper") or {}
-    used = config.anomaly_map
-    others = [name for name in KINDS if name != used and measured[name]]
-    seeds, seeds_map = _seeds([results, *(lookup(results, "other_seeds") or [])], used)
-    teacher = str(lookup(results, "teacher") or "")
-    ours = {"image_size": config.image_size, "teacher": TEACHERS.get(teacher, teacher)}
-    columns = {f"**This model**, {KINDS[used].label}": measured[used] | ours} if measured[used] else {}
-    columns |= {f"This model, {KINDS[name].label}": measured[name] | ours for name in others}
-    if paper:
-        columns["Paper"] = paper
+def card_figures(results: Results, config: STLMConfig, judging: Judging) -> CardFigures:
+    """What the template needs of the figures."""
+    used = judging.anomaly_map
+    measured = {name: figures for name in MAP_LABELS if (figures := _figures(results.maps, name))}
+    columns: dict[str, dict[str, float]] = {}
+    if used in measured:
+        columns[Ready(f"**This model**, {MAP_LABELS[used]}")] = measured[used]
+    columns |= {f"This model, {MAP_LABELS[name]}": found for name, found in measured.items() if name != used}
+    if results.paper:
+        columns["Paper"] = results.paper.to_dict()
     rows = [["", *columns]]
-    labels = {key: label for key, (label, _) in METRICS.items()}
-    for key, label in (labels | {"image_size": "Image size", "teacher": "Teacher"}).items():
-        cells = [_cell(key, column.get(key)) for column in columns.values()]
+    for key, (label, _) in METRICS.items():
+        cells = [_cell(found.get(key)) for found in columns.values()]
         if any(cell != "-" for cell in cells):
             rows.append([label, *cells])
-    return {
-        "figures": rows if any(measured.values()) else [],
-        "seeds": seeds,
-        "seeds_map": KINDS[seeds_map].label,
-        "used_map": KINDS[used].label,
-        "used_map_measured": bool(measured[used]),
-        "map_before": map_before(results, config),
-        "fnr_known": measured[used].get("fnr") is not None,
-        "combined_maps": " and ".join(f'the map "{KINDS[scale.anomaly_map].label}"' for scale in config.combined_maps),
-        "other_maps": [KINDS[name].label for name in others],
-        "other_settings": [key for key in ours if paper.get(key) not in (None, ours[key])],
-    }
+    setting, paper_setting = _settings(results, config)
+    runs = _runs(results)
+    seeds_map = next((name for name in (used, *MAP_LABELS) if all(_figures(run.maps, name) for run in runs)), used)
+    commits = {run.made.commit for run in runs}
+    return CardFigures(
+        rows=rows if measured else [],
+        used_map=MAP_LABELS[used],
+        used_map_measured=used in measured,
+        fnr_known="fnr" in measured.get(used, {}),
+        map_before=map_before(results, judging),
+        several_maps=used in measured and len(measured) > 1,
+        setting=setting,
+        paper_setting=paper_setting,
+        seeds=_seeds(runs, seeds_map),
+        seeds_map=MAP_LABELS[seeds_map],
+        same_code=len(commits) == 1 and not any(commit == "" or commit.endswith("-dirty") for commit in commits),
+    )
 
 
-def map_before(results: dict[str, Any], config: STLMConfig) -> str:
+def map_before(results: Results, judging: Judging) -> str:
     """Label of the map that judged after the training, where a calibration has named another since; else ""."""
-    trained = lookup(results, "recalibration.trained_map")
-    return next((kind.label for name, kind in KINDS.items() if name == trained != config.anomaly_map), "")
+    trained = results.recalibration.trained_map if results.recalibration else judging.anomaly_map
+    return MAP_LABELS[trained] if trained != judging.anomaly_map else ""
 
 
-def _seeds(runs: Sequence[dict[str, Any]], used: str) -> tuple[list[list[str]], str]:
-    """Figures of trainings with several seeds as rows of cells, mean and range last, and the map they are of.
+class _Run(NamedTuple):
+    """One training of the recipe."""
 
-    That is the map that judges or, where not all trainings have it since some are older, the first that they all have.
-    """
-    maps = [metrics_of(run) for run in runs]
-    name = next((name for name in (used, *KINDS) if all(found[name] for found in maps)), used)
-    if len(runs) == 1:
-        return [], name
-    measured = [found[name] for found in maps]
-    keys = [key for key in METRICS if any(found.get(key) is not None for found in measured)]
+    seed: int
+    made: Circumstances
+    maps: Mapping[Any, MapFigures]  # by name
+
+
+def _runs(results: Results) -> list[_Run]:
+    """The model's own training and those with other seeds; none where its own seed is not known."""
+    if results.training is None:
+        return []
+    own = _Run(results.training.seed, results.training.made or results.provenance.made, results.maps)
+    return [own, *(_Run(other.seed, other.made, other.maps) for other in results.other_seeds)]
+
+
+def _seeds(runs: list[_Run], map_name: str) -> list[list[str]]:
+    """Figures of one map by seed, mean and range last."""
+    if len(runs) < 2:
+        return []
+    measured = [_figures(run.maps, map_name) for run in runs]
+    keys = [key for key in METRICS if any(key in found for found in measured)]
     rows = [["seed", *(METRICS[key][0] for key in keys)]]
-    rows += [
-        [str(lookup(run, "seed")), *(_cell(key, found.get(key)) for key in keys)]
-        for run, found in zip(runs, measured, strict=True)
-    ]
-    mean, spread = ["**mean**"], ["highest - lowest, points"]
+    rows += [[str(run.seed), *(_cell(f.get(key)) for key in keys)] for run, f in zip(runs, measured, strict=True)]
+    mean: list[str] = [Ready("**mean**")]
+    spread = ["highest - lowest, points"]
     for key in keys:
-        values = [found[key] for found in measured if found.get(key) is not None]
+        values = [found[key] for found in measured if key in found]
         whole = len(values) == len(runs)
-        mean.append(_cell(key, sum(values) / len(values) if whole else None))
+        mean.append(_cell(sum(values) / len(values) if whole else None))
         spread.append(f"{100 * (max(values) - min(values)):.2f}" if whole else "-")
-    rows += [mean, spread]
-    commits = [markdown(lookup(run.get("trained") or run, "versions.commit") or "not kept") for run in runs]
-    if len(set(commits)) > 1 or commits[0] == "not kept" or commits[0].endswith("-dirty"):
-        rows = [[*row, cell] for row, cell in zip(rows, ["commit of the code", *commits, "", ""], strict=True)]
-    return rows, name
+    return [*rows, mean, spread]
 
 
-def _cell(key: str, value: Any) -> str:
-    if value in (None, ""):
-        return "-"
-    if key in METRICS:
-        return f"{100 * value:.2f} %"
-    return f"{value} px" if key == "image_size" else markdown(value)
+def _settings(results: Results, config: STLMConfig) -> tuple[str, str]:
+    """Image size and teacher, this model's and the paper's, as far as the latter are known; "" where they agree."""
+    paper = results.paper
+    if paper is None:
+        return "", ""
+    teacher = results.training.teacher if results.training else ""
+    pairs = []
+    if paper.image_size is not None:
+        pairs.append((f"{config.network.image_size} px", f"{paper.image_size} px"))
+    if paper.teacher and teacher:
+        pairs.append((f"teacher {TEACHERS.get(teacher, teacher)}", f"teacher {paper.teacher}"))
+    ours, theirs = (" and ".join(part) for part in zip(*pairs, strict=True)) if pairs else ("", "")
+    return ("", "") if ours == theirs else (ours, theirs)
 
 
-def metrics_of(results: dict[str, Any]) -> dict[str, dict[str, float]]:
-    return {name: lookup(results, kind.figures) or {} for name, kind in KINDS.items()}
+def _figures(maps: Mapping[Any, MapFigures], name: str) -> dict[str, float]:
+    return maps[name].to_dict() if name in maps else {}
 
 
-def _check_fraction(name: str, value: Any) -> None:
-    if value is not None and (not isinstance(value, (int, float)) or not 0 <= value <= 1):  # NaN is neither
-        raise ConfigError(f"{name} in results.json must be a fraction in [0, 1], not {value!r:.60}.")
+def _cell(fraction: float | None) -> str:
+    return "-" if fraction is None else f"{100 * fraction:.2f} %"

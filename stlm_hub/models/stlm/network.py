@@ -1,7 +1,5 @@
 """STLM's network: two streams, one shared decoder, the aggregation module (paper, figure 2). 16.65 M parameters.
 
-A memory of normal patches beside them is an option and not of the paper.
-
 The plain stream describes what is there, the denoising stream what would be there if the part were normal. Where they
 disagree, the aggregation module sees an anomaly.
 """
@@ -14,32 +12,25 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..backbones.efficientnet_lite0 import ImageNetEncoder
-from ..patch_memory import PatchMemory
 from .aggregation import FeatureAggregation
-from .config import STLMConfig
+from .config import NetworkConfig
 from .image_encoder import ImageEncoder
 from .mask_decoder import MaskDecoder
 
 
 @dataclass
 class STLMOutput:
-    """What one forward pass yields. Levels are keyed by the names of `config.feature_levels`."""
+    """What one forward pass yields. Levels are keyed by the names of `NetworkConfig.feature_levels`."""
 
     logits: Tensor  # Bx1xhxw on the finest level grid: H/8 with "stage1", else H/16
     plain: dict[str, Tensor]  # level features of the plain stream, each BxCxh'xw'
     denoising: dict[str, Tensor]  # level features of the denoising stream, same shapes
-    distances: Tensor | None = None  # Bx1xh'xw' on the memory's finest grid: to the nearest patch that it holds
 
 
 class STLMNetwork(nn.Module):
-    """The network without input or output handling.
+    """The two streams, their decoder and the aggregation, without input or output handling."""
 
-    Args:
-        config: which levels, how wide an aggregation.
-    """
-
-    def __init__(self, config: STLMConfig) -> None:
+    def __init__(self, config: NetworkConfig) -> None:
         super().__init__()
         self.config = config
         self.plain_encoder = ImageEncoder()
@@ -49,13 +40,6 @@ class STLMNetwork(nn.Module):
         self.aggregation = FeatureAggregation(
             config.aggregation_in_channels, config.aggregation_channels, config.aggregation_dilations
         )
-        self.memory = (
-            PatchMemory(config.memory_in_channels, config.memory_entries, config.memory_channels)
-            if config.memory_entries
-            else None
-        )
-        has_own_encoder = config.memory_entries and config.memory_encoder != "plain"
-        self.memory_encoder = ImageNetEncoder() if has_own_encoder else None
 
     def plain_levels(self, image: Tensor) -> dict[str, Tensor]:
         """Level features of the plain stream for Bx3xHxW RGB in [0, 255]."""
@@ -78,20 +62,6 @@ class STLMNetwork(nn.Module):
         if "decoder" in wanted:
             features["decoder"] = self.decoder_of(encoder)(features["embedding"])
         return {level: features[level] for level in wanted}
-
-    def memory_features(self, image: Tensor, plain: dict[str, Tensor] | None = None) -> list[Tensor]:
-        """What the memory compares: BxCxhxw each, the finest first.
-
-        Args:
-            image: Bx3xHxW RGB in [0, 255].
-            plain: level features of the plain stream, if they are known.
-        """
-        if self.memory_encoder is not None:
-            features: list[Tensor] = self.memory_encoder(image)
-            return features
-        wanted = sorted(self.config.memory_levels)
-        known = self.plain_encoder(image, wanted) if plain is None else plain
-        return [known[level] for level in wanted]
 
     def decoder_of(self, encoder: ImageEncoder) -> MaskDecoder:
         """The mask decoder of the stream with this encoder: the shared one, or its own."""
@@ -132,8 +102,7 @@ class STLMNetwork(nn.Module):
             denoising = self.levels(self.denoising_encoder, trunk, depth)
         else:
             denoising = self.denoising_levels(image)
-        distances = None if self.memory is None else self.memory(self.memory_features(image, plain))
-        return STLMOutput(self.aggregate(plain, denoising), plain, denoising, distances)
+        return STLMOutput(self.aggregate(plain, denoising), plain, denoising)
 
 
 def _combine(how: str, plain: Tensor, denoising: Tensor) -> Tensor:

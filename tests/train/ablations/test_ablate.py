@@ -16,10 +16,9 @@ from PIL import Image
 from stlm_hub.errors import ConfigError, STLMError, StorageError, TrainingError, WeightsError
 from stlm_hub.models.stlm.image_encoder import ImageEncoder
 from stlm_hub.models.stlm.mask_decoder import MaskDecoder
-from stlm_hub.starting_weights.checkpoints import StartingWeights
+from stlm_hub.starting_weights.starting_weights import StartingWeights
 from stlm_hub.stlm import STLM
-from train.ablations import ablate, tables
-from train.ablations.report import shown
+from train.ablations import ablate, report
 from train.ablations.tables import ABLATIONS, Impossible, Variant, load_table
 from train.recipe import load_recipe, read_paper
 
@@ -110,7 +109,7 @@ def test_the_table_gives_no_column_to_what_is_the_same_in_all_rows_or_in_none() 
 
     def columns(**changes: Any) -> list[str]:
         rows = [*made["rows"], {**row, **changes}]
-        return [str(column.header) for column in shown({**made, "rows": rows}).columns]
+        return [str(column.header) for column in report.shown({**made, "rows": rows}).columns]
 
     figures = ["I-AUROC", "P-AUROC", "AUPRO", "AP", "FNR"]
     assert columns() == ["variant", *figures]

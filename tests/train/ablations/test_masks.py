@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from stlm_hub.errors import WeightsError
 from stlm_hub.models.stlm.image_encoder import ImageEncoder
 from stlm_hub.models.stlm.mask_decoder import MaskDecoder
-from stlm_hub.starting_weights.checkpoints import StartingWeights
+from stlm_hub.starting_weights.starting_weights import StartingWeights
 from stlm_hub.training.teacher import MobileTeacher, SamTeacher
 from train.ablations.masks import (
     MaskHead,

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from stlm_hub.errors import TrainingError
 from stlm_hub.models.stlm.network import STLMNetwork
-from stlm_hub.starting_weights.checkpoints import StartingWeights
+from stlm_hub.starting_weights.starting_weights import StartingWeights
 from stlm_hub.training import checkpoint
 from stlm_hub.training.log import Record
 from stlm_hub.training.loop import train

@@ -1,4 +1,4 @@
-"""The page of the Space in a process of its own, for tests and measurements."""
+"""The page of the Space in a process of its own, for measurements and tests."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-START_SECONDS = 180
+START_SECONDS = 180  # until a page that does not answer is given up
 
 
 @dataclass(frozen=True)
 class Page:
-    """A page that is being served."""
+    """A page that is being served: its address, the process that serves it, and the file of its output."""
 
     url: str
     pid: int
@@ -30,7 +30,16 @@ class Page:
 
 @contextmanager
 def serve(command: list[str], cwd: Path, environment: Mapping[str, str]) -> Iterator[Page]:
-    """Runs `command` in `cwd` on a free port until the block ends. Its log is `cwd`/log.txt."""
+    """Runs a command that serves the page, on a free port, until the block ends.
+
+    Args:
+        command: program and arguments. The program reads its port from `GRADIO_SERVER_PORT`.
+        cwd: folder it runs in. Its output goes to `cwd`/log.txt.
+        environment: all environment variables of the process, without the port.
+
+    Raises:
+        RuntimeError: the page did not start; the message ends with the end of its output.
+    """
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -53,14 +62,27 @@ def serve(command: list[str], cwd: Path, environment: Mapping[str, str]) -> Iter
 
 @contextmanager
 def serve_checkout(cwd: Path, **environment: str) -> Iterator[Page]:
-    """The page as `make demo` serves it."""
+    """Serves the page of this checkout as `make demo` does; its cache is `cwd`/cache.
+
+    Args:
+        cwd: see `serve`.
+        environment: environment variables that differ from those of this process.
+
+    Raises:
+        RuntimeError: see `serve`.
+    """
     variables = {**os.environ, "GRADIO_TEMP_DIR": str(cwd / "cache"), "PYTHONPATH": str(ROOT), **environment}
     with serve([sys.executable, str(ROOT / "space" / "app.py")], cwd, variables) as page:
         yield page
 
 
+def chromium() -> str | None:
+    """Path of the system's chromium; None where it is not installed."""
+    return shutil.which("chromium") or shutil.which("chromium-browser")
+
+
 def _wait_for(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
-    """Returns when the page answers; fails with its log when it does not."""
+    """Returns when the page answers."""
     deadline = time.monotonic() + START_SECONDS
     while time.monotonic() < deadline and process.poll() is None:
         try:
@@ -69,9 +91,4 @@ def _wait_for(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
         except OSError:
             time.sleep(0.3)
     process.kill()
-    raise AssertionError(f"The page did not start:\n{log.read_text()[-3000:]}")
-
-
-def chromium() -> str | None:
-    """Debian's browser; None where it is not installed."""
-    return shutil.which("chromium") or shutil.which("chromium-browser")
+    raise RuntimeError(f"The page did not start:\n{log.read_text()[-3000:]}")

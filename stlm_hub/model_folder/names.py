@@ -1,0 +1,18 @@
+"""The files of a model folder."""
+
+from __future__ import annotations
+
+from ..models.stlm.config import CONFIG_NAME
+from ..models.stlm.judging import CALIBRATION_NAME
+
+WEIGHTS_NAME = "model.safetensors"
+MEMORY_NAME = "patch_memory.safetensors"
+RESULTS_NAME = "results.json"
+CARD_NAME = "README.md"
+PLOTS = ("scores.png", "curves.png", "losses.png")
+
+DECIDING = (CONFIG_NAME, WEIGHTS_NAME, MEMORY_NAME, CALIBRATION_NAME)
+"""Files that decide a prediction; zoo.json pins the SHA-256 of each. The memory's is there only where there is one."""
+
+FILES = (*DECIDING, RESULTS_NAME, CARD_NAME)
+"""All files of a finished model but its plots."""

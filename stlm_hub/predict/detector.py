@@ -1,0 +1,39 @@
+"""What everything that judges photographs has in common, whichever runtime is behind it."""
+
+from __future__ import annotations
+
+from typing import Protocol, overload
+
+from ..models.stlm.judging import Calibration
+from .images import ImageInput
+from .prediction import Prediction
+
+
+class Detector(Protocol):
+    """Judges photographs: a model in PyTorch, an exported one, a zero-shot method."""
+
+    @property
+    def name(self) -> str:
+        """What people call it, e.g. "mvtec-bottle"."""
+
+    @property
+    def input_size(self) -> tuple[int, int]:
+        """Height and width in pixels that photographs are brought to."""
+
+    @property
+    def calibration(self) -> Calibration | None:
+        """The threshold and where it comes from; None: not calibrated."""
+
+    @overload
+    def predict(self, image_or_list: ImageInput, *, threshold: float | None = None) -> Prediction: ...
+    @overload
+    def predict(
+        self, image_or_list: list[ImageInput] | tuple[ImageInput, ...], *, threshold: float | None = None
+    ) -> list[Prediction]: ...
+    def predict(
+        self,
+        image_or_list: ImageInput | list[ImageInput] | tuple[ImageInput, ...],
+        *,
+        threshold: float | None = None,
+    ) -> Prediction | list[Prediction]:
+        """Judges one photograph or a list of them, at the calibrated threshold or another one in [0, 1]."""

@@ -1,0 +1,31 @@
+"""Between the frame of a photograph and that of the network: sizes only, no judging."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+
+
+def resize_image(image: np.ndarray, size: int) -> np.ndarray:
+    """HxWx3 uint8 -> size x size x 3 uint8: bilinear; area means where it shrinks, so that nothing aliases."""
+    if image.shape[:2] == (size, size):
+        return image
+    shrinks = image.shape[0] >= size and image.shape[1] >= size
+    return cv2.resize(image, (size, size), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
+
+
+def to_input(images: Sequence[np.ndarray], size: int, device: torch.device | None = None) -> Tensor:
+    """HxWx3 uint8 RGB each, of any size -> Bx3xSxS float32 in [0, 255]."""
+    pixels = np.stack([resize_image(image, size) for image in images]).transpose(0, 3, 1, 2)
+    return torch.from_numpy(np.ascontiguousarray(pixels)).to(device, torch.float32)
+
+
+def to_frame(anomaly_map: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+    """A map at the network's size -> HxW float32 in [0, 1] in the frame of a photograph of this shape, bilinear."""
+    if anomaly_map.shape == tuple(shape):
+        return anomaly_map
+    return cv2.resize(anomaly_map, (shape[1], shape[0]), interpolation=cv2.INTER_LINEAR).clip(0.0, 1.0)

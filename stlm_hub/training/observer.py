@@ -1,0 +1,42 @@
+"""Whoever watches a long run: called after each step and photograph, and asked whether to stop."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from ..errors import TrainingError
+from .loop import StepReport
+
+
+@dataclass(frozen=True)
+class Observer:
+    """Callbacks of a run; the defaults keep quiet.
+
+    Args:
+        on_step: called after each training step.
+        on_image: called with (done, total) after each photograph that is looked at.
+        on_message: called with a sentence where a new part of the work begins.
+        should_stop: asked after each step and photograph; True ends the run, the same call goes on from there.
+    """
+
+    on_step: Callable[[StepReport], None] | None = None
+    on_image: Callable[[int, int], None] | None = None
+    on_message: Callable[[str], None] = field(default=lambda message: None)
+    should_stop: Callable[[], bool] | None = None
+
+    def stop_if_asked(self) -> None:
+        """Raises TrainingError where `should_stop` says so."""
+        if self.should_stop and self.should_stop():
+            raise TrainingError("Stopped after the training; the same command goes on from there.")
+
+    def stoppable(self) -> Observer:
+        """The same observer, which can also stop what comes after the training: it has photographs and no steps."""
+
+        def on_image(done: int, total: int) -> None:
+            self.stop_if_asked()
+            if self.on_image:
+                self.on_image(done, total)
+
+        return dataclasses.replace(self, on_image=on_image)

@@ -1,0 +1,136 @@
+"""benchmarks.md and ablations.md show the figures that the files of measurements hold."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from documents import MAPS, QUALITY, ROOT, card, card_maps, mean, peers, percent, rows, section
+
+from benchmarks.quality_report import TITLES
+from stlm_hub.model_folder.zoo import list_models
+
+FIVE = [entry.alias for entry in list_models() if entry.alias.startswith("mvtec-")]
+CATEGORIES = ("bottle", "grid")
+
+
+def ablation(table: str) -> list[dict[str, Any]]:
+    """Rows of a table's files, each with its category."""
+    found = sorted((ROOT / "benchmarks" / "ablations").glob(f"mvtec-*-cpu-short-{table}*.json"))
+    files = [json.loads(path.read_text()) for path in found]
+    return [
+        row | {"category": file["category"].partition("-")[2]}
+        for file in files
+        for row in file["rows"]
+        if "metrics" in row
+    ]
+
+
+@pytest.mark.parametrize(
+    ("heading", "table"),
+    [("Table 4", "4"), ("Table 6", "6"), ("Table 11", "11"), ("Recipe", "recipe"), ("Options", "options")],
+)
+def test_the_tables_of_ablations_are_those_of_the_files(heading: str, table: str) -> None:
+    measured = ablation(table)
+    assert measured
+    category = "bottle"
+    shown = []
+    for cells in rows(section("docs/ablations.md", heading)):
+        figures = [cell for cell in cells if cell.replace(".", "").isdigit() and "." in cell]
+        if len(figures) < 5:
+            continue
+        if cells[0] in CATEGORIES:
+            category = cells[0]
+        same = [
+            row
+            for row in measured
+            if row["category"] == category and percent(row["metrics"], (*QUALITY, "fnr"), 2) == figures[:5]
+        ]
+        assert same, f"{heading}: no file has {cells}"
+        streams = next((cell for cell in cells if cell.count(" / ") == 3), None)
+        if streams is not None:
+            others = [card_maps(row["other_maps"])["cosine"] for row in same]
+            assert streams in [" / ".join(percent(other, QUALITY, 1)) for other in others], cells
+        shown.append(figures[:5])
+    assert all(percent(row["metrics"], (*QUALITY, "fnr"), 2) in shown for row in measured)
+
+
+def test_the_table_of_peers_is_that_of_the_measurements() -> None:
+    names = {**TITLES, "memory-efficientnet": "memory, EfficientNet-lite0"}
+    names |= {method: f"{TITLES[method]}, EfficientNet-lite0" for method in ("patchcore", "padim")}
+    expected = []
+    for row in peers():
+        facts, measured = row["facts"], row["measured"]
+        cost = (
+            f"{measured['fit_seconds']:.0f}",
+            f"{measured['latency_ms']['median']:.0f}",
+            f"{measured['size_bytes'] / 1e6:.1f}",
+            f"{measured['predict_memory_bytes'] / 1e6:.0f}",
+        )
+        place = [facts["category"], names[facts["method"]], str(facts["size"])]
+        expected.append([*place, *cost, *percent(measured["metrics"], QUALITY, 1)])
+    shown = [cells for cells in rows(section("docs/benchmarks.md", "What came out")) if len(cells) == len(expected[0])]
+    assert sorted(shown[1:]) == sorted(expected)
+
+
+def test_the_means_of_peers_are_those_of_the_measurements() -> None:
+    methods = {"STLM": "stlm", "memory on EfficientNet-lite0": "memory-efficientnet"}
+    methods |= {"memory on MobileSAM": "memory-mobilesam", "PaDiM": "padim"}
+    shown = {cells[0]: cells[1:] for cells in rows(section("docs/benchmarks.md", "What came out")) if len(cells) == 5}
+    for title, method in methods.items():
+        assert shown[title] == mean([row["measured"]["metrics"] for row in peers() if row["facts"]["method"] == method])
+
+
+def test_the_table_of_maps_is_that_of_the_cards() -> None:
+    shown: dict[str, list[list[str]]] = {}
+    for cells in rows(section("docs/benchmarks.md", "A memory beside the streams")):
+        if cells[0].startswith("mvtec-"):
+            alias = cells[0].partition(" ")[0]
+            shown[alias] = []
+        elif cells[0] in ("mean", "memory, combination"):
+            break
+        if shown:
+            shown[alias].append(cells[2:])
+    assert set(shown) == set(FIVE)
+    for alias, table in shown.items():
+        assert table == [percent(card(alias).maps[name], (*QUALITY, "fnr"), 1) for name in MAPS], alias
+
+
+HEADINGS_OF_TRAININGS = (
+    *("Pseudo anomalies on the part", "The plain stream trained", "Losses over the worst positions"),
+    *("Windows at the part", "What each choice did"),
+)
+OF_OLDER_CARDS = (  # of commit 5c2d6f7, as the text says
+    "97.1 | 98.3 | 97.2 | 74.0 | 56.7",
+    "83.4 | 98.6 | 93.4 | 28.7 | 84.0",
+)
+
+
+@pytest.mark.parametrize("heading", HEADINGS_OF_TRAININGS)
+def test_the_tables_of_trainings_are_those_of_the_files(heading: str) -> None:
+    paths = (ROOT / "benchmarks" / "trainings").glob("mvtec-*.json")
+    models = [*(card_maps(json.loads(path.read_text())) for path in paths), *(card(alias).maps for alias in FIVE)]
+    measured = set(OF_OLDER_CARDS)
+    for figures in (figures for maps in models for figures in maps.values()):
+        measured.add(" | ".join(percent(figures, (*QUALITY, "fnr"), 1)))
+        measured.add(" | ".join([*percent(figures, QUALITY, 1), "-"]))  # "-": its FNR said nothing then
+    cells = [cells[-5:] for cells in rows(section("docs/benchmarks.md", heading))]
+    shown = [" | ".join(row) for row in cells if row[0].replace(".", "").isdigit()]
+    assert len(shown) >= 4 and [row for row in shown if row not in measured] == []
+
+
+def test_the_hazelnuts_are_those_of_the_file() -> None:
+    trainings = json.loads((ROOT / "benchmarks" / "trainings" / "hazelnut-toy.json").read_text())["trainings"]
+    lines = section("docs/benchmarks.md", "On photographs that chose nothing")
+    shown = [cells for cells in rows(lines) if cells[0] != "map"]
+    expected = []
+    for training in trainings:
+        for figures in card_maps(training).values():
+            counts = "-"
+            if figures.get("fnr") is not None:
+                counts = f"{round(17 * figures['fnr'])} of 17, {figures['good_rejected']} of 6"
+            expected.append([*percent(figures, QUALITY, 1), counts])
+    assert len(expected) == 12
+    for cells, row in zip(shown, expected, strict=True):
+        assert cells[1:5] == row[:4] and cells[5] in (row[4], "-"), cells  # "-": its threshold said nothing then

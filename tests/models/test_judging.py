@@ -1,0 +1,197 @@
+"""calibration.json: read back as written, and refused with a sentence where a value is out of range."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from stlm_hub.errors import ConfigError
+from stlm_hub.models.stlm.anomaly_maps import check_judging
+from stlm_hub.models.stlm.config import NetworkConfig, PatchMemoryConfig, STLMConfig
+from stlm_hub.models.stlm.judging import DEFAULT_THRESHOLD, MAX_SCORES, Calibration, Judging, MapScale
+
+CALIBRATION = Calibration(threshold=0.25, false_alarm_rate=0.01, n=31, method="conformal", date="2026-01-31")
+SCALE = {"anomaly_map": "cosine", "typical": -2.5, "peak": 1.0}
+NO_NUMBERS: tuple[Any, ...] = (True, None, "1", float("nan"), float("inf"), -1, 10**10, 10**400, [1], {})
+
+
+def calibration(**changes: Any) -> dict[str, Any]:
+    return {"calibration": {**dataclasses.asdict(CALIBRATION), **changes}}
+
+
+def test_defaults_are_the_papers() -> None:
+    judging = Judging()
+    assert (judging.anomaly_map, judging.score_top_k, judging.scales) == ("aggregation", 100, ())
+    assert judging.calibration is None and judging.threshold == DEFAULT_THRESHOLD == 0.5
+    assert Judging(calibration=CALIBRATION).threshold == 0.25
+
+
+@pytest.mark.parametrize(
+    "judging",
+    [
+        Judging(),
+        Judging("cosine", score_top_k=2048**2, calibration=CALIBRATION),
+        Judging(
+            "combined",
+            (MapScale("memory", -0.5, 4), MapScale("cosine", -30.25, -12.0)),
+            1,
+            CALIBRATION,
+            (0.0, 0.1 + 0.2, 1.0, 5e-324),
+        ),
+    ],
+)
+def test_json_round_trip(judging: Judging, tmp_path: Path) -> None:
+    data = judging.to_dict()
+    assert Judging.from_dict(data) == judging
+    path = tmp_path / "calibration.json"
+    path.write_text(json.dumps(data), encoding="utf-8")
+    loaded = Judging.load(path)
+    assert loaded == judging and loaded.to_dict() == data == json.loads(json.dumps(data))
+    assert isinstance(loaded.scales, tuple) and isinstance(loaded.held_out_scores, tuple)
+    assert all(isinstance(scale, MapScale) for scale in loaded.scales)
+    assert loaded.calibration is None or isinstance(loaded.calibration, Calibration)
+    assert set(data) == {field.name for field in dataclasses.fields(Judging)}
+
+
+def test_missing_fields_are_the_defaults() -> None:
+    assert Judging.from_dict({}) == Judging()
+    assert Judging.from_dict({"anomaly_map": "cosine"}) == Judging("cosine")
+    assert Judging.from_dict({"calibration": None}).calibration is None  # of a training that was cut off
+
+
+def test_a_copy_is_checked_too() -> None:
+    judging = Judging("cosine")
+    assert judging.replace(calibration=CALIBRATION).calibration == CALIBRATION
+    assert judging.replace(score_top_k=1).anomaly_map == "cosine" and judging.score_top_k == 100
+    with pytest.raises(ConfigError, match="score_top_k"):
+        judging.replace(score_top_k=0)
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        judging.score_top_k = 1  # type: ignore[misc]
+
+
+@pytest.mark.parametrize("value", [*NO_NUMBERS, 0, 2.0], ids=lambda value: str(value)[:8])
+def test_a_top_k_that_is_no_whole_number_in_range_is_refused(value: Any) -> None:
+    with pytest.raises(ConfigError, match="score_top_k must be a whole number"):
+        Judging.from_dict({"score_top_k": value})
+    with pytest.raises(ConfigError, match="score_top_k must be a whole number"):
+        Judging(score_top_k=value)
+
+
+@pytest.mark.parametrize(
+    "data, message",
+    [
+        ({"anomaly_map": "Cosine"}, "anomaly_map must be one of"),
+        ({"anomaly_map": ["cosine"]}, "anomaly_map must be one of"),
+        ({"anomaly_map": None}, "anomaly_map must be one of"),
+        ({"scales": None}, "scales in calibration.json must be a list"),
+        ({"scales": {"0": SCALE}}, "scales in calibration.json must be a list"),
+        ({"scales": [SCALE, SCALE]}, "name each map once"),
+        ({"scales": [SCALE] * 1000}, "name each map once"),
+        ({"scales": [["cosine", 0, 1]]}, "scales in calibration.json must be a JSON object"),
+        ({"scales": [{**SCALE, "weight": 1}]}, "scales in calibration.json has no field 'weight'"),
+        ({"scales": [{"anomaly_map": "cosine", "typical": 1.0}]}, "lacks the field 'peak'"),
+        ({"scales": [{**SCALE, "anomaly_map": "combined"}]}, "scales anomaly_map must be one of"),
+        ({"scales": [{**SCALE, "anomaly_map": ["cosine"]}]}, "scales anomaly_map must be one of"),
+        ({"scales": [{**SCALE, "peak": -3.0}]}, "peak must be above"),
+        ({"scales": [{"anomaly_map": "cosine", "typical": 0.0, "peak": 5e-324}]}, "peak must be above"),
+        ({"scales": [{**SCALE, "peak": float("nan")}]}, "scales peak must be a number"),
+        ({"scales": [{**SCALE, "typical": -1e300}]}, "scales typical must be a number"),
+        ({"held_out_scores": None}, "held_out_scores in calibration.json must be a list"),
+        ({"held_out_scores": {}}, "held_out_scores in calibration.json must be a list"),
+        ({"held_out_scores": "0.5"}, "held_out_scores in calibration.json must be a list"),
+        ({"held_out_scores": [0.5, 1.5]}, "held_out_scores must be a number from 0.0 to 1.0, not 1.5"),
+        ({"held_out_scores": [float("nan")]}, "held_out_scores must be a number"),
+        ({"held_out_scores": [True]}, "held_out_scores must be a number"),
+        ({"held_out_scores": [[0.5]]}, "held_out_scores must be a number"),
+        ({"held_out_scores": [0.5] * (MAX_SCORES + 1)}, "more than 100000 scores"),
+        ({"threshold": 0.5}, "calibration.json has no field 'threshold'"),
+        ({"_target_": "os.system"}, "calibration.json has no field '_target_'"),
+    ],
+    ids=lambda value: str(value)[:60],
+)
+def test_a_bad_value_is_refused_by_name(data: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        Judging.from_dict(data)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        {"calibration": 0.5},
+        {"calibration": []},
+        {"calibration": {}},
+        {"calibration": {"threshold": 0.5}},
+        calibration(more=1),
+        calibration(threshold=1.5),
+        calibration(threshold=-0.1),
+        calibration(threshold="0.5"),
+        calibration(threshold=None),
+        calibration(threshold=True),
+        calibration(threshold=float("nan")),
+        calibration(threshold=float("inf")),
+        calibration(threshold=10**400),
+        calibration(false_alarm_rate=1.1),
+        calibration(false_alarm_rate=float("nan")),
+        calibration(n=0),
+        calibration(n=31.0),
+        calibration(method=3),
+        calibration(date="2" * 201),
+        calibration(date=None),
+    ],
+    ids=lambda data: str(data)[15:70],
+)
+def test_a_malformed_calibration_is_refused(data: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match="calibration"):
+        Judging.from_dict(data)
+
+
+@pytest.mark.parametrize(
+    "fields, message",
+    [
+        ({"calibration": {"threshold": 0.5}}, "calibration must be"),
+        ({"scales": (SCALE,)}, "scales must be"),
+        ({"scales": None}, "scales must be"),
+        ({"held_out_scores": 0.5}, "held_out_scores must be"),
+    ],
+)
+def test_dictionaries_and_single_values_are_refused_in_python(fields: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        Judging(**fields)
+
+
+@pytest.mark.parametrize("data", [None, [], "judging", 5, [["anomaly_map", "cosine"]]])
+def test_what_is_no_object_is_refused(data: Any) -> None:
+    with pytest.raises(ConfigError, match=r"calibration\.json must be a JSON object"):
+        Judging.from_dict(data)
+
+
+def test_messages_do_not_repeat_a_hostile_value_at_length() -> None:
+    long = "x" * 100_000
+    for data in (
+        {"anomaly_map": long},
+        {long: 1},
+        {"scales": [long]},
+        {"scales": [{**SCALE, "anomaly_map": long}]},
+        {"held_out_scores": [long]},
+        calibration(threshold=long),
+        calibration(**{long: 1}),
+    ):
+        with pytest.raises(ConfigError) as error:
+            Judging.from_dict(data)
+        assert len(str(error.value)) < 500
+
+
+def test_a_model_judges_only_by_what_it_has() -> None:
+    plain = STLMConfig(NetworkConfig(image_size=64))
+    remembers = plain.replace(patch_memory=PatchMemoryConfig())
+    for judging in (Judging("memory"), Judging("combined", (MapScale("memory", 0.0, 1.0),))):
+        check_judging(remembers, judging)
+        with pytest.raises(ConfigError, match="no memory of normal patches"):
+            check_judging(plain, judging)
+    check_judging(plain, Judging("combined", (MapScale("cosine", 0.0, 1.0),), score_top_k=64 * 64))
+    with pytest.raises(ConfigError, match=r"score_top_k must be at most the 64\^2 values"):
+        check_judging(plain, Judging(score_top_k=64 * 64 + 1))
