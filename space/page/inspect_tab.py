@@ -28,6 +28,7 @@ from .pictures import (
     verdict,
     verdict_json,
 )
+from .uploads import uploaded_name, uploaded_path
 
 KEPT = KeptPredictions()
 WAITING = "Add a photograph, or click one of the examples. The verdict appears here."
@@ -166,12 +167,13 @@ def inspect(photo: dict[str, Any] | None, name: str, threshold: float, judged: J
             KEPT.drop(judged.token)
         yield _nothing(WAITING)
         return
-    if judged is not None and (judged.model, judged.path) == (name, photo["path"]) and KEPT.get(judged.token):
+    path = uploaded_path(photo)
+    if judged is not None and (judged.model, judged.path) == (name, str(path)) and KEPT.get(judged.token):
         yield [gr.skip()] * 8
         return
     model = MODELS.get(name)
-    title = Path(photo.get("orig_name") or "photograph").stem
-    image = load_image(Path(photo["path"]), name=photo.get("orig_name"))
+    title = Path(uploaded_name(photo)).stem
+    image = load_image(path, name=uploaded_name(photo))
     started = time.perf_counter()
     (prediction,) = judge(name, [image])
     kept = Kept(prediction, name, title, time.perf_counter() - started)
@@ -182,7 +184,7 @@ def inspect(photo: dict[str, Any] | None, name: str, threshold: float, judged: J
     else:
         slider = gr.update(value=round(prediction.threshold / STEP) * STEP, visible=True)
     words = [verdict(prediction, model, kept.seconds), slider, threshold_words(model, prediction.threshold)]
-    yield [Judged(name, photo["path"], token), *words, *[gr.skip()] * 3, gr.update(visible=False)]
+    yield [Judged(name, str(path), token), *words, *[gr.skip()] * 3, gr.update(visible=False)]
     yield [*[gr.skip()] * 4, *_pictures(prediction), gr.update(visible=True), gr.skip()]
 
 
@@ -234,8 +236,9 @@ def predict(photo: str, model: str = "sample-brick", threshold: float | None = N
     if not photo:
         raise gr.Error("Give a photograph.", print_exception=False)
     loaded = MODELS.get(model)
-    name = Path(photo).name
-    (prediction,) = judge(model, [load_image(Path(photo), name=name)])
+    path = uploaded_path({"path": photo})
+    name = path.name
+    (prediction,) = judge(model, [load_image(path, name=name)])
     if threshold is not None:
         prediction = prediction.with_threshold(threshold)
     title = Path(name).stem

@@ -14,6 +14,8 @@ import cv2
 import gradio as gr
 import numpy as np
 import pytest
+from gradio.processing_utils import save_file_to_cache
+from gradio.utils import get_upload_folder
 
 from page import batch_tab
 from page.batch_tab import STOPS, Run, _groups, _plain, judge_all
@@ -30,7 +32,7 @@ SUMMARY, GALLERY, TABLE, CSV, ZIP, START, STOP = range(7)
 
 
 def sent(paths: list[Path]) -> list[dict[str, Any]]:
-    return [{"path": str(path), "orig_name": path.name} for path in paths]
+    return [{"path": save_file_to_cache(path, get_upload_folder()), "orig_name": path.name} for path in paths]
 
 
 @pytest.fixture

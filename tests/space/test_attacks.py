@@ -1,0 +1,46 @@
+"""Requests that no browser sends, to the page that is being served."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from page_server import Page
+from PIL import Image
+
+pytestmark = pytest.mark.timeout(300)
+
+
+def file_data(path: Path | str, meta: bool) -> dict[str, Any]:
+    """A file that claims to be uploaded. Gradio checks only those with `meta`."""
+    data: dict[str, Any] = {"path": str(path), "orig_name": "part.png"}
+    return {**data, "meta": {"_type": "gradio.FileData"}} if meta else data
+
+
+@pytest.mark.parametrize("meta", [False, True])
+@pytest.mark.parametrize(
+    ("handler", "data"),
+    [
+        ("inspect", ["FILE", "sample-brick", 0.5, None]),
+        ("inspect_1", ["FILE", "sample-brick", 0.5, None]),
+        ("judge_all", [["FILE"], "sample-brick"]),
+        ("train", [["FILE"], "my-part", 1, "Number of steps", 1, 1, 256, "any way"]),
+        ("predict", ["FILE", "sample-brick", None]),
+    ],
+)
+def test_no_handler_reads_a_file_that_was_not_uploaded(
+    page: Page, tmp_path: Path, handler: str, data: list[Any], meta: bool
+) -> None:
+    picture = tmp_path / "secret.png"
+    Image.effect_noise((64, 64), 30).save(picture)
+    answers = []
+    for path in (picture, tmp_path / "missing.png", "/etc/passwd", "/dev/zero"):
+        file = file_data(path, meta)
+        sent = [file if value == "FILE" else [file] if value == ["FILE"] else value for value in data]
+        answer = page.event(handler, sent)
+        assert not answer["success"], answer
+        answers.append({key: answer["output"].get(key) for key in ("error", "title", "visible")})
+    assert answers == [answers[0]] * 4  # nothing tells which of them exist
+    if handler.startswith("inspect") and not meta:  # what Gradio itself refuses, it refuses without a word
+        assert answers[0]["error"] == "part.png is not among the files that are kept here; add it again."
