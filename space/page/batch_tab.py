@@ -25,6 +25,7 @@ from .events import PRIVATE, SILENT
 from .judge import MODELS, judge
 from .pictures import mask_bytes, panel_bytes, thumbnail
 from .scratch import SCRATCH
+from .slots import PHOTOGRAPHS
 from .stops import Stops
 from .uploads import Upload, file_field, uploads
 
@@ -155,12 +156,14 @@ def _rounds(
     found: list[Upload], run: Run, name: str, stopped: threading.Event, progress: gr.Progress
 ) -> Iterator[list[Any]]:
     yield [f"0 of {len(found)}", [], [], *_files(None), gr.update(interactive=False), gr.update(interactive=True)]
-    done = 0
-    for group in _groups(found, run):
-        if stopped.is_set():
-            break
-        for upload, prediction in zip(group, judge(name, [image for _, image in group]), strict=True):
-            run.add(upload[0].name, prediction)
+    groups = _groups(found, run)
+    while True:
+        with PHOTOGRAPHS.one():  # decoded, judged and drawn
+            group = None if stopped.is_set() else next(groups, None)
+            if group is None:
+                break
+            for upload, prediction in zip(group, judge(name, [image for _, image in group]), strict=True):
+                run.add(upload[0].name, prediction)
         done = len(run.rows)
         progress((done, len(found)), desc="Judging", unit="photographs")
         yield [

@@ -28,6 +28,7 @@ from .pictures import (
     verdict,
     verdict_json,
 )
+from .slots import PHOTOGRAPHS
 from .uploads import uploaded_name, uploaded_path
 
 KEPT = KeptPredictions()
@@ -173,9 +174,10 @@ def inspect(photo: dict[str, Any] | None, name: str, threshold: float, judged: J
         return
     model = MODELS.get(name)
     title = Path(uploaded_name(photo)).stem
-    image = load_image(path, name=uploaded_name(photo))
-    started = time.perf_counter()
-    (prediction,) = judge(name, [image])
+    with PHOTOGRAPHS.one():
+        image = load_image(path, name=uploaded_name(photo))
+        started = time.perf_counter()
+        (prediction,) = judge(name, [image])
     kept = Kept(prediction, name, title, time.perf_counter() - started)
     token = KEPT.put(kept, replaces=judged.token if judged else None)
     if judged is not None and judged.model == name:
@@ -212,12 +214,13 @@ def prepare_files(judged: Judged | None, threshold: float) -> list[Any]:
     if judged is None:
         return [gr.skip()] * 4
     kept, model, prediction = _judged_at(judged, threshold)
-    return [
-        gr.update(visible=True),
-        panel_png(prediction, kept.title),
-        mask_png(prediction, kept.title),
-        verdict_json(prediction, model, kept.title, model.name),
-    ]
+    with PHOTOGRAPHS.one():
+        return [
+            gr.update(visible=True),
+            panel_png(prediction, kept.title),
+            mask_png(prediction, kept.title),
+            verdict_json(prediction, model, kept.title, model.name),
+        ]
 
 
 @user_errors
@@ -238,11 +241,12 @@ def predict(photo: str, model: str = "sample-brick", threshold: float | None = N
     loaded = MODELS.get(model)
     path = uploaded_path({"path": photo})
     name = path.name
-    (prediction,) = judge(model, [load_image(path, name=name)])
-    if threshold is not None:
-        prediction = prediction.with_threshold(threshold)
     title = Path(name).stem
-    return facts(prediction, loaded, title, model), panel_png(prediction, title), mask_png(prediction, title)
+    with PHOTOGRAPHS.one():
+        (prediction,) = judge(model, [load_image(path, name=name)])
+        if threshold is not None:
+            prediction = prediction.with_threshold(threshold)
+        return facts(prediction, loaded, title, model), panel_png(prediction, title), mask_png(prediction, title)
 
 
 def _judged_at(judged: Judged, threshold: float) -> tuple[Kept, LoadedModel, Prediction]:
@@ -264,7 +268,8 @@ def _nothing(words: str) -> list[Any]:
 
 
 def _pictures(prediction: Prediction) -> list[Any]:
-    drawn = pictures(prediction)
+    with PHOTOGRAPHS.one():
+        drawn = pictures(prediction)
     return [
         gr.update(value=(drawn.photograph, drawn.heatmap), visible=True),
         gr.update(value=drawn.outline, visible=True),

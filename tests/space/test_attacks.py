@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import urllib.error
 from pathlib import Path
 from typing import Any
 
 import pytest
+from gradio_client import Client, handle_file
 from page_server import Page
 from PIL import Image
 
@@ -44,3 +46,18 @@ def test_no_handler_reads_a_file_that_was_not_uploaded(
     assert answers == [answers[0]] * 4  # nothing tells which of them exist
     if handler.startswith("inspect") and not meta:  # what Gradio itself refuses, it refuses without a word
         assert answers[0]["error"] == "part.png is not among the files that are kept here; add it again."
+
+
+@pytest.mark.parametrize("route", ["run", "api"])
+def test_a_photograph_is_not_judged_past_the_queue(page: Page, photographs: Path, route: str) -> None:
+    client = Client(page.url, verbose=False, download_files=False)
+    kept = client.predict(handle_file(photographs / "crack.png"), api_name="/predict")[1]
+    number = [each["api_name"] for each in page.get("/config")["dependencies"]].index("inspect")
+    file = {"path": kept if isinstance(kept, str) else kept["path"], "meta": {"_type": "gradio.FileData"}}
+    for body in (
+        {"data": [file, "sample-brick", None]},
+        {"data": [file, "sample-brick", 0.5, None], "fn_index": number, "session_hash": "x"},
+    ):
+        with pytest.raises(urllib.error.HTTPError) as refused:
+            page.post(f"/gradio_api/{route}/predict", body)
+        assert refused.value.code == 404
