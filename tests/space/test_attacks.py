@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import json
+import time
 import urllib.error
 from pathlib import Path
 from typing import Any
 
 import pytest
 from gradio_client import Client, handle_file
+from hub_server import HubServer
 from page_server import Page
 from PIL import Image
+
+from stlm_hub import zoo
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -61,3 +66,24 @@ def test_a_photograph_is_not_judged_past_the_queue(page: Page, photographs: Path
         with pytest.raises(urllib.error.HTTPError) as refused:
             page.post(f"/gradio_api/{route}/predict", body)
         assert refused.value.code == 404
+
+
+@pytest.fixture(scope="module")
+def brick() -> dict[str, bytes]:
+    """The files of a model that works, to be changed into a hostile one."""
+    folder = zoo.checkout_folder("sample-brick")
+    assert folder is not None
+    return {name: (folder / name).read_bytes() for name in ("config.json", "model.safetensors", "scores.png")}
+
+
+@pytest.mark.parametrize("piece", ["![a](", "![a](scores.png)\n"])
+def test_a_hostile_card_neither_keeps_the_page_busy_nor_fills_its_memory(
+    page: Page, hub: HubServer, brick: dict[str, bytes], piece: str
+) -> None:
+    name = f"someone/card-{len(piece)}"
+    hub.put(name, {**brick, "README.md": (piece * 700_000)[:3_500_000].encode()})
+    started = time.monotonic()
+    answer = page.event("describe", [name], timeout=120)
+    assert answer["success"] and len(json.dumps(answer)) < 2_000_000
+    assert "only its first 40,000 characters" in answer["output"]["data"][1]
+    assert time.monotonic() - started < 60
