@@ -2,8 +2,8 @@
 
 Every picture that enters the library passes through `load_image`. What it does with each kind of picture:
 
-- Files: PNG, JPEG, WebP, BMP and TIFF only. The limits on bytes, pixels and shape are checked on the header, before any
-  pixel is decoded. Of several frames or pages the first is used.
+- Files: PNG, JPEG, WebP, BMP and TIFF only. The limits on bytes, pixels and shape are checked on the header, those on
+  parts by `image_structure`, before any pixel is decoded. Of several frames or pages the first is used.
 - Frame: the EXIF orientation is applied, so the array is what a viewer displays.
 - Transparency: composited on white. A fully transparent picture is therefore white.
 - Grey, palette, CMYK, YCbCr, Lab: converted to RGB. Embedded colour profiles of RGB and grey pictures are not applied.
@@ -26,6 +26,7 @@ import numpy as np
 from PIL import ExifTags, Image, ImageOps, TiffImagePlugin, UnidentifiedImageError
 
 from .errors import ImageError
+from .image_structure import MAX_EXIF_BYTES, check_structure, tags_fit
 
 ImageInput: TypeAlias = str | Path | bytes | Image.Image | np.ndarray
 """What `load_image` accepts. Arrays are HxW, HxWx1, HxWx3 (RGB) or HxWx4 (RGB and alpha)."""
@@ -125,6 +126,7 @@ def _decode(stream: IO[bytes], size: int, name: str) -> np.ndarray:
     if size > MAX_FILE_BYTES:
         limit = MAX_FILE_BYTES // 1_000_000
         raise ImageError(f"{name} has {size / 1e6:.0f} MB, over the limit of {limit} MB; scale the picture down first.")
+    check_structure(stream, size, name)
     try:
         image = Image.open(stream, formats=FORMATS)
     except UnidentifiedImageError:
@@ -169,6 +171,12 @@ def _displayed(image: Image.Image, name: str) -> np.ndarray:
 def _orientation(image: Image.Image) -> Any:
     """EXIF orientation of a loaded image (`load` itself turns a TIFF), 1 where the metadata cannot be read."""
     try:
+        exif = image.info.get("exif", b"")
+        if not exif and "Raw profile type exif" in image.info:  # how some PNGs hold it, in hexadecimal digits
+            exif = bytes.fromhex("".join(image.info["Raw profile type exif"].split("\n")[3:]))
+        exif = exif.removeprefix(b"Exif\0\0")
+        if len(exif) > MAX_EXIF_BYTES or not tags_fit(io.BytesIO(exif), len(exif)):
+            return 1
         return image.getexif().get(ExifTags.Base.Orientation, 1)
     except Exception:  # see _decode; viewers, too, then show the picture as stored
         return 1

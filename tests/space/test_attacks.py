@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import struct
 import time
 import urllib.error
+import urllib.request
+import uuid
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +26,17 @@ def file_data(path: Path | str, meta: bool) -> dict[str, Any]:
     """A file that claims to be uploaded. Gradio checks only those with `meta`."""
     data: dict[str, Any] = {"path": str(path), "orig_name": "part.png"}
     return {**data, "meta": {"_type": "gradio.FileData"}} if meta else data
+
+
+def upload(page: Page, name: str, data: bytes) -> dict[str, Any]:
+    """Uploads a file as a browser does; the file data that an event is then given."""
+    mark = uuid.uuid4().hex
+    head = f'--{mark}\r\nContent-Disposition: form-data; name="files"; filename="{name}"\r\n\r\n'
+    body = head.encode() + data + f"\r\n--{mark}--\r\n".encode()
+    headers = {"Content-Type": f"multipart/form-data; boundary={mark}"}
+    request = urllib.request.Request(f"{page.url}/gradio_api/upload", body, headers)
+    with urllib.request.urlopen(request, timeout=60) as answer:
+        return {**file_data(json.loads(answer.read())[0], meta=True), "orig_name": name}
 
 
 @pytest.mark.parametrize("meta", [False, True])
@@ -87,3 +101,17 @@ def test_a_hostile_card_neither_keeps_the_page_busy_nor_fills_its_memory(
     assert answer["success"] and len(json.dumps(answer)) < 2_000_000
     assert "only its first 40,000 characters" in answer["output"]["data"][1]
     assert time.monotonic() - started < 60
+
+
+def test_a_photograph_of_thousands_of_scans_keeps_nobody_waiting(page: Page) -> None:
+    def segment(code: int, data: bytes) -> bytes:
+        return bytes([0xFF, code]) + struct.pack(">H", len(data) + 2) + data
+
+    jpeg = b"\xff\xd8" + segment(0xDB, b"\0" + bytes([1] * 64))
+    jpeg += segment(0xC2, struct.pack(">BHHB", 8, 5000, 8000, 1) + b"\1\x11\0")
+    jpeg += segment(0xC4, b"\x10" + bytes([1] + [0] * 15) + b"\xe0")
+    jpeg += (segment(0xDA, b"\1\1\0\1\x3f\0") + bytes(38)) * 5000 + b"\xff\xd9"  # 40 megapixels, 240 kB
+    started = time.monotonic()
+    answer = page.event("inspect", [upload(page, "part.jpg", jpeg), "sample-brick", 0.5, None])
+    assert "part.jpg is a JPEG of more than 100 scans" in answer["output"]["error"]
+    assert time.monotonic() - started < 20
