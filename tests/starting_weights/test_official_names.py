@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 import torch
 from random_weights import same_weights
+from stlm_hub.models.stlm.mask_head import MaskHead
 from torch import Tensor
 
 from stlm_hub.errors import WeightsError
 from stlm_hub.models.stlm.mask_decoder import MaskDecoder
-from stlm_hub.models.stlm.mask_head import MaskHead
 from stlm_hub.starting_weights.official_names import decoder_from_sam, from_mobile_sam
 from stlm_hub.starting_weights.starting_weights import StartingWeights, module_templates
 

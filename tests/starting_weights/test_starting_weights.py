@@ -8,12 +8,12 @@ import pytest
 import torch
 from random_weights import random_weights, same_weights
 from safetensors.torch import save_file
+from stlm_hub.models.stlm.mask_head import MaskHead
 from torch import Tensor
 
 from stlm_hub.errors import WeightsError
 from stlm_hub.models.stlm.image_encoder import ImageEncoder
 from stlm_hub.models.stlm.mask_decoder import MaskDecoder
-from stlm_hub.models.stlm.mask_head import MaskHead
 from stlm_hub.starting_weights.formats import read_starting_weights
 from stlm_hub.starting_weights.official_names import from_mobile_sam
 from stlm_hub.starting_weights.starting_weights import StartingWeights

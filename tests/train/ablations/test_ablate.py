@@ -18,7 +18,7 @@ from stlm_hub.models.stlm.image_encoder import ImageEncoder
 from stlm_hub.models.stlm.mask_decoder import MaskDecoder
 from stlm_hub.starting_weights.starting_weights import StartingWeights
 from stlm_hub.stlm import STLM
-from train.ablations import ablate, report
+from train.ablations import ablate, report, tables
 from train.ablations.tables import ABLATIONS, Impossible, Variant, load_table
 from train.recipe import load_recipe, read_paper
 
@@ -132,7 +132,7 @@ def test_with_the_papers_profile_a_row_that_cannot_be_is_a_sentence() -> None:
 def test_a_map_that_was_not_trained_must_not_judge(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert variants("4")["no-aggregation"].model.anomaly_map == "cosine"
     changed = tmp_path / "tables.yaml"
-    changed.write_text(ABLATIONS.read_text().replace("model: {anomaly_map: cosine}, objective", "objective"))
+    changed.write_text(ABLATIONS.read_text().replace("anomaly_map: cosine, objective", "objective"))
     monkeypatch.setattr(tables, "ABLATIONS", changed)
     _, _, rows = load_table("4", load_recipe("mvtec-bottle", "cpu-short"))
     (row,) = [row for row in rows if isinstance(row, Impossible)]
