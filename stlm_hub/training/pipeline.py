@@ -40,6 +40,7 @@ from .config import TrainingConfig
 from .data import Split
 from .fill_memory import check_backbone, check_enough_patches, fill_memory
 from .machine import circumstances, measure_latency
+from .objective import PAPER, Objective
 from .observer import Observer
 from .pseudo_anomalies.textures import TextureSource
 from .trained import Trained, train_network
@@ -60,12 +61,12 @@ class Job:
         work: folder of checkpoints and logs; a run that was cut off goes on from there.
         output: the model folder to write.
         commit: of the code, where it is known.
+        objective: what the training minimises and moves.
         trained: a network to take over instead of training one.
         test: photographs to evaluate on; None where a user has only good ones.
         paper: the paper's figures for the category, if there are any.
         textures, teacher_checkpoint, workers: see `loop.train`.
         false_alarm_rate: that the threshold is calibrated for.
-        maps_left_out: maps of what was not trained, which get neither threshold nor figures.
     """
 
     split: Split
@@ -78,6 +79,7 @@ class Job:
     work: Path
     output: Path
     commit: str = ""
+    objective: Objective = PAPER
     trained: Trained | None = None
     test: TestSet | None = None
     paper: PaperFigures | None = None
@@ -85,7 +87,11 @@ class Job:
     teacher_checkpoint: Path | None = None
     workers: int = 0
     false_alarm_rate: float = DEFAULT_FALSE_ALARM_RATE
-    maps_left_out: tuple[str, ...] = ()
+
+    @property
+    def maps_left_out(self) -> tuple[str, ...]:
+        """Maps of what is not trained: they get neither threshold nor figures."""
+        return () if self.objective.trains_aggregation else ("aggregation",)
 
 
 def run(job: Job, observer: Observer | None = None) -> Results | None:
@@ -149,6 +155,7 @@ def _train(job: Job, made: Circumstances, observer: Observer) -> Trained | None:
         teacher_checkpoint=job.teacher_checkpoint,
         workers=job.workers,
         made=made,
+        objective=job.objective,
         on_step=observer.on_step,
         should_stop=observer.should_stop,
     )

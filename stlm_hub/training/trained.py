@@ -27,6 +27,7 @@ from . import checkpoint
 from .config import TrainingConfig
 from .data import Split
 from .loop import StepReport, mixed_precision, train
+from .objective import PAPER, Objective
 from .pseudo_anomalies.textures import TextureSource
 
 TRAINING_OPTIONS = ("textures", "teacher-checkpoint", "weights")
@@ -61,6 +62,7 @@ def train_network(
     work: Path,
     made: Circumstances,
     *,
+    objective: Objective = PAPER,
     textures: TextureSource | None = None,
     teacher_checkpoint: Path | None = None,
     workers: int = 0,
@@ -74,6 +76,7 @@ def train_network(
         photographs, training, weights, textures, teacher_checkpoint, workers, on_step, should_stop: see `loop.train`.
         work: folder of checkpoints and log.
         made: when and on what.
+        objective: what it minimises and moves.
 
     Returns:
         None in the further processes of a distributed training.
@@ -91,6 +94,7 @@ def train_network(
         training,
         weights,
         work,
+        objective=objective,
         textures=textures,
         teacher_checkpoint=teacher_checkpoint,
         workers=workers,
@@ -98,7 +102,7 @@ def train_network(
         on_step=on_step,
         should_stop=should_stop,
     )
-    total = training.total_steps(len(photographs), PartialState().num_processes)
+    total = objective.total_steps(training, len(photographs), PartialState().num_processes)
     reached = int(log[-1]["step"]) if log else 0
     if reached < total:
         raise TrainingError(f"Training stopped after step {reached} of {total}; the same command goes on from there.")
@@ -107,7 +111,7 @@ def train_network(
     network.config = dataclasses.replace(config, shared_stages=training.frozen_stages)
     then, precision = _when_trained(work / "checkpoints", made, precision)
     facts = TrainingFacts(
-        settings=training.to_dict(),
+        settings=training.to_dict() | ({} if objective is PAPER else {"objective": objective.name}),
         steps=total,
         seconds=round(sum(record["seconds"] for record in log), 1),
         final_losses={name: _last_mean([record[name] for record in log]) for name in LOSSES},

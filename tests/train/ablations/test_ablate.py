@@ -18,8 +18,7 @@ from stlm_hub.models.stlm.image_encoder import ImageEncoder
 from stlm_hub.models.stlm.mask_decoder import MaskDecoder
 from stlm_hub.starting_weights.starting_weights import StartingWeights
 from stlm_hub.stlm import STLM
-from stlm_hub.training.objective import check
-from train.ablations import ablate
+from train.ablations import ablate, report
 from train.ablations.tables import ABLATIONS, Impossible, Variant, load_table
 from train.recipe import load_recipe, read_paper
 
@@ -55,7 +54,8 @@ def test_a_variant_changes_what_its_table_is_about_and_nothing_else(table: str) 
             for key, value in asked.items():
                 expected = base[key] | value if isinstance(value, dict) else value
                 assert settings[key] == expected, name
-        check(variant.model, variant.training)
+        assert variant.objective.name == data[name].get("objective", "paper")
+        variant.objective.check_fits(variant.model, variant.training)
 
 
 def test_the_papers_figures_of_the_category_stand_beside_the_two_rows_that_have_them() -> None:
@@ -105,11 +105,11 @@ def test_all_changes_of_the_recipe_together_are_the_zoos(variant: str, alias: st
 
 def test_the_table_gives_no_column_to_what_is_the_same_in_all_rows_or_in_none() -> None:
     row = {"label": "a", "teacher": "mobile", "metrics": {"ap": 0.5}, "paper": {}, "paper_category": {}}
-    report = {"title": "T", "category": "c", "profile": "p", "rows": [row, {"label": "b", "not_run": "why"}]}
+    made = {"title": "T", "category": "c", "profile": "p", "rows": [row, {"label": "b", "not_run": "why"}]}
 
     def columns(**changes: Any) -> list[str]:
-        rows = [*report["rows"], {**row, **changes}]
-        return [str(column.header) for column in ablate._shown({**report, "rows": rows}).columns]
+        rows = [*made["rows"], {**row, **changes}]
+        return [str(column.header) for column in report.shown({**made, "rows": rows}).columns]
 
     figures = ["I-AUROC", "P-AUROC", "AUPRO", "AP", "FNR"]
     assert columns() == ["variant", *figures]
@@ -122,7 +122,7 @@ def test_with_the_papers_profile_a_row_that_cannot_be_is_a_sentence() -> None:
     _, _, rows = load_table("4", load_recipe("mvtec-bottle", "paper-gpu"))
     (row,) = [row for row in rows if isinstance(row, Impossible)]
     assert row.label == "without plain student stream"
-    assert row.reason.startswith('plain_stream "teacher" needs teacher "mobile"')
+    assert row.reason.startswith('no_plain_student needs teacher "mobile"')
     with pytest.raises(ConfigError, match=r"no table '12'; choose one of 4, teachers, 5"):
         load_table("12", load_recipe("mvtec-bottle", "paper-gpu"))
     with pytest.raises(ConfigError, match="'cpu' distils other levels than the paper; use cpu-short, cpu-paper"):
@@ -239,7 +239,7 @@ def test_a_variant_that_fails_stands_in_the_table_and_the_others_are_trained(
     real = ablate.run
 
     def run(split: Any, model: Any, training: Any, *rest: Any, **options: Any) -> Any:
-        if training.encoder_weights == "random":
+        if options["objective"].name == "random_encoders":
             raise TrainingError("The loss is not finite at step 2.")
         return real(split, model, training, *rest, **options)
 
@@ -303,7 +303,7 @@ def test_a_chosen_row_that_cannot_be_says_why(
 ) -> None:
     ablate.ablate("4", bottles, profile="paper-gpu", variant=["no-plain-student"], runs=tmp_path / "runs")
     out = " ".join(capsys.readouterr().out.split())
-    assert not short and 'Not run, without plain student stream: plain_stream "teacher" needs teacher "mobile"' in out
+    assert not short and 'Not run, without plain student stream: no_plain_student needs teacher "mobile"' in out
 
 
 def test_a_launcher_is_refused(bottles: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
