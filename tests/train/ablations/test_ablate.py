@@ -18,7 +18,7 @@ from stlm_hub.models.stlm.image_encoder import ImageEncoder
 from stlm_hub.models.stlm.mask_decoder import MaskDecoder
 from stlm_hub.starting_weights.starting_weights import StartingWeights
 from stlm_hub.stlm import STLM
-from train.ablations import ablate, report
+from train.ablations import ablate, report, tables
 from train.ablations.tables import ABLATIONS, Impossible, Variant, load_table
 from train.recipe import load_recipe, read_paper
 
@@ -129,10 +129,37 @@ def test_with_the_papers_profile_a_row_that_cannot_be_is_a_sentence() -> None:
         load_table("4", load_recipe("mvtec-bottle", "cpu"))
 
 
+def test_a_map_that_was_not_trained_must_not_judge(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert variants("4")["no-aggregation"].model.anomaly_map == "cosine"
+    changed = tmp_path / "tables.yaml"
+    changed.write_text(ABLATIONS.read_text().replace("anomaly_map: cosine, objective", "objective"))
+    monkeypatch.setattr(tables, "ABLATIONS", changed)
+    _, _, rows = load_table("4", load_recipe("mvtec-bottle", "cpu-short"))
+    (row,) = [row for row in rows if isinstance(row, Impossible)]
+    assert row.name == "no-aggregation" and 'stays random; set anomaly_map "cosine"' in row.reason
+
+
+def test_without_a_teacher_no_checkpoint_is_needed() -> None:
+    rows = variants("7", "paper-gpu")
+    assert (rows["no-teacher"].teacher, rows["stlm"].teacher) == ("none", "vit_h")
+
+
+def test_a_row_is_of_the_code_that_makes_it() -> None:
+    for pattern in ablate.CODE:
+        assert list(ablate.ROOT.glob(pattern)), pattern
+    names = {str(path.relative_to(ablate.ROOT)) for path in ablate.code()}
+    assert {f"stlm_hub/training/{name}" for name in ablate.NO_CODE}.isdisjoint(names)
+    assert all((ablate.ROOT / "stlm_hub/training" / name).is_file() for name in ablate.NO_CODE)
+    assert {"stlm_hub/training/objective.py", "stlm_hub/training/pseudo_anomalies/nsa.py"} <= names
+
+
 def test_rows_with_the_same_settings_are_one_training() -> None:
     table = variants("4")
     assert table["teacher-mobile"].digest("data") == table["stlm"].digest("data") != table["stlm"].digest("other data")
     assert len({variant.digest() for variant in table.values()}) == len(table) - 1
+    for other, name in (("5", "two-stage"), ("7", "no-teacher"), ("8", "random-encoders"), ("9", "distil-masks")):
+        rows = variants(other)
+        assert rows[name].digest() != rows["stlm"].digest() == table["stlm"].digest()
     longer = dataclasses.replace(table["stlm"], training=dataclasses.replace(table["stlm"].training, steps=300))
     assert longer.digest() != table["stlm"].digest()
 
