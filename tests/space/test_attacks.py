@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from gradio_client import Client, handle_file
 from hub_server import HubServer
-from page_server import Page
+from benchmarks.page_process import Page
 from PIL import Image
 
 from stlm_hub import zoo
