@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 from gradio_client import Client, handle_file
 from hub_server import HubServer
-from page_server import Page
 from PIL import Image
 
+from benchmarks.page_process import Page
 from stlm_hub import zoo
 
 pytestmark = pytest.mark.timeout(300)
