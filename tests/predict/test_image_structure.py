@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from stlm_hub import image_structure, images
 from stlm_hub.errors import ImageError
+from stlm_hub.predict import image_structure, images
 from stlm_hub.predict.images import load_image
 
 QUICK = 5.0  # seconds of a processor, on a busy machine; each of these took 30 or more, or gigabytes

@@ -14,10 +14,10 @@ from typing import Any
 import pytest
 from gradio_client import Client, handle_file
 from hub_server import HubServer
-from benchmarks.page_process import Page
 from PIL import Image
 
-from stlm_hub import zoo
+from benchmarks.page_process import Page
+from stlm_hub.model_folder import zoo
 
 pytestmark = pytest.mark.timeout(300)
 

@@ -7,8 +7,8 @@ import urllib.error
 import urllib.request
 
 import pytest
-from benchmarks.page_process import Page
 
+from benchmarks.page_process import Page
 from stlm_page.guard import is_answered
 
 pytestmark = pytest.mark.timeout(300)

@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 import torch
 from random_weights import same_weights
-from stlm_hub.models.stlm.mask_head import MaskHead
 from torch import Tensor
 
 from stlm_hub.errors import WeightsError

@@ -8,7 +8,6 @@ import pytest
 import torch
 from random_weights import random_weights, same_weights
 from safetensors.torch import save_file
-from stlm_hub.models.stlm.mask_head import MaskHead
 from torch import Tensor
 
 from stlm_hub.errors import WeightsError
