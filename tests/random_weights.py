@@ -6,8 +6,8 @@ import torch
 
 from stlm_hub.models.stlm.image_encoder import ImageEncoder
 from stlm_hub.models.stlm.mask_decoder import MaskDecoder
-from stlm_hub.models.stlm.mask_head import MaskHead
 from stlm_hub.starting_weights.starting_weights import StartingWeights
+from train.ablations.masks import MaskHead
 
 
 def random_weights(seed: int) -> StartingWeights:
