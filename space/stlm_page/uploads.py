@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import stat
 import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -9,13 +11,16 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 import gradio as gr
+from gradio.utils import get_upload_folder
 
 from stlm_hub.errors import DataError, ImageError
 from stlm_hub.predict.images import MAX_FILE_BYTES, SUFFIXES
 
 MAX_PHOTOGRAPHS = 500
 MAX_UNPACKED_BYTES = 2 * 10**9  # of all photographs of one upload together
+MAX_NAME = 200  # characters of a visitor's name for a file
 _CHUNK = 2**20
+_HASH = re.compile(r"[0-9a-f]{64}")  # names Gradio's folder of each file
 _BOUNDED = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # a chunk of the other kinds can unpack to gigabytes
 
 
@@ -78,20 +83,57 @@ def file_field(label: str, elem_id: str) -> gr.File:
     )
 
 
+def uploaded_name(file: Any) -> str:
+    """What the visitor calls an uploaded file. `file` is Gradio's file data; "photograph" where it says nothing."""
+    said = file.get("orig_name") or Path(str(file.get("path"))).name if isinstance(file, Mapping) else ""
+    return str(said)[-MAX_NAME:] or "photograph"
+
+
+def uploaded_path(file: Any) -> Path:
+    """Where an uploaded file is on this machine: the only way from what a request says to a file that is read.
+
+    Only files of the page's cache are given out: what a visitor has uploaded, or was shown here. Each lies in a
+    folder that is named by a keyed hash of its bytes. So its path is a secret of who has uploaded it, or has the same
+    file. Gradio does not note which session a file came from, and checks paths only where a request asks it to.
+
+    Args:
+        file: Gradio's file data, as it came out of the request: `path`, `orig_name`.
+
+    Raises:
+        ImageError: it is no such file. The sentence is the same whether the path exists or not.
+    """
+    refused = ImageError(f"{uploaded_name(file)} is not among the files that are kept here; add it again.")
+    given = file.get("path") if isinstance(file, Mapping) else None
+    if not isinstance(given, str):
+        raise refused
+    cache = Path(get_upload_folder())
+    path, real = Path(given), cache.resolve()
+    inside = next((path.relative_to(root).parts for root in (cache, real) if path.is_relative_to(root)), ())
+    if len(inside) != 2 or not _HASH.fullmatch(inside[0]) or inside[1] == "..":  # nothing is looked up outside
+        raise refused
+    try:
+        found = path.resolve(strict=True)
+        if found != real.joinpath(*inside) or not stat.S_ISREG(found.stat().st_mode):  # a link leads elsewhere
+            raise refused
+    except (OSError, ValueError, RuntimeError):
+        raise refused from None
+    return found
+
+
 def uploads(files: Sequence[Mapping[str, Any]] | None) -> list[Upload]:
     """Every photograph of an upload, archives unfolded, in order.
 
     Args:
-        files: Gradio's file data: `path` in the page's cache, `orig_name` as the visitor named it.
+        files: Gradio's file data, see `uploaded_path`.
 
     Raises:
+        ImageError: one of them was not uploaded here.
         DataError: there is none, there are too many, or an archive is no archive.
     """
     found: list[Upload] = []
     unpacked = 0
     for file in files or []:
-        path = Path(file["path"])
-        name = str(file.get("orig_name") or path.name)
+        path, name = uploaded_path(file), uploaded_name(file)
         if path.suffix.lower() == ".zip":
             entries = _photographs(path, name)
             unpacked += sum(entry.file_size for entry in entries)

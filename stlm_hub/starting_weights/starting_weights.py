@@ -19,7 +19,9 @@ from ..errors import WeightsError
 from ..models.stlm.image_encoder import ImageEncoder
 from ..models.stlm.mask_decoder import EMBEDDING_DIM, MaskDecoder
 
-MASK_HEAD = ("output_upscaling.", "output_hypernetworks_mlps.")  # SAM's names
+MASK_HEAD = ("output_upscaling.", "output_hypernetworks_mlps.")
+"""Prefixes of SAM's names of the mask head, which turns mask tokens into masks."""
+
 FORMAT = "stlm_hub starting weights 1"
 """Name of the format, in the metadata of the file that `StartingWeights.save` writes."""
 
@@ -41,8 +43,8 @@ class StartingWeights:
         decoder: state dict of `MaskDecoder`, on the CPU.
         source: where they come from, e.g. "dhkim2810/MobileSAM/mobile_sam.pt". Errors and model cards name it.
         sha256: SHA-256 of the files they were read from, in hex.
-        mask_head: what SAM makes masks with, its `output_upscaling` and `output_hypernetworks_mlps`, on the CPU; None
-            where the source has none. STLM needs no masks; the ablation of the paper's Table 9 does.
+        mask_head: SAM's tensors under `MASK_HEAD`, on the CPU; None where the source has none. Only the ablation of the
+            paper's Table 9 needs them.
 
     Raises:
         WeightsError: a tensor is missing or unknown, has another shape or type, or is not finite.

@@ -48,6 +48,7 @@ def test_the_models_in_the_checkout_are_those_of_the_zoo() -> None:
     configs = {}
     for entry in zoo.list_models():
         assert zoo_files.verify(entry.alias).problems == ()
-        config = configs[entry.alias] = STLM.from_pretrained(entry.alias).config
-        assert config.image_size == entry.image_size and config.calibration is not None
+        model = STLM.from_pretrained(entry.alias)
+        configs[entry.alias] = model.config
+        assert model.config.network.image_size == entry.image_size and model.calibration is not None
     assert ALIAS in zoo.load_zoo() and configs[ALIAS].category == PART

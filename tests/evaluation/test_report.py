@@ -17,7 +17,7 @@ from stlm_hub import STLM
 from stlm_hub.cli.main import main
 from stlm_hub.errors import DataError
 from stlm_hub.evaluation.evaluate import evaluate
-from stlm_hub.evaluation.pictures import GOOD, Judged
+from stlm_hub.evaluation.pictures import GOOD, JudgedPhotograph
 from stlm_hub.evaluation.report import _split, kind_figures, write_report
 from stlm_hub.evaluation.test_folder import read_test_set
 from stlm_hub.fingerprint import fingerprint
@@ -96,9 +96,9 @@ def test_figures_of_a_kind_are_against_all_good_photographs() -> None:
     mask = np.array([[True, False], [False, False]])
     quiet = np.zeros((2, 2), bool)
 
-    def judged(kind: str, score: float, corner: float) -> Judged:
+    def judged(kind: str, score: float, corner: float) -> JudgedPhotograph:
         anomaly_map = np.array([[corner, 0.5], [0.1, 0.1]], np.float32)
-        return Judged(Path(kind) / "0.png", kind, score, anomaly_map, quiet if kind == GOOD else mask, None)
+        return JudgedPhotograph(Path(kind) / "0.png", kind, score, anomaly_map, quiet if kind == GOOD else mask, None)
 
     photographs = [judged(GOOD, 0.1, 0), judged(GOOD, 0.6, 0), judged("hole", 0.5, 0.9), judged("dent", 0.7, 0.9)]
     dent, hole = kind_figures([*photographs, judged("dent", 0.2, 0.3)], threshold=0.5)

@@ -7,6 +7,7 @@ import pickle
 import shutil
 import zipfile
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -17,7 +18,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from stlm_hub.errors import ConfigError, HubError, WeightsError
-from stlm_hub.model_folder import zoo, zoo_files
+from stlm_hub.model_folder import hub, zoo, zoo_files
 from stlm_hub.model_folder.hub import companion_file, resolve
 from stlm_hub.model_folder.weights_file import read_weights
 from stlm_hub.models.stlm.config import STLMConfig
@@ -230,6 +231,19 @@ def test_companion_of_a_folder_lies_beside_the_config(saved_model: Path, own_zoo
     (folder / "results.json").rmdir()
     (folder / "results.json").write_text("{}")
     assert companion_file(local, "results.json") == folder / "results.json"
+
+
+@pytest.mark.parametrize("size", [1001, None])
+def test_a_companion_that_is_too_large_is_not_downloaded(
+    saved_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int | None
+) -> None:
+    local = hub.LocalModel(tmp_path, "org/repo", "a" * 40)
+    monkeypatch.setattr(hub, "get_hf_file_metadata", lambda *_, **__: SimpleNamespace(size=size))
+    monkeypatch.setattr(hub, "hf_hub_download", lambda *_, **__: pytest.fail("it was downloaded"))
+    assert companion_file(local, "README.md", max_bytes=1000) is None
+    (tmp_path / "README.md").write_bytes(bytes(1001))
+    assert companion_file(local, "README.md", max_bytes=1000) is None
+    assert companion_file(local, "README.md", max_bytes=1001) == tmp_path / "README.md"
 
 
 def test_folder_with_an_at_sign_is_a_folder(saved_model: Path, own_zoo: zoo.ZooEntry, tmp_path: Path) -> None:

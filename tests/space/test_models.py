@@ -112,7 +112,7 @@ def test_files_beside_a_model_are_asked_for_without_the_spaces_own_token(loads: 
     model = Models().get("org/repo")
     loads.options.clear()
     assert text_of(model, "README.md") == ""
-    assert loads.options == [{"token": False}]
+    assert [options["token"] for options in loads.options] == [False]
 
 
 @pytest.mark.parametrize(

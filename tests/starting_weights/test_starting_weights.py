@@ -28,13 +28,15 @@ def test_weights_are_loaded_into_all_modules(official: StartingWeights) -> None:
     assert same_weights(official, StartingWeights(*states[:2], mask_head=states[2]))
 
 
-def test_weights_without_a_mask_head_serve_all_but_the_mask_head(state: dict[str, Tensor], tmp_path: Path) -> None:
-    """Files of earlier versions have none."""
+def test_weights_without_a_mask_head_are_complete_for_a_training(state: dict[str, Tensor], tmp_path: Path) -> None:
+    """Files of earlier versions have no mask head. Only the ablation of masks needs one."""
     old = from_mobile_sam({name: tensor for name, tensor in state.items() if "mask_decoder.output_" not in name})
     old.save(tmp_path / "starting.safetensors")
     old = StartingWeights.load(tmp_path / "starting.safetensors")
     assert old.mask_head is None
     old.load_into(ImageEncoder(), MaskDecoder())
+    with pytest.raises(WeightsError, match=r"without SAM's mask head.*stlm weights fetch --force"):
+        mask_head_of(old)
 
 
 @pytest.fixture(scope="module")
