@@ -113,6 +113,10 @@ class Objective:
         """Whose knowledge is distilled, one of `config.TEACHERS`."""
         return config.teacher
 
+    def described(self, config: TrainingConfig) -> dict[str, str]:
+        """What results.json says of it beside the settings: nothing of the paper's."""
+        return {} if self.name == Objective.name else {"objective": self.name, "teacher": self.teacher_name(config)}
+
     def check_fits(self, model: NetworkConfig, config: TrainingConfig) -> None:
         """Raises TrainingError for a network and a training that do not go together."""
         levels, depth = model.feature_levels, config.frozen_stages

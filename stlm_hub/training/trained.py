@@ -111,7 +111,7 @@ def train_network(
     network.config = dataclasses.replace(config, shared_stages=training.frozen_stages)
     then, precision = _when_trained(work / "checkpoints", made, precision)
     facts = TrainingFacts(
-        settings=training.to_dict() | ({} if objective is PAPER else {"objective": objective.name}),
+        settings=training.to_dict() | objective.described(training),
         steps=total,
         seconds=round(sum(record["seconds"] for record in log), 1),
         final_losses={name: _last_mean([record[name] for record in log]) for name in LOSSES},

@@ -107,7 +107,7 @@ def ablate(
         "category": recipe.alias,
         "split": photographs.split.words if photographs.split else "",
         "profile": profile,
-        "command": command.line + "".join(f" --variant {name}" for name in variant or []),
+        "command": command.line + "".join(f" --variant {name}" for name in (chosen if variant else [])),
         "rows": done,
     }
     path = trainings.folder / f"table-{table}.json"
