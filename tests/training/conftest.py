@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 from small_training import batch, make_network, photographs, run_folder, starting_weights, textures
+from tiny_run import TinyRun
 
 from stlm_hub.errors import TrainingError
 from stlm_hub.evaluation.evaluate import TestSet
@@ -67,42 +68,19 @@ def weights_file(starting_weights: StartingWeights, tmp_path_factory: pytest.Tem
     return path
 
 
-@dataclass(frozen=True)
-class TinyRun:
-    """A training of three steps at 64 px that was stopped after the first and went on.
-
-    Args:
-        folder: the finished model; `my-part.run` beside it holds checkpoints and log. Tests that change one copy it.
-        options: of `finetune`, to give the same call again.
-        stopped: what the first call ended with.
-        steps: that each of the two calls reported.
-        said: messages of the second call.
-    """
-
-    folder: Path
-    options: dict[str, object]
-    stopped: str
-    steps: tuple[list[int], list[int]]
-    said: list[str]
-
-    @property
-    def work(self) -> Path:
-        return self.folder.with_name("my-part.run")
-
-
 @pytest.fixture(scope="session")
 def tiny_run(good_parts: Path, weights_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[TinyRun]:
     """The one training that the tests of whole runs share."""
     folder = tmp_path_factory.mktemp("models") / "my-part"
-    options = {"steps": 3, "image_size": 64, "starting_from": weights_file, "false_alarm_rate": 0.05}
+    options: dict[str, Any] = {"steps": 3, "image_size": 64, "starting_from": weights_file, "false_alarm_rate": 0.05}
     first: list[int] = []
     second: list[int] = []
     said: list[str] = []
     observer = Observer(on_step=lambda report: first.append(report.step), should_stop=lambda: bool(first))
     with pytest.raises(TrainingError) as stopped:
-        finetune(good_parts, "my-part", output=folder, observer=observer, **options)  # type: ignore[arg-type]
+        finetune(good_parts, "my-part", output=folder, observer=observer, **options)
     assert not folder.exists()
     observer = Observer(on_step=lambda report: second.append(report.step), on_message=said.append)
-    assert finetune(good_parts, "my-part", output=folder, observer=observer, **options) == folder  # type: ignore[arg-type]
+    assert finetune(good_parts, "my-part", output=folder, observer=observer, **options) == folder
     yield TinyRun(folder, options, str(stopped.value), (first, second), said)
     shutil.rmtree(folder.parent)  # checkpoints of 200 MB

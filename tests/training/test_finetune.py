@@ -6,10 +6,11 @@ import json
 import shutil
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 from PIL import Image
+from tiny_run import TinyRun
 
 from stlm_hub import STLM, finetune
 from stlm_hub.cli.main import main
@@ -21,9 +22,6 @@ from stlm_hub.models.stlm.judging import Judging
 from stlm_hub.training.finetune import MEMORY, held_out_of
 from stlm_hub.training.observer import Observer
 from train.recipe import load_recipe
-
-if TYPE_CHECKING:
-    from .conftest import TinyRun
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +61,7 @@ def test_threshold_comes_from_held_out_photographs_only(
     calibration, scores = model.calibration, model.judging.held_out_scores
     assert calibration is not None and calibration.n == 4 == len(scores)
     assert calibration.false_alarm_rate == 0.05
-    everyone = {prediction.score for prediction in model.predict(sorted(good_parts.iterdir()))}  # type: ignore[arg-type]
+    everyone = {prediction.score for prediction in model.predict(sorted(good_parts.iterdir()))}
     assert all(any(abs(score - other) < 1e-5 for other in everyone) for score in scores)
     assert max(scores) < calibration.threshold
     assert any("4 are held out" in line for line in tiny_run.said)
@@ -90,7 +88,7 @@ def test_results_claim_no_figure_without_a_test_set(tiny_run: TinyRun, results: 
     }
 
 
-def test_stopping_keeps_a_checkpoint_and_says_how_to_go_on(tiny_run: TinyRun, good_parts: Path) -> None:
+def test_stopping_keeps_a_checkpoint_and_says_how_to_go_on(tiny_run: TinyRun) -> None:
     assert "step 2 of 3; the same command goes on" in tiny_run.stopped
     assert tiny_run.steps == ([1, 2], [3])
     assert len((tiny_run.work / "log.jsonl").read_text().splitlines()) == 3
@@ -139,7 +137,7 @@ def test_the_same_call_again_does_not_train_again(tiny_run: TinyRun, good_parts:
     before = {name: (folder / name).read_bytes() for name in deciding}
     steps: list[int] = []
     observer = Observer(on_step=lambda report: steps.append(report.step))
-    finetune(good_parts, "my-part", output=folder, observer=observer, **tiny_run.options)  # type: ignore[arg-type]
+    finetune(good_parts, "my-part", output=folder, observer=observer, **tiny_run.options)
     assert steps == []
     assert {name: (folder / name).read_bytes() for name in deciding} == before
     shutil.rmtree(tmp_path)

@@ -9,11 +9,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import cv2
 import pytest
 import torch
+from tiny_run import TinyRun
 
 from stlm_hub import STLM
 from stlm_hub.calibration.map_scales import measure_scales
@@ -36,9 +37,6 @@ from stlm_hub.training.observer import Observer
 from stlm_hub.training.pipeline import Job, run
 from stlm_hub.training.trained import Trained, read_trained
 from train.ablations.objectives import NoAggregation
-
-if TYPE_CHECKING:
-    from .conftest import TinyRun
 
 LITE0 = PatchMemoryConfig(entries=40, channels=16)
 MOBILE_SAM = PatchMemoryConfig(entries=100, channels=16, backbone="mobile_sam")
