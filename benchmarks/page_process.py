@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -10,10 +11,12 @@ import subprocess
 import sys
 import time
 import urllib.request
+import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 START_SECONDS = 180  # until a page that does not answer is given up
@@ -26,6 +29,37 @@ class Page:
     url: str
     pid: int
     log: Path
+
+    def get(self, path: str, timeout: float = 60) -> Any:
+        """What the page answers to a GET, read as JSON."""
+        with urllib.request.urlopen(self.url + path, timeout=timeout) as answer:
+            return json.loads(answer.read())
+
+    def post(self, path: str, body: Any, timeout: float = 60) -> Any:
+        """What the page answers to JSON, read as JSON."""
+        headers = {"Content-Type": "application/json"}
+        request = urllib.request.Request(self.url + path, json.dumps(body).encode(), headers)
+        with urllib.request.urlopen(request, timeout=timeout) as answer:
+            return json.loads(answer.read())
+
+    def event(self, handler: str, data: list[Any], timeout: float = 120) -> dict[str, Any]:
+        """Sets off an event as the page in a browser does, by its number, with any data; the last message about it.
+
+        Args:
+            handler: the name of the function in the page's code.
+            data: of each input.
+        """
+        names = [each["api_name"] for each in self.get("/config")["dependencies"]]
+        session = uuid.uuid4().hex
+        body = {"data": data, "fn_index": names.index(handler), "session_hash": session}
+        self.post("/gradio_api/queue/join", body)
+        url = f"{self.url}/gradio_api/queue/data?session_hash={session}"
+        with urllib.request.urlopen(url, timeout=timeout) as answer:
+            for line in answer:
+                message = json.loads(line[5:]) if line.startswith(b"data:") else {}
+                if message.get("msg") == "process_completed":
+                    return dict(message)
+        raise AssertionError(f"{handler} was not completed")
 
 
 @contextmanager

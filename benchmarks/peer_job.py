@@ -34,7 +34,7 @@ class Job:
         model: file or folder that would be deployed. It does not exist before "fit".
         photographs: normal photographs to fit on, or photographs to judge.
         size: side of the network's input in pixels, a multiple of 64.
-        threads: number of threads for every library that can be told.
+        threads: number of threads of every library in which it can be set.
         seed: seed of all random choices.
         share: share of the patches that a memory keeps, in (0, 1]; None for methods without one.
         maps: folder in which "predict" writes 0000.npy, 0001.npy, ...

@@ -35,7 +35,7 @@ from stlm_hub.errors import ConfigError, DataError  # noqa: E402
 from stlm_hub.evaluation.evaluate import TestSet, check_both_kinds  # noqa: E402
 from stlm_hub.fingerprint import file_sha256, fingerprint  # noqa: E402
 from stlm_hub.model_folder import results as model_results  # noqa: E402
-from stlm_hub.model_folder.names import CONFIG_NAME, RESULTS_NAME, WEIGHTS_NAME  # noqa: E402
+from stlm_hub.model_folder.names import CONFIG_NAME, MEMORY_NAME, RESULTS_NAME, WEIGHTS_NAME  # noqa: E402
 from stlm_hub.model_folder.results import Results  # noqa: E402
 from stlm_hub.models.stlm.config import STLMConfig  # noqa: E402
 from stlm_hub.training.config import TrainingConfig  # noqa: E402
@@ -71,6 +71,11 @@ class Subject:
     results: Results
     train: list[Path]
     test: TestSet
+
+    @property
+    def weights(self) -> list[Path]:
+        """Files of STLM's weights: the network and, where there is one, the patch memory."""
+        return [path for name in (WEIGHTS_NAME, MEMORY_NAME) if (path := self.model / name).is_file()]
 
     @cached_property  # it reads every file, and each method needs it
     def photographs(self) -> dict[str, Any]:
@@ -137,7 +142,7 @@ def facts_of(
         "threads": threads,
         "hardware": hardware(),
         "photographs": subject.photographs,
-        "weights": file_sha256(subject.model / WEIGHTS_NAME) if is_stlm else None,
+        "weights": file_sha256(*subject.weights) if is_stlm else None,
         "code": code_digest(),
         "versions": versions(python, PACKAGES),
     }
@@ -181,12 +186,13 @@ def measure(facts: dict[str, Any], subject: Subject, python: Path, bars: Bars) -
         assert trained is not None  # `read_subject` looked
         made = trained.made or subject.results.provenance.made
         if method == "stlm":
-            model = subject.model / WEIGHTS_NAME
             fit = {"seconds": trained.seconds, "memory_bytes": None}
             judged = step("predict", subject.test.photographs, subject.model)
+            files = subject.weights
         else:
             fit = step("fit", subject.train, model)
             judged = step("predict", subject.test.photographs, model)
+            files = [model]
         return {
             "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
             "load_average_at_start": load,
@@ -195,7 +201,7 @@ def measure(facts: dict[str, Any], subject: Subject, python: Path, bars: Bars) -
             "fit_hardware": made.hardware if method == "stlm" else facts["hardware"],
             "latency_ms": summary(judged["milliseconds"]),
             "predict_memory_bytes": judged["memory_bytes"],
-            "size_bytes": model.stat().st_size,
+            "size_bytes": sum(path.stat().st_size for path in files),
             "metrics": figures(judged["scores"], subject.test, maps),
         }
 

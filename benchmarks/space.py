@@ -90,7 +90,7 @@ def write_photographs(folder: Path, size: int, n_crack: int, n_good: int) -> lis
 
 
 def measure_overhead(server: Server, tab: Tab | None, model: STLM, photographs: Sequence[Path]) -> dict[str, Any]:
-    """What the page adds to a bare `STLM.predict(bytes)`. Each photograph takes three ways: bare, endpoint, page.
+    """Measures what the page adds to `STLM.predict(bytes)`: each photograph is judged bare, by endpoint, on the page.
 
     Args:
         server: the page's process. It is idle before each request.

@@ -12,8 +12,11 @@ HERE = Path(__file__).resolve().parent
 if (HERE / "models").is_dir():  # a Space that carries models which are not on the Hub
     os.environ.setdefault("STLM_ZOO_DIR", str(HERE / "models"))
 
+from starlette.middleware import Middleware  # noqa: E402
+
 from stlm_page.build import build_page  # noqa: E402
 from stlm_page.examples import examples  # noqa: E402
+from stlm_page.guard import Guard  # noqa: E402
 from stlm_page.judge import MODELS  # noqa: E402
 from stlm_page.models import offered  # noqa: E402
 from stlm_page.theme import HEAD, STYLE, theme  # noqa: E402
@@ -27,7 +30,7 @@ def main() -> None:
     """Serves the page until it is stopped."""
     MODELS.get(offered()[0].alias)  # the first visitor does not wait for it
     page = build_page(examples(HERE / "examples"))
-    page.queue(max_size=MAX_QUEUE, default_concurrency_limit=2)
+    page.queue(max_size=MAX_QUEUE, default_concurrency_limit=2, api_open=False)  # no way past the queue
     port = int(os.environ.get("GRADIO_SERVER_PORT", PORT))
     try:
         page.launch(
@@ -41,6 +44,7 @@ def main() -> None:
             footer_links=["api", "settings"],
             ssr_mode=False,
             run_history=False,
+            app_kwargs={"middleware": [Middleware(Guard)]},
         )
     except OSError as error:
         sys.exit(f"Error: port {port} is in use ({error}); choose another one with GRADIO_SERVER_PORT=7861.")

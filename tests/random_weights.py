@@ -6,14 +6,14 @@ import torch
 
 from stlm_hub.models.stlm.image_encoder import ImageEncoder
 from stlm_hub.models.stlm.mask_decoder import MaskDecoder
-from stlm_hub.models.stlm.mask_head import MaskHead
-from stlm_hub.starting_weights.starting_weights import StartingWeights
+from stlm_hub.starting_weights.starting_weights import StartingWeights, module_templates
 
 
 def random_weights(seed: int) -> StartingWeights:
     """Weights of all three parts, with the source "somewhere" and the SHA-256 "ab12"."""
     torch.manual_seed(seed)
-    encoder, decoder, mask_head = (dict(module().state_dict()) for module in (ImageEncoder, MaskDecoder, MaskHead))
+    encoder, decoder = (dict(module().state_dict()) for module in (ImageEncoder, MaskDecoder))
+    mask_head = {name: torch.randn(tensor.shape) for name, tensor in module_templates().mask_head.items()}
     return StartingWeights(encoder, decoder, "somewhere", "ab12", mask_head)
 
 

@@ -16,7 +16,6 @@ import typer
 
 from stlm_hub.cli.progress import RunProgress, console, exit_on_error
 from stlm_hub.errors import ConfigError
-from stlm_hub.model_folder import results as model_results
 from stlm_hub.model_folder import zoo_files
 from stlm_hub.model_folder.results import Results
 from stlm_hub.models.stlm.anomaly_maps import MAP_LABELS
@@ -31,7 +30,7 @@ from .ablations.ablate import ablate
 from .describe import command_of, dataset_facts, provenance_of
 from .photographs import read_photographs, write_examples
 from .recipe import Recipe, change_recipe, load_recipe, paper_figures
-from .seeds import folder_of, tell_other_seeds
+from .seeds import Told, folder_of, tell_other_seeds, told_before
 
 ROOT = Path(__file__).resolve().parent.parent
 ABLATIONS = ("cpu-short", "cpu-paper")  # profiles that make no model for the zoo
@@ -91,7 +90,7 @@ def make(
         more=trained.options if trained else {},
     )
     provenance, commit = provenance_of(recipe, command, f"{org}/stlm-{alias}", ROOT)
-    before = _known(output / alias / "results.json")
+    before = told_before(output / alias)
     with RunProgress(alias) as observer:
         results = run(
             Job(
@@ -140,7 +139,7 @@ def _check_options(
         raise ConfigError("--network trains nothing; leave out --textures, --teacher-checkpoint and --weights.")
 
 
-def _tell_seeds(model: Path, made: Path, runs: Path, recipe: Recipe, before: Results | None, other_seed: bool) -> None:
+def _tell_seeds(model: Path, made: Path, runs: Path, recipe: Recipe, before: Told | None, other_seed: bool) -> None:
     """Brings the figures of other seeds into the published model's card."""
     if (model / "results.json").is_file():
         told = tell_other_seeds(model, runs, recipe.alias, recipe.profile, console.print, before=before)
@@ -157,14 +156,6 @@ def _print_figures(results: Results) -> None:
     split = results.dataset.split
     if split and not split.official:
         console.print(f"The split is {split.words}.")
-
-
-def _known(path: Path) -> Results | None:
-    """Results of the model that is there already, if it has any that can be read."""
-    try:
-        return model_results.load(path)
-    except ConfigError:
-        return None
 
 
 def main() -> None:

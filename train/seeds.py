@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from stlm_hub.errors import ConfigError
 from stlm_hub.model_folder import results as model_results
 from stlm_hub.model_folder.card.card import write_card
 from stlm_hub.model_folder.folder import read_folder
@@ -15,9 +17,26 @@ from stlm_hub.model_folder.results import Results, SeedFigures
 from stlm_hub.training.config import TrainingConfig
 
 
+@dataclass(frozen=True)
+class Told:
+    """Other seeds that a model's card tells of, and the recipe that all of them have in common."""
+
+    recipe: tuple[Any, ...]
+    seeds: tuple[SeedFigures, ...]
+
+
 def folder_of(runs: Path, alias: str, profile: str, seed: int) -> Path:
     """Where a training with another seed than the recipe's leaves everything."""
     return runs / f"{alias}-{profile}-seed{seed}"
+
+
+def told_before(model: Path) -> Told | None:
+    """What the card of a model tells before the model is made anew; None where there is none that can be read."""
+    try:
+        results = model_results.load(model / RESULTS_NAME)
+        return Told(_recipe(results, model), results.other_seeds) if results.training else None
+    except ConfigError:
+        return None
 
 
 def tell_other_seeds(
@@ -27,7 +46,7 @@ def tell_other_seeds(
     profile: str,
     on_message: Callable[[str], None] = lambda message: None,
     *,
-    before: Results | None = None,
+    before: Told | None = None,
 ) -> int:
     """Writes the figures of all other seeds that were trained into a model's results and card.
 
@@ -38,8 +57,7 @@ def tell_other_seeds(
         runs: where the other seeds' folders are.
         alias, profile: of the recipe.
         on_message: called with a sentence for each run that does not count.
-        before: results of the model that this one takes the place of; its other seeds are kept where the recipe is the
-            same.
+        before: what the card of the model told that this one takes the place of; kept where the recipe is the same.
 
     Returns:
         How many there are.
@@ -50,15 +68,20 @@ def tell_other_seeds(
     recipe = _recipe(results, model)
     others = []
     for found in sorted(runs.glob(f"{alias}-{profile}-seed*/model/{RESULTS_NAME}")):
-        other = model_results.load(found)
-        same_seed = other.training is None or other.training.seed == results.training.seed
-        if same_seed or _recipe(other, found.parent) != recipe:
+        try:
+            other = model_results.load(found)
+            same_seed = other.training is None or other.training.seed == results.training.seed
+            left_out = same_seed or _recipe(other, found.parent) != recipe
+        except ConfigError as error:  # an older version's, or one that was cut off
+            on_message(f"{found} is left out of the card: {error}")
+            continue
+        if left_out:
             on_message(f"{found} is left out of the card: its recipe or photographs are others than those of {model}.")
             continue
         others.append(_figures(other))
     known = results.other_seeds
-    if not known and before and _without_model(before) == recipe[0]:
-        known = before.other_seeds
+    if not known and before and before.recipe == recipe:
+        known = before.seeds
     if others or known:  # runs of another checkout are not here, but were told of before
         told = {other.seed for other in others}
         others += [other for other in known if other.seed not in told]
@@ -80,13 +103,8 @@ def _figures(results: Results) -> SeedFigures:
 
 
 def _recipe(results: Results, folder: Path) -> tuple[Any, ...]:
-    """What two seeds of one recipe have in common."""
+    """What two seeds of one recipe have in common: settings, photographs, starting weights, command, model, map."""
     config, judging = read_folder(folder)
-    return _without_model(results), config, judging.anomaly_map
-
-
-def _without_model(results: Results) -> tuple[Any, ...]:
-    """The same as far as results tell: training, photographs, starting weights, command."""
     training, dataset = results.training, results.dataset
     assert training is not None
     settings = dataclasses.replace(TrainingConfig.from_dict(dict(training.settings)), seed=0).deciding
@@ -96,4 +114,5 @@ def _without_model(results: Results) -> tuple[Any, ...]:
         for command in results.provenance.commands
     ]  # it names other textures
     test = dataset.test.sha256 if dataset.test else None
-    return settings, training.steps, photographs, test, training.starting_weights.sha256, commands
+    weights = training.starting_weights.sha256
+    return settings, training.steps, photographs, test, weights, commands, config, judging.anomaly_map

@@ -27,6 +27,7 @@ from .events import PRIVATE, SILENT
 from .judge import MODELS, judge
 from .pictures import mask_bytes, panel_bytes, thumbnail
 from .scratch import SCRATCH
+from .slots import PHOTOGRAPHS
 from .stops import Stops
 from .uploads import Upload, file_field, uploads
 
@@ -156,15 +157,18 @@ def _rounds(
     found: list[Upload], run: Run, name: str, stopped: threading.Event, progress: gr.Progress
 ) -> Iterator[list[Any]]:
     yield [f"0 of {len(found)}", [], [], *_files(None), gr.update(interactive=False), gr.update(interactive=True)]
-    for upload, judged in zip(found, _judged(found, name), strict=True):
-        if isinstance(judged, Unusable):
-            run.refuse(upload.name, judged.error)
-        else:
-            run.add(upload.name, judged)
-        done = len(run.rows)
-        progress((done, len(found)), desc="Judging", unit="photographs")
+    predictions = _judged(found, name)
+    for upload in found:
         if stopped.is_set():
             break
+        with PHOTOGRAPHS.one():  # decoded, judged and drawn
+            judged = next(predictions)
+            if isinstance(judged, Unusable):
+                run.refuse(upload.name, judged.error)
+            else:
+                run.add(upload.name, judged)
+        done = len(run.rows)
+        progress((done, len(found)), desc="Judging", unit="photographs")
         if done % PER_CALL == 0:
             yield [
                 f"{done} of {len(found)}",

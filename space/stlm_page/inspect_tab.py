@@ -28,6 +28,8 @@ from .pictures import (
     verdict,
     verdict_json,
 )
+from .slots import PHOTOGRAPHS
+from .uploads import uploaded_name, uploaded_path
 
 KEPT = KeptPredictions()
 WAITING = "Add a photograph, or click one of the examples. The verdict appears here."
@@ -166,14 +168,16 @@ def inspect(photo: dict[str, Any] | None, name: str, threshold: float, judged: J
             KEPT.drop(judged.token)
         yield _nothing(WAITING)
         return
-    if judged is not None and (judged.model, judged.path) == (name, photo["path"]) and KEPT.get(judged.token):
+    path = uploaded_path(photo)
+    if judged is not None and (judged.model, judged.path) == (name, str(path)) and KEPT.get(judged.token):
         yield [gr.skip()] * 8
         return
     model = MODELS.get(name)
-    title = Path(photo.get("orig_name") or "photograph").stem
-    image = load_image(Path(photo["path"]), name=photo.get("orig_name"))
-    started = time.perf_counter()
-    (prediction,) = judge(name, [image])
+    title = Path(uploaded_name(photo)).stem
+    with PHOTOGRAPHS.one():
+        image = load_image(path, name=uploaded_name(photo))
+        started = time.perf_counter()
+        (prediction,) = judge(name, [image])
     kept = Kept(prediction, name, title, time.perf_counter() - started)
     token = KEPT.put(kept, replaces=judged.token if judged else None)
     if judged is not None and judged.model == name:
@@ -182,7 +186,7 @@ def inspect(photo: dict[str, Any] | None, name: str, threshold: float, judged: J
     else:
         slider = gr.update(value=round(prediction.threshold / STEP) * STEP, visible=True)
     words = [verdict(prediction, model, kept.seconds), slider, threshold_words(model, prediction.threshold)]
-    yield [Judged(name, photo["path"], token), *words, *[gr.skip()] * 3, gr.update(visible=False)]
+    yield [Judged(name, str(path), token), *words, *[gr.skip()] * 3, gr.update(visible=False)]
     yield [*[gr.skip()] * 4, *_pictures(prediction), gr.update(visible=True), gr.skip()]
 
 
@@ -210,12 +214,13 @@ def prepare_files(judged: Judged | None, threshold: float) -> list[Any]:
     if judged is None:
         return [gr.skip()] * 4
     kept, model, prediction = _judged_at(judged, threshold)
-    return [
-        gr.update(visible=True),
-        panel_png(prediction, kept.title),
-        mask_png(prediction, kept.title),
-        verdict_json(prediction, model, kept.title, model.name),
-    ]
+    with PHOTOGRAPHS.one():
+        return [
+            gr.update(visible=True),
+            panel_png(prediction, kept.title),
+            mask_png(prediction, kept.title),
+            verdict_json(prediction, model, kept.title, model.name),
+        ]
 
 
 @user_errors
@@ -234,12 +239,14 @@ def predict(photo: str, model: str = "sample-brick", threshold: float | None = N
     if not photo:
         raise gr.Error("Give a photograph.", print_exception=False)
     loaded = MODELS.get(model)
-    name = Path(photo).name
-    (prediction,) = judge(model, [load_image(Path(photo), name=name)])
-    if threshold is not None:
-        prediction = prediction.with_threshold(threshold)
+    path = uploaded_path({"path": photo})
+    name = path.name
     title = Path(name).stem
-    return facts(prediction, loaded, title, model), panel_png(prediction, title), mask_png(prediction, title)
+    with PHOTOGRAPHS.one():
+        (prediction,) = judge(model, [load_image(path, name=name)])
+        if threshold is not None:
+            prediction = prediction.with_threshold(threshold)
+        return facts(prediction, loaded, title, model), panel_png(prediction, title), mask_png(prediction, title)
 
 
 def _judged_at(judged: Judged, threshold: float) -> tuple[Kept, LoadedModel, Prediction]:
@@ -261,7 +268,8 @@ def _nothing(words: str) -> list[Any]:
 
 
 def _pictures(prediction: Prediction) -> list[Any]:
-    drawn = pictures(prediction)
+    with PHOTOGRAPHS.one():
+        drawn = pictures(prediction)
     return [
         gr.update(value=(drawn.photograph, drawn.heatmap), visible=True),
         gr.update(value=drawn.outline, visible=True),

@@ -156,10 +156,8 @@ def choices() -> list[tuple[str, str]]:
 
 def text_of(model: LoadedModel, name: str) -> str:
     """A text file of a model, e.g. README.md; empty where it has none or an endless one."""
-    path = hub.companion_file(model.local, name, token=False)
-    if path is None or path.stat().st_size > _MAX_COMPANION_BYTES:
-        return ""
-    return path.read_text(encoding="utf-8", errors="replace")
+    path = hub.companion_file(model.local, name, token=False, max_bytes=_MAX_COMPANION_BYTES)
+    return "" if path is None else path.read_text(encoding="utf-8", errors="replace")
 
 
 def _check_name(name: str) -> None:

@@ -144,19 +144,25 @@ def resolve(
     )
 
 
-def companion_file(local: LocalModel, name: str, *, token: str | bool | None = None) -> Path | None:
+def companion_file(
+    local: LocalModel, name: str, *, token: str | bool | None = None, max_bytes: int | None = None
+) -> Path | None:
     """A further file of a model that `resolve` found, of the same commit, e.g. results.json; None if it has none.
 
-    A model works without its companions, so a Hub that is out of reach counts as "none", too.
+    A model works without its companions, so a Hub that is out of reach counts as "none", too. So does a file of more
+    than `max_bytes`: it is not downloaded.
     """
     beside = local.folder / name
     if local.revision is None or beside.is_file():
-        return beside if beside.is_file() else None
+        fits = beside.is_file() and (max_bytes is None or beside.stat().st_size <= max_bytes)
+        return beside if fits else None
     try:
         with hub_errors(local.source, local.revision):
             # One question before any download: it fails at once where downloads would retry for most of a minute.
             url = hf_hub_url(local.source, name, revision=local.revision)
-            get_hf_file_metadata(url, token=token, timeout=TIMEOUT)
+            size = get_hf_file_metadata(url, token=token, timeout=TIMEOUT).size
+            if max_bytes is not None and (size is None or size > max_bytes):
+                return None
             return Path(
                 hf_hub_download(
                     local.source,
@@ -181,7 +187,7 @@ def results_of(local: LocalModel, *, token: str | bool | None = None) -> Results
     """
     from . import results  # its parser is not needed to judge photographs
 
-    path = companion_file(local, RESULTS_NAME, token=token)
+    path = companion_file(local, RESULTS_NAME, token=token, max_bytes=results.MAX_BYTES)
     if path is None:
         return None
     found = results.load(path)

@@ -2,8 +2,8 @@
 
 Every picture that enters the library passes through `load_image`. It treats each kind of picture like this:
 
-- Files: PNG, JPEG, WebP, BMP and TIFF only. Limits on bytes, pixels and aspect ratio are checked on the header, before
-  any pixel is decoded. The first of several frames or pages is used.
+- Files: PNG, JPEG, WebP, BMP and TIFF only. Limits on bytes, pixels and aspect ratio are checked on the header, limits
+  on parts by `image_structure`, before any pixel is decoded. The first of several frames or pages is used.
 - Orientation: the EXIF orientation is applied, so the array is what a viewer shows.
 - Transparency: the picture is composited on white. A fully transparent picture becomes white.
 - Grey, palette, CMYK, YCbCr, Lab: converted to RGB. Embedded colour profiles of RGB and grey pictures are not applied.
@@ -26,6 +26,7 @@ import numpy as np
 from PIL import ExifTags, Image, ImageOps, TiffImagePlugin, UnidentifiedImageError
 
 from ..errors import ImageError
+from .image_structure import MAX_EXIF_BYTES, check_structure, tags_fit
 
 ImageInput: TypeAlias = str | Path | bytes | Image.Image | np.ndarray
 """What `load_image` accepts. Arrays are HxW, HxWx1, HxWx3 (RGB) or HxWx4 (RGBA)."""
@@ -127,6 +128,7 @@ def _decode(stream: IO[bytes], size: int, name: str) -> np.ndarray:
     if size > MAX_FILE_BYTES:
         limit = MAX_FILE_BYTES // 1_000_000
         raise ImageError(f"{name} has {size / 1e6:.0f} MB, over the limit of {limit} MB; scale the picture down first.")
+    check_structure(stream, size, name)
     try:
         image = Image.open(stream, formats=FORMATS)
     except UnidentifiedImageError:
@@ -171,6 +173,12 @@ def _displayed(image: Image.Image, name: str) -> np.ndarray:
 def _orientation(image: Image.Image) -> Any:
     """EXIF orientation of a loaded image; 1 where the metadata cannot be read. (`load` itself turns a TIFF.)"""
     try:
+        exif = image.info.get("exif", b"")
+        if not exif and "Raw profile type exif" in image.info:  # how some PNGs hold it, in hexadecimal digits
+            exif = bytes.fromhex("".join(image.info["Raw profile type exif"].split("\n")[3:]))
+        exif = exif.removeprefix(b"Exif\0\0")
+        if len(exif) > MAX_EXIF_BYTES or not tags_fit(io.BytesIO(exif), len(exif)):
+            return 1
         return image.getexif().get(ExifTags.Base.Orientation, 1)
     except Exception:  # see _decode; viewers show such a picture as it is stored, too
         return 1

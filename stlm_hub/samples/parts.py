@@ -196,7 +196,7 @@ def _scene(region: np.ndarray, part: str, size: int, rng: np.random.Generator) -
 
 
 def _expose(scene: np.ndarray, noise: np.ndarray) -> np.ndarray:
-    """What a camera makes of a scene: adds noise, both SxSx3 in units of 1, and rounds to uint8."""
+    """Photographs a scene: adds noise, clips and rounds. Both are SxSx3 with 1 as white; the result is uint8."""
     return np.round(np.clip(scene + noise, 0, 1) * 255).astype(np.uint8)
 
 

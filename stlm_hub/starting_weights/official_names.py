@@ -57,7 +57,7 @@ def from_mobile_sam(state: Mapping[str, Tensor], *, source: str = "", sha256: st
 
 
 def decoder_from_sam(state: Mapping[str, Tensor], *, source: str = "") -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """State dicts of `MaskDecoder` and `MaskHead` from a checkpoint of Segment Anything with any encoder.
+    """State dicts of `MaskDecoder` and of SAM's mask head from a checkpoint of Segment Anything with any encoder.
 
     Raises:
         WeightsError: a tensor of the decoder or the prompt encoder is missing or unknown.
@@ -79,7 +79,7 @@ def _official_encoder_name(ours: str) -> str:
 
 
 def _official_decoder_name(ours: str) -> str:
-    """`MaskDecoder`'s or `MaskHead`'s name of a tensor -> SAM's."""
+    """Our name of a tensor of the decoder or the mask head -> SAM's."""
     if ours.startswith("position."):
         return ours.replace("position.", "prompt_encoder.pe_layer.", 1)
     return ("prompt_encoder." if ours.startswith("no_mask_embed.") else "mask_decoder.") + ours

@@ -1,4 +1,4 @@
-"""What a training starts from, as state dicts of our modules, and the file that keeps them."""
+"""Starting weights of a training: state dicts of our modules, and the file that keeps them."""
 
 from __future__ import annotations
 
@@ -12,15 +12,18 @@ from typing import NamedTuple
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
-from torch import Tensor
+from segment_anything.modeling import MaskDecoder as SamMaskDecoder
+from torch import Tensor, nn
 
 from ..errors import WeightsError
 from ..models.stlm.image_encoder import ImageEncoder
-from ..models.stlm.mask_decoder import MaskDecoder
-from ..models.stlm.mask_head import MaskHead
+from ..models.stlm.mask_decoder import EMBEDDING_DIM, MaskDecoder
+
+MASK_HEAD = ("output_upscaling.", "output_hypernetworks_mlps.")
+"""Prefixes of SAM's names of the mask head, which turns mask tokens into masks."""
 
 FORMAT = "stlm_hub starting weights 1"
-"""What our own file says of itself in its metadata."""
+"""Name of the format, in the metadata of the file that `StartingWeights.save` writes."""
 
 
 class Templates(NamedTuple):
@@ -40,8 +43,8 @@ class StartingWeights:
         decoder: state dict of `MaskDecoder`, on the CPU.
         source: where they come from, e.g. "dhkim2810/MobileSAM/mobile_sam.pt". Errors and model cards name it.
         sha256: SHA-256 of the files they were read from, in hex.
-        mask_head: state dict of `MaskHead`, on the CPU; None where the source has none. Only the ablation of the
-            paper's Table 9 needs it.
+        mask_head: SAM's tensors under `MASK_HEAD`, on the CPU; None where the source has none. Only the ablation of the
+            paper's Table 9 needs them.
 
     Raises:
         WeightsError: a tensor is missing or unknown, has another shape or type, or is not finite.
@@ -70,28 +73,12 @@ class StartingWeights:
                         f"{describe_source(self.source)}: {name} is not finite; download the file again."
                     )
 
-    def load_into(
-        self,
-        encoder: ImageEncoder | None = None,
-        decoder: MaskDecoder | None = None,
-        mask_head: MaskHead | None = None,
-    ) -> None:
-        """Copies the weights into the given modules. Every parameter and buffer is set.
-
-        Raises:
-            WeightsError: there are no weights for the mask head.
-        """
+    def load_into(self, encoder: ImageEncoder | None = None, decoder: MaskDecoder | None = None) -> None:
+        """Copies the weights into the given modules. Every parameter and buffer is set."""
         if encoder is not None:
             encoder.load_state_dict(self.encoder, strict=True)
         if decoder is not None:
             decoder.load_state_dict(self.decoder, strict=True)
-        if mask_head is not None:
-            if self.mask_head is None:
-                raise WeightsError(
-                    f"{describe_source(self.source)} came without SAM's mask head, which distilling masks needs; "
-                    "fetch it with: stlm weights fetch --force"
-                )
-            mask_head.load_state_dict(self.mask_head, strict=True)
 
     def save(self, path: Path) -> None:
         """Writes one safetensors file with the keys `encoder.*`, `decoder.*` and `mask_head.*`.
@@ -131,10 +118,12 @@ class StartingWeights:
 
 @cache
 def module_templates() -> Templates:
-    """What the encoder, the decoder and the mask head expect."""
+    """Names, shapes and types that the encoder, the decoder and the mask head expect."""
     with torch.random.fork_rng(devices=[]):  # building a module draws random numbers; a training's seed must not notice
-        modules = ImageEncoder(), MaskDecoder(), MaskHead()
-    return Templates(*({key: tensor.to("meta") for key, tensor in m.state_dict().items()} for m in modules))
+        sam = SamMaskDecoder(transformer_dim=EMBEDDING_DIM, transformer=nn.Identity())
+        modules = ImageEncoder(), MaskDecoder(), sam
+    encoder, decoder, masks = ({key: tensor.to("meta") for key, tensor in m.state_dict().items()} for m in modules)
+    return Templates(encoder, decoder, {key: tensor for key, tensor in masks.items() if key.startswith(MASK_HEAD)})
 
 
 def check_tensor_names(source: str, *, wanted: Iterable[str], present: Iterable[str]) -> None:

@@ -7,29 +7,24 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..errors import ConfigError
+from ..validate import check_choice, check_fields, check_flag, check_integer, check_number
 from .pseudo_anomalies.synthesis import SynthesisConfig
 
-TEACHERS = ("vit_h", "vit_l", "vit_b", "mobile", "none")
-PLAIN_STREAMS = ("trained", "frozen", "teacher")
-DISTILLATIONS = ("features", "masks")
-AGGREGATIONS = ("one_stage", "two_stage", "none")
-ENCODER_WEIGHTS = ("mobile_sam", "random")
+TEACHERS = ("vit_h", "vit_l", "vit_b", "mobile")
+PLAIN_STREAMS = ("trained", "frozen")
 ROTATIONS = ("none", "slight", "quarter", "full")
 PRECISIONS = ("auto", "no", "bf16")
 
-SMALLEST_CROP = 64
-
-_WHOLE = {  # smallest and largest value of the whole numbers
+_INTEGERS = {  # smallest and largest value
     "steps": (0, 10**9),
-    "batch_size": (2, 4096),  # of a single photograph BatchNorm behind the image pooling has no statistics
+    "batch_size": (2, 4096),  # BatchNorm behind the image pooling has no statistics of a single photograph
     "frozen_stages": (0, 3),
     "warmup_steps": (0, 10**9),
     "seed": (0, 2**63 - 1),
     "checkpoint_every": (1, 10**9),
     "feature_cache_bytes": (0, 2**50),
-    "crop": (0, 2**14),
 }
-_REAL = {  # and of the others
+_NUMBERS = {
     "epochs": (0.0, 1e9),
     "learning_rate": (0.0, 1e9),
     "residual_learning_rate": (0.0, 1e9),
@@ -40,7 +35,6 @@ _REAL = {  # and of the others
     "gradient_clip": (0.0, 1e9),
     "held_out": (0.0, 0.9),
     "hardest_share": (0.0, 1.0),
-    "crop_share": (0.0, 1.0),
 }
 
 
@@ -50,18 +44,14 @@ CHANGES_NO_LOSS = ("checkpoint_every", "feature_cache_bytes", "recompute_activat
 
 @dataclass(frozen=True)
 class TrainingConfig:
-    """Everything that decides a training besides the model's own `STLMConfig` and the photographs."""
+    """Everything that decides a training besides the network's own configuration and the photographs."""
 
     steps: int = 0  # optimiser steps; 0: as many as `epochs` needs
     epochs: float = 200.0  # passes over the training photographs, used where steps is 0
     batch_size: int = 2  # photographs a step and process
-    teacher: str = "vit_h"  # whose knowledge is distilled: SAM's ViT-H, ViT-L, ViT-B, MobileSAM ("mobile") or nobody's
-    distillation: str = "features"  # what is distilled: the level features or SAM's mask logits ("masks", Table 9)
-    # "frozen": its encoder stays at the mobile teacher's weights, where its own loss is zero from the start; "teacher":
-    # its decoder too, so that there is no plain student (paper, Table 4)
+    teacher: str = "vit_h"  # whose features are distilled: SAM's ViT-H, ViT-L or ViT-B, or MobileSAM ("mobile")
+    # "frozen": the plain stream's encoder stays at the mobile teacher's weights, where its own loss starts at zero
     plain_stream: str = "trained"
-    aggregation: str = "one_stage"  # trained with the streams, after them ("two_stage", Table 5) or not at all ("none")
-    encoder_weights: str = "mobile_sam"  # what the encoders start from, or "random" (Table 8)
     recompute_activations: bool = False  # of the encoders, in the backward pass: less memory, more time, same losses
     frozen_stages: int = 0  # stages of both encoders kept at the starting weights, patch embedding included; 0: none
     learning_rate: float = 5e-4  # Adam, streams and decoder
@@ -74,8 +64,6 @@ class TrainingConfig:
     final_learning_rate: float = 1.0  # factor that the learning rates fall to by the last step, along half a cosine
     hardest_share: float = 1.0  # of each image's positions, over whose worst the denoising and the focal loss are means
     gradient_clip: float = 0.0  # largest norm of the gradient of all weights; 0: no clipping
-    crop: int = 0  # side in px of windows at the part, a multiple of 16, that training sees; 0: whole photographs
-    crop_share: float = 0.85  # of the steps that see windows; then learning rates start anew for whole photographs
     rotation: str = "none"  # of training photographs: slight (+-5 degrees), quarter (k x 90), full (both); see recipes
     synthesis: SynthesisConfig = field(default_factory=SynthesisConfig)  # pseudo anomalies
     precision: str = "auto"  # auto: bf16 where the processor multiplies it in hardware, else float32
@@ -86,48 +74,24 @@ class TrainingConfig:
     feature_cache_bytes: int = 3 * 2**29
 
     def __post_init__(self) -> None:
-        _choice("teacher", self.teacher, TEACHERS)
-        _choice("distillation", self.distillation, DISTILLATIONS)
-        _choice("plain_stream", self.plain_stream, PLAIN_STREAMS)
-        _choice("aggregation", self.aggregation, AGGREGATIONS)
-        _choice("encoder_weights", self.encoder_weights, ENCODER_WEIGHTS)
-        _choice("rotation", self.rotation, ROTATIONS)
-        _choice("precision", self.precision, PRECISIONS)
-        if not isinstance(self.recompute_activations, bool):
-            raise ConfigError(f"recompute_activations must be true or false, not {self.recompute_activations!r:.60}.")
-        for name, (low, high) in _WHOLE.items():
-            _within(name, getattr(self, name), low, high, int)
-        for name, (least, most) in _REAL.items():
-            _within(name, getattr(self, name), least, most, (int, float))
+        check_choice("teacher", self.teacher, TEACHERS)
+        check_choice("plain_stream", self.plain_stream, PLAIN_STREAMS)
+        check_choice("rotation", self.rotation, ROTATIONS)
+        check_choice("precision", self.precision, PRECISIONS)
+        check_flag("recompute_activations", self.recompute_activations)
+        for name, bounds in _INTEGERS.items():
+            check_integer(name, getattr(self, name), *bounds)
+        for name, limits in _NUMBERS.items():
+            check_number(name, getattr(self, name), *limits)
         if not isinstance(self.betas, (list, tuple)) or len(self.betas) != 2:
             raise ConfigError(f"betas must be two numbers, not {self.betas!r}.")
         object.__setattr__(self, "betas", tuple(self.betas))
         for beta in self.betas:
-            _within("betas", beta, 0.0, 0.999999, (int, float))
+            check_number("betas", beta, 0.0, 0.999999)
         if not isinstance(self.synthesis, SynthesisConfig):
             raise ConfigError("synthesis must hold the fields of SynthesisConfig.")
-        if self.plain_stream != "trained" and self.teacher != "mobile":
-            raise ConfigError(
-                f'plain_stream "{self.plain_stream}" needs teacher "mobile": the plain stream then is the teacher.'
-            )
-        if self.encoder_weights == "random" and (self.plain_stream != "trained" or self.frozen_stages):
-            raise ConfigError('encoder_weights "random" needs plain_stream "trained" and frozen_stages 0.')
-        if self.encoder_weights == "random" and self.recompute_activations:  # BatchNorm would count each batch twice
-            raise ConfigError('encoder_weights "random" needs recompute_activations false.')
-        if self.teacher == "none" and self.distillation == "masks":
-            raise ConfigError('distillation "masks" needs a teacher whose masks are distilled.')
-        if self.hardest_share < 1 and self.distillation == "masks":
-            raise ConfigError('distillation "masks" needs hardest_share 1: it has no distances of features.')
-        if self.teacher == "none" and self.frozen_stages:
-            raise ConfigError('teacher "none" needs frozen_stages 0: both streams learn as a whole.')
-        if self.crop % 16 or 0 < self.crop < SMALLEST_CROP:
-            raise ConfigError(f"crop must be 0 or a multiple of 16 from {SMALLEST_CROP}, not {self.crop}.")
-        if self.crop and (self.teacher != "mobile" or self.distillation == "masks"):
-            raise ConfigError('crop needs teacher "mobile" and distillation "features"; the others see all of a photo.')
-        if self.crop and self.aggregation == "two_stage":
-            raise ConfigError('crop needs aggregation "one_stage" or "none": windows and whole photos are stages too.')
-        if not 0 < self.crop_share < 1:
-            raise ConfigError("crop_share must be above 0 and below 1; crop 0 trains on whole photographs alone.")
+        if self.plain_stream == "frozen" and self.teacher != "mobile":
+            raise ConfigError('plain_stream "frozen" needs teacher "mobile": the plain stream then is the teacher.')
         if self.steps == 0 and self.epochs == 0:
             raise ConfigError("steps or epochs must be above 0.")
         if not self.hardest_share > 0:
@@ -136,28 +100,14 @@ class TrainingConfig:
             raise ConfigError(f"held_out must be a share between 0 and 0.9, not {self.held_out}.")
 
     def total_steps(self, n_photographs: int, processes: int = 1) -> int:
-        """Optimiser steps for `n_photographs` training photographs, at least 1; each of two stages gets as many."""
-        steps = self.steps or max(1, round(self.epochs * n_photographs / (self.batch_size * processes)))
-        return 2 * steps if self.aggregation == "two_stage" else steps
-
-    def stage(self, step: int, total: int) -> str:
-        """What step 0, 1, ... of `total` trains: "all" at once, only the "streams" or only the "aggregation"."""
-        if self.aggregation == "two_stage":
-            return "streams" if step < total // 2 else "aggregation"
-        return "all" if self.aggregation == "one_stage" else "streams"
-
-    def whole_from(self, total: int) -> int:
-        """The first step of `total` that sees whole photographs; at least the last one does."""
-        return min(round(self.crop_share * total), total - 1) if self.crop else 0
-
-    def step_in_stage(self, step: int, total: int) -> tuple[int, int]:
-        """Step 0, 1, ... of `total` -> the step of its own stage and that stage's number of steps."""
-        first = total // 2 if self.aggregation == "two_stage" else self.whole_from(total)
-        return (step, first) if step < first else (step - first, total - first)
+        """Optimiser steps for `n_photographs` training photographs, at least 1."""
+        return self.steps or max(1, round(self.epochs * n_photographs / (self.batch_size * processes)))
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data, ready for JSON and YAML."""
-        return _plain(dataclasses.asdict(self))
+        data = dataclasses.asdict(self)
+        data["betas"], data["synthesis"]["families"] = list(self.betas), list(self.synthesis.families)
+        return data
 
     @property
     def deciding(self) -> dict[str, Any]:
@@ -165,39 +115,15 @@ class TrainingConfig:
         return {name: value for name, value in self.to_dict().items() if name not in CHANGES_NO_LOSS}
 
     @classmethod
-    def from_dict(cls, data: dict[str, Any]) -> TrainingConfig:
+    def from_dict(cls, data: Any) -> TrainingConfig:
         """Raises ConfigError for a field that does not exist or has an impossible value."""
-        if not isinstance(data, dict):
-            raise ConfigError(f"The training settings must be fields with values, not {data!r:.60}.")
-        values = dict(data)
+        values = dict(check_fields("training", data, _names(cls)))
         if isinstance(values.get("synthesis"), dict):
-            _known("synthesis", values["synthesis"], SynthesisConfig)
-            values["synthesis"] = SynthesisConfig(**values["synthesis"])
-        _known("training", values, cls)
+            values["synthesis"] = SynthesisConfig(
+                **check_fields("synthesis", values["synthesis"], _names(SynthesisConfig))
+            )
         return cls(**values)
 
 
-def _plain(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
-    return list(value) if isinstance(value, tuple) else value
-
-
-def _known(section: str, values: dict[str, Any], cls: type) -> None:
-    unknown = sorted(map(str, set(values) - {f.name for f in dataclasses.fields(cls)}))
-    if unknown:
-        raise ConfigError(
-            f"{section} has no field {unknown[0]!r}; it has {sorted(f.name for f in dataclasses.fields(cls))}."
-        )
-
-
-def _within(name: str, value: Any, low: float, high: float, kind: Any) -> None:
-    if isinstance(value, bool) or not isinstance(value, kind) or not low <= value <= high:
-        # YAML reads 5e-4 as a text; it wants 5.0e-4
-        what = "a whole number" if kind is int else "a number"
-        raise ConfigError(f"{name} must be {what} from {low} to {high}, not {value!r:.60}.")
-
-
-def _choice(name: str, value: Any, choices: tuple[str, ...]) -> None:
-    if value not in choices:
-        raise ConfigError(f"{name} must be one of {list(choices)}, not {value!r}.")
+def _names(cls: type) -> list[str]:
+    return [field.name for field in dataclasses.fields(cls)]

@@ -1,7 +1,7 @@
 """A folder of normal photographs -> training samples, and the photographs held out for calibration.
 
-Every sample is a function of (seed, epoch, index, window or whole): nothing is drawn from a global random state, so a
-resumed run, another number of workers or another process sees the same samples.
+Every sample is a function of (seed, epoch, index): nothing is drawn from a global random state, so a resumed run,
+another number of workers or another process sees the same samples.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import cv2
 import numpy as np
@@ -21,8 +21,6 @@ from ..calibration.threshold import MIN_HELD_OUT
 from ..predict.frame import resize_image
 from ..predict.images import load_image
 from .config import TrainingConfig
-from .crop import draw_window
-from .pseudo_anomalies.foreground import foreground
 from .pseudo_anomalies.synthesis import synthesize
 from .pseudo_anomalies.textures import TextureSource
 
@@ -53,14 +51,6 @@ def split_normals(paths: Sequence[Path], share: float, seed: int, *, at_least: i
     )
 
 
-class Place(NamedTuple):
-    """Which sample: of an epoch, a photograph by its number, or a window of that (`TrainingConfig.crop`)."""
-
-    epoch: int
-    photograph: int
-    windowed: bool = False
-
-
 class NormalPhotographs(Dataset[dict[str, Any]]):
     """Training samples.
 
@@ -74,7 +64,6 @@ class NormalPhotographs(Dataset[dict[str, Any]]):
     def __init__(self, paths: Sequence[Path], image_size: int, config: TrainingConfig, textures: TextureSource) -> None:
         self.paths, self.image_size, self.config, self.textures = list(paths), image_size, config, textures
         self._pixels: dict[int, np.ndarray] = {}
-        self._parts: dict[str, np.ndarray] = {}
         self._keep = len(self.paths) * image_size * image_size * 3 <= PIXEL_CACHE_BYTES
 
     def __len__(self) -> int:
@@ -89,47 +78,28 @@ class NormalPhotographs(Dataset[dict[str, Any]]):
             self._pixels[index] = pixels
         return pixels
 
-    def part(self, image: np.ndarray, key: str) -> np.ndarray:
-        """(S, S) bool, `foreground` of a photograph; kept under the key that `rotate` gives it."""
-        if key in self._parts:
-            return self._parts[key]
-        found = foreground(image)
-        if self._keep and key:
-            self._parts[key] = found
-        return found
-
-    def __getitem__(self, place: tuple[int, int] | tuple[int, int, bool]) -> dict[str, Any]:
+    def __getitem__(self, place: tuple[int, int]) -> dict[str, Any]:
         """
         Args:
-            place: fields of `Place`.
+            place: epoch, and number of the photograph.
 
         Returns:
-            clean and pseudo: (3, S, S) uint8 tensors, S the model's size or that of a window; mask: (1, S, S) uint8 of
-            0 and 1; pasted: whether the two differ; key: names the clean image where it can come back unchanged in a
-            later epoch, else ""; window: its `Window.shares`, None for a whole photograph.
+            clean and pseudo: (3, S, S) uint8 tensors; mask: (1, S, S) uint8 of 0 and 1; pasted: whether the two differ;
+            key: names the clean image where it can come back unchanged in a later epoch, else "".
         """
-        epoch, index, windowed = Place(*place)
+        epoch, index = place
         rng = np.random.Generator(np.random.Philox(key=[self.config.seed, epoch * len(self.paths) + index]))
         clean, key = rotate(self.photograph(index), self.config.rotation, rng, str(index))
         other = None
         if "nsa" in self.config.synthesis.families and len(self.paths) > 1:
-            another = (index + int(rng.integers(1, len(self.paths)))) % len(self.paths)
-            other = self.photograph(another)
-        part, window = None, None
-        if windowed:
-            part = self.part(clean, key)  # of the whole photograph: a window has no plain edge
-            window = draw_window(part, self.config.crop, rng)
-            clean, part, key = window.cut(clean), window.cut(part), ""
-            if other is not None:
-                other = draw_window(self.part(other, str(another)), self.config.crop, rng).cut(other)
-        pseudo, mask = synthesize(clean, rng, self.config.synthesis, self.textures, other, part)
+            other = self.photograph((index + int(rng.integers(1, len(self.paths)))) % len(self.paths))
+        pseudo, mask = synthesize(clean, rng, self.config.synthesis, self.textures, other)
         return {
             "clean": _tensor(clean),
             "pseudo": _tensor(pseudo),
             "mask": torch.from_numpy(np.ascontiguousarray(mask)).unsqueeze(0),
             "pasted": bool(mask.any()),
             "key": key,
-            "window": None if window is None else window.shares(),
         }
 
 
@@ -156,15 +126,14 @@ def _tensor(image: np.ndarray) -> Tensor:
 
 
 class StepSampler:
-    """Endless batches of `Place`, each epoch a new permutation; a run can start at any step.
+    """Batches of (epoch, number of the photograph), each epoch a new permutation; a run can start at any step.
 
     Args:
         n: number of photographs.
         batch_size: photographs a process.
         first_step: where to start.
-        last_step: where to end.
+        last_step: where to end, excluded.
         rank, processes: which share of each step's photographs is this process's.
-        whole_from: the first step that sees whole photographs.
     """
 
     def __init__(
@@ -176,15 +145,14 @@ class StepSampler:
         last_step: int,
         rank: int = 0,
         processes: int = 1,
-        whole_from: int = 0,
     ) -> None:
-        self.n, self.batch_size, self.seed, self.whole_from = n, batch_size, seed, whole_from
+        self.n, self.batch_size, self.seed = n, batch_size, seed
         self.first_step, self.last_step, self.rank, self.processes = first_step, last_step, rank, processes
 
     def __len__(self) -> int:
         return self.last_step - self.first_step
 
-    def __iter__(self) -> Iterator[list[Place]]:
+    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
         permutations: dict[int, np.ndarray] = {}
         for step in range(self.first_step, self.last_step):
             start = (step * self.processes + self.rank) * self.batch_size
@@ -194,16 +162,11 @@ class StepSampler:
                 if epoch not in permutations:
                     permutations = {e: p for e, p in permutations.items() if e >= epoch - 1}
                     permutations[epoch] = np.random.default_rng([self.seed, epoch]).permutation(self.n)
-                batch.append(Place(epoch, int(permutations[epoch][place]), step < self.whole_from))
+                batch.append((epoch, int(permutations[epoch][place])))
             yield batch
 
 
 def collate(samples: list[dict[str, Any]]) -> dict[str, Any]:
-    """Samples -> batch: image tensors Bx3xSxS uint8, mask Bx1xSxS uint8, lists of `pasted` and `key`, windows Bx4.
-
-    All of a batch are windows, or none is and its "windows" are None.
-    """
+    """Samples -> batch: image tensors Bx3xSxS uint8, mask Bx1xSxS uint8, lists of `pasted` and `key`."""
     batch: dict[str, Any] = {name: torch.stack([s[name] for s in samples]) for name in ("clean", "pseudo", "mask")}
-    windows = [s["window"] for s in samples]
-    batch["windows"] = None if windows[0] is None else torch.stack(windows)
     return batch | {name: [s[name] for s in samples] for name in ("pasted", "key")}

@@ -2,26 +2,64 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
+from ..fingerprint import file_sha256, fingerprint
 from ..models.stlm.config import NetworkConfig
+from ..starting_weights.starting_weights import StartingWeights
 from .config import CHANGES_NO_LOSS, TrainingConfig
+from .objective import PAPER, Objective
+from .pseudo_anomalies.textures import TextureSource
+from .teacher import SAM_FILES
 
 _SAY_NOTHING = {*CHANGES_NO_LOSS}
 
 
-def differences(known: dict[str, Any], now: dict[str, Any]) -> list[str]:
-    """What differs, in words. Settings that a checkpoint does not know yet had their defaults.
+def identity_of(
+    photographs: Sequence[Path],
+    model: NetworkConfig,
+    config: TrainingConfig,
+    objective: Objective,
+    weights: StartingWeights,
+    *,
+    textures: TextureSource | None,
+    teacher_checkpoint: Path | None,
+    processes: int,
+    total: int,
+) -> dict[str, Any]:
+    """What decides a training's losses, as plain data.
 
     Args:
-        known: identity that a checkpoint was written with. Older ones know neither textures nor the teacher's file;
-            which those had cannot be told.
+        processes: that share each step.
+        total: number of steps.
+        For the others see `loop.train`; `model` is the network's configuration.
+    """
+    teacher = teacher_checkpoint if objective.teacher_name(config) in SAM_FILES else None
+    return {
+        "photographs": fingerprint(photographs),
+        "config": config.to_dict() | {"objective": objective.name, "total": total},
+        "model": model.to_dict(),
+        "weights": weights.sha256,
+        "processes": processes,
+        "textures": fingerprint(textures.photographs) if textures else "",
+        "teacher": file_sha256(teacher) if teacher else "",
+    }
+
+
+def differences(known: dict[str, Any], now: dict[str, Any]) -> list[str]:
+    """What differs, in words.
+
+    Args:
+        known: identity that a checkpoint was written with. A setting that an older checkpoint lacks had its default;
+            what textures or teacher's file it had, where it does not say, nobody knows.
         now: identity of this training.
 
     Returns:
         "photographs", "plain_stream frozen, now trained" and the like; empty where it may go on.
     """
-    defaults = {"config": TrainingConfig().to_dict(), "model": NetworkConfig().to_dict()}
+    defaults = {"config": TrainingConfig().to_dict() | {"objective": PAPER.name}, "model": NetworkConfig().to_dict()}
     found = []
     for name, value in known.items():
         if isinstance(value, dict):

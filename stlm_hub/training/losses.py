@@ -39,20 +39,6 @@ def cosine_distillation(
     return cosine_distance(student, fixed, hardest_share)
 
 
-def mask_distillation(logits: Tensor, teacher: Tensor) -> Tensor:
-    """Focal plus L1 loss between a stream's masks and the teacher's (section 4.4.9, figure 13).
-
-    Args:
-        logits: BxNxhxw of the stream.
-        teacher: BxNxhxw logits of the teacher; its masks are where they are above 0, as SAM has it.
-
-    Returns:
-        Scalar >= 0; no gradient flows into the teacher.
-    """
-    mask = (teacher.detach() > 0).float()
-    return focal(logits, mask) + l1(logits, mask)
-
-
 def focal(logits: Tensor, mask: Tensor, gamma: float = FOCAL_GAMMA, hardest_share: float = 1.0) -> Tensor:
     """Mean of -(1 - p)^gamma log(p), p the probability of the right class (equations 5 and 6).
 

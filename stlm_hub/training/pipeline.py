@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import shutil
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -40,6 +40,7 @@ from .config import TrainingConfig
 from .data import Split
 from .fill_memory import check_backbone, check_enough_patches, fill_memory
 from .machine import circumstances, measure_latency
+from .objective import PAPER, Objective
 from .observer import Observer
 from .pseudo_anomalies.textures import TextureSource
 from .trained import Trained, train_network
@@ -60,6 +61,7 @@ class Job:
         work: folder of checkpoints and logs; a run that was cut off goes on from there.
         output: the model folder to write.
         commit: of the code, where it is known.
+        objective: what the training minimises and moves.
         trained: a network to take over instead of training one.
         test: photographs to evaluate on; None where a user has only good ones.
         paper: the paper's figures for the category, if there are any.
@@ -77,6 +79,7 @@ class Job:
     work: Path
     output: Path
     commit: str = ""
+    objective: Objective = PAPER
     trained: Trained | None = None
     test: TestSet | None = None
     paper: PaperFigures | None = None
@@ -84,7 +87,11 @@ class Job:
     teacher_checkpoint: Path | None = None
     workers: int = 0
     false_alarm_rate: float = DEFAULT_FALSE_ALARM_RATE
-    maps_left_out: tuple[str, ...] = field(default=())
+
+    @property
+    def maps_left_out(self) -> tuple[str, ...]:
+        """Maps of what is not trained: they get neither threshold nor figures."""
+        return () if self.objective.trains_aggregation else ("aggregation",)
 
 
 def run(job: Job, observer: Observer | None = None) -> Results | None:
@@ -148,6 +155,7 @@ def _train(job: Job, made: Circumstances, observer: Observer) -> Trained | None:
         teacher_checkpoint=job.teacher_checkpoint,
         workers=job.workers,
         made=made,
+        objective=job.objective,
         on_step=observer.on_step,
         should_stop=observer.should_stop,
     )
@@ -204,7 +212,9 @@ def _describe(
             if test
             else None,
         ),
-        maps=dict(evaluation.figures) if evaluation else {},
+        maps={name: figures for name, figures in evaluation.figures.items() if name not in job.maps_left_out}
+        if evaluation
+        else {},
         paper=job.paper,
         other_seeds=trained.other_seeds,
         training=trained.facts,

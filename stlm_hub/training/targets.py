@@ -53,7 +53,7 @@ class Targets:
     run, whose cache is empty, sees the same numbers.
 
     Args:
-        teacher: Bx3xSxS float RGB in [0, 255], and the windows of photographs that they are -> level features.
+        teacher: Bx3xSxS float RGB in [0, 255] -> level features.
         cache_bytes: memory for features of clean images.
     """
 
@@ -86,17 +86,13 @@ class Targets:
     def _teach(
         self, batch: dict[str, Any], which: str, indices: list[int], device: torch.device
     ) -> list[dict[str, Tensor]]:
-        images, windows = batch[which], batch["windows"]
         # On a CPU one photograph at a time costs no more, and the numbers do not depend on what else was missing.
-        # Windows are smaller, and nothing of theirs is kept.
-        chunk = 1 if device.type == "cpu" and windows is None else max(1, len(indices))
+        chunk = 1 if device.type == "cpu" else max(1, len(indices))
         result = []
         for start in range(0, len(indices), chunk):
             part = indices[start : start + chunk]
             self.images_seen += len(part)
-            features = self.teacher(
-                images[part].to(device, torch.float32), None if windows is None else windows[part].to(device)
-            )
+            features = self.teacher(batch[which][part].to(device, torch.float32))
             result += [{level: f[j].half() for level, f in features.items()} for j in range(len(part))]
         return result
 

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from ..errors import TrainingError, WeightsError
 from ..models.stlm.image_encoder import PIXEL_MEAN, PIXEL_STD, ImageEncoder
 from ..models.stlm.mask_decoder import MaskDecoder
-from ..models.stlm.mask_head import MaskHead
+from ..starting_weights.official_names import decoder_from_sam
 from ..starting_weights.starting_weights import StartingWeights
 
 SAM_IMAGE_SIZE = 1024
@@ -24,7 +24,7 @@ class MobileTeacher(nn.Module):
 
     Args:
         weights: of both.
-        levels: which to hand out; "masks" are SAM's mask logits, see `MaskHead`.
+        levels: which to hand out.
         trunk_depth: stages that the streams keep frozen, so that they are the teacher's own; above 0 their output is
             handed out too, as "trunk".
     """
@@ -33,20 +33,17 @@ class MobileTeacher(nn.Module):
         super().__init__()
         self.encoder, self.decoder, self.wanted = ImageEncoder(), MaskDecoder(), tuple(levels)
         self.trunk_depth = trunk_depth
-        self.mask_head = MaskHead() if "masks" in levels else None
-        weights.load_into(self.encoder, self.decoder, self.mask_head)
+        weights.load_into(self.encoder, self.decoder)
         self.requires_grad_(False).eval()
 
     @torch.no_grad()
-    def forward(self, image: Tensor, windows: Tensor | None = None) -> dict[str, Tensor]:
-        """Bx3xSxS RGB in [0, 255] -> level features, see `ImageEncoder.from_trunk`; for `windows` see `MaskDecoder`."""
-        needed = {*self.wanted, "embedding"} if {"decoder", "masks"} & set(self.wanted) else set(self.wanted)
+    def forward(self, image: Tensor) -> dict[str, Tensor]:
+        """Bx3xSxS RGB in [0, 255] -> level features, see `ImageEncoder.from_trunk`."""
+        needed = {*self.wanted, "embedding"} if "decoder" in self.wanted else set(self.wanted)
         trunk = self.encoder.trunk(image, self.trunk_depth)
         features = self.encoder.from_trunk(trunk, self.trunk_depth, needed)
         if "decoder" in self.wanted:
-            features["decoder"] = self.decoder(features["embedding"], windows)
-        if self.mask_head is not None:
-            features["masks"] = self.mask_head(self.decoder, features["embedding"])
+            features["decoder"] = self.decoder(features["embedding"])
         wanted = {level: features[level] for level in self.wanted}
         return wanted | {"trunk": trunk} if self.trunk_depth else wanted
 
@@ -57,8 +54,7 @@ class SamTeacher(nn.Module):
     Args:
         encoder: `segment_anything`'s ImageEncoderViT.
         decoder: SAM's two-way transformer with SAM's weights.
-        mask_head: with SAM's weights.
-        levels: "embedding", "decoder" and "masks" or some of them; a ViT has no TinyViT stages.
+        levels: "embedding" and "decoder" or one of them; a ViT has no TinyViT stages.
 
     Raises:
         TrainingError: another level is asked for.
@@ -67,42 +63,40 @@ class SamTeacher(nn.Module):
     pixel_mean: Tensor
     pixel_std: Tensor
 
-    def __init__(self, encoder: nn.Module, decoder: MaskDecoder, mask_head: MaskHead, levels: Sequence[str]) -> None:
+    def __init__(self, encoder: nn.Module, decoder: MaskDecoder, levels: Sequence[str]) -> None:
         super().__init__()
-        other = [level for level in levels if level not in ("embedding", "decoder", "masks")]
+        other = [level for level in levels if level not in ("embedding", "decoder")]
         if other:
             raise TrainingError(
                 f"Segment Anything's ViT cannot teach the level {other[0]!r}; "
                 "use teacher mobile or other feature_levels."
             )
-        self.encoder, self.decoder, self.mask_head, self.wanted = encoder, decoder, mask_head, tuple(levels)
+        self.encoder, self.decoder, self.wanted = encoder, decoder, tuple(levels)
         self.register_buffer("pixel_mean", torch.tensor(PIXEL_MEAN).view(3, 1, 1), persistent=False)
         self.register_buffer("pixel_std", torch.tensor(PIXEL_STD).view(3, 1, 1), persistent=False)
         self.requires_grad_(False).eval()
 
     @torch.no_grad()
-    def forward(self, image: Tensor, windows: None = None) -> dict[str, Tensor]:
-        """Bx3xSxS RGB in [0, 255] -> level features on the student's grid, Bx256x(S/16)x(S/16), masks on 4 times it.
+    def forward(self, image: Tensor) -> dict[str, Tensor]:
+        """Bx3xSxS RGB in [0, 255] -> level features on the student's grid, Bx256x(S/16)x(S/16)."""
+        return self.levels(self.embedding(image), (image.shape[-2] // 16, image.shape[-1] // 16))
 
-        It sees whole photographs only, see `TrainingConfig.crop`.
-        """
-        h, w = image.shape[-2] // 16, image.shape[-1] // 16
-        if image.shape[-2:] != (SAM_IMAGE_SIZE, SAM_IMAGE_SIZE):
-            image = F.interpolate(image, size=(SAM_IMAGE_SIZE, SAM_IMAGE_SIZE), mode="bilinear", align_corners=False)
-        features = {"embedding": self.encoder((image - self.pixel_mean) / self.pixel_std)}
+    def levels(self, embedding: Tensor, size: tuple[int, int]) -> dict[str, Tensor]:
+        """Bx256x64x64 -> level features, each Bx256 times `size`."""
+        features = {"embedding": embedding}
         if "decoder" in self.wanted:
-            features["decoder"] = self.decoder(features["embedding"])
-        if "masks" in self.wanted:
-            features["masks"] = self.mask_head(self.decoder, features["embedding"])
+            features["decoder"] = self.decoder(embedding)
         return {
-            level: F.interpolate(
-                features[level],
-                size=(4 * h, 4 * w) if level == "masks" else (h, w),
-                mode="bilinear",
-                align_corners=False,
-            )
+            level: F.interpolate(features[level], size=size, mode="bilinear", align_corners=False)
             for level in self.wanted
         }
+
+    def embedding(self, image: Tensor) -> Tensor:
+        """Bx3xSxS RGB in [0, 255] -> Bx256x64x64, the encoder's output for the image at 1024 px."""
+        if image.shape[-2:] != (SAM_IMAGE_SIZE, SAM_IMAGE_SIZE):
+            image = F.interpolate(image, size=(SAM_IMAGE_SIZE, SAM_IMAGE_SIZE), mode="bilinear", align_corners=False)
+        result: Tensor = self.encoder((image - self.pixel_mean) / self.pixel_std)
+        return result
 
 
 def build_teacher(
@@ -116,7 +110,7 @@ def build_teacher(
 
     Args:
         name: "mobile", "vit_b", "vit_l" or "vit_h".
-        levels: feature levels to hand out, "masks" among them where masks are distilled.
+        levels: feature levels to hand out.
         weights: starting weights of the streams; they are the mobile teacher.
         checkpoint: Segment Anything's .pth file for the others.
         trunk_depth: see `MobileTeacher`; the others share nothing with the streams.
@@ -133,8 +127,6 @@ def build_teacher(
         )
     from segment_anything import sam_model_registry
 
-    from ..starting_weights.official_names import decoder_from_sam
-
     try:
         state = torch.load(checkpoint, map_location="cpu", weights_only=True)
         sam = sam_model_registry[name]()
@@ -143,7 +135,6 @@ def build_teacher(
         raise WeightsError(
             f"{checkpoint} is not Segment Anything's {name} ({error!s:.200}); download it again."
         ) from error
-    decoder, mask_head = MaskDecoder(), MaskHead()
-    for module, found in zip((decoder, mask_head), decoder_from_sam(state, source=str(checkpoint)), strict=True):
-        module.load_state_dict(found, strict=True)
-    return SamTeacher(sam.image_encoder, decoder, mask_head, levels)
+    decoder = MaskDecoder()
+    decoder.load_state_dict(decoder_from_sam(state, source=str(checkpoint))[0], strict=True)
+    return SamTeacher(sam.image_encoder, decoder, levels)

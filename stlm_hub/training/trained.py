@@ -14,10 +14,11 @@ from accelerate import PartialState
 from ..errors import ConfigError, TrainingError
 from ..evaluation.plots import LOSSES
 from ..fingerprint import fingerprint
-from ..model_folder import results as model_results
+from ..model_folder import hub
 from ..model_folder.card.text import public_source
+from ..model_folder.folder import read_folder
 from ..model_folder.names import RESULTS_NAME
-from ..model_folder.results import Circumstances, SeedFigures, StartingPoint, TrainingFacts
+from ..model_folder.results import Circumstances, Results, SeedFigures, StartingPoint, TrainingFacts
 from ..models.stlm.config import NetworkConfig, STLMConfig
 from ..models.stlm.network import STLMNetwork
 from ..starting_weights.starting_weights import StartingWeights
@@ -26,6 +27,7 @@ from . import checkpoint
 from .config import TrainingConfig
 from .data import Split
 from .loop import StepReport, mixed_precision, train
+from .objective import PAPER, Objective
 from .pseudo_anomalies.textures import TextureSource
 
 TRAINING_OPTIONS = ("textures", "teacher-checkpoint", "weights")
@@ -60,6 +62,7 @@ def train_network(
     work: Path,
     made: Circumstances,
     *,
+    objective: Objective = PAPER,
     textures: TextureSource | None = None,
     teacher_checkpoint: Path | None = None,
     workers: int = 0,
@@ -73,6 +76,7 @@ def train_network(
         photographs, training, weights, textures, teacher_checkpoint, workers, on_step, should_stop: see `loop.train`.
         work: folder of checkpoints and log.
         made: when and on what.
+        objective: what it minimises and moves.
 
     Returns:
         None in the further processes of a distributed training.
@@ -90,6 +94,7 @@ def train_network(
         training,
         weights,
         work,
+        objective=objective,
         textures=textures,
         teacher_checkpoint=teacher_checkpoint,
         workers=workers,
@@ -97,7 +102,7 @@ def train_network(
         on_step=on_step,
         should_stop=should_stop,
     )
-    total = training.total_steps(len(photographs), PartialState().num_processes)
+    total = objective.total_steps(training, len(photographs), PartialState().num_processes)
     reached = int(log[-1]["step"]) if log else 0
     if reached < total:
         raise TrainingError(f"Training stopped after step {reached} of {total}; the same command goes on from there.")
@@ -106,7 +111,7 @@ def train_network(
     network.config = dataclasses.replace(config, shared_stages=training.frozen_stages)
     then, precision = _when_trained(work / "checkpoints", made, precision)
     facts = TrainingFacts(
-        settings=training.to_dict(),
+        settings=training.to_dict() | objective.described(training),
         steps=total,
         seconds=round(sum(record["seconds"] for record in log), 1),
         final_losses={name: _last_mean([record[name] for record in log]) for name in LOSSES},
@@ -125,11 +130,13 @@ def read_trained(folder: Path, config: STLMConfig, anomaly_map: str, training: T
         config, anomaly_map, training, split: of the run that takes the network over.
 
     Raises:
-        ConfigError: its results do not tell, or it was trained in another way or on other photographs.
+        ConfigError: its results do not tell or are of other weights, or it was trained in another way or on other
+            photographs.
         WeightsError, HubError: the folder holds no model.
     """
-    loaded = STLM.from_pretrained(folder, device="cpu")
-    results = model_results.load(folder / RESULTS_NAME)
+    local = hub.resolve(folder)
+    known_config, known_judging = read_folder(local.folder)
+    results = hub.results_of(local) or Results()
     known, photographs = results.training, results.dataset.train
     if known is None or photographs is None:
         raise ConfigError(f"{folder / RESULTS_NAME} does not tell how the network was trained; train it anew.")
@@ -137,7 +144,7 @@ def read_trained(folder: Path, config: STLMConfig, anomaly_map: str, training: T
     changed = [name for name, value in training.deciding.items() if before[name] != value]
     differs = {
         f"training ({', '.join(changed)})": bool(changed),
-        "model": dataclasses.replace(loaded.config.network, shared_stages=0)
+        "model": dataclasses.replace(known_config.network, shared_stages=0)
         != dataclasses.replace(config.network, shared_stages=0),
         "photographs": photographs.sha256 != fingerprint(split.train),
     }
@@ -146,12 +153,12 @@ def read_trained(folder: Path, config: STLMConfig, anomaly_map: str, training: T
             f"The network in {folder} is of another recipe, its {' and '.join(other)} differ; train it anew, or take "
             "the recipe that it was made by."
         )
-    same_judging = (loaded.config.patch_memory, loaded.judging.anomaly_map) == (config.patch_memory, anomaly_map)
+    same_judging = (known_config.patch_memory, known_judging.anomaly_map) == (config.patch_memory, anomaly_map)
     losses = folder / "losses.png"
     commands = results.provenance.commands
     options = commands[0].options if commands else {}
     return Trained(
-        loaded.network,
+        STLM.from_pretrained(folder, device="cpu").network,
         dataclasses.replace(known, made=known.made or results.provenance.made),
         losses=losses if losses.is_file() else None,
         other_seeds=results.other_seeds if same_judging else (),

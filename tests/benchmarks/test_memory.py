@@ -7,13 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from benchmarks.peer_backbones import MobileSAMStages
 from PIL import Image
 
 from benchmarks import peer_memory
 from benchmarks.memory_bank import MemoryBank, anomaly_map, sample_patches
 from benchmarks.peer_job import Job
-from stlm_hub.models.backbones.efficientnet_lite0 import ImageNetEncoder
+from stlm_hub.models.backbones.mobile_sam import MobileSam
 
 
 def random(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -56,24 +55,11 @@ def test_the_same_share_of_every_image_is_kept_and_the_seed_decides_which() -> N
     assert torch.equal(entries, sampled(0)) and not torch.equal(entries, sampled(1))
 
 
-@pytest.mark.parametrize(
-    ("backbone", "channels"),
-    [(MobileSAMStages, (128, 160)), (ImageNetEncoder, (40, 112))],
-    ids=["mobilesam", "lite0"],
-)
-def test_backbones_give_levels_at_an_eighth_and_a_sixteenth_of_the_size(
-    backbone: type[torch.nn.Module], channels: tuple[int, int]
-) -> None:
-    with torch.inference_mode():
-        levels = backbone().eval()(random(1, 3, 128, 128).abs() * 100)
-    assert [tuple(level.shape) for level in levels] == [(1, channels[0], 16, 16), (1, channels[1], 8, 8)]
-
-
 def test_a_saved_memory_scores_a_changed_photograph_higher(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     torch.manual_seed(0)
-    whole = MobileSAMStages()
+    whole = MobileSam()
     state = whole.state_dict()
-    monkeypatch.setattr(peer_memory, "load_pretrained", lambda backbone: backbone.load_state_dict(state))
+    monkeypatch.setattr(MobileSam, "load_pretrained", lambda backbone: backbone.load_state_dict(state))
     normal = np.random.default_rng(0).integers(100, 140, (96, 80, 3), dtype=np.uint8)
     Image.fromarray(normal).save(tmp_path / "normal.png")
     job = Job("memory-mobilesam", "fit", str(tmp_path / "model"), [str(tmp_path / "normal.png")], 64, 1, 0, 1.0)

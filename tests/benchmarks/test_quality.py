@@ -27,6 +27,17 @@ from benchmarks.peer_runner import ROOT, PeerError, figures, run_process, versio
 from benchmarks.quality_report import QUALITY, behind, find, not_compared, show, with_row
 from stlm_hub.errors import ConfigError, DataError
 from stlm_hub.fingerprint import fingerprint
+from stlm_hub.model_folder.names import MEMORY_NAME, RESULTS_NAME, WEIGHTS_NAME
+from stlm_hub.model_folder.results import (
+    Circumstances,
+    DatasetFacts,
+    Photographs,
+    Provenance,
+    Results,
+    StartingPoint,
+    TrainingFacts,
+)
+from stlm_hub.model_folder.results import save as save_results
 from stlm_hub.stlm import STLM
 from stlm_hub.training.data import split_normals
 
@@ -153,10 +164,19 @@ def category(tmp_path: Path, saved_model: Path) -> Path:
     model = tmp_path / "models" / "mvtec-bottle"
     shutil.copytree(saved_model, model)
     split = split_normals(sorted((root / "train" / "good").iterdir()), 0.2, 0)
-    results = {"training": {"held_out": 0.2, "seed": 0}, "seconds": 3.0, "hardware": "some machine"}
-    (model / "results.json").write_text(
-        json.dumps({**results, "dataset": {"train": {"sha256": fingerprint(split.train)}}})
+    results = Results(
+        provenance=Provenance(made=Circumstances(hardware="some machine")),
+        dataset=DatasetFacts(train=Photographs(len(split.train), fingerprint(split.train))),
+        training=TrainingFacts(
+            {"held_out": 0.2, "seed": 0},
+            steps=1,
+            seconds=3.0,
+            final_losses={},
+            precision="no",
+            starting_weights=StartingPoint(),
+        ),
     )
+    save_results(results, model / RESULTS_NAME)
     return tmp_path
 
 
@@ -214,6 +234,15 @@ def test_rows_are_kept_unless_a_fact_changes_or_again_is_given(category: Path, j
     assert run(category, again=True) == 0 and len(jobs) == 3
     result = json.loads((category / "quality.json").read_text())
     assert len(result["rows"]) == 2 and result["splits"].keys() == {"bottle", "grid"}
+
+
+def test_the_patch_memory_counts_as_part_of_stlms_weights(category: Path, jobs: list[Job]) -> None:
+    run(category, methods="stlm")
+    model = category / "models" / "mvtec-bottle"
+    (model / MEMORY_NAME).write_bytes(b"x" * 500)
+    assert run(category, methods="stlm") == 0 and len(jobs) == 2  # the row of other weights is not kept
+    (own,) = json.loads((category / "quality.json").read_text())["rows"]
+    assert own["measured"]["size_bytes"] == (model / WEIGHTS_NAME).stat().st_size + 500
 
 
 def test_all_methods_get_the_photographs_that_stlm_was_trained_and_is_tested_on(

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import Any
 
 import pytest
+import typer
 
 from benchmarks import training
-from stlm_hub.errors import TrainingError
+from benchmarks.training import Setting
+from stlm_hub.errors import ConfigError, TrainingError
 from stlm_hub.models.stlm.image_encoder import ImageEncoder
 from stlm_hub.models.stlm.mask_decoder import MaskDecoder
 from stlm_hub.samples.parts import write_samples
@@ -25,7 +29,7 @@ def test_the_cpu_recipe_is_that_of_the_zoo() -> None:
         measured = TrainingConfig.from_dict(setting.training).to_dict()
         trained = recipe.training.to_dict()
         assert {name for name in trained if measured[name] != trained[name]} <= COSTS_NOTHING
-        assert setting.model == {"image_size": size, "feature_levels": list(recipe.model.feature_levels)}
+        assert setting.network == {"image_size": size, "feature_levels": list(recipe.model.network.feature_levels)}
 
 
 def test_a_setting_is_measured_in_a_process_of_its_own(tmp_path: Path) -> None:
@@ -33,16 +37,32 @@ def test_a_setting_is_measured_in_a_process_of_its_own(tmp_path: Path) -> None:
     photographs = sorted(tmp_path.glob("*/train/good/*"))
     weights = StartingWeights(dict(ImageEncoder().state_dict()), dict(MaskDecoder().state_dict()), source="random")
     weights.save(tmp_path / "starting.safetensors")
-    arguments = (training.ROOT, tmp_path / "starting.safetensors", {"image_size": 64})
-    found = training.measure(*arguments, {"teacher": "mobile", "batch_size": 2}, photographs, steps=2)
+    setting = Setting({"image_size": 64}, {"teacher": "mobile", "batch_size": 2})
+    found = training.measure(setting, tmp_path / "starting.safetensors", photographs, steps=2)
     assert len(found["seconds"]) == 2 and min(found["seconds"]) > 0 and 0.2 < found["peak_gb"] < 8
     with pytest.raises(TrainingError, match="failed; its last words are:"):
-        training.measure(*arguments, {"teacher": "nobody"}, photographs, steps=2)
+        training.measure(setting, tmp_path / "nowhere.safetensors", photographs, steps=2)
 
 
-def test_the_goal_is_a_share_of_the_older_time() -> None:
-    name = "cpu recipe, 512 px, 4 a step"
-    row = {"name": name, "before": {"seconds_per_step": 1.8}, "after": {"seconds_per_step": 1.0, "peak_gb": 7.0}}
-    memory, time = training._limits([row])
-    assert memory.held is False and time.held is True
-    assert training._limits([row | {"after": {"seconds_per_step": 1.1, "peak_gb": 3.0}}])[1].held is False
+def test_the_report_has_medians_of_the_later_steps_and_a_broken_limit_is_an_exit_code(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[str, int, int]] = []
+
+    def measure(setting: Setting, weights: Path, photographs: list[Path], steps: int) -> dict[str, Any]:
+        asked.append((str(setting.network["image_size"]), len(photographs), steps))
+        return {"seconds": [9.0] * training.UNCOUNTED + [1.0, 2.0, 4.0], "peak_gb": 7.0}
+
+    weights = StartingWeights(dict(ImageEncoder().state_dict()), dict(MaskDecoder().state_dict()), source="random")
+    monkeypatch.setattr(training, "measure", measure)
+    monkeypatch.setattr(training, "starting_weights", lambda **_: weights)
+    monkeypatch.setattr(training, "machine", dict)
+    with pytest.raises(typer.Exit):  # 7 GB, of 6
+        training.main(output=tmp_path / "report.json", only="paper's levels, both streams", steps=8)
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert asked == [("256", 8, 8), ("1024", 8, 8)]
+    figures = [(row["seconds_per_step"], row["samples_per_second"], row["peak_gb"]) for row in report["settings"]]
+    assert figures == [(2.0, 2.0, 7.0), (2.0, 1.0, 7.0)]
+    assert [limit["held"] for limit in report["limits"]] == [False, True]
+    with pytest.raises(ConfigError, match="No setting has '4096 px' in its name; there are: cpu recipe"):
+        training.main(only="4096 px")

@@ -12,7 +12,8 @@ from scipy import ndimage
 from sklearn.metrics import average_precision_score
 
 from stlm_hub.errors import DataError
-from stlm_hub.evaluation.metrics import MAX_CURVE_POINTS, Metrics, compute_metrics, pro_points, roc_points
+from stlm_hub.evaluation.metrics import MAX_CURVE_POINTS, compute_metrics, pro_points, roc_points
+from stlm_hub.model_folder.results import MapFigures
 
 Maps = list[np.ndarray]
 EXACT = 1e-9
@@ -108,7 +109,7 @@ def test_aupro_ends_at_the_limit_of_the_false_positive_rate(kind: str, limit: fl
 
 def test_perfect_maps_score_one_and_inverted_maps_zero() -> None:
     _, labels, maps, masks = drawn("perfect")
-    assert compute_metrics(labels * 0.9, labels, maps, masks, threshold=0.5) == Metrics(1.0, 1.0, 1.0, 1.0, 1.0, 0.0)
+    assert compute_metrics(labels * 0.9, labels, maps, masks, threshold=0.5) == MapFigures(1.0, 1.0, 1.0, 1.0, 1.0, 0.0)
     _, labels, maps, masks = drawn("inverted")
     metrics = compute_metrics(1 - labels * 0.9, labels, maps, masks, threshold=0.5)
     assert (metrics.i_auroc, metrics.p_auroc, metrics.aupro, metrics.fnr) == (0.0, 0.0, 0.0, 1.0)
@@ -164,7 +165,7 @@ def test_a_score_equal_to_the_threshold_is_judged_anomalous() -> None:
 def test_metrics_without_anomalous_images_are_undefined() -> None:
     scores, labels, maps, masks = drawn("smooth")
     metrics = compute_metrics(scores[:3], labels[:3], maps[:3], masks[:3], threshold=0.5)
-    assert metrics == Metrics(None, None, None, None, None, None)
+    assert metrics == MapFigures()
     assert roc_points(scores[:3], labels[:3]) == {"fpr": [], "tpr": []}
     assert pro_points(maps[:3], masks[:3]) == {"fpr": [], "pro": []}
 

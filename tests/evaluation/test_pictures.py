@@ -11,7 +11,6 @@ from PIL import Image
 from stlm_hub.drawing.heatmap import GROUND_TRUTH_COLOUR, draw_contour
 from stlm_hub.drawing.panel import panel, tile_size
 from stlm_hub.evaluation.evaluate import Evaluation, TestSet
-from stlm_hub.evaluation.metrics import Metrics
 from stlm_hub.evaluation.pictures import (
     GOOD,
     JudgedPhotograph,
@@ -21,6 +20,7 @@ from stlm_hub.evaluation.pictures import (
     write_overview,
     write_panels,
 )
+from stlm_hub.model_folder.results import MapFigures
 
 MASK = np.zeros((40, 60), bool)
 MASK[10:20, 15:30] = True
@@ -71,10 +71,11 @@ def test_overlap_is_that_of_the_models_mask_and_zero_for_a_missed_defect() -> No
     masks = [np.zeros((40, 60), bool), MASK, MASK, np.zeros((40, 60), bool)]
     maps = [np.where(mask, 0.9, 0.1).astype(np.float32) for mask in (MASK, MASK, MASK, MASK)]
     maps[1][10:20, 30:45] = 0.5  # as much again beside the defect, at the threshold
-    none = Metrics(None, None, None, None, None, None)
     test = TestSet([Path("good/0.png")], [Path(f"dent/{i}.png") for i in (1, 2, 3)], [Path("mask")] * 3)
     scores = [0.1, 0.7, 0.49, 0.8]
-    evaluation = Evaluation({"aggregation": none}, scores[:1], scores[1:], 1.0, scores, [0, 1, 1, 1], maps, masks)
+    evaluation = Evaluation(
+        {"aggregation": MapFigures()}, scores[:1], scores[1:], 1.0, scores, [0, 1, 1, 1], maps, masks
+    )
     found = judged_photographs(test, evaluation, 0.5)
     assert [photograph.score for photograph in found] == scores
     assert [photograph.kind for photograph in found] == [GOOD, "dent", "dent", "dent"]

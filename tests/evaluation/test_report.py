@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import sys
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,10 +18,10 @@ from stlm_hub.cli.main import main
 from stlm_hub.errors import DataError
 from stlm_hub.evaluation.evaluate import evaluate
 from stlm_hub.evaluation.pictures import GOOD, JudgedPhotograph
-from stlm_hub.evaluation.report import kind_figures, known_scores, write_report
+from stlm_hub.evaluation.report import _split, kind_figures, write_report
 from stlm_hub.evaluation.test_folder import read_test_set
 from stlm_hub.fingerprint import fingerprint
-from stlm_hub.models.stlm.config import Calibration
+from stlm_hub.model_folder.results import DatasetFacts, Results, Split, TestPhotographs
 from stlm_hub.samples.parts import write_samples
 
 LOG = [{"step": i, "plain": 0.0, "denoising": 0.3, "focal": 0.02, "l1": 0.4, "total": 0.7} for i in (1, 2, 3)]
@@ -71,14 +73,14 @@ def test_pictures_with_photographs_are_apart_and_never_committed(finished: Path)
 
 def test_figures_are_those_of_evaluate(finished: Path, category: Path) -> None:
     model = STLM.from_pretrained("sample-brick", device="cpu")
-    assert model.config.calibration is not None
-    threshold = model.config.calibration.threshold
+    assert model.calibration is not None
+    threshold = model.calibration.threshold
     found = evaluate(model, read_test_set(category), {"aggregation": threshold})
     report = finished / "report.md"
     for label, key in (("Image-level AUROC", "i_auroc"), ("AUPRO", "aupro"), ("Pixel-level AP", "ap")):
-        measured = [getattr(m, key) for m in found.metrics.values()]
+        measured = [getattr(figures, key) for figures in found.figures.values()]
         assert rows(report, label) == [f"{100 * value:.2f} %" for value in measured]
-    fnr = found.metrics["aggregation"].fnr
+    fnr = found.figures["aggregation"].fnr
     assert fnr is not None and rows(report, "FNR at the threshold") == [f"{100 * fnr:.2f} %", "-"]
     missed = [score < threshold for score in found.anomalous_scores]
     for kind, is_missed in zip(("crack", "fibre", "hole", "scratch", "stain"), missed, strict=True):
@@ -106,40 +108,49 @@ def test_figures_of_a_kind_are_against_all_good_photographs() -> None:
     assert asdict(hole) == {"kind": "hole", "n": 1, "i_auroc": 0.5, "missed": 0, "ap": 1.0}
 
 
-def test_what_the_results_know_of_these_photographs_stands_in_the_report(
-    saved_model: Path, category: Path, tmp_path: Path
-) -> None:
-    model = STLM.from_pretrained(saved_model, device="cpu")
-    test = read_test_set(category)
-    losses = tmp_path / "losses.png"
+def test_a_report_replaces_an_earlier_one_and_nothing_else(tiny_model: STLM, category: Path, tmp_path: Path) -> None:
+    output, losses = tmp_path / "out", tmp_path / "losses.png"
     losses.write_bytes(b"a plot")
-    split = "not the official one: 3 good test photographs"
-    dataset = {"split": split, "test": {"sha256": fingerprint(test.photographs + test.masks)}}
-    report = write_report(model, "m", category, tmp_path / "same", results={"dataset": dataset}, losses=losses)
-    assert f"**The split: {split}.**" in report.read_text() and "[losses.png]" in report.read_text()
-    assert (report.parent / "losses.png").read_bytes() == b"a plot"
-    for other in ({"sha256": "0"}, {}):  # of other photographs they know nothing
-        report = write_report(model, "m", category, tmp_path / "other", results={"dataset": dataset | {"test": other}})
-        assert "split" not in report.read_text() and not (report.parent / "losses.png").exists()
-
-
-def test_a_report_replaces_an_earlier_one_and_nothing_else(saved_model: Path, category: Path, tmp_path: Path) -> None:
-    model = STLM.from_pretrained(saved_model, device="cpu")
-    output = tmp_path / "out"
+    test = read_test_set(category)
+    ours = TestPhotographs(2, 5, fingerprint(test.photographs + test.masks))
+    known = DatasetFacts(split=Split(False, "3 good test photographs"), test=ours)
     done: list[tuple[int, int]] = []
-    write_report(model, "m", category, output, on_image=lambda *progress: done.append(progress))
-    assert done == [(i, 7) for i in range(1, 8)]
-    assert "never calibrated" in (output / "report.md").read_text() and not (output / "losses.png").exists()
+    options: dict[str, Any] = {"losses": losses, "on_image": lambda *progress: done.append(progress)}
+    report = write_report(tiny_model, "m", category, output, results=Results(dataset=known), **options)
+    text = report.read_text()
+    assert report == output / "report.md" and done == [(i, 7) for i in range(1, 8)]
+    assert "never calibrated" in text and "[losses.png]" in text
+    assert "**The split: not the official one: 3 good test photographs.**" in text
+    assert (output / "losses.png").read_bytes() == b"a plot"
+
     (output / "photographs" / "dent_worst.png").write_bytes(b"of another test set")
     (output / "notes.txt").write_text("mine")
-    write_report(model, "m", category, output)
+    others = dataclasses.replace(known, test=TestPhotographs(2, 5, "0"))  # of these, results know nothing
+    write_report(tiny_model, "m", category, output, results=Results(dataset=others))
+    text = report.read_text()
+    assert "split" not in text and "losses.png" not in text and not (output / "losses.png").exists()
     assert not (output / "photographs" / "dent_worst.png").exists() and (output / "notes.txt").read_text() == "mine"
-    (output / "report.md").write_text("# My own notes")
+    report.write_text("# My own notes")
     with pytest.raises(DataError, match="is not empty and holds no earlier report; name another --output"):
-        write_report(model, "m", category, output)
-    assert (output / "report.md").read_text() == "# My own notes"
+        write_report(tiny_model, "m", category, output)
+    assert report.read_text() == "# My own notes"
     with pytest.raises(DataError, match=r"notes\.txt is a file; name a folder"):
-        write_report(model, "m", category, output / "notes.txt")
+        write_report(tiny_model, "m", category, output / "notes.txt")
+
+
+def test_only_results_of_these_photographs_know_their_split(category: Path) -> None:
+    test = read_test_set(category)
+    ours = TestPhotographs(2, 5, fingerprint(test.photographs + test.masks))
+    split = Split(False, "3 good test photographs")
+    assert "".join(_split(Results(dataset=DatasetFacts(split=split, test=ours)), test)).startswith("**The split: not")
+    for dataset in (
+        DatasetFacts(split=Split(True), test=ours),
+        DatasetFacts(split=split, test=dataclasses.replace(ours, sha256="0")),
+        DatasetFacts(split=split),
+        DatasetFacts(test=ours),
+    ):
+        assert _split(Results(dataset=dataset), test) == []
+    assert _split(None, test) == []
 
 
 def test_folders_without_a_test_set_are_refused(tiny_model: STLM, category: Path, tmp_path: Path) -> None:
@@ -167,13 +178,3 @@ def test_a_log_that_is_none_is_refused_before_any_work(
     with pytest.raises(DataError, match=sentence):
         write_report(tiny_model, "m", category, tmp_path / "out", log=log)
     assert not (tmp_path / "out").exists()
-
-
-def test_held_out_scores_count_only_for_their_own_threshold() -> None:
-    calibration = Calibration(threshold=0.5, false_alarm_rate=0.01, n=2, method="log-odds-t", date="2025-01-01")
-    results = {"calibration": asdict(calibration), "held_out_scores": [0.1, 0.2]}
-    assert known_scores(results, calibration) == [0.1, 0.2]
-    other = asdict(calibration) | {"threshold": 0.6}
-    for broken in (None, [], {}, results | {"calibration": other}, results | {"held_out_scores": ["0.1", 2]}):
-        assert known_scores(broken, calibration) == []
-    assert known_scores(results, None) == []

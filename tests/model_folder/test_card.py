@@ -55,11 +55,11 @@ def test_pseudo_anomalies_are_told_with_their_shares() -> None:
         text = section(rendered(changed(training=training)), "How it was trained")
         return table(text).get("Pseudo anomalies", [""])[0]
 
-    families = ["warp", "warp", "nsa"]
+    families = ["erase", "erase", "nsa"]
     assert row(families=families, probability=0.5, on_part=True) == (
-        "warp (2 of 3), nsa (1 of 3), on 50 % of the photographs, on the part alone"
+        "erase (2 of 3), nsa (1 of 3), on 50 % of the photographs, on the part alone"
     )
-    assert row(families=["erase"], match_grey=True) == "erase, grey on grey photographs"
+    assert row(families=["erase"]) == "erase"
     assert row(families="perlin", probability="often", on_part=1) == ""  # what is of another kind is left out
 
 

@@ -6,6 +6,7 @@ import dataclasses
 import json
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from card_model import RESULTS
@@ -13,8 +14,8 @@ from huggingface_hub import constants
 
 from stlm_hub.errors import ConfigError, HubError, WeightsError
 from stlm_hub.fingerprint import file_sha256
+from stlm_hub.model_folder import hub, zoo, zoo_files
 from stlm_hub.model_folder import results as facts
-from stlm_hub.model_folder import zoo, zoo_files
 from stlm_hub.model_folder.hub import companion_file, needed_files, resolve, results_of
 from stlm_hub.model_folder.results import FileFacts
 from stlm_hub.stlm import STLM
@@ -196,3 +197,16 @@ def test_offline_mode_has_its_own_sentence(own_zoo: zoo.ZooEntry, monkeypatch: p
         resolve("org/not-downloaded-before")
     with pytest.raises(HubError, match='give it as "org/repo"'):
         resolve("org/a--b")
+
+
+@pytest.mark.parametrize("size", [1001, None])
+def test_a_companion_that_is_too_large_is_not_downloaded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int | None
+) -> None:
+    local = hub.LocalModel(tmp_path, "org/repo", "a" * 40)
+    monkeypatch.setattr(hub, "get_hf_file_metadata", lambda *_, **__: SimpleNamespace(size=size))
+    monkeypatch.setattr(hub, "hf_hub_download", lambda *_, **__: pytest.fail("it was downloaded"))
+    assert companion_file(local, "README.md", max_bytes=1000) is None
+    (tmp_path / "README.md").write_bytes(bytes(1001))
+    assert companion_file(local, "README.md", max_bytes=1000) is None
+    assert companion_file(local, "README.md", max_bytes=1001) == tmp_path / "README.md"

@@ -11,6 +11,8 @@ from typing import Any
 
 import gradio as gr
 import pytest
+from gradio.processing_utils import save_file_to_cache
+from gradio.utils import get_upload_folder
 
 from stlm_hub.errors import TrainingError
 from stlm_hub.training.pipeline import Observer
@@ -20,13 +22,15 @@ from stlm_page.judge import MODELS
 from stlm_page.long_run import Progress
 from stlm_page.your_part_tab import Made, calibrate, offer, push_to_hub
 
+pytestmark = pytest.mark.usefixtures("page_cache")
+
 VISITOR: Any = SimpleNamespace(session_hash="x")
 STATUS, CURVE, SCALE, FINISHED, ARCHIVE, MADE, START, STOP = range(8)
 WritePhotographs = Callable[..., list[Path]]
 
 
 def sent(paths: list[Path]) -> list[dict[str, Any]]:
-    return [{"path": str(path), "orig_name": path.name} for path in paths]
+    return [{"path": save_file_to_cache(path, get_upload_folder()), "orig_name": path.name} for path in paths]
 
 
 def buttons(page: gr.Blocks) -> set[str]:
@@ -63,7 +67,7 @@ def test_calibration_ends_with_a_model_that_can_be_used(
     assert own_model in first[STATUS] and not first[START]["interactive"] and not first[STOP]["interactive"]
     made = last[MADE]
     assert isinstance(made, Made) and made.name == "line-2" and made.model != own_model
-    calibration = MODELS.get(made.model).network.config.calibration
+    calibration = MODELS.get(made.model).network.calibration
     assert calibration is not None and calibration.n == 5 and calibration.false_alarm_rate == pytest.approx(0.05)
     assert "line-2 is finished" in last[STATUS] and "Of 5 held-out good photographs 0 reach it" in last[STATUS]
     assert "<svg" in last[SCALE]["value"] and last[FINISHED]["visible"] and last[START]["interactive"]
@@ -118,7 +122,7 @@ def test_photographs_of_one_name_and_of_endless_names_are_all_unpacked(
 ) -> None:
     paths = write_photographs(tmp_path / "good", 3)
     names = ["same.png", "line 2/same.png", "\N{CJK UNIFIED IDEOGRAPH-4E00}" * 200 + ".png"]
-    files = [{"path": str(path), "orig_name": name} for path, name in zip(paths, names, strict=True)]
+    files = [{**file, "orig_name": name} for file, name in zip(sent(paths), names, strict=True)]
     folder = your_part_tab._unpack(files, tmp_path / "unpacked")
     found = sorted(folder.iterdir())
     assert sorted(path.read_bytes() for path in found) == sorted(path.read_bytes() for path in paths)

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import gc
 import re
 import struct
+import time
+import warnings
+import weakref
 import zipfile
 from pathlib import Path
 from typing import Any
 
 import pytest
+from gradio.processing_utils import save_file_to_cache
+from gradio.utils import get_upload_folder
 
 from stlm_hub.errors import DataError, ImageError
 from stlm_page import uploads as module
-from stlm_page.uploads import Upload, uploads
+from stlm_page.uploads import Upload, uploaded_name, uploaded_path, uploads
+
+pytestmark = pytest.mark.usefixtures("page_cache")
 
 NOISE = bytes(range(256)) * 40
 
@@ -25,7 +33,8 @@ def archive(path: Path, members: dict[str, bytes], compression: int = zipfile.ZI
 
 
 def sent(*paths: Path) -> list[dict[str, Any]]:
-    return [{"path": str(path), "orig_name": path.name} for path in paths]
+    """Copies of files where an upload leaves them, as a handler is given them."""
+    return [{"path": save_file_to_cache(path, get_upload_folder()), "orig_name": path.name} for path in paths]
 
 
 def names(found: list[Upload]) -> list[str]:
@@ -49,7 +58,8 @@ def patched(path: Path, offset: int, value: bytes, signatures: tuple[bytes, ...]
 def test_single_files_keep_order_name_and_bytes(tmp_path: Path) -> None:
     for name in ("b.png", "a.jpg"):
         (tmp_path / name).write_bytes(name.encode())
-    found = uploads([{"path": str(tmp_path / "b.png"), "orig_name": "Teil 1.png"}, {"path": str(tmp_path / "a.jpg")}])
+    first, second = sent(tmp_path / "b.png", tmp_path / "a.jpg")
+    found = uploads([{**first, "orig_name": "Teil 1.png"}, {"path": second["path"]}])
     assert names(found) == ["Teil 1.png", "a.jpg"]
     assert [upload.read() for upload in found] == [b"b.png", b"a.jpg"]
 
@@ -84,12 +94,13 @@ def test_paths_of_an_archive_are_only_names(tmp_path: Path) -> None:
     members = {"/etc/passwd.png": b"absolute", "a/../../up.png": b"x", "a\\..\\windows.png": b"back"}
     (tmp_path / "deep").mkdir()
     found = uploads(sent(archive(tmp_path / "deep" / "parts.zip", members)))
+    here = {path for path in tmp_path.rglob("*") if path.is_file()}
     # "a/../../up.png" counts as hidden.
     assert [(upload.name, upload.read()) for upload in found] == [
         ("/etc/passwd.png", b"absolute"),
         ("a\\..\\windows.png", b"back"),
     ]
-    assert sorted(path.name for path in tmp_path.rglob("*")) == ["deep", "parts.zip"]
+    assert {path for path in tmp_path.rglob("*") if path.is_file()} == here
 
 
 @pytest.mark.parametrize("data", [b"", b"not an archive", b"PK\5\6" + bytes(5)])
@@ -216,6 +227,63 @@ def test_too_many_photographs_are_refused(tmp_path: Path, monkeypatch: pytest.Mo
     assert is_sentence(raised.value)
 
 
+def test_two_photographs_of_one_name_are_both_read(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "parts.zip", "w") as made, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of the duplicate
+        for data in (b"first", b"second"):
+            made.writestr("same.png", data)
+    found = uploads(sent(tmp_path / "parts.zip"))
+    assert names(found) == ["same.png", "same.png"] and [upload.read() for upload in found] == [b"first", b"second"]
+
+
+def test_an_archive_is_parsed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    parsed: list[object] = []
+    start = zipfile.ZipFile.__init__
+
+    def counted(self: zipfile.ZipFile, *args: Any, **kwargs: Any) -> None:
+        parsed.append(self)
+        start(self, *args, **kwargs)
+
+    files = sent(archive(tmp_path / "parts.zip", {f"{n}.png": b"x" for n in range(100)}))
+    monkeypatch.setattr(zipfile.ZipFile, "__init__", counted)
+    assert [upload.read() for upload in uploads(files)] == [b"x"] * 100
+    assert len(parsed) == 1
+
+
+@pytest.mark.parametrize("count", [10_001, 60_000, 500_000])
+def test_an_archive_of_too_many_members_is_refused_before_they_are_counted(tmp_path: Path, count: int) -> None:
+    """60,000 members took 0.6 s for each photograph among them, 500,000 take gigabytes once they are parsed."""
+    packed = archive(tmp_path / "parts.zip", {"1.png": b"x"}, zipfile.ZIP_STORED)
+    data = packed.read_bytes()
+    at = data.index(b"PK\1\2")
+    entry, end = data[at : data.index(b"PK\5\6")], data[data.index(b"PK\5\6") :]
+    end = end[:8] + struct.pack("<HHI", count % 65536, count % 65536, count * len(entry)) + end[16:]
+    packed.write_bytes(data[:at] + entry * count + end)
+    started = time.process_time()
+    with pytest.raises(DataError, match=r"parts\.zip holds more than 10,000 files") as raised:
+        uploads(sent(packed))
+    assert is_sentence(raised.value) and time.process_time() - started < 5
+
+
+def test_members_of_all_archives_count_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MAX_MEMBERS", 5)
+    members = {"1.png": b"x", "a": b"", "b": b""}
+    first, second = (archive(tmp_path / f"{name}.zip", members) for name in ("first", "second"))
+    assert len(uploads(sent(first))) == 1
+    with pytest.raises(DataError, match=r"second\.zip holds more than 2 files"):
+        uploads(sent(first, second))
+
+
+def test_an_archive_is_closed_when_its_photographs_are_gone(tmp_path: Path) -> None:
+    (file,) = sent(archive(tmp_path / "parts.zip", {"1.png": b"x"}))
+    found = uploads([file])
+    opened = weakref.ref(found[0].member.archive.fp)  # type: ignore[union-attr, arg-type]
+    assert found[0].read() == b"x" and opened() is not None
+    del found
+    gc.collect()
+    assert opened() is None
+
+
 @pytest.mark.parametrize("files", [None, []])
 def test_an_empty_upload_is_refused(files: list[Any] | None) -> None:
     with pytest.raises(DataError, match="no photographs yet") as raised:
@@ -225,14 +293,60 @@ def test_an_empty_upload_is_refused(files: list[Any] | None) -> None:
 
 @pytest.mark.parametrize("name", ["part.png", "parts.zip"])
 def test_a_file_that_the_page_has_deleted_meanwhile_is_a_sentence(tmp_path: Path, name: str) -> None:
-    path = archive(tmp_path / name, {"part.png": b"x"})
+    files = sent(archive(tmp_path / name, {"part.png": b"x"}))
     if name == "part.png":
-        (upload,) = uploads(sent(path))
-        path.unlink()
+        (upload,) = uploads(files)
+        Path(files[0]["path"]).unlink()
         with pytest.raises(ImageError, match=r"part\.png is no longer kept here") as raised:
             upload.read()
         assert is_sentence(raised.value)
     else:
-        path.unlink()
-        with pytest.raises(DataError, match=r"parts\.zip is not a zip archive"):
-            uploads(sent(path))
+        Path(files[0]["path"]).unlink()
+        with pytest.raises(ImageError, match=r"parts\.zip is not among the files that are kept here"):
+            uploads(files)
+
+
+def test_what_was_uploaded_is_found(tmp_path: Path, page_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "Teil 1.png").write_bytes(b"pixels")
+    (file,) = sent(tmp_path / "Teil 1.png")
+    assert uploaded_path(file).read_bytes() == b"pixels" and uploaded_name(file) == "Teil 1.png"
+    other_name = tmp_path / "link"  # a cache that is reached over a link, as /tmp is on some systems
+    other_name.symlink_to(page_cache)
+    over_link = {"path": file["path"].replace(str(page_cache), str(other_name))}
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(other_name))
+    assert uploaded_path(over_link) == uploaded_path(file) == Path(file["path"])
+
+
+def test_no_other_file_is_found_and_none_is_told_from_one_that_is_missing(
+    tmp_path: Path, page_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "secret.png").write_bytes(b"secret")
+    (file,) = sent(tmp_path / "secret.png")
+    kept = Path(file["path"])
+    (page_cache / "loose.png").write_bytes(b"not in a folder of its own")
+    (page_cache / "guess").mkdir()
+    (page_cache / "guess" / "secret.png").write_bytes(b"in a folder whose name can be guessed")
+    links = page_cache / ("a" * 64)
+    links.mkdir()
+    (links / "secret.png").symlink_to(tmp_path / "secret.png")
+    (links / "loop.png").symlink_to(links / "loop.png")
+    (page_cache / ("b" * 64)).symlink_to(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    paths = [
+        *(tmp_path / "secret.png", tmp_path / "missing.png", page_cache / "loose.png", page_cache / "guess/secret.png"),
+        *(links / "secret.png", links / "loop.png", links / "missing.png", page_cache / ("b" * 64) / "secret.png"),
+        *(kept.parent, kept.parent / "..", f"{kept.parent}/../../secret.png", f"{kept}/../../../secret.png"),
+        *("secret.png", "/etc/passwd", "/dev/zero", "", ".", "/", "a\0b", f"{kept.parent}/a\0b", "a" * 10_000),
+        *(f"{kept.parent}/{'a' * 10_000}", f"file://{kept}", f"http://127.0.0.1{kept}", kept.as_posix().upper()),
+    ]
+    files: list[Any] = [{"path": str(path), "orig_name": "part.png"} for path in paths]
+    files += [{"path": value, "orig_name": "part.png"} for value in (None, 3, ["secret.png"], {"path": str(kept)})]
+    said = set()
+    for each in files:
+        with pytest.raises(ImageError) as raised:
+            uploaded_path(each)
+        said.add(str(raised.value))
+    assert said == {"part.png is not among the files that are kept here; add it again."}
+    for each in (None, "secret.png", 3, [], {}):
+        with pytest.raises(ImageError, match="is not among the files that are kept here"):
+            uploaded_path(each)

@@ -12,9 +12,9 @@ from torch import Tensor
 
 from stlm_hub.errors import WeightsError
 from stlm_hub.models.stlm.mask_decoder import MaskDecoder
-from stlm_hub.models.stlm.mask_head import MaskHead
 from stlm_hub.starting_weights.official_names import decoder_from_sam, from_mobile_sam
 from stlm_hub.starting_weights.starting_weights import StartingWeights, module_templates
+from train.ablations.masks import MaskHead
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # importing mobile_sam warns about timm's registry
 

@@ -13,30 +13,30 @@ from torch import Tensor
 from stlm_hub.errors import WeightsError
 from stlm_hub.models.stlm.image_encoder import ImageEncoder
 from stlm_hub.models.stlm.mask_decoder import MaskDecoder
-from stlm_hub.models.stlm.mask_head import MaskHead
 from stlm_hub.starting_weights.formats import read_starting_weights
 from stlm_hub.starting_weights.official_names import from_mobile_sam
 from stlm_hub.starting_weights.starting_weights import StartingWeights
+from train.ablations.masks import mask_head_of
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # importing mobile_sam warns about timm's registry
 
 
 def test_weights_are_loaded_into_all_modules(official: StartingWeights) -> None:
-    modules = encoder, decoder, mask_head = ImageEncoder(), MaskDecoder(), MaskHead()
-    official.load_into(encoder, decoder, mask_head)
-    states = [dict(module.state_dict()) for module in modules]
+    encoder, decoder = ImageEncoder(), MaskDecoder()
+    official.load_into(encoder, decoder)
+    states = [dict(module.state_dict()) for module in (encoder, decoder, mask_head_of(official))]
     assert same_weights(official, StartingWeights(*states[:2], mask_head=states[2]))
 
 
-def test_weights_without_a_mask_head_serve_all_but_the_mask_head(state: dict[str, Tensor], tmp_path: Path) -> None:
-    """Files of earlier versions have none."""
+def test_weights_without_a_mask_head_are_complete_for_a_training(state: dict[str, Tensor], tmp_path: Path) -> None:
+    """Files of earlier versions have no mask head. Only the ablation of masks needs one."""
     old = from_mobile_sam({name: tensor for name, tensor in state.items() if "mask_decoder.output_" not in name})
     old.save(tmp_path / "starting.safetensors")
     old = StartingWeights.load(tmp_path / "starting.safetensors")
     assert old.mask_head is None
     old.load_into(ImageEncoder(), MaskDecoder())
     with pytest.raises(WeightsError, match=r"without SAM's mask head.*stlm weights fetch --force"):
-        old.load_into(mask_head=MaskHead())
+        mask_head_of(old)
 
 
 @pytest.fixture(scope="module")

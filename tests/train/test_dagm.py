@@ -47,7 +47,8 @@ def test_the_seed_decides_the_good_test_images(dagm_class: Path) -> None:
     assert first == again
     assert set(first.test.good) != set(other.test.good)
     assert first.test.anomalous == other.test.anomalous
-    assert "seed 0" in first.split and "seed 1" in other.split
+    assert first.split is not None and other.split is not None
+    assert "seed 0" in first.split.reason and "seed 1" in other.split.reason
 
 
 def test_the_order_of_the_table_changes_nothing(dagm_class: Path) -> None:
@@ -60,10 +61,12 @@ def test_the_order_of_the_table_changes_nothing(dagm_class: Path) -> None:
 
 def test_the_split_is_never_called_official(dagm_class: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     split = read_category(dagm_class).split
-    assert split.startswith("not the official one: 30 train, 30 good and 10 anomalous") and "970, 30 and 150" in split
+    assert split is not None and not split.official
+    assert split.reason.startswith("30 train, 30 good and 10 anomalous") and "970, 30 and 150" in split.reason
     monkeypatch.setattr(dagm, "COUNTS", {"Class3": (30, 30, 10)})
     split = read_category(dagm_class).split
-    assert split.startswith("anomalous images of both parts") and "section 4.1.1" in split
+    assert split is not None and not split.official
+    assert split.reason.startswith("anomalous images of both parts") and "section 4.1.1" in split.reason
 
 
 def test_counts_are_those_of_the_data_set() -> None:

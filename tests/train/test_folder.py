@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from stlm_hub.errors import DataError, ImageError
+from stlm_hub.model_folder.results import Split
 from train.datasets.folder import read_folder
 
 
@@ -15,7 +16,7 @@ def test_photographs_right_in_the_folder_are_enough(tmp_path: Path, picture: Cal
     found = read_folder(tmp_path)
     assert [path.name for path in found.train] == ["part2.jpg", "part10.png"]
     assert found.test.photographs == [] and found.test.masks == []
-    assert found.split == "as in the folder"
+    assert found.split is None  # nothing was published to compare it with
 
 
 def test_train_good_comes_first_and_a_test_set_is_read(tmp_path: Path, picture: Callable[..., None]) -> None:
@@ -30,8 +31,12 @@ def test_train_good_comes_first_and_a_test_set_is_read(tmp_path: Path, picture: 
     assert [path.name for path in found.test.good] == ["1.png"]
     assert [path.name for path in found.test.anomalous] == ["2.JPG", "3.JPG"]
     assert [path.name for path in found.test.masks] == ["2_mask.png", "3.png"]
-    assert read_folder(tmp_path, (1, 1, 2)).split == "official"
-    assert read_folder(tmp_path, (1, 1, 3)).split.startswith("not the official one: 1 train, 1 good and 2 anomalous")
+    assert read_folder(tmp_path, (1, 1, 2)).split == Split(True)
+    split = read_folder(tmp_path, (1, 1, 3)).split
+    assert split is not None and not split.official
+    assert split.words == (
+        "not the official one: 1 train, 1 good and 2 anomalous test photographs instead of 1, 1 and 3"
+    )
 
 
 def test_folders_that_cannot_be_used_are_refused(tmp_path: Path, picture: Callable[..., None]) -> None:

@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 
 from stlm_hub.errors import DataError
+from stlm_hub.model_folder.results import Split
 from train.datasets.mvtec_ad import OFFICIAL_COUNTS, read_category
 
 DATA = Path(__file__).resolve().parents[3] / "shared" / "datasets" / "mvtec_ad"
@@ -44,15 +45,21 @@ def test_every_anomalous_photograph_gets_its_own_mask(category: Path) -> None:
 
 def test_another_split_is_not_called_official(category: Path) -> None:
     split = read_category(category).split
-    assert split.startswith("not the official one: 3 train, 1 good and 3 anomalous") and "224, 58 and 92" in split
+    assert split is not None and not split.official
+    assert split.reason.startswith("3 train, 1 good and 3 anomalous") and "224, 58 and 92" in split.reason
 
 
-def test_good_test_photographs_that_are_not_the_data_sets_own_are_told(category: Path) -> None:
+def test_good_test_photographs_that_are_not_the_data_sets_own_are_told(
+    category: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     good = next((category / "test" / "good").iterdir())
     good.rename(good.with_name(f"train_{good.name}"))
+    foreign = f"1 of the good test photographs are not its own by their names, e.g. train_{good.stem}"
     split = read_category(category).split
-    assert split.startswith("not the official one: ")
-    assert split.endswith(f"; 1 of the good test photographs are not its own by their names, e.g. train_{good.stem}")
+    assert split is not None and not split.official
+    assert split.reason.startswith("3 train, 1 good and 3 anomalous") and split.reason.endswith(f"; {foreign}")
+    monkeypatch.setitem(OFFICIAL_COUNTS, "cable", (3, 1, 3))
+    assert read_category(category).split == Split(False, f"as large as the official one; {foreign}")
 
 
 def test_missing_parts_are_refused(category: Path) -> None:
@@ -73,6 +80,7 @@ def test_official_counts_are_those_of_the_data_set() -> None:
 @pytest.mark.parametrize("name", ["bottle", "pill", "screw"])
 def test_the_real_photographs_are_the_official_split(name: str) -> None:
     found = read_category(DATA / name)
-    assert found.split == "official"
+    assert found.split == Split(True)
     assert (len(found.train), len(found.test.good), len(found.test.anomalous)) == OFFICIAL_COUNTS[name]
-    assert read_category(DATA / "grid").split.startswith("not the official one")
+    grid = read_category(DATA / "grid").split
+    assert grid is not None and grid.words.startswith("not the official one")

@@ -7,6 +7,7 @@ import pytest
 import yaml
 
 from stlm_hub.errors import ConfigError
+from stlm_hub.models.stlm.config import PatchMemoryConfig
 from stlm_hub.training.finetune import small_machine
 from train.datasets import dagm, mvtec_ad, visa
 from train.recipe import RECIPES, load_recipe
@@ -32,7 +33,7 @@ def test_every_recipe_and_profile_is_valid() -> None:
 
 def test_the_paper_profile_is_the_papers_setting() -> None:
     recipe = load_recipe("mvtec-bottle", "paper-gpu")
-    assert recipe.model.image_size == 1024 and recipe.model.feature_levels == ("embedding", "decoder")
+    assert recipe.model.network.image_size == 1024 and recipe.model.network.feature_levels == ("embedding", "decoder")
     training = recipe.training
     assert (training.epochs, training.batch_size, training.teacher) == (200, 2, "vit_h")
     assert (training.learning_rate, training.betas) == (5e-4, (0.5, 0.999))
@@ -45,14 +46,14 @@ def test_the_paper_profile_is_the_papers_setting() -> None:
 @pytest.mark.parametrize("alias", ALIASES)
 def test_each_category_of_the_papers_data_sets_has_a_recipe(alias: str) -> None:
     paper, cpu = load_recipe(alias, "paper-gpu"), load_recipe(alias, "cpu")
-    assert paper.model.image_size == 1024 and paper.model.feature_levels == ("embedding", "decoder")
+    assert paper.model.network.image_size == 1024 and paper.model.network.feature_levels == ("embedding", "decoder")
     assert (paper.training.epochs, paper.training.steps, paper.training.teacher) == (200, 0, "vit_h")
-    assert cpu.model.feature_levels == ("stage1", "stage2", "embedding", "decoder")
+    assert cpu.model.network.feature_levels == ("stage1", "stage2", "embedding", "decoder")
     kept = alias in ("mvtec-bottle", "mvtec-pill", "mvtec-toothbrush")
     assert cpu.training.plain_stream == ("frozen" if kept else "trained")
     assert (cpu.training.frozen_stages, cpu.training.teacher) == (1, "mobile")
     fine = alias in ("mvtec-grid", "mvtec-screw", "mvtec-toothbrush", "mvtec-pill")
-    assert cpu.model.image_size == (384 if alias.startswith("mvtec") and not fine else 512)
+    assert cpu.model.network.image_size == (384 if alias.startswith("mvtec") and not fine else 512)
     assert paper.training.rotation == cpu.training.rotation
     assert paper.license == ("cc-by-nc-sa-4.0" if alias.startswith("mvtec") else "cc-by-4.0")
     assert paper.homepage.startswith("https://") and paper.original_size > 0
@@ -86,9 +87,10 @@ def test_what_a_category_has_to_say_is_of_one_profile() -> None:
 
 def test_the_cpu_profile_remembers_patches_and_the_papers_has_nothing_of_it() -> None:
     for alias in ALIASES:
-        cpu, paper = load_recipe(alias, "cpu").model, load_recipe(alias, "paper-gpu").model
-        assert (cpu.memory_entries, cpu.memory_encoder) == (4096, "efficientnet_lite0")
-        assert cpu.anomaly_map == "combined" and (paper.memory_entries, paper.anomaly_map) == (0, "aggregation")
+        cpu, paper = load_recipe(alias, "cpu"), load_recipe(alias, "paper-gpu")
+        assert cpu.model.patch_memory == PatchMemoryConfig(4096, 128, "efficientnet_lite0")
+        assert cpu.anomaly_map == "combined"
+        assert (paper.model.patch_memory, paper.anomaly_map) == (None, "aggregation")
 
 
 def test_parts_that_lie_in_any_direction_are_turned() -> None:

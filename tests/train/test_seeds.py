@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import json
+import dataclasses
+import functools
 import shutil
 from pathlib import Path
 from typing import Any
@@ -10,11 +11,51 @@ from typing import Any
 import pytest
 
 import train.__main__ as main
+from stlm_hub.model_folder import results as model_results
 from stlm_hub.model_folder.card.card import write_card
-from train.seeds import folder_of, tell_other_seeds
+from stlm_hub.model_folder.folder import read_folder, write_config, write_judging
+from stlm_hub.model_folder.results import Circumstances, Results
+from stlm_hub.models.stlm.config import PatchMemoryConfig
+from stlm_hub.samples.parts import write_samples
+from stlm_hub.training.observer import Observer
+from stlm_hub.training.pipeline import Job
+from train import photographs
+from train.seeds import folder_of, tell_other_seeds, told_before
 
 CODE = "89ab" * 10
 ROOT = Path(__file__).resolve().parents[2]
+SMALL_FILES = ("config.json", "calibration.json")
+
+
+def load(folder: Path) -> Results:
+    return model_results.load(folder / "results.json")
+
+
+def save(results: Results, folder: Path) -> None:
+    model_results.save(results, folder / "results.json")
+
+
+def ap_of(results: Results) -> float:
+    ap = results.maps["aggregation"].ap
+    assert ap is not None
+    return ap
+
+
+def with_figures(results: Results, **figures: float) -> Results:
+    """The same with other figures of the map with aggregation."""
+    maps = {**results.maps, "aggregation": dataclasses.replace(results.maps["aggregation"], **figures)}
+    return dataclasses.replace(results, maps=maps)
+
+
+def made_by(results: Results, commit: str) -> Results:
+    """The same, trained and measured by this code."""
+    assert results.training is not None
+    made = dataclasses.replace(results.provenance.made, versions={"commit": commit})
+    return dataclasses.replace(
+        results,
+        provenance=dataclasses.replace(results.provenance, made=made),
+        training=dataclasses.replace(results.training, made=None),
+    )
 
 
 @pytest.fixture
@@ -22,38 +63,43 @@ def model(tmp_path: Path) -> Path:
     """A finished model without its weights."""
     folder = tmp_path / "sample-brick"
     shutil.copytree(ROOT / "model_cards" / "sample-brick", folder, ignore=shutil.ignore_patterns("*.safetensors"))
-    results = json.loads((folder / "results.json").read_text())
-    results["versions"]["commit"] = CODE
-    results.pop("trained", None)  # made and measured by the same code
-    (folder / "results.json").write_text(json.dumps(results))
+    save(made_by(load(folder), CODE), folder)
     return folder
 
 
-def run_with(model: Path, runs: Path, seed: int, ap: float, *, memory_entries: int = 0, **training: Any) -> None:
-    results = json.loads((model / "results.json").read_text())
-    results["memory_entries"] = memory_entries
-    results["seed"] = seed
-    results["training"] |= {"seed": seed, **training}
-    results["metrics"]["ap"] = ap
+def run_with(
+    model: Path, runs: Path, seed: int, ap: float, *, memory: PatchMemoryConfig | None = None, **settings: Any
+) -> Path:
+    """The folder of the same training with another seed, as far as cards look into it."""
+    results = with_figures(load(model), ap=ap)
+    assert results.training is not None
+    changed = {**results.training.settings, "seed": seed, **settings}
+    training = dataclasses.replace(results.training, settings=changed)
     folder = folder_of(runs, "sample-brick", "cpu", seed) / "model"
     folder.mkdir(parents=True)
-    (folder / "results.json").write_text(json.dumps(results))
+    config, judging = read_folder(model)
+    write_config(folder, config.replace(patch_memory=memory))
+    write_judging(folder, judging)
+    save(dataclasses.replace(results, training=training, other_seeds=()), folder)
+    return folder
 
 
 def test_the_card_shows_each_seed_their_mean_and_their_range(model: Path, tmp_path: Path) -> None:
-    own = json.loads((model / "results.json").read_text())
-    ap = own["metrics"]["ap"]
+    own = load(model)
+    ap = ap_of(own)
     runs = tmp_path / "runs"
     run_with(model, runs, 10, ap - 0.04)
     run_with(model, runs, 2, ap - 0.02)
     run_with(model, runs, 3, 0.99, steps=7)  # another recipe
-    run_with(model, runs, 4, 0.99, memory_entries=4096)
-    assert tell_other_seeds(model, runs, "sample-brick", "cpu") == 2
-    results = json.loads((model / "results.json").read_text())
-    assert [other["seed"] for other in results["other_seeds"]] == [2, 10]
-    assert {name: value for name, value in results.items() if name != "other_seeds"} == {
-        name: value for name, value in own.items() if name != "other_seeds"
-    }
+    run_with(model, runs, 4, 0.99, memory=PatchMemoryConfig())
+    broken = run_with(model, runs, 5, 0.99)
+    (broken / "results.json").write_text("{")
+    said: list[str] = []
+    assert tell_other_seeds(model, runs, "sample-brick", "cpu", said.append) == 2
+    assert len(said) == 3 and "is not what stlm_hub writes" in said[2]
+    results = load(model)
+    assert [other.seed for other in results.other_seeds] == [2, 10]
+    assert dataclasses.replace(results, other_seeds=()) == own
     card = (model / "README.md").read_text()
     cells = [
         line.split(" | ") for line in card.splitlines() if line.startswith(("| 0 |", "| 2 |", "| 10 |", "| **mean"))
@@ -61,34 +107,40 @@ def test_the_card_shows_each_seed_their_mean_and_their_range(model: Path, tmp_pa
     assert [cell[4] for cell in cells] == [f"{100 * (ap - loss):.2f} %" for loss in (0, 0.02, 0.04, 0.02)]
     assert "| highest - lowest, points | 0.00 | 0.00 | 0.00 | 4.00 | 0.00 | 0.00 |" in card
     assert "Trained 2 more times by the same recipe" in card and "99.00 %" not in card
-    assert "commit of the code" not in card and "had the same code" not in card
+    assert "to have the same code" not in card
 
 
-def test_the_card_says_which_seeds_have_other_code(model: Path, tmp_path: Path) -> None:
-    runs = tmp_path / "runs"
-    run_with(model, runs, 1, 0.5)
-    path = folder_of(runs, "sample-brick", "cpu", 1) / "model" / "results.json"
-    other = json.loads(path.read_text())
-    other["versions"]["commit"] = "0123abcd"
-    other["metrics"]["fnr"] = 0.25
-    path.write_text(json.dumps(other))
-    assert tell_other_seeds(model, runs, "sample-brick", "cpu") == 1
-    results = json.loads((model / "results.json").read_text())
+def test_the_card_says_that_seeds_have_other_code(model: Path, tmp_path: Path) -> None:
+    folder = run_with(model, tmp_path / "runs", 1, 0.5)
+    save(with_figures(made_by(load(folder), "0123abcd"), fnr=0.25), folder)
+    assert tell_other_seeds(model, tmp_path / "runs", "sample-brick", "cpu") == 1
+    fnr = load(model).maps["aggregation"].fnr
     table = [
         line
         for line in (model / "README.md").read_text().splitlines()
         if line.startswith(("| seed |", "| 0 |", "| 1 |"))
     ]
-    assert [line.split(" | ")[-2:] for line in table] == [
-        ["FNR at the threshold", "commit of the code |"],
-        [f"{100 * results['metrics']['fnr']:.2f} %", f"{CODE} |"],
-        ["25.00 %", "0123abcd |"],
+    assert [line.split(" | ")[-1] for line in table] == [
+        "FNR at the threshold |",
+        f"{100 * (fnr or 0):.2f} % |",
+        "25.00 % |",
     ]
-    assert "Not all had the same code, or it is not known of all" in (model / "README.md").read_text()
+    assert [other.made.commit for other in load(model).other_seeds] == ["0123abcd"]
+    assert "Not all are known to have the same code" in (model / "README.md").read_text()
+
+
+def test_a_seed_is_of_the_code_that_trained_it(model: Path, tmp_path: Path) -> None:
+    folder = run_with(model, tmp_path / "runs", 1, 0.5)
+    results = made_by(load(folder), "measured later")
+    assert results.training is not None
+    trained = Circumstances("2026-01-02", "a machine", {"commit": "0123abcd"})
+    save(dataclasses.replace(results, training=dataclasses.replace(results.training, made=trained)), folder)
+    assert tell_other_seeds(model, tmp_path / "runs", "sample-brick", "cpu") == 1
+    assert [other.made for other in load(model).other_seeds] == [trained]
 
 
 def test_seeds_of_another_checkout_or_profile_stay_in_the_card(model: Path, tmp_path: Path) -> None:
-    ap = json.loads((model / "results.json").read_text())["metrics"]["ap"]
+    ap = ap_of(load(model))
     runs, elsewhere = tmp_path / "runs", tmp_path / "elsewhere"
     run_with(model, runs, 2, ap - 0.02)
     run_with(model, runs, 3, ap - 0.03)
@@ -97,8 +149,8 @@ def test_seeds_of_another_checkout_or_profile_stay_in_the_card(model: Path, tmp_
     run_with(model, elsewhere, 7, ap - 0.07)
     folder_of(elsewhere, "sample-brick", "cpu", 2).mkdir()  # begun again: its figures stay until there are new ones
     assert tell_other_seeds(model, elsewhere, "sample-brick", "cpu") == 3
-    told = json.loads((model / "results.json").read_text())["other_seeds"]
-    assert [(other["seed"], round(ap - other["metrics"]["ap"], 3)) for other in told] == [
+    told = load(model).other_seeds
+    assert [(other.seed, round(ap - (other.maps["aggregation"].ap or 0), 3)) for other in told] == [
         (2, 0.02),
         (3, 0.05),
         (7, 0.07),
@@ -109,16 +161,22 @@ def test_seeds_of_another_checkout_or_profile_stay_in_the_card(model: Path, tmp_
 
 
 def test_seeds_stay_where_the_model_itself_is_made_anew(model: Path, tmp_path: Path) -> None:
-    runs = tmp_path / "runs"
-    own = (model / "results.json").read_text()
-    run_with(model, runs, 2, 0.5)
-    assert tell_other_seeds(model, runs, "sample-brick", "cpu") == 1
-    before = json.loads((model / "results.json").read_text())
+    own, config = load(model), read_folder(model)[0]
+    run_with(model, tmp_path / "runs", 2, 0.5)
+    assert tell_other_seeds(model, tmp_path / "runs", "sample-brick", "cpu") == 1
+    before, seeds = told_before(model), load(model).other_seeds
+    assert before is not None and before.seeds == seeds and len(seeds) == 1
     nowhere = tmp_path / "another checkout"
-    (model / "results.json").write_text(own)
-    assert tell_other_seeds(model, nowhere, "sample-brick", "cpu", before={**before, "memory_entries": 7}) == 0
+    save(own, model)
+    write_config(model, config.replace(patch_memory=PatchMemoryConfig()))  # the recipe has another memory now
+    assert tell_other_seeds(model, nowhere, "sample-brick", "cpu", before=before) == 0
+    assert load(model).other_seeds == ()
+    write_config(model, config)
     assert tell_other_seeds(model, nowhere, "sample-brick", "cpu", before=before) == 1
-    assert json.loads((model / "results.json").read_text())["other_seeds"] == before["other_seeds"]
+    assert load(model).other_seeds == seeds
+    assert told_before(nowhere) is None
+    save(Results(), model)
+    assert told_before(model) is None
 
 
 def test_a_model_without_other_seeds_stays_as_it_is(model: Path, tmp_path: Path) -> None:
@@ -128,35 +186,37 @@ def test_a_model_without_other_seeds_stays_as_it_is(model: Path, tmp_path: Path)
 
 
 def test_another_seed_goes_beside_the_zoo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    seen: dict[str, Any] = {}
+    seen: list[Job] = []
 
-    def run(split: Any, model: Any, training: Any, weights: Any, source: Any, **options: Any) -> dict[str, Any]:
-        seen.update(training=training, command=source.command, **options)
+    def run(job: Job, observer: Observer) -> None:
+        seen.append(job)
         raise InterruptedError
 
     monkeypatch.setattr(main, "run", run)
     monkeypatch.setattr(main, "starting_weights", lambda *args, **options: None)
+    few = functools.partial(write_samples, n_train=8, n_good=1, n_defect_each=1)
+    monkeypatch.setattr(photographs, "write_samples", few)
     runs = tmp_path / "runs"
-    rest = (None, runs, tmp_path / "cards", "org", None, None, None, 0)
     for seed, work, output in (
         (5, "sample-brick-cpu-seed5", "runs/sample-brick-cpu-seed5/model"),
         (0, "sample-brick-cpu", "cards/sample-brick"),
     ):
         with pytest.raises(InterruptedError):
-            main.make("sample-brick", "cpu", *rest, seed)
-        assert seen["training"].seed == seed
-        assert (seen["work"], seen["output"]) == (runs / work, tmp_path / output)
-        assert ("--seed 5" in seen["command"]) == (seed == 5)
+            main.make("sample-brick", "cpu", runs=runs, output=tmp_path / "cards", seed=seed)
+        job = seen.pop()
+        assert job.training.seed == seed
+        assert (job.work, job.output) == (runs / work, tmp_path / output)
+        (command,) = job.provenance.commands
+        assert command.options == {"profile": "cpu"} | ({"seed": 5} if seed == 5 else {})
 
 
 def test_seeds_from_before_the_memory_are_shown_by_a_map_that_all_have(model: Path, tmp_path: Path) -> None:
     run_with(model, tmp_path / "runs", 1, 0.5)
     assert tell_other_seeds(model, tmp_path / "runs", "sample-brick", "cpu") == 1
-    results = json.loads((model / "results.json").read_text())
-    results["metrics_combined"] = {**results["metrics"], "ap": 0.9}
-    (model / "results.json").write_text(json.dumps(results))
-    config = json.loads((model / "config.json").read_text()) | {"anomaly_map": "combined"}
-    (model / "config.json").write_text(json.dumps(config))
+    results = load(model)
+    combined = dataclasses.replace(results.maps["aggregation"], ap=0.9)
+    save(dataclasses.replace(results, maps={**results.maps, "combined": combined}), model)
+    write_judging(model, read_folder(model)[1].replace(anomaly_map="combined"))
     card = write_card(model, "me/brick").read_text()
-    assert "with aggregation, which is not the map that judges, since not all of these trainings have it:" in card
-    assert "| **mean** | " in card and f"{25 + 50 * results['metrics']['ap']:.2f} %" in card and "| - |" not in card
+    assert "with aggregation, which is not the map that judges, since not all of these trainings have it)" in card
+    assert "| **mean** | " in card and f"{25 + 50 * ap_of(results):.2f} %" in card and "| - |" not in card

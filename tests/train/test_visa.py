@@ -8,6 +8,7 @@ import pytest
 
 from stlm_hub.errors import DataError
 from stlm_hub.evaluation.evaluate import read_mask
+from stlm_hub.model_folder.results import Split
 from train.datasets import visa
 from train.datasets.visa import OFFICIAL_COUNTS, read_category
 
@@ -58,9 +59,10 @@ def test_what_prepare_data_made_is_read_too(visa_root: Path, tmp_path: Path) -> 
 
 def test_only_the_published_counts_are_official(visa_root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     split = read_category(visa_root, "candle").split
-    assert split.startswith("not the official one: 3 train, 2 good and 2 anomalous") and "900, 100 and 100" in split
+    assert split is not None and not split.official
+    assert split.reason.startswith("3 train, 2 good and 2 anomalous") and "900, 100 and 100" in split.reason
     monkeypatch.setattr(visa, "OFFICIAL_COUNTS", {"candle": (3, 2, 2)})
-    assert read_category(visa_root, "candle").split == "official"
+    assert read_category(visa_root, "candle").split == Split(True)
 
 
 def test_official_counts_are_those_of_the_data_set() -> None:

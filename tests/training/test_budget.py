@@ -14,15 +14,16 @@ import pytest
 import torch
 
 from stlm_hub.errors import ConfigError, TrainingError
-from stlm_hub.models.stlm.config import STLMConfig
+from stlm_hub.models.stlm.config import NetworkConfig
 from stlm_hub.starting_weights.starting_weights import StartingWeights
 from stlm_hub.training import budget
 from stlm_hub.training.budget import MAX_STEPS, MEASURED_STEPS, MIN_STEPS, steps_of_run, steps_within
 from stlm_hub.training.config import TrainingConfig
-from stlm_hub.training.finetune import settings
-from stlm_hub.training.pipeline import Observer, Source
+from stlm_hub.training.finetune import Options
+from stlm_hub.training.observer import Observer
+from stlm_hub.training.pipeline import Job
 
-MODEL = STLMConfig(image_size=64, aggregation_channels=8)
+NETWORK = NetworkConfig(image_size=64, aggregation_channels=8)
 TRAINING = TrainingConfig(steps=900, batch_size=2, teacher="mobile", plain_stream="frozen", frozen_stages=1)
 finetuning = importlib.import_module("stlm_hub.training.finetune")
 
@@ -42,7 +43,7 @@ def pace(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
 
 def within(seconds: float, weights: Any = None, photographs: Any = (), **options: Any) -> int:
-    return steps_within(seconds, photographs, MODEL, TRAINING, weights, **options)
+    return steps_within(seconds, photographs, NETWORK, TRAINING, weights, **options)
 
 
 def test_the_first_step_does_not_count(pace: list[float]) -> None:
@@ -69,6 +70,7 @@ def test_real_steps_are_measured_and_leave_no_trace(
     photographs: list[Path], starting_weights: StartingWeights, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(budget, "MEASURED_STEPS", 3)
     steps: list[int] = []
     torch.manual_seed(3)
     expected = torch.rand(2)
@@ -79,7 +81,7 @@ def test_real_steps_are_measured_and_leave_no_trace(
         return False
 
     found = within(30, starting_weights, photographs, should_stop=count)
-    assert steps == [1] * MEASURED_STEPS
+    assert steps == [1] * 3
     assert type(found) is int and MIN_STEPS <= found <= MAX_STEPS
     assert list(tmp_path.iterdir()) == [] and torch.equal(torch.rand(2), expected)
 
@@ -95,8 +97,9 @@ def test_measuring_can_be_stopped(
 
 def test_a_run_keeps_its_number_of_steps(run_folder: Path) -> None:
     def steps(seconds: float, measured: int, size: int = 256, **training: Any) -> int:
-        model, config = settings("part", image_size=size)
-        return steps_of_run(run_folder, seconds, model, dataclasses.replace(config, **training), lambda: measured)
+        options = Options(image_size=size)
+        network, config = options.model("part").network, dataclasses.replace(options.training(), **training)
+        return steps_of_run(run_folder, seconds, network, config, lambda: measured)
 
     assert steps(300.0, 240) == 240
     assert steps(300.0, 999) == 240
@@ -111,24 +114,24 @@ def test_a_run_keeps_its_number_of_steps(run_folder: Path) -> None:
 
 
 def test_finetuning_by_minutes_goes_on_with_the_same_steps(
-    photographs: list[Path], starting_weights: StartingWeights, run_folder: Path, monkeypatch: pytest.MonkeyPatch
+    photographs: list[Path], weights_file: Path, run_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[float] = []
 
-    def measured(seconds: float, found: list[Path], model: STLMConfig, training: TrainingConfig, *_: Any, **__: Any):
+    def measured(
+        seconds: float, found: list[Path], network: NetworkConfig, training: TrainingConfig, *_: Any, **__: Any
+    ) -> int:
         asked.append(seconds)
-        assert len(found) == 4 and model.image_size == 64 and training.batch_size == 4
+        assert len(found) == 4 and network.image_size == 64 and training.batch_size == 4
         return 3 if len(asked) == 1 else 5
 
-    def run(split: Any, model: STLMConfig, training: TrainingConfig, _: Any, source: Source, **places: Any) -> None:
-        begun.append((training.steps, source.command, places["work"]))
+    def run(job: Job, observer: Observer) -> None:
+        begun.append((job.training.steps, job.provenance.commands[0].line, job.work))
 
     begun: list[tuple[int, str, Path]] = []
     monkeypatch.setattr(finetuning, "steps_within", measured)
     monkeypatch.setattr(finetuning, "run", run)
-    run_folder.mkdir()
-    starting_weights.save(run_folder / "weights.safetensors")
-    options = {"output": run_folder / "part", "image_size": 64, "starting_from": run_folder / "weights.safetensors"}
+    options: dict[str, Any] = {"output": run_folder / "part", "image_size": 64, "starting_from": weights_file}
     said: list[str] = []
     for _ in range(2):
         finetuning.finetune(

@@ -63,10 +63,10 @@ def test_fingerprint_knows_names_and_contents_but_not_folder_and_order(photograp
 def test_every_epoch_is_another_permutation() -> None:
     flat = [position for batch in StepSampler(7, 2, 0, 0, 14) for position in batch]
     assert len(flat) == 28
-    epochs = [[index for epoch, index, _ in flat if epoch == e] for e in range(4)]
+    epochs = [[index for epoch, index in flat if epoch == e] for e in range(4)]
     assert all(sorted(epoch) == list(range(7)) for epoch in epochs)
     assert len({tuple(epoch) for epoch in epochs}) == 4
-    assert [epoch for epoch, _, _ in flat] == sorted(epoch for epoch, _, _ in flat)
+    assert [epoch for epoch, _ in flat] == sorted(epoch for epoch, _ in flat)
     assert list(StepSampler(7, 2, 1, 0, 14)) != list(StepSampler(7, 2, 0, 0, 14))
 
 
@@ -112,7 +112,7 @@ def test_a_worker_process_hands_out_the_same_samples(photographs: list[Path], te
     assert len(batches) == 2
     for batch, positions in zip(batches, sampler, strict=True):
         direct = collate([dataset[position] for position in positions])
-        assert batch.keys() == direct.keys() == {"clean", "pseudo", "mask", "pasted", "key", "windows"}
+        assert batch.keys() == direct.keys() == {"clean", "pseudo", "mask", "pasted", "key"}
         assert all(torch.equal(batch[name], direct[name]) for name in ("clean", "pseudo", "mask"))
         assert (batch["pasted"], batch["key"]) == (direct["pasted"], direct["key"])
 
@@ -157,9 +157,9 @@ def test_nsa_takes_its_patch_from_another_photograph(
     others: list[np.ndarray | None] = []
     real = data.synthesize
 
-    def spy(image, rng, config, source, other, part):
+    def spy(image, rng, config, source, other):
         others.append(other)
-        return real(image, rng, config, source, other, part)
+        return real(image, rng, config, source, other)
 
     monkeypatch.setattr(data, "synthesize", spy)
     dataset = samples(photographs, textures, synthesis=SynthesisConfig(families=("nsa",), probability=1.0))

@@ -11,10 +11,10 @@ from PIL import Image
 from torch import Tensor
 
 from stlm_hub.errors import TrainingError
-from stlm_hub.models.stlm.config import STLMConfig
-from stlm_hub.models.stlm.network import STLMNetwork
+from stlm_hub.models.patch_memory import PatchMemory
+from stlm_hub.models.stlm.config import PatchMemoryConfig
+from stlm_hub.predict.frame import to_input
 from stlm_hub.predict.images import load_image
-from stlm_hub.predict.predictor import forward
 from stlm_hub.training import fill_memory as memory
 from stlm_hub.training.fill_memory import fill_memory, greedy_coreset, principal_components
 
@@ -30,7 +30,7 @@ def test_a_greedy_coreset_takes_the_farthest_each_time() -> None:
 
 
 def test_choosing_says_how_far_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(memory, "TOLD_EVERY", 2)
+    monkeypatch.setattr(memory, "PROGRESS_EVERY", 2)
     told: list[tuple[int, int]] = []
     greedy_coreset(torch.rand(9, 2), 5, lambda done, total: told.append((done, total)))
     assert told == [(0, 5), (2, 5), (4, 5)]
@@ -55,29 +55,41 @@ def photographs(tmp_path: Path) -> list[Path]:
     return paths
 
 
-def network(entries: int) -> STLMNetwork:
-    config = STLMConfig(image_size=64, feature_levels=("stage1",), memory_entries=entries, memory_channels=16)
+def memory_of(entries: int) -> PatchMemory:
+    """An empty memory whose backbone has random weights."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        return STLMNetwork(config).eval()
+        return PatchMemory(PatchMemoryConfig(entries=entries, channels=16)).eval()
 
 
 def test_what_is_remembered_is_near_and_what_was_never_seen_is_far(photographs: list[Path]) -> None:
-    model, told = network(entries=3 * 64), []
-    fill_memory(model, photographs, 0, lambda done, total: told.append((done, total)))
-    assert told == [(1, 3), (2, 3), (3, 3)]
+    images: list[tuple[int, int]] = []
+    entries: list[tuple[int, int]] = []
+    full = memory_of(entries=3 * 64)
+    fill_memory(full, photographs, 64, 0, lambda *done: images.append(done), lambda *done: entries.append(done))
+    assert images == [(1, 3), (2, 3), (3, 3)] and entries == [(0, 192)]
     other = np.random.default_rng(9).integers(0, 256, (64, 64, 3)).astype(np.uint8)
-    outputs = [output for _, output in forward(model, [*map(load_image, photographs), other])]
-    distances = torch.cat([output.distances for output in outputs if output.distances is not None])
+    with torch.inference_mode():
+        distances = full(to_input([*map(load_image, photographs), other], 64))
+    assert distances.shape == (4, 1, 8, 8)
     assert distances[:3].max() < 0.05 * distances[3].mean()
 
-    same, another = network(entries=20), network(entries=20)
-    fill_memory(same, photographs, 0)
-    fill_memory(another, photographs, 0)
-    assert same.memory is not None and another.memory is not None
-    torch.testing.assert_close(same.memory.entries, another.memory.entries)
+    same, another = memory_of(entries=20), memory_of(entries=20)
+    fill_memory(same, photographs, 64, 0)
+    fill_memory(another, photographs, 64, 0)
+    torch.testing.assert_close(same.entries, another.entries)
+
+
+def test_the_seed_decides_which_patches_are_candidates(
+    photographs: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(memory, "CANDIDATES", 30)
+    one, other = memory_of(entries=20), memory_of(entries=20)
+    fill_memory(one, photographs, 64, 0)
+    fill_memory(other, photographs, 64, 1)
+    assert not torch.equal(one.entries, other.entries)
 
 
 def test_more_entries_than_patches_are_refused(photographs: list[Path]) -> None:
     with pytest.raises(TrainingError, match="3 photographs have 192"):
-        fill_memory(network(entries=193), photographs, 0)
+        fill_memory(memory_of(entries=193), photographs, 64, 0)

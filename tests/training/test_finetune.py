@@ -6,126 +6,94 @@ import json
 import shutil
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import pytest
-import torch
 from PIL import Image
 
 from stlm_hub import STLM, finetune
 from stlm_hub.cli.main import main
 from stlm_hub.errors import ConfigError, DataError, TrainingError
-from stlm_hub.starting_weights.starting_weights import StartingWeights
-from stlm_hub.training.finetune import MEMORY_ENCODER, MEMORY_ENTRIES, held_out_of
-from stlm_hub.training.pipeline import Observer
+from stlm_hub.model_folder import results as model_results
+from stlm_hub.model_folder.results import Results
+from stlm_hub.models.stlm.config import PatchMemoryConfig
+from stlm_hub.models.stlm.judging import Judging
+from stlm_hub.training.finetune import MEMORY, held_out_of
+from stlm_hub.training.observer import Observer
 from train.recipe import load_recipe
 
-
-@pytest.fixture(scope="module")
-def good_parts(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("good")
-    rng = np.random.default_rng(3)
-    part = rng.integers(60, 200, (6, 9, 3)).astype(np.uint8)
-    for i in range(10):
-        image = Image.fromarray(part).resize((90, 60), Image.Resampling.BICUBIC)
-        pixels = np.asarray(image, np.int16) + rng.integers(-6, 7, (60, 90, 3))
-        Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(folder / f"part {i}.png")
-    return folder
+if TYPE_CHECKING:
+    from .conftest import TinyRun
 
 
 @pytest.fixture(scope="module")
-def weights_file(starting_weights: StartingWeights, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("weights") / "starting.safetensors"
-    starting_weights.save(path)
-    return path
-
-
-def train(good_parts: Path, weights_file: Path, output: Path, observer: Observer, **options: Any) -> Path:
-    """Three steps at 64 px."""
-    return finetune(
-        good_parts,
-        "my-part",
-        output=output,
-        steps=3,
-        image_size=64,
-        starting_from=weights_file,
-        observer=observer,
-        **options,
-    )
+def model(tiny_run: TinyRun) -> STLM:
+    """What `tiny_run` made; tests do not change it."""
+    return STLM.from_pretrained(tiny_run.folder, device="cpu")
 
 
 @pytest.fixture(scope="module")
-def finished(good_parts: Path, weights_file: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
-    """A model made by three steps, and what the run said."""
-    said: list[str] = []
-    output = tmp_path_factory.mktemp("models") / "my-part"
-    made = train(good_parts, weights_file, output, Observer(on_message=said.append), false_alarm_rate=0.05)
-    assert made == output
-    return output, said
+def results(tiny_run: TinyRun) -> Results:
+    return model_results.load(tiny_run.folder / "results.json")
 
 
-def test_the_folder_loads_and_judges(finished: tuple[Path, list[str]], good_parts: Path) -> None:
-    folder, _ = finished
-    model = STLM.from_pretrained(folder, device="cpu")
+def test_the_folder_loads_and_judges(model: STLM, good_parts: Path) -> None:
     assert model.config.category == "my-part"
-    assert model.config.calibration is not None
+    assert model.calibration is not None
     prediction = model.predict(good_parts / "part 0.png")
-    assert prediction.threshold == model.config.calibration.threshold
+    assert prediction.threshold == model.calibration.threshold
     assert prediction.anomaly_map.shape == (60, 90)
+    assert 0 < prediction.score < 1
 
 
-def test_a_model_remembers_patches_as_the_zoos_do_but_no_more_than_there_are(finished: tuple[Path, list[str]]) -> None:
-    config = STLM.from_pretrained(finished[0], device="cpu").config
-    assert (config.memory_entries, config.memory_encoder) == (6 * 8 * 8, "efficientnet_lite0")
-    assert config.anomaly_map == "combined" and len(config.combined_maps) == 3
-    assert "--memory" not in json.loads((finished[0] / "results.json").read_text())["command"]
-    zoo = load_recipe("mvtec-bottle", "cpu").model
-    assert (zoo.memory_entries, zoo.memory_encoder) == (MEMORY_ENTRIES, MEMORY_ENCODER)
+def test_a_model_remembers_patches_as_the_zoos_do_but_no_more_than_there_are(model: STLM, results: Results) -> None:
+    assert model.config.patch_memory == PatchMemoryConfig(6 * 8 * 8, 128, "efficientnet_lite0")
+    assert model.judging.anomaly_map == "combined" and len(model.judging.scales) == 3
+    (command,) = results.provenance.commands
+    assert "--memory" not in command.line and "--backbone" not in command.line
+    assert load_recipe("mvtec-bottle", "cpu").model.patch_memory == MEMORY
 
 
-def test_threshold_comes_from_held_out_photographs_only(finished: tuple[Path, list[str]], good_parts: Path) -> None:
-    folder, said = finished
-    results = json.loads((folder / "results.json").read_text())
-    assert results["dataset"]["train"]["n"] == 6 and results["dataset"]["held_out"]["n"] == 4
-    assert results["dataset"]["train"]["sha256"] != results["dataset"]["held_out"]["sha256"]
-    assert results["calibration"]["n"] == 4 == len(results["held_out_scores"])
-    assert results["calibration"]["false_alarm_rate"] == 0.05
-    model = STLM.from_pretrained(folder, device="cpu")
-    everyone = {model.predict(path).score for path in good_parts.iterdir()}
-    assert all(any(abs(score - other) < 1e-5 for other in everyone) for score in results["held_out_scores"])
-    assert max(results["held_out_scores"]) < results["calibration"]["threshold"]
-    assert any("4 are held out" in line for line in said)
+def test_threshold_comes_from_held_out_photographs_only(
+    tiny_run: TinyRun, model: STLM, results: Results, good_parts: Path
+) -> None:
+    train, held_out = results.dataset.train, results.dataset.held_out
+    assert train is not None and held_out is not None
+    assert train.n == 6 and held_out.n == 4 and train.sha256 != held_out.sha256
+    calibration, scores = model.calibration, model.judging.held_out_scores
+    assert calibration is not None and calibration.n == 4 == len(scores)
+    assert calibration.false_alarm_rate == 0.05
+    everyone = {prediction.score for prediction in model.predict(sorted(good_parts.iterdir()))}  # type: ignore[arg-type]
+    assert all(any(abs(score - other) < 1e-5 for other in everyone) for score in scores)
+    assert max(scores) < calibration.threshold
+    assert any("4 are held out" in line for line in tiny_run.said)
 
 
-def test_results_claim_no_figure_without_a_test_set(finished: tuple[Path, list[str]]) -> None:
-    folder, _ = finished
-    results = json.loads((folder / "results.json").read_text())
-    assert results["metrics"] is None and results["test_scores"] is None and results["paper"] is None
-    assert results["steps"] == 3 and results["seconds"] > 0
-    assert "--name my-part" in results["command"] and "--steps 3" in results["command"]
-    card = (folder / "README.md").read_text()
+def test_results_claim_no_figure_without_a_test_set(tiny_run: TinyRun, results: Results) -> None:
+    assert results.maps == {} and results.test_scores is None and results.curves is None and results.paper is None
+    assert results.training is not None and results.training.steps == 3 and results.training.seconds > 0
+    (command,) = results.provenance.commands
+    assert command.line == (
+        "stlm finetune FOLDER --name my-part --steps 3 --size 64 --false-alarm-rate 0.05 --weights FILE"
+    )
+    card = (tiny_run.folder / "README.md").read_text()
     assert "AUROC" not in card.split("## Licence")[0].split("---", 2)[1]
-    assert {path.name for path in folder.iterdir()} == {
+    assert {path.name for path in tiny_run.folder.iterdir()} == {
         "README.md",
         "config.json",
+        "calibration.json",
         "model.safetensors",
+        "patch_memory.safetensors",
         "results.json",
         "scores.png",
         "losses.png",
     }
 
 
-def test_the_same_call_again_does_not_train_again(
-    finished: tuple[Path, list[str]], good_parts: Path, weights_file: Path
-) -> None:
-    folder, _ = finished
-    before = (folder / "model.safetensors").read_bytes()
-    steps: list[int] = []
-    observer = Observer(on_step=lambda report: steps.append(report.step))
-    train(good_parts, weights_file, folder, observer, false_alarm_rate=0.05)
-    assert steps == []
-    assert (folder / "model.safetensors").read_bytes() == before
+def test_stopping_keeps_a_checkpoint_and_says_how_to_go_on(tiny_run: TinyRun, good_parts: Path) -> None:
+    assert "step 2 of 3; the same command goes on" in tiny_run.stopped
+    assert tiny_run.steps == ([1, 2], [3])
+    assert len((tiny_run.work / "log.jsonl").read_text().splitlines()) == 3
 
 
 def test_small_folders_hold_out_a_third_so_that_the_threshold_is_of_use() -> None:
@@ -133,40 +101,62 @@ def test_small_folders_hold_out_a_third_so_that_the_threshold_is_of_use() -> Non
 
 
 def test_a_finished_model_gets_another_memory_or_none_without_being_trained_again(
-    finished: tuple[Path, list[str]], good_parts: Path, weights_file: Path, tmp_path: Path
+    tiny_run: TinyRun, results: Results, good_parts: Path, tmp_path: Path
 ) -> None:
     folder = tmp_path / "my-part"
-    shutil.copytree(finished[0].with_name("my-part.run"), folder.with_name("my-part.run"))
+    shutil.copytree(tiny_run.work, folder.with_name("my-part.run"))
+    weights = (tiny_run.folder / "model.safetensors").read_bytes()
     steps: list[int] = []
-
     observer = Observer(on_step=lambda report: steps.append(report.step))
+
+    def train(**options: Any) -> tuple[STLM, Results]:
+        finetune(good_parts, "my-part", output=folder, observer=observer, **{**tiny_run.options, **options})
+        assert steps == [] and (folder / "model.safetensors").read_bytes() == weights
+        return STLM.from_pretrained(folder, device="cpu"), model_results.load(folder / "results.json")
+
     with pytest.raises(TrainingError, match="6 photographs have 384"):
-        train(good_parts, weights_file, folder, observer, memory_entries=385)
+        train(memory_entries=385)
     assert not folder.exists()
-    train(good_parts, weights_file, folder, observer, memory_entries=300)
-    model = STLM.from_pretrained(folder, device="cpu")
-    assert steps == [] and model.config.anomaly_map == "combined"
-    assert model.memory is not None and len(model.memory.entries) == 300
-    assert "--memory-entries 300" in json.loads((folder / "results.json").read_text())["command"]
-    train(good_parts, weights_file, folder, observer, memory_entries=0)
-    model = STLM.from_pretrained(folder, device="cpu")
-    assert steps == [] and model.memory is None and model.config.anomaly_map == "aggregation"
-    assert "--memory-entries 0" in json.loads((folder / "results.json").read_text())["command"]
+    model, made = train(memory_entries=300)
+    assert model.judging.anomaly_map == "combined"
+    assert model.patch_memory is not None and len(model.patch_memory.entries) == 300
+    assert made.provenance.commands[0].options["memory-entries"] == 300
+    model, made = train(memory_entries=0)
+    assert model.patch_memory is None and model.judging.anomaly_map == "aggregation"
+    assert Judging.load(folder / "calibration.json").scales == ()
+    assert not (folder / "patch_memory.safetensors").exists()
+    assert "--memory-entries 0" in made.provenance.commands[0].line
+    assert made.training is not None and results.training is not None
+    assert made.training.final_losses == results.training.final_losses
+    shutil.rmtree(tmp_path)  # checkpoints of 200 MB
+
+
+def test_the_same_call_again_does_not_train_again(tiny_run: TinyRun, good_parts: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "my-part"
+    shutil.copytree(tiny_run.folder, folder)
+    shutil.copytree(tiny_run.work, folder.with_name("my-part.run"))
+    deciding = ("model.safetensors", "patch_memory.safetensors", "config.json", "calibration.json")
+    before = {name: (folder / name).read_bytes() for name in deciding}
+    steps: list[int] = []
+    observer = Observer(on_step=lambda report: steps.append(report.step))
+    finetune(good_parts, "my-part", output=folder, observer=observer, **tiny_run.options)  # type: ignore[arg-type]
+    assert steps == []
+    assert {name: (folder / name).read_bytes() for name in deciding} == before
+    shutil.rmtree(tmp_path)
 
 
 def test_predict_on_the_command_line(
-    finished: tuple[Path, list[str]],
+    tiny_run: TinyRun,
     good_parts: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    folder, _ = finished
     broken = tmp_path / "broken.png"
     broken.write_bytes(b"")
     paths = [str(good_parts / "part 1.png"), str(broken), str(good_parts / "part 2.png")]
     monkeypatch.setattr(
-        sys, "argv", ["stlm", "predict", *paths, "-m", str(folder), "-o", str(tmp_path / "panels"), "--json"]
+        sys, "argv", ["stlm", "predict", *paths, "-m", str(tiny_run.folder), "-o", str(tmp_path / "panels"), "--json"]
     )
     with pytest.raises(SystemExit) as ended:
         main()
@@ -214,24 +204,3 @@ def test_what_is_no_model_is_not_written_over(
     with pytest.raises(ConfigError, match="already holds"):
         finetune(good_parts, "part", output=".", starting_from=weights_file)
     assert (project / "README.md").read_text() == "mine" and sorted(tmp_path.iterdir()) == [tmp_path / "file", project]
-
-
-def test_stopping_keeps_a_checkpoint_and_says_how_to_go_on(
-    good_parts: Path, weights_file: Path, tmp_path: Path
-) -> None:
-    stopped_after = []
-    options = {"output": tmp_path / "m", "steps": 4, "image_size": 64, "starting_from": weights_file}
-    with pytest.raises(Exception, match="step 2 of 4"):
-        finetune(
-            good_parts,
-            "part",
-            **options,
-            observer=Observer(
-                on_step=lambda report: stopped_after.append(report.step), should_stop=lambda: len(stopped_after) >= 1
-            ),
-        )
-    assert not (tmp_path / "m" / "config.json").exists()
-    went_on: list[int] = []
-    finetune(good_parts, "part", **options, observer=Observer(on_step=lambda report: went_on.append(report.step)))
-    assert went_on[0] == stopped_after[-1] + 1 and went_on[-1] == 4
-    assert torch.isfinite(torch.tensor(STLM.from_pretrained(tmp_path / "m").predict(good_parts / "part 0.png").score))

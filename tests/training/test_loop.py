@@ -25,9 +25,9 @@ from stlm_hub.models.stlm.network import STLMNetwork
 from stlm_hub.starting_weights.starting_weights import StartingWeights
 from stlm_hub.training import checkpoint, loop
 from stlm_hub.training.config import TrainingConfig
-from stlm_hub.training.data import NormalPhotographs, collate
+from stlm_hub.training.data import NormalPhotographs
 from stlm_hub.training.loop import StepReport, learning_rate_factor, train
-from stlm_hub.training.objective import LossModule, freeze, make_optimizers
+from stlm_hub.training.objective import Losses, freeze, load_starting_weights, make_optimizers
 from stlm_hub.training.pseudo_anomalies.synthesis import SynthesisConfig
 from stlm_hub.training.pseudo_anomalies.textures import TextureSource
 from stlm_hub.training.targets import Targets
@@ -168,25 +168,17 @@ def test_a_step_tells_what_it_did(fit: Callable[..., Fit], run_folder: Path) -> 
 # ---------------------------------------------------------------- losses and gradients
 
 
-@pytest.fixture(scope="module")
-def batch(photographs: list[Path], textures: TextureSource) -> dict[str, Any]:
-    dataset = NormalPhotographs(photographs, 64, settings(), textures)
-    samples = [dataset[0, i] for i in range(8)]
-    return collate([next(s for s in samples if s["pasted"]), next(s for s in samples if not s["pasted"])])
-
-
 def prepared(
     make_network: Callable[..., STLMNetwork], weights: StartingWeights, levels: tuple[str, ...], **fields: Any
-) -> LossModule:
+) -> Losses:
     network = make_network(feature_levels=levels)
-    weights.load_into(network.plain_encoder, network.decoder)
-    weights.load_into(network.denoising_encoder)
+    load_starting_weights(network, weights)
     config = settings(**fields)
     freeze(network, config)
-    return LossModule(network.train(), config, weights)
+    return Losses(network.train(), config)
 
 
-def losses_of(module: LossModule, weights: StartingWeights, batch: dict[str, Any]) -> dict[str, Tensor]:
+def losses_of(module: Losses, weights: StartingWeights, batch: dict[str, Any]) -> dict[str, Tensor]:
     wanted = {*module.network.config.feature_levels, "embedding"}
     clean, pseudo = Targets(MobileTeacher(weights, sorted(wanted)), 0)(batch, torch.device("cpu"))
     return module(batch["pseudo"].float(), batch["mask"], clean, pseudo)
@@ -324,16 +316,15 @@ def test_all_learning_rates_follow_the_factor(
 
 @pytest.mark.usefixtures("no_checkpoints")
 def test_the_gradient_is_clipped_as_a_whole(
-    fit: Callable[..., Fit], run_folder: Path, make_network: Callable[..., STLMNetwork], monkeypatch: pytest.MonkeyPatch
+    fit: Callable[..., Fit], run_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     networks: list[STLMNetwork] = []
-    real = freeze
 
-    def remember(network: STLMNetwork, config: TrainingConfig) -> None:
+    def remember(network: STLMNetwork, config: TrainingConfig) -> dict[str, torch.optim.Optimizer]:
         networks.append(network)
-        real(network, config)
+        return make_optimizers(network, config)
 
-    monkeypatch.setattr(loop, "freeze", remember)
+    monkeypatch.setattr(loop, "make_optimizers", remember)
 
     def norm(clip: float) -> float:
         norms: list[float] = []
@@ -540,20 +531,6 @@ def test_a_killed_run_goes_on_with_the_losses_it_would_have_had(
     assert all(torch.equal(tensor, theirs[name]) for name, tensor in again.network.state_dict().items())
 
 
-def test_a_kill_right_after_resuming_does_not_empty_the_log(tmp_path: Path) -> None:
-    path = tmp_path / "log.jsonl"
-    records = [{"step": float(i)} for i in range(3)]
-    path.write_text("".join(json.dumps(record) + "\n" for record in [*records, {"step": 3.0}]))
-    with loop._LogFile(path, records, active=True) as write:
-        assert loop._read_log(path) == records  # before anything is written or closed
-        write({"step": 3.0})
-        assert loop._read_log(path) == [*records, {"step": 3.0}]
-    with loop._LogFile(path, [], active=False) as write:  # not the main process
-        write({"step": 9.0})
-    assert loop._read_log(path) == [*records, {"step": 3.0}]
-    assert loop._read_log(tmp_path / "missing.jsonl") == []
-
-
 def test_a_run_can_be_stopped_and_belongs_to_its_photographs_settings_and_weights(
     fit: Callable[..., Fit], photographs: list[Path], starting_weights: StartingWeights, run_folder: Path
 ) -> None:
@@ -587,16 +564,17 @@ def test_a_run_can_be_stopped_and_belongs_to_its_photographs_settings_and_weight
     meta = json.loads(state.read_text())
     for name in ("weights", "processes", "textures", "teacher"):
         del meta["identity"][name]  # a checkpoint that does not know them yet
-    del meta["identity"]["config"]["aggregation"], meta["identity"]["model"]["aggregation_input"]
-    del meta["identity"]["config"]["synthesis"]["on_part"]
+    del meta["identity"]["config"]["hardest_share"], meta["identity"]["model"]["aggregation_input"]
+    del meta["identity"]["config"]["objective"], meta["identity"]["config"]["synthesis"]["on_part"]
     state.write_text(json.dumps(meta))
     for changed in (
-        {"aggregation": "two_stage", "steps": 2},
+        {"hardest_share": 0.1},
         {"model": {"aggregation_input": "subtraction"}},
         {"synthesis": SynthesisConfig(on_part=True)},
     ):
         with pytest.raises(
-            TrainingError, match=r"another training \((aggregation|steps|synthesis).*another output folder or delete"
+            TrainingError,
+            match=r"another training \((aggregation_input|hardest|synthesis).*another output folder or delete",
         ):
             fit(run_folder, **{**fields, **changed})  # what it does not know had its default
     fields |= {"checkpoint_every": 3, "feature_cache_bytes": 0, "model": {"category": "another name"}}  # change no loss

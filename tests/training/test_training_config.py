@@ -89,6 +89,9 @@ def test_a_part_of_the_settings_leaves_the_rest_at_its_defaults() -> None:
         {"synthesis": None},
         {"synthesis": {"families": ["perlin", "nothing"]}},
         {"synthesis": {"probability": 2}},
+        {"recompute_activations": 1},
+        {"teacher": "none"},  # what only an ablation has is no setting
+        {"plain_stream": "teacher"},
     ],
 )
 def test_an_impossible_value_is_refused_by_name(changes: dict[str, Any]) -> None:
@@ -104,8 +107,8 @@ def test_an_impossible_value_is_refused_by_name(changes: dict[str, Any]) -> None
         ({"step": 5}, "training has no field 'step'.*'steps'"),
         ({"synthesis": {"family": "nsa"}}, "synthesis has no field 'family'.*'families'"),
         ({3: 4}, "no field '3'"),
-        (["steps", 5], "fields with values"),
-        (None, "fields with values"),
+        (["steps", 5], "training must be a JSON object"),
+        (None, "training must be a JSON object"),
     ],
 )
 def test_an_unknown_field_is_refused_with_those_there_are(data: Any, message: str) -> None:

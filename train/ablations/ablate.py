@@ -8,46 +8,54 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
 import torch
 import typer
 from accelerate import PartialState
-from rich.table import Table
 
 from stlm_hub.cli.progress import RunProgress, console
 from stlm_hub.errors import ConfigError, STLMError, StorageError
 from stlm_hub.evaluation.evaluate import check_both_kinds
 from stlm_hub.fingerprint import fingerprint
-from stlm_hub.models.stlm.anomaly_maps import KINDS
+from stlm_hub.model_folder import results as model_results
+from stlm_hub.model_folder.results import Command, DatasetFacts, Provenance, Results
 from stlm_hub.starting_weights.sources import starting_weights
+from stlm_hub.starting_weights.starting_weights import StartingWeights
 from stlm_hub.training.data import split_normals
-from stlm_hub.training.pipeline import Source, run
+from stlm_hub.training.pipeline import Job, run
 from stlm_hub.training.pseudo_anomalies.textures import TextureSource
 from stlm_hub.training.teacher import SAM_FILES
 
 from ..datasets import mvtec_ad
 from ..datasets.category import Category
 from ..recipe import Recipe, load_recipe
+from .report import row_of, shown
 from .tables import Impossible, Variant, load_table
 
 ROOT = Path(__file__).resolve().parents[2]
-LIBRARY = ROOT / "stlm_hub"
-CODE = (  # of the library: what makes a row
-    *("model/*.py", "evaluation/metrics.py", "evaluation/evaluate.py"),
-    *("calibration.py", "images.py", "map_scales.py", "maps.py", "predictor.py"),
+CODE = (  # what makes a row
+    "stlm_hub/models/**/*.py",
+    "stlm_hub/predict/*.py",
+    "stlm_hub/calibration/*.py",
+    "stlm_hub/evaluation/metrics.py",
+    "stlm_hub/evaluation/evaluate.py",
+    "stlm_hub/training/**/*.py",
+    "train/ablations/objectives.py",
+    "train/ablations/masks.py",
 )
-NO_CODE = (  # of training/: changes no figure
+NO_CODE = (  # of stlm_hub/training/: changes no figure
     "budget.py",
     "checkpoint.py",
+    "fill_memory.py",
     "finetune.py",
     "identity.py",
+    "log.py",
     "machine.py",
-    "memory.py",
     "trained.py",
 )
-FIGURES = {"i_auroc": "I-AUROC", "p_auroc": "P-AUROC", "aupro": "AUPRO", "ap": "AP", "fnr": "FNR"}
 
 
 def ablate(
@@ -74,177 +82,173 @@ def ablate(
         raise ConfigError("An ablation trains one variant after the other in one process; start it without a launcher.")
     recipe = load_recipe(f"mvtec-{category}", profile)
     title, note, rows = load_table(table, recipe)
-    names = [row.name for row in rows]
-    chosen = list(dict.fromkeys(variant or names))
-    if unknown := [name for name in chosen if name not in names]:
-        raise ConfigError(f"Table {table} has no variant {unknown[0]!r}; choose of {', '.join(names)}.")
+    chosen = _chosen(table, rows, variant)
     photographs = mvtec_ad.read_category(data / category)
     check_both_kinds(photographs.test, data / category)
-    folder = runs / "ablations" / f"{recipe.alias}-{profile}"
-    start = starting_weights(weights, on_message=console.print)
-    source = TextureSource.from_folder(textures) if textures else None
-    # with the settings these decide what a row is; one that is kept is of the same
-    facts = (
-        fingerprint(photographs.train),
-        fingerprint(photographs.test.photographs + photographs.test.masks),
-        start.sha256,
-        fingerprint(source.photographs) if source else "",
-        fingerprint(_code()),
-        torch.__version__,
+    options: dict[str, bool | int | float | str] = {"category": category, "profile": profile, "data": "DIR"}
+    options |= {"textures": "DIR"} if textures else {}
+    options |= {"teachers": "DIR"} if teachers else {}
+    command = Command("python -m train ablate", (table,), options)
+    trainings = _Trainings(
+        recipe,
+        photographs,
+        runs / "ablations" / f"{recipe.alias}-{profile}",
+        starting_weights(weights, on_message=console.print),
+        TextureSource.from_folder(textures) if textures else None,
+        teachers,
+        workers,
+        command,
     )
-    wanted = {row.digest(*facts) for row in rows if isinstance(row, Variant) and row.name in chosen}
-    command = f"python -m train ablate {table} --category {category} --profile {profile} --data DIR"
-    command += "".join(f" --variant {name}" for name in chosen) if variant else ""
-    command += (" --textures DIR" if textures else "") + (" --teachers DIR" if teachers else "")
-    done: list[dict[str, Any]] = []
-    for number, row in enumerate(rows, start=1):
-        reason = row.reason if isinstance(row, Impossible) else _missing_checkpoint(row.training.teacher, teachers)
-        if reason or isinstance(row, Impossible):
-            done.append({"label": row.label, "not_run": reason})
-            continue
-        digest = row.digest(*facts)
-        work = folder / f"{row.name}-{digest}"
-        known = next(folder.glob(f"*-{digest}/model/results.json"), None)
-        if known:
-            done.append(_row(row, json.loads(known.read_text(encoding="utf-8"))))
-            continue
-        if digest not in wanted:
-            done.append({"label": row.label, "not_run": "it is not among the chosen variants."})
-            continue
-        console.print(f"{row.label} ({number} of {len(rows)})", highlight=False)
-        progress = RunProgress(row.name)
-        try:
-            with progress as observer:
-                results = run(
-                    split_normals(photographs.train, row.training.held_out, row.training.seed),
-                    row.model,
-                    row.training,
-                    start,
-                    _source(row, recipe, photographs, command),
-                    work=work,
-                    output=work / "model",
-                    test=photographs.test,
-                    textures=source,
-                    teacher_checkpoint=teachers / SAM_FILES[row.training.teacher]
-                    if teachers and row.training.teacher in SAM_FILES
-                    else None,
-                    workers=workers,
-                    observer=observer,
-                )
-        except STLMError as error:
-            if progress.stopped or isinstance(error, StorageError):
-                raise
-            done.append({"label": row.label, "not_run": str(error)})  # the others can be compared without it
-            continue
-        shutil.rmtree(work / "checkpoints", ignore_errors=True)  # 400 MB, of a training that is finished
-        done.append(_row(row, results))
+    done = trainings.of(rows, chosen)
     report = {
         "table": table,
         "title": title,
         "note": note,
         "category": recipe.alias,
-        "split": photographs.split,
+        "split": photographs.split.words if photographs.split else "",
         "profile": profile,
-        "command": command,
+        "command": command.line + "".join(f" --variant {name}" for name in (chosen if variant else [])),
         "rows": done,
     }
-    path = folder / f"table-{table}.json"
+    path = trainings.folder / f"table-{table}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
-    console.print(_shown(report))
-    if photographs.split.startswith("not"):
-        console.print(f"The split is {photographs.split}.", highlight=False)
-    if note:
-        console.print(note, highlight=False)
-    for entry in done:
-        if "not_run" in entry:
-            console.print(f"Not run, {entry['label']}: {entry['not_run']}", highlight=False, soft_wrap=True)
-    console.print(f"{path} holds the figures.", highlight=False, soft_wrap=True)
+    _print(report, path)
 
 
-def _code() -> list[Path]:
-    training = [path for path in LIBRARY.glob("training/*.py") if path.name not in NO_CODE]
-    return [*training, *(path for part in CODE for path in LIBRARY.glob(part))]
+def _chosen(table: str, rows: list[Variant | Impossible], variants: list[str] | None) -> list[str]:
+    """Names of the rows to train, each once.
+
+    Raises:
+        ConfigError: the table has no such row.
+    """
+    names = [row.name for row in rows]
+    if unknown := [name for name in variants or [] if name not in names]:
+        raise ConfigError(f"Table {table} has no variant {unknown[0]!r}; choose of {', '.join(names)}.")
+    return list(dict.fromkeys(variants or names))
 
 
-def _missing_checkpoint(teacher: str, teachers: Path | None) -> str:
-    """Why a teacher cannot teach, or nothing."""
-    if teacher not in SAM_FILES or (teachers and (teachers / SAM_FILES[teacher]).is_file()):
-        return ""
-    return f"it needs {SAM_FILES[teacher]} of the segment-anything repository; pass the file's folder as --teachers."
+@dataclass(frozen=True)
+class _Trainings:
+    """What the trainings of a table share."""
 
+    recipe: Recipe
+    photographs: Category
+    folder: Path  # receives a folder for each training
+    weights: StartingWeights
+    textures: TextureSource | None
+    teachers: Path | None  # folder of Segment Anything's checkpoints
+    workers: int
+    command: Command
 
-def _source(row: Variant, recipe: Recipe, photographs: Category, command: str) -> Source:
-    return Source(
-        alias=f"{recipe.alias}-{row.name}",
-        dataset={
-            "name": recipe.dataset,
-            "license": recipe.license,
-            "homepage": recipe.homepage,
-            "split": photographs.split,
-            "note": f"An ablation of a short training, not a model to use: {row.label}.",
-        },
-        weights_license=recipe.license,
-        repo_id=f"stlm-hub/ablation-{recipe.alias}-{row.name}",
-        command=command,
-        profile=recipe.profile,
-    )
+    def of(self, rows: list[Variant | Impossible], chosen: list[str]) -> list[dict[str, Any]]:
+        """Each row with its figures, or with "not_run" and why."""
+        digests = self._digests(rows)
+        wanted = {digests[name] for name in chosen if name in digests}
+        return [self._row(row, f"{number} of {len(rows)}", digests, wanted) for number, row in enumerate(rows, start=1)]
 
-
-def _row(row: Variant, results: dict[str, Any]) -> dict[str, Any]:
-    """Figures of the map that the variant is about, and of the model's others."""
-    judging = KINDS[row.model.anomaly_map].figures
-    others = [kind.figures for kind in KINDS.values() if kind.figures != judging and results.get(kind.figures)]
-    return {
-        "label": row.label,
-        "variant": row.name,
-        "teacher": row.training.teacher,
-        "metrics": results[judging],
-        "other_maps": {name: results[name] for name in others},
-        "paper": row.paper,
-        "paper_category": row.paper_category,
-        "steps": results["steps"],
-        "seconds": results["seconds"],
-        "parameters": results["parameters"],
-        "date": results["date"],
-    }
-
-
-def _shown(report: dict[str, Any]) -> Table:
-    """The table for a terminal; what is the same in all rows, or in none, takes no column."""
-    trained = [entry for entry in report["rows"] if "not_run" not in entry]
-    teachers = {entry["teacher"] for entry in trained}
-    with_teacher = len(teachers) > 1
-    with_paper = any(entry["paper"] or entry["paper_category"] for entry in trained)
-    title = f"{report['title']}: {report['category']}, profile {report['profile']}, in %"
-    if teachers and not with_teacher:
-        title += f", teacher {min(teachers)}"
-    if with_paper:
-        title += (
-            "\n(paper: I-AUROC/P-AUROC/PRO or FNR, mean over 15 categories, 1024 px, ViT-H; below it of this category)"
+    def _digests(self, rows: list[Variant | Impossible]) -> dict[str, str]:
+        """By a variant's name: settings and all else that decides its figures. Kept ones are found by it."""
+        facts = (
+            fingerprint(self.photographs.train),
+            fingerprint(self.photographs.test.photographs + self.photographs.test.masks),
+            self.weights.sha256,
+            fingerprint(self.textures.photographs) if self.textures else "",
+            fingerprint(code()),
+            torch.__version__,
         )
-    shown = Table(title=title)
-    shown.add_column("variant", min_width=12)
-    if with_teacher:
-        shown.add_column("teacher")
-    for name in FIGURES.values():
-        shown.add_column(name, justify="right", no_wrap=True)
-    if with_paper:
-        shown.add_column("paper", justify="right", no_wrap=True)
-    for entry in report["rows"]:
-        cells = [entry["label"]]
-        if "not_run" in entry:
-            shown.add_row(*cells, *["-"] * (with_teacher + len(FIGURES)))
-            continue
-        if with_teacher:
-            cells.append(entry["teacher"])
-        figures = [entry["metrics"].get(name) for name in FIGURES]
-        cells += ["-" if f is None else f"{100 * f:.2f}" for f in figures]
-        if with_paper:
-            papers = [
-                "/".join(f"{100 * entry[which][name]:.2f}" for name in FIGURES if name in entry[which])
-                for which in ("paper", "paper_category")
-            ]
-            cells.append("\n".join(filter(None, papers)) or "-")
-        shown.add_row(*cells)
-    return shown
+        return {row.name: row.digest(*facts) for row in rows if isinstance(row, Variant)}
+
+    def _row(self, row: Variant | Impossible, place: str, digests: dict[str, str], wanted: set[str]) -> dict[str, Any]:
+        if isinstance(row, Impossible):
+            return {"label": row.label, "not_run": row.reason}
+        if reason := self._missing_checkpoint(row.teacher):
+            return {"label": row.label, "not_run": reason}
+        digest = digests[row.name]
+        if known := next(self.folder.glob(f"*-{digest}/model/results.json"), None):
+            return row_of(row, model_results.load(known))
+        if digest not in wanted:
+            return {"label": row.label, "not_run": "it is not among the chosen variants."}
+        console.print(f"{row.label} ({place})", highlight=False)
+        progress = RunProgress(row.name)
+        try:
+            return row_of(row, self._train(row, self.folder / f"{row.name}-{digest}", progress))
+        except STLMError as error:
+            if progress.stopped or isinstance(error, StorageError):
+                raise
+            return {"label": row.label, "not_run": str(error)}  # the others can be compared without it
+
+    def _train(self, row: Variant, work: Path, progress: RunProgress) -> Results:
+        """Trains and evaluates one variant."""
+        with progress as observer:
+            results = run(
+                Job(
+                    split=split_normals(self.photographs.train, row.training.held_out, row.training.seed),
+                    config=row.model,
+                    anomaly_map=row.anomaly_map,
+                    training=row.training,
+                    objective=row.objective,
+                    weights=self.weights,
+                    provenance=self._provenance(row),
+                    dataset=self._dataset(row),
+                    work=work,
+                    output=work / "model",
+                    test=self.photographs.test,
+                    textures=self.textures,
+                    teacher_checkpoint=self._checkpoint(row.teacher),
+                    workers=self.workers,
+                ),
+                observer,
+            )
+        assert results is not None  # a single process
+        shutil.rmtree(work / "checkpoints", ignore_errors=True)  # 400 MB, of a training that is finished
+        return results
+
+    def _checkpoint(self, teacher: str) -> Path | None:
+        return self.teachers / SAM_FILES[teacher] if self.teachers and teacher in SAM_FILES else None
+
+    def _missing_checkpoint(self, teacher: str) -> str:
+        """Why a teacher cannot teach, or nothing."""
+        path = self._checkpoint(teacher)
+        if teacher not in SAM_FILES or (path and path.is_file()):
+            return ""
+        return (
+            f"it needs {SAM_FILES[teacher]} of the segment-anything repository; pass the file's folder as --teachers."
+        )
+
+    def _provenance(self, row: Variant) -> Provenance:
+        return Provenance(
+            alias=f"{self.recipe.alias}-{row.name}",
+            repo_id=f"stlm-hub/ablation-{self.recipe.alias}-{row.name}",
+            weights_license=self.recipe.license,
+            profile=self.recipe.profile,
+            commands=(self.command,),
+        )
+
+    def _dataset(self, row: Variant) -> DatasetFacts:
+        return DatasetFacts(
+            name=self.recipe.dataset,
+            license=self.recipe.license,
+            homepage=self.recipe.homepage,
+            split=self.photographs.split,
+            note=f"An ablation of a short training, not a model to use: {row.label}.",
+        )
+
+
+def code() -> list[Path]:
+    """Files that decide a row's figures."""
+    found = (path for pattern in CODE for path in sorted(ROOT.glob(pattern)))
+    training = ROOT / "stlm_hub" / "training"
+    return [path for path in found if not (path.parent == training and path.name in NO_CODE)]
+
+
+def _print(report: dict[str, Any], path: Path) -> None:
+    console.print(shown(report))
+    if report["split"].startswith("not"):
+        console.print(f"The split is {report['split']}.", highlight=False)
+    if report["note"]:
+        console.print(report["note"], highlight=False)
+    for row in report["rows"]:
+        if "not_run" in row:
+            console.print(f"Not run, {row['label']}: {row['not_run']}", highlight=False, soft_wrap=True)
+    console.print(f"{path} holds the figures.", highlight=False, soft_wrap=True)

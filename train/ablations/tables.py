@@ -1,4 +1,4 @@
-"""The tables of ablations, read from `ablations.yaml`: which rows there are, and what each changes of a profile."""
+"""The tables of ablations, read from `tables.yaml`: which rows there are, and what each changes of a profile."""
 
 from __future__ import annotations
 
@@ -11,11 +11,12 @@ from typing import Any
 import yaml
 
 from stlm_hub.errors import ConfigError, STLMError
-from stlm_hub.models.stlm.config import STLMConfig
+from stlm_hub.models.stlm.config import NetworkConfig, STLMConfig
 from stlm_hub.training.config import TrainingConfig
-from stlm_hub.training.objective import check
+from stlm_hub.training.objective import PAPER, Objective
 
 from ..recipe import Recipe, read_paper
+from .objectives import OBJECTIVES
 
 ABLATIONS = Path(__file__).parent / "tables.yaml"
 LEVELS = ("embedding", "decoder")  # of the paper
@@ -27,8 +28,9 @@ class Variant:
 
     Args:
         label: what the paper calls it.
-        name: of the variant in `ablations.yaml`.
-        model, training: settings of the profile with what the variant changes.
+        name: of the variant in `tables.yaml`.
+        model, anomaly_map, training: settings of the profile with what the variant changes.
+        objective: what is minimised and moved.
         paper: the paper's figures, means over its categories, where its text has them.
         paper_category: the same of this category.
     """
@@ -36,14 +38,21 @@ class Variant:
     label: str
     name: str
     model: STLMConfig
+    anomaly_map: str
     training: TrainingConfig
+    objective: Objective
     paper: dict[str, float]
     paper_category: dict[str, float]
 
+    @property
+    def teacher(self) -> str:
+        """Whose knowledge is distilled: "mobile", "vit_h" and so on, or "none"."""
+        return self.objective.teacher_name(self.training)
+
     def digest(self, *facts: str) -> str:
         """Names the settings and whatever else decides the outcome: rows with the same ones are one training."""
-        settings = json.dumps([self.model.to_dict(), self.training.to_dict(), facts], sort_keys=True)
-        return hashlib.sha256(settings.encode()).hexdigest()[:8]
+        settings = [self.model.to_dict(), self.anomaly_map, self.training.to_dict(), self.objective.name, facts]
+        return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:8]
 
 
 @dataclass(frozen=True)
@@ -61,7 +70,7 @@ def load_table(name: str, recipe: Recipe) -> tuple[str, str, list[Variant | Impo
     Raises:
         ConfigError: there is no such table, or the profile's levels are not the paper's, which the variants change.
     """
-    if recipe.model.feature_levels != LEVELS:
+    if recipe.model.network.feature_levels != LEVELS:
         raise ConfigError(
             f"The profile {recipe.profile!r} distils other levels than the paper; use cpu-short, cpu-paper or "
             "paper-gpu."
@@ -80,19 +89,23 @@ def load_table(name: str, recipe: Recipe) -> tuple[str, str, list[Variant | Impo
 
 
 def _variant(row: dict[str, Any], changes: dict[str, Any], recipe: Recipe) -> Variant:
-    model = recipe.model.to_dict() | changes.get("model", {})
+    network = recipe.model.network.to_dict() | changes.get("network", {})
     training = recipe.training.to_dict()
     for name, value in changes.get("training", {}).items():
         training[name] = training[name] | value if isinstance(value, dict) else value
     variant = Variant(
         label=row["label"],
         name=row["variant"],
-        model=STLMConfig.from_dict(model),
+        model=recipe.model.replace(network=NetworkConfig.from_dict(network)),
+        anomaly_map=changes.get("anomaly_map", recipe.anomaly_map),
         training=TrainingConfig.from_dict(training),
+        objective=OBJECTIVES[changes.get("objective", PAPER.name)],
         paper=row.get("paper", {}),
         paper_category=_paper_category(row["variant"], recipe.category),
     )
-    check(variant.model, variant.training)
+    variant.objective.check_fits(variant.model.network, variant.training)
+    if variant.anomaly_map == "aggregation" and not variant.objective.trains_aggregation:
+        raise ConfigError(f'The aggregation of {variant.objective.name} stays random; set anomaly_map "cosine".')
     return variant
 
 

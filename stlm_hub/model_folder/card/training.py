@@ -64,7 +64,6 @@ def _pseudo_anomalies(synthesis: dict[str, Any]) -> str:
         *(name if even else f"{name} ({n} of {len(names)})" for name, n in counts.items()),
         f"on {percent(probability)} of the photographs" if probability else "",
         "on the part alone" if synthesis.get("on_part") is True else "",
-        "grey on grey photographs" if synthesis.get("match_grey") is True else "",
     )
 
 

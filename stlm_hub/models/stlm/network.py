@@ -41,29 +41,26 @@ class STLMNetwork(nn.Module):
             config.aggregation_in_channels, config.aggregation_channels, config.aggregation_dilations
         )
 
-    def plain_levels(self, image: Tensor, windows: Tensor | None = None) -> dict[str, Tensor]:
-        """Level features of the plain stream for Bx3xHxW RGB in [0, 255]; for `windows` see `MaskDecoder`."""
-        return self.levels(self.plain_encoder, self.plain_encoder.trunk(image, 0), 0, windows)
+    def plain_levels(self, image: Tensor) -> dict[str, Tensor]:
+        """Level features of the plain stream for Bx3xHxW RGB in [0, 255]."""
+        return self.levels(self.plain_encoder, self.plain_encoder.trunk(image, 0), 0)
 
     def denoising_levels(self, image: Tensor) -> dict[str, Tensor]:
         """Level features of the denoising stream for Bx3xHxW RGB in [0, 255]."""
         return self.levels(self.denoising_encoder, self.denoising_encoder.trunk(image, 0), 0)
 
-    def levels(
-        self, encoder: ImageEncoder, trunk: Tensor, depth: int, windows: Tensor | None = None
-    ) -> dict[str, Tensor]:
+    def levels(self, encoder: ImageEncoder, trunk: Tensor, depth: int) -> dict[str, Tensor]:
         """Level features of the stream with this encoder from its trunk, in the order of `config.feature_levels`.
 
         Args:
             encoder: the plain or the denoising one.
             trunk, depth: see `ImageEncoder.from_trunk`.
-            windows: of the photographs that the images are, see `MaskDecoder`.
         """
         wanted = self.config.feature_levels
         needs_embedding = "decoder" in wanted or "embedding" in wanted
         features = encoder.from_trunk(trunk, depth, {*wanted, "embedding"} if needs_embedding else wanted)
         if "decoder" in wanted:
-            features["decoder"] = self.decoder_of(encoder)(features["embedding"], windows)
+            features["decoder"] = self.decoder_of(encoder)(features["embedding"])
         return {level: features[level] for level in wanted}
 
     def decoder_of(self, encoder: ImageEncoder) -> MaskDecoder:

@@ -1,7 +1,7 @@
 """Pseudo anomalies: a normal photograph in, the same photograph with a synthetic defect and its mask out.
 
 The paper trains on Perlin-shaped pieces of foreign texture (section 3.1, equation 1); NSA and CutPaste are its ablation
-(Table 11). Erased pieces, bent ones, and anomalies on the part alone are not of the paper.
+(Table 11). Erased pieces and anomalies on the part alone are not of the paper.
 """
 
 from __future__ import annotations
@@ -12,15 +12,15 @@ import cv2
 import numpy as np
 
 from ...errors import ConfigError, ImageError
+from ...validate import check_flag, check_integer, check_number
 from .cutpaste import cutpaste_patch, cutpaste_scar, cutpaste_union
 from .erase import erase
 from .foreground import foreground
 from .nsa import nsa
 from .perlin import MIN_MASK_FRACTION, perlin_mask
 from .textures import TextureSource
-from .warp import warp
 
-FAMILIES = ("perlin", "nsa", "cutpaste_patch", "cutpaste_scar", "cutpaste_union", "erase", "warp")
+FAMILIES = ("perlin", "nsa", "cutpaste_patch", "cutpaste_scar", "cutpaste_union", "erase")
 MAX_DRAWS = 50  # of an anomaly that is to lie on the part
 
 
@@ -32,13 +32,11 @@ class SynthesisConfig:
         families: one or more of `FAMILIES`; each anomalous image draws one of them at random. A name given
             twice is drawn twice as often.
         probability: share of images that get a pseudo anomaly, in [0, 1].
-        beta_max: opacity of the normal image inside a Perlin anomaly is U(0, beta_max), in [0, 1).
+        beta_max: opacity of the normal image inside a Perlin anomaly is U(0, beta_max), in [0, 0.99].
         perlin_scale_max_exponent: Perlin noise has 2^U{0..this} cells per axis, in 0..8.
         rotation: Perlin noise is turned by U(-rotation, rotation) degrees, in [0, 180].
-        threshold: Perlin noise above this value is anomalous, in (0, 1).
-        on_part: anomalies are cut to the part where it stands out from a plain background, see `foreground`; so what
-            "warp" bends out of its margin is lost.
-        match_grey: what is put on a grey photograph is grey, as all that its camera ever sees.
+        threshold: Perlin noise above this value is anomalous, in [0.01, 0.99].
+        on_part: anomalies are cut to the part where it stands out from a plain background, see `foreground`.
     """
 
     families: tuple[str, ...] = ("perlin",)
@@ -48,29 +46,18 @@ class SynthesisConfig:
     rotation: float = 90.0
     threshold: float = 0.5
     on_part: bool = False
-    match_grey: bool = False
 
     def __post_init__(self) -> None:
-        families = (self.families,) if isinstance(self.families, str) else tuple(self.families)
-        unknown = [name for name in families if name not in FAMILIES]
-        if unknown or not families:
-            raise ConfigError(f"families must name one or more of {list(FAMILIES)}, not {list(families)}.")
-        object.__setattr__(self, "families", families)
-        _within("probability", self.probability, 0.0, 1.0)
-        _within("beta_max", self.beta_max, 0.0, 0.99)
-        _within("rotation", self.rotation, 0.0, 180.0)
-        _within("threshold", self.threshold, 0.01, 0.99)
-        _within("perlin_scale_max_exponent", self.perlin_scale_max_exponent, 0, 8)
-        if not isinstance(self.perlin_scale_max_exponent, int):
-            raise ConfigError("perlin_scale_max_exponent must be a whole number.")
-        for name in ("on_part", "match_grey"):
-            if not isinstance(getattr(self, name), bool):
-                raise ConfigError(f"{name} must be true or false, not {getattr(self, name)!r:.60}.")
-
-
-def _within(name: str, value: float, low: float, high: float) -> None:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not low <= value <= high:
-        raise ConfigError(f"{name} must be a number from {low} to {high}, not {value!r}.")
+        families = (self.families,) if isinstance(self.families, str) else self.families
+        if not isinstance(families, (list, tuple)) or not families or any(name not in FAMILIES for name in families):
+            raise ConfigError(f"families must name one or more of {list(FAMILIES)}, not {families!r:.200}.")
+        object.__setattr__(self, "families", tuple(families))
+        check_number("probability", self.probability, 0.0, 1.0)
+        check_number("beta_max", self.beta_max, 0.0, 0.99)
+        check_integer("perlin_scale_max_exponent", self.perlin_scale_max_exponent, 0, 8)
+        check_number("rotation", self.rotation, 0.0, 180.0)
+        check_number("threshold", self.threshold, 0.01, 0.99)
+        check_flag("on_part", self.on_part)
 
 
 def blend(normal: np.ndarray, texture: np.ndarray, mask: np.ndarray, beta: float) -> np.ndarray:
@@ -95,7 +82,6 @@ def synthesize(
     config: SynthesisConfig,
     textures: TextureSource,
     other: np.ndarray | None = None,
-    part: np.ndarray | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Damages a normal image with probability `config.probability`.
 
@@ -106,57 +92,44 @@ def synthesize(
         textures: foreign material for the family "perlin".
         other: another normal image of the same part and shape, from which "nsa" takes its patches; by default the
             image itself.
-        part: (S, S) bool, where `on_part` puts anomalies; by default what `foreground` finds.
 
     Returns:
         The image, (S, S, 3) uint8 RGB, and its anomaly mask, (S, S) uint8 of 0 and 1 (all 0 for an image left normal).
 
     Raises:
-        ImageError: an image is not a square RGB uint8 array, or `other` or `part` has another shape.
+        ImageError: an image is not a square RGB uint8 array, or `other` has another shape.
     """
     _check("image", image)
     if other is not None:
         _check("other", other)
         if other.shape != image.shape:
             raise ImageError(f"other must have the shape of image, {image.shape}, not {other.shape}.")
-    if part is not None and part.shape != image.shape[:2]:
-        raise ImageError(f"part must have the shape of image, {image.shape[:2]}, not {part.shape}.")
     size = image.shape[0]
     if rng.random() >= config.probability:
         return image.copy(), np.zeros((size, size), np.uint8)
-    result, mask = _anomaly(image, rng, config, textures, other, part)
-    if config.match_grey and _is_grey(image):
-        result = cv2.cvtColor(cv2.cvtColor(result, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
-    return result, mask
+    family = config.families[rng.integers(len(config.families))]
+    if config.on_part:
+        return _damage_part(family, image, rng, config, textures, other)
+    return _damage(family, image, rng, config, textures, other)
 
 
-def _is_grey(image: np.ndarray) -> bool:
-    """Whether a camera without colours took it, on whose photographs an anomaly cannot be told by its colour."""
-    return bool((image[..., 0] == image[..., 1]).all() and (image[..., 0] == image[..., 2]).all())
-
-
-def _anomaly(
+def _damage_part(
+    family: str,
     image: np.ndarray,
     rng: np.random.Generator,
     config: SynthesisConfig,
     textures: TextureSource,
     other: np.ndarray | None,
-    part: np.ndarray | None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    size = image.shape[0]
-    family = config.families[rng.integers(len(config.families))]
-    if not config.on_part:
-        return _damage(family, image, rng, config, textures, other)
-    part = foreground(image) if part is None else part
-    least = max(1, round(MIN_MASK_FRACTION * size * size))
+    """The first of `MAX_DRAWS` anomalies that covers enough of the part, cut to it."""
+    part = foreground(image)
+    least = max(1, round(MIN_MASK_FRACTION * image.shape[0] ** 2))
     for _ in range(MAX_DRAWS):
         result, mask = _damage(family, image, rng, config, textures, other)
         mask = mask * part
         if np.count_nonzero(mask) >= least:
-            break
-    else:  # a part as small as dust
-        return _damage(family, image, rng, config, textures, other)
-    return np.where(mask[..., None] > 0, result, image), mask
+            return np.where(mask[..., None] > 0, result, image), mask
+    return _damage(family, image, rng, config, textures, other)  # the part is as small as dust
 
 
 def _damage(
@@ -175,15 +148,11 @@ def _damage(
         return cutpaste_union(image, rng)
     if family == "erase":
         return erase(image, rng)
-    if family == "warp":
-        result, mask = warp(image, rng)
-        if mask.any():
-            return result, mask
     if family == "nsa":
         result, mask = nsa(image, image if other is None else other, rng)
         if mask.any():
             return result, mask
-    # Neither blending nor bending shows where there is hardly a gradient; a patch with other colours still does.
+    # Blending does not show where there is hardly a gradient; a patch with other colours still does.
     return cutpaste_patch(image, rng)
 
 

@@ -1,0 +1,117 @@
+"""Requests that no browser sends, to the page that is being served."""
+
+from __future__ import annotations
+
+import json
+import struct
+import time
+import urllib.error
+import urllib.request
+import uuid
+from pathlib import Path
+from typing import Any
+
+import pytest
+from gradio_client import Client, handle_file
+from hub_server import HubServer
+from PIL import Image
+
+from benchmarks.page_process import Page
+from stlm_hub.model_folder import zoo
+
+pytestmark = pytest.mark.timeout(300)
+
+
+def file_data(path: Path | str, meta: bool) -> dict[str, Any]:
+    """A file that claims to be uploaded. Gradio checks only those with `meta`."""
+    data: dict[str, Any] = {"path": str(path), "orig_name": "part.png"}
+    return {**data, "meta": {"_type": "gradio.FileData"}} if meta else data
+
+
+def upload(page: Page, name: str, data: bytes) -> dict[str, Any]:
+    """Uploads a file as a browser does; the file data that an event is then given."""
+    mark = uuid.uuid4().hex
+    head = f'--{mark}\r\nContent-Disposition: form-data; name="files"; filename="{name}"\r\n\r\n'
+    body = head.encode() + data + f"\r\n--{mark}--\r\n".encode()
+    headers = {"Content-Type": f"multipart/form-data; boundary={mark}"}
+    request = urllib.request.Request(f"{page.url}/gradio_api/upload", body, headers)
+    with urllib.request.urlopen(request, timeout=60) as answer:
+        return {**file_data(json.loads(answer.read())[0], meta=True), "orig_name": name}
+
+
+@pytest.mark.parametrize("meta", [False, True])
+@pytest.mark.parametrize(
+    ("handler", "data"),
+    [
+        ("inspect", ["FILE", "sample-brick", 0.5, None]),
+        ("inspect_1", ["FILE", "sample-brick", 0.5, None]),
+        ("judge_all", [["FILE"], "sample-brick"]),
+        ("train", [["FILE"], "my-part", 1, "Number of steps", 1, 1, 256, "any way"]),
+        ("predict", ["FILE", "sample-brick", None]),
+    ],
+)
+def test_no_handler_reads_a_file_that_was_not_uploaded(
+    page: Page, tmp_path: Path, handler: str, data: list[Any], meta: bool
+) -> None:
+    picture = tmp_path / "secret.png"
+    Image.effect_noise((64, 64), 30).save(picture)
+    answers = []
+    for path in (picture, tmp_path / "missing.png", "/etc/passwd", "/dev/zero"):
+        file = file_data(path, meta)
+        sent = [file if value == "FILE" else [file] if value == ["FILE"] else value for value in data]
+        answer = page.event(handler, sent)
+        assert not answer["success"], answer
+        answers.append({key: answer["output"].get(key) for key in ("error", "title", "visible")})
+    assert answers == [answers[0]] * 4  # nothing tells which of them exist
+    if handler.startswith("inspect") and not meta:  # what Gradio itself refuses, it refuses without a word
+        assert answers[0]["error"] == "part.png is not among the files that are kept here; add it again."
+
+
+@pytest.mark.parametrize("route", ["run", "api"])
+def test_a_photograph_is_not_judged_past_the_queue(page: Page, photographs: Path, route: str) -> None:
+    client = Client(page.url, verbose=False, download_files=False)
+    kept = client.predict(handle_file(photographs / "crack.png"), api_name="/predict")[1]
+    number = [each["api_name"] for each in page.get("/config")["dependencies"]].index("inspect")
+    file = {"path": kept if isinstance(kept, str) else kept["path"], "meta": {"_type": "gradio.FileData"}}
+    for body in (
+        {"data": [file, "sample-brick", None]},
+        {"data": [file, "sample-brick", 0.5, None], "fn_index": number, "session_hash": "x"},
+    ):
+        with pytest.raises(urllib.error.HTTPError) as refused:
+            page.post(f"/gradio_api/{route}/predict", body)
+        assert refused.value.code == 404
+
+
+@pytest.fixture(scope="module")
+def brick() -> dict[str, bytes]:
+    """The files of a model that works, to be changed into a hostile one."""
+    folder = zoo.checkout_folder("sample-brick")
+    assert folder is not None
+    return {name: (folder / name).read_bytes() for name in ("config.json", "model.safetensors", "scores.png")}
+
+
+@pytest.mark.parametrize("piece", ["![a](", "![a](scores.png)\n"])
+def test_a_hostile_card_neither_keeps_the_page_busy_nor_fills_its_memory(
+    page: Page, hub: HubServer, brick: dict[str, bytes], piece: str
+) -> None:
+    name = f"someone/card-{len(piece)}"
+    hub.put(name, {**brick, "README.md": (piece * 700_000)[:3_500_000].encode()})
+    started = time.monotonic()
+    answer = page.event("describe", [name], timeout=120)
+    assert answer["success"] and len(json.dumps(answer)) < 2_000_000
+    assert "only its first 40,000 characters" in answer["output"]["data"][1]
+    assert time.monotonic() - started < 60
+
+
+def test_a_photograph_of_thousands_of_scans_keeps_nobody_waiting(page: Page) -> None:
+    def segment(code: int, data: bytes) -> bytes:
+        return bytes([0xFF, code]) + struct.pack(">H", len(data) + 2) + data
+
+    jpeg = b"\xff\xd8" + segment(0xDB, b"\0" + bytes([1] * 64))
+    jpeg += segment(0xC2, struct.pack(">BHHB", 8, 5000, 8000, 1) + b"\1\x11\0")
+    jpeg += segment(0xC4, b"\x10" + bytes([1] + [0] * 15) + b"\xe0")
+    jpeg += (segment(0xDA, b"\1\1\0\1\x3f\0") + bytes(38)) * 5000 + b"\xff\xd9"  # 40 megapixels, 240 kB
+    started = time.monotonic()
+    answer = page.event("inspect", [upload(page, "part.jpg", jpeg), "sample-brick", 0.5, None])
+    assert "part.jpg is a JPEG of more than 100 scans" in answer["output"]["error"]
+    assert time.monotonic() - started < 20
