@@ -159,6 +159,8 @@ def _rounds(
     yield [f"0 of {len(found)}", [], [], *_files(None), gr.update(interactive=False), gr.update(interactive=True)]
     predictions = _judged(found, name)
     for upload in found:
+        if stopped.is_set():
+            break
         with PHOTOGRAPHS.one():  # decoded, judged and drawn
             judged = next(predictions)
             if isinstance(judged, Unusable):
@@ -167,8 +169,6 @@ def _rounds(
                 run.add(upload.name, judged)
         done = len(run.rows)
         progress((done, len(found)), desc="Judging", unit="photographs")
-        if stopped.is_set():
-            break
         if done % PER_CALL == 0:
             yield [
                 f"{done} of {len(found)}",

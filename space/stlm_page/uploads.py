@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import re
 import stat
-import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
@@ -16,12 +15,12 @@ from gradio.utils import get_upload_folder
 from stlm_hub.errors import DataError, ImageError
 from stlm_hub.predict.images import MAX_FILE_BYTES, SUFFIXES
 
+from .archives import MAX_MEMBERS, Member, photographs
+
 MAX_PHOTOGRAPHS = 500
 MAX_UNPACKED_BYTES = 2 * 10**9  # of all photographs of one upload together
 MAX_NAME = 200  # characters of a visitor's name for a file
-_CHUNK = 2**20
 _HASH = re.compile(r"[0-9a-f]{64}")  # names Gradio's folder of each file
-_BOUNDED = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # a chunk of the other kinds can unpack to gigabytes
 
 
 @dataclass(frozen=True)
@@ -30,7 +29,7 @@ class Upload:
 
     name: str
     path: Path
-    member: str | None = None  # inside the zip archive at `path`
+    member: Member | None = None  # inside the zip archive at `path`
 
     def read(self) -> bytes:
         """The file's bytes.
@@ -39,33 +38,14 @@ class Upload:
             ImageError: the file is damaged, encrypted or too large.
         """
         limit = MAX_FILE_BYTES + 1
-        if self.member is None:
+        if self.member is not None:
+            data = self.member.read(limit)
+        else:
             try:
                 with self.path.open("rb") as file:
                     data = file.read(limit)
             except OSError:
                 raise ImageError(f"{self.name} is no longer kept here; upload it again.") from None
-        else:
-            try:
-                with zipfile.ZipFile(self.path) as archive, archive.open(self.member) as file:
-                    if archive.getinfo(self.member).compress_type not in _BOUNDED:
-                        raise NotImplementedError
-                    # By what is unpacked, not by the size that the archive claims.
-                    chunks, total = [], 0
-                    while total < limit and (chunk := file.read(_CHUNK)):
-                        chunks.append(chunk)
-                        total += len(chunk)
-                    data = b"".join(chunks)
-            except NotImplementedError:
-                raise ImageError(
-                    f"{self.name} is compressed in a way that is not read here; pack it as an ordinary zip archive."
-                ) from None
-            except RuntimeError:
-                raise ImageError(f"{self.name} is encrypted; pack the archive again without a password.") from None
-            except (zipfile.BadZipFile, OSError, EOFError, ValueError) as error:
-                raise ImageError(f"{self.name} is damaged inside its archive ({error}); pack it again.") from None
-            except Exception as error:  # zlib and lzma errors have no common base
-                raise ImageError(f"{self.name} cannot be unpacked ({type(error).__name__}); pack it again.") from None
         if len(data) > MAX_FILE_BYTES:
             raise ImageError(f"{self.name} has more than {MAX_FILE_BYTES // 10**6} MB; scale the picture down first.")
         return data
@@ -131,13 +111,14 @@ def uploads(files: Sequence[Mapping[str, Any]] | None) -> list[Upload]:
         DataError: there is none, there are too many, or an archive is no archive.
     """
     found: list[Upload] = []
-    unpacked = 0
+    unpacked, members = 0, MAX_MEMBERS
     for file in files or []:
         path, name = uploaded_path(file), uploaded_name(file)
         if path.suffix.lower() == ".zip":
-            entries = _photographs(path, name)
-            unpacked += sum(entry.file_size for entry in entries)
-            found.extend(Upload(entry.filename, path, entry.filename) for entry in entries)
+            packed, count = photographs(path, name, members)
+            members -= count
+            unpacked += sum(member.info.file_size for member in packed)
+            found.extend(Upload(member.info.filename, path, member) for member in packed)
         else:
             found.append(Upload(name, path))
         if unpacked > MAX_UNPACKED_BYTES:
@@ -152,20 +133,3 @@ def uploads(files: Sequence[Mapping[str, Any]] | None) -> list[Upload]:
             "There are no photographs yet: add PNG, JPEG, WebP, BMP or TIFF files, or a zip archive of them."
         )
     return found
-
-
-def _photographs(path: Path, name: str) -> list[zipfile.ZipInfo]:
-    try:
-        with zipfile.ZipFile(path) as archive:
-            entries = [entry for entry in archive.infolist() if _is_photograph(entry)]
-    except (zipfile.BadZipFile, OSError, NotImplementedError, ValueError):
-        raise DataError(f"{name} is not a zip archive that can be read; pack it again.") from None
-    if not entries:
-        raise DataError(f"{name} holds no photographs; pack PNG, JPEG, WebP, BMP or TIFF files into it.")
-    return sorted(entries, key=lambda entry: entry.filename)
-
-
-def _is_photograph(entry: zipfile.ZipInfo) -> bool:
-    path = PurePosixPath(entry.filename)
-    hidden = any(part.startswith(".") or part == "__MACOSX" for part in path.parts)
-    return not entry.is_dir() and not hidden and path.suffix.lower() in SUFFIXES

@@ -6,28 +6,41 @@ values end in one ConfigError. Nothing outside this file looks into the JSON.
 
 from __future__ import annotations
 
+import math
+import re
 import shlex
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import ConfigDict, Field, JsonValue, TypeAdapter, ValidationError
+from pydantic import AfterValidator, ConfigDict, Field, JsonValue, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
 from ..errors import ConfigError
 from ..fingerprint import file_sha256
 from ..models.stlm.judging import ANOMALY_MAPS, Calibration, Judging
 from ..validate import read_bytes
-from .names import RESULTS_NAME
+from .names import MEMORY_NAME, RESULTS_NAME, WEIGHTS_NAME
 from .weights_file import replace_file
 
 FORMAT_VERSION = 1
 MAX_BYTES = 4 * 2**20
+
+
+def _finite(value: JsonValue) -> JsonValue:
+    """The same value; ValueError where a number in it is none, which JSON has no word for."""
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError("a number is not finite")
+    for inner in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
+        _finite(inner)
+    return value
+
 
 _STRICT = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
 Text = Annotated[str, Field(max_length=4000)]
 Count = Annotated[int, Field(ge=0, le=10**12)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 MapName = Annotated[str, Field(pattern=f"^({'|'.join(ANOMALY_MAPS)})$")]
+Settings = Annotated[dict[str, JsonValue], AfterValidator(_finite)]
 
 
 @dataclass(frozen=True, config=_STRICT)
@@ -53,7 +66,7 @@ class Command:
                 words.append(f"--{name}")
             if not isinstance(value, bool):
                 words.append(shlex.quote(str(value)))
-        return " ".join(" ".join(words).split())
+        return re.sub(r"\s", " ", " ".join(words))
 
 
 @dataclass(frozen=True, config=_STRICT)
@@ -224,7 +237,7 @@ class TrainingFacts:
         made: when the network was trained, where that was not when the folder was made.
     """
 
-    settings: dict[str, JsonValue]
+    settings: Settings
     steps: Count
     seconds: Annotated[float, Field(ge=0)]
     final_losses: dict[str, float]
@@ -328,15 +341,17 @@ def load(path: Path) -> Results:
     Raises:
         ConfigError: it is missing, too large, or not what this library writes.
     """
+    data = read_bytes(path, MAX_BYTES)
     try:
-        return _ADAPTER.validate_json(read_bytes(path, MAX_BYTES))
+        return _ADAPTER.validate_json(data)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         where = ".".join(str(part)[:40] for part in first["loc"][:6])
-        raise ConfigError(
-            f"{path} is not what stlm_hub writes ({where + ': ' if where else ''}{first['msg'][:120]}); evaluate the "
-            "model again, or leave the file out."
-        ) from None
+        reason = f"{where + ': ' if where else ''}{first['msg'][:120]}"
+    except ConfigError as error:  # of a calibration, which checks itself
+        reason = str(error).rstrip(".")
+    reason = "".join(char if char.isprintable() else "?" for char in reason)
+    raise ConfigError(f"{path} is not what stlm_hub writes ({reason}); evaluate the model again, or leave it out.")
 
 
 def save(results: Results, path: Path) -> None:
@@ -346,8 +361,9 @@ def save(results: Results, path: Path) -> None:
 
 def check_files(results: Results, folder: Path) -> None:
     """Raises ConfigError where results are of other weights than those in `folder`."""
-    for name, known in results.files.items():
-        if (folder / name).is_file() and file_sha256(folder / name) != known.sha256:
+    for name in (WEIGHTS_NAME, MEMORY_NAME):  # no other file is read, whatever results of a stranger name
+        known = results.files.get(name)
+        if known and (folder / name).is_file() and file_sha256(folder / name) != known.sha256:
             raise ConfigError(f"{RESULTS_NAME} is of another {name}; train or evaluate the model again.")
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,6 @@ from PIL import Image
 
 from benchmarks.page_process import Page, serve_checkout
 from stlm_hub.model_folder.hub import LocalModel
-from stlm_hub.model_folder.results import Results
 from stlm_hub.models.stlm.image_encoder import ImageEncoder
 from stlm_hub.models.stlm.judging import Calibration
 from stlm_hub.models.stlm.mask_decoder import MaskDecoder
@@ -97,15 +96,14 @@ def make_prediction() -> Callable[..., Prediction]:
 
 @pytest.fixture
 def make_loaded(tiny_model: STLM, tmp_path: Path) -> Callable[..., LoadedModel]:
-    """Makes a model of the page out of a threshold and what its results.json says."""
+    """Makes a model of the page out of a threshold and the scores that it was chosen on."""
 
-    def make(results: Results | None = None, threshold: float | None = None) -> LoadedModel:
-        network = STLM.__new__(STLM)  # the same weights under another configuration
+    def make(threshold: float | None = None, normal_scores: Sequence[float] = ()) -> LoadedModel:
+        network = STLM.__new__(STLM)  # the same weights, judged in another way
         network.__dict__ = dict(tiny_model.__dict__)
-        if threshold is not None:
-            calibration = Calibration(threshold, 0.01, 20, "log-odds-t", "2026-01-02")
-            network.judging = tiny_model.judging.replace(calibration=calibration)
-        return LoadedModel("some-part", network, results, LocalModel(tmp_path, str(tmp_path)))
+        calibration = Calibration(threshold, 0.01, 20, "log-odds-t", "2026-01-02") if threshold is not None else None
+        network.judging = tiny_model.judging.replace(calibration=calibration, held_out_scores=tuple(normal_scores))
+        return LoadedModel("some-part", network, None, LocalModel(tmp_path, str(tmp_path)))
 
     return make
 

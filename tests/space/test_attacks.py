@@ -17,7 +17,7 @@ from hub_server import HubServer
 from PIL import Image
 
 from benchmarks.page_process import Page
-from stlm_hub import zoo
+from stlm_hub.model_folder import zoo
 
 pytestmark = pytest.mark.timeout(300)
 

@@ -18,10 +18,11 @@ from gradio.processing_utils import save_file_to_cache
 from gradio.utils import get_upload_folder
 
 from stlm_hub.errors import HubError, ImageError
+from stlm_hub.predict import predictor
 from stlm_hub.predict.images import load_image
-from stlm_hub.predict.predictor import Prediction
+from stlm_hub.predict.prediction import Prediction, Unusable
 from stlm_page import batch_tab
-from stlm_page.batch_tab import STOPS, Run, _groups, _plain, judge_all
+from stlm_page.batch_tab import STOPS, Run, _judged, _plain, judge_all
 from stlm_page.judge import judge
 from stlm_page.uploads import Upload
 
@@ -53,29 +54,41 @@ def test_other_cells_stay_as_they_are(cell: Any, shown: Any) -> None:
     assert _plain(cell) == shown
 
 
-def test_groups_keep_the_order_and_put_broken_files_into_the_table(
-    six: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.fixture
+def calls(make_prediction: Callable[..., Prediction], monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many photographs each call of the network gets, which itself does not happen."""
+    asked: list[int] = []
+
+    def judge(name: str, photographs: list[np.ndarray]) -> list[Prediction]:
+        asked.append(len(photographs))
+        assert all(image.shape == (70, 90, 3) for image in photographs)
+        return [make_prediction(score=float(image.mean()) / 255) for image in photographs]
+
+    monkeypatch.setattr(batch_tab, "judge", judge)
+    return asked
+
+
+def test_calls_keep_the_order_and_leave_broken_files_in_their_place(
+    six: list[Path], calls: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(batch_tab, "PER_CALL", 2)
-    run = Run(tmp_path)
-    seen: list[list[str]] = []
-    rows = []
-    for group in _groups([Upload(path.name, path) for path in six], run):
-        seen.append([upload.name for upload, _ in group])
-        rows.append(len(run.rows))
-        assert all(image.shape == (70, 90, 3) for _, image in group)
-    assert seen == [["0.png", "1.png"], ["3.png", "4.png"], ["5.png"]]
-    assert rows == [0, 1, 1]  # the broken one is noted after the group before it was handed out
-    assert run.rows[0][:2] == ["2.png", "unusable"] and "2.png" in run.rows[0][-1] and run.unusable == 1
+    found = list(_judged([Upload(path.name, path) for path in six], "model"))
+    assert calls == [2, 1, 2]  # what cannot be used counts, too
+    broken = found[2]
+    assert isinstance(broken, Unusable) and "2.png" in str(broken.error)
+    expected = [load_image(path).mean() / 255 for path in six if path.name != "2.png"]
+    assert [judged.score for judged in found if isinstance(judged, Prediction)] == pytest.approx(expected)
+    assert [isinstance(judged, Prediction) for judged in found] == [path.name != "2.png" for path in six]
 
 
-def test_groups_are_bounded_by_pixels(six: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_calls_are_bounded_by_pixels(six: list[Path], calls: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(batch_tab, "PER_CALL", 100)
-    monkeypatch.setattr(batch_tab, "MAX_MEGAPIXELS_PER_CALL", 2.5 * 70 * 90 / 10**6)
+    monkeypatch.setattr(predictor, "BATCH_PHOTOGRAPH_PIXELS", 2.5 * 70 * 90)
     found = [Upload(path.name, path) for path in six if path.name != "2.png"]
-    assert [len(group) for group in _groups(found, Run(tmp_path))] == [2, 2, 1]
-    monkeypatch.setattr(batch_tab, "MAX_MEGAPIXELS_PER_CALL", 1e-6)  # one that alone is too large is judged alone
-    assert [len(group) for group in _groups(found, Run(tmp_path))] == [1] * 5
+    assert len(list(_judged(found, "model"))) == 5 and calls == [2, 2, 1]
+    calls.clear()
+    monkeypatch.setattr(predictor, "BATCH_PHOTOGRAPH_PIXELS", 1)  # one that alone is too large is judged alone
+    assert len(list(_judged(found, "model"))) == 5 and calls == [1] * 5
 
 
 def test_the_files_hold_what_was_judged(make_prediction: Callable[..., Prediction], tmp_path: Path) -> None:
@@ -137,7 +150,7 @@ def test_a_batch_reports_each_file_in_its_place(
         assert all(file.is_file() for file in files) == (len(shown) == 5 or not files)  # there while they are shown
     first, *middle, last = shown
     assert first[SUMMARY] == "0 of 6" and not first[START]["interactive"] and first[STOP]["interactive"]
-    assert [shown[SUMMARY] for shown in middle] == ["2 of 6", "5 of 6", "6 of 6"]
+    assert [shown[SUMMARY] for shown in middle] == ["2 of 6", "4 of 6", "6 of 6"]
     rows = last[TABLE]["value"]
     assert [row[0] for row in rows] == [path.name for path in six]
     assert [row[1] == "unusable" for row in rows] == [False, False, True, False, False, False]

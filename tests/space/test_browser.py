@@ -324,7 +324,7 @@ def test_a_model_of_ones_own_is_made_used_and_pushed(
     with zipfile.ZipFile(download.value.path()) as made:
         made.extractall(tmp_path / "model")
     model = STLM.from_pretrained(tmp_path / "model")
-    assert model.config.category == "my-brick" and model.config.calibration is not None
+    assert model.config.category == "my-brick" and model.calibration is not None
 
     tab.get_by_text("Push it to the Hugging Face Hub").click()
     tab.get_by_label("Repository").fill("someone/my-brick")

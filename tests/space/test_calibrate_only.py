@@ -67,7 +67,7 @@ def test_calibration_ends_with_a_model_that_can_be_used(
     assert own_model in first[STATUS] and not first[START]["interactive"] and not first[STOP]["interactive"]
     made = last[MADE]
     assert isinstance(made, Made) and made.name == "line-2" and made.model != own_model
-    calibration = MODELS.get(made.model).network.config.calibration
+    calibration = MODELS.get(made.model).network.calibration
     assert calibration is not None and calibration.n == 5 and calibration.false_alarm_rate == pytest.approx(0.05)
     assert "line-2 is finished" in last[STATUS] and "Of 5 held-out good photographs 0 reach it" in last[STATUS]
     assert "<svg" in last[SCALE]["value"] and last[FINISHED]["visible"] and last[START]["interactive"]

@@ -106,7 +106,7 @@ def test_recalibration_goes_by_the_visitors_photographs(
 ) -> None:
     paths = write_photographs(tmp_path / "good", 5)
     made = judge.recalibrate_on_gpu(own_model, tmp_path / "good", tmp_path / "made", "line-2", 0.2)
-    calibration = STLM.from_pretrained(made).config.calibration
+    calibration = STLM.from_pretrained(made).calibration
     assert calibration is not None and (calibration.n, calibration.false_alarm_rate) == (5, 0.2)
     scores = [p.score for p in judge.judge(own_model, [load_image(path) for path in paths])]
     assert calibration.threshold == pytest.approx(max(scores), rel=1e-4)  # conformal: the fifth of five

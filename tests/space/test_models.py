@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import threading
 import time
 from collections.abc import Callable
@@ -16,7 +15,10 @@ import torch
 
 from stlm_hub.errors import HubError
 from stlm_hub.model_folder import hub, zoo
+from stlm_hub.model_folder import results as model_results
+from stlm_hub.model_folder.results import DatasetFacts, MapFigures, Provenance, Results, Split
 from stlm_hub.models.stlm.config import STLMConfig
+from stlm_hub.models.stlm.judging import Calibration, Judging
 from stlm_hub.stlm import STLM
 from stlm_page import build
 from stlm_page.models import LoadedModel, Models, choices, offered, text_of
@@ -30,6 +32,7 @@ class Loads:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self.judging = Judging()
         self.loaded: list[str] = []
         self.options: list[dict[str, Any]] = []
         self.threads: set[str] = set()
@@ -42,7 +45,7 @@ class Loads:
         if str(name) in self.gates:
             self.began[str(name)].set()
             assert self.gates[str(name)].wait(5)
-        return hub.LocalModel(self.folder / "config.json", self.folder / "model.safetensors", str(name), None, None)
+        return hub.LocalModel(self.folder, str(name))
 
     def from_pretrained(self, name: str | Path, **options: Any) -> SimpleNamespace:
         self.options.append(options)
@@ -51,7 +54,9 @@ class Loads:
         if name in self.broken:
             raise HubError("The Hub is out of reach; try again later.")
         weights = {"weight": torch.zeros(BYTES // 4)}
-        return SimpleNamespace(config=STLMConfig(), state_dict=lambda: weights)
+        config = STLMConfig()
+        size = config.network.image_size
+        return SimpleNamespace(config=config, judging=self.judging, image_size=size, state_dict=lambda: weights)
 
     def companion_file(self, local: hub.LocalModel, name: str, **options: Any) -> None:
         self.options.append(options)
@@ -264,39 +269,55 @@ def test_an_own_model_is_the_one_of_its_folder(own_model: str, tiny_model: STLM)
 
     model = MODELS.get(own_model)
     assert model.network.config == tiny_model.config and not model.network.training
-    assert model.results == {} and model.threshold == 0.5
+    assert model.results is None and model.threshold == 0.5
     expected = sum(p.numel() * 4 for p in tiny_model.state_dict().values())
     assert model.bytes == pytest.approx(expected, rel=0.01)
 
 
-def with_results(monkeypatch: pytest.MonkeyPatch, folder: Path, data: bytes) -> LoadedModel:
-    """A model whose results.json holds `data`."""
+def with_results(
+    monkeypatch: pytest.MonkeyPatch, folder: Path, results: bytes | Results, judging: Judging | None = None
+) -> LoadedModel:
+    """A model with this results.json."""
     loads = Loads(folder)
+    loads.judging = judging or loads.judging
     monkeypatch.setattr(STLM, "from_pretrained", loads.from_pretrained)
-    for name in ("config.json", "model.safetensors"):
+    for name in ("config.json", "calibration.json", "model.safetensors"):
         (folder / name).write_bytes(b"{}")
-    (folder / "results.json").write_bytes(data)
+    if isinstance(results, Results):
+        model_results.save(results, folder / "results.json")
+    else:
+        (folder / "results.json").write_bytes(results)
     models = Models()
     return models.get(models.add_own(folder))
 
 
+def licensed(license: str) -> Results:
+    return Results(provenance=Provenance(weights_license=license))
+
+
 def test_results_are_read(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    results = {
-        "held_out_scores": [0.1, 0, 0.3, 1],
-        "weights_license": "cc-by-nc-sa-4.0",
-        "metrics": {"i_auroc": 0.98, "p_auroc": 0.5},
-    }
-    model = with_results(monkeypatch, tmp_path, json.dumps(results).encode())
-    assert model.results == results and model.normal_scores == [0.1, 0.0, 0.3, 1.0]
+    maps = {"aggregation": MapFigures(0.98, 0.5), "cosine": MapFigures(0.11, 0.12)}
+    results = dataclasses.replace(licensed("cc-by-nc-sa-4.0"), maps=maps)
+    calibration = Calibration(0.75, 0.01, 4, "conformal", "2026-01-02")
+    judging = Judging(calibration=calibration, held_out_scores=(0.1, 0, 0.3, 1))
+    model = with_results(monkeypatch, tmp_path, results, judging)
+    assert model.results == results
+    assert model.normal_scores == [0.1, 0.0, 0.3, 1.0] and model.threshold == 0.75
     facts = build._facts(model)
     assert "98.0 %" in facts and "50.0 %" in facts and "Not for commercial use" in facts
-    assert "split" not in facts
+    assert "split" not in facts and "11.0 %" not in facts
+    other = build._facts(with_results(monkeypatch, tmp_path, results, Judging("cosine")))
+    assert "11.0 %" in other and "98.0 %" not in other  # of the map that judges
 
 
 def test_figures_of_another_split_say_so(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    results = {"dataset": {"split": "not the official one, 1 train"}, "metrics": {"i_auroc": 0.98}}
-    facts = build._facts(with_results(monkeypatch, tmp_path, json.dumps(results).encode()))
-    assert "On its test photographs, **not the official split**: Image-level AUROC 98.0 %." in facts
+    def facts(split: Split) -> str:
+        results = Results(dataset=DatasetFacts(split=split), maps={"aggregation": MapFigures(i_auroc=0.98)})
+        return build._facts(with_results(monkeypatch, tmp_path, results))
+
+    said = facts(Split(False, "1 train"))
+    assert "On its test photographs, **not the official split**: Image-level AUROC 98.0 %." in said
+    assert "On its test photographs: Image-level AUROC 98.0 %." in facts(Split(True))
 
 
 @pytest.mark.parametrize(
@@ -309,40 +330,40 @@ def test_figures_of_another_split_say_so(monkeypatch: pytest.MonkeyPatch, tmp_pa
         b"[" * 100_000,
         b'"text"',
         b" " * (4 * 2**20) + b"{}x",
-        b'{"held_out_scores": [0.1, 0.2, 0.3, 1.5]}',
-        b'{"held_out_scores": [0.1, 0.2, 0.3, -0.1]}',
-        b'{"held_out_scores": [0.1, 0.2, 0.3, NaN]}',
-        b'{"held_out_scores": [0.1, 0.2, 0.3, Infinity]}',
-        b'{"held_out_scores": [0.1, 0.2, 0.3, "0.4"]}',
-        b'{"held_out_scores": [0.1, 0.2, 0.3, [0.4]]}',
-        b'{"held_out_scores": {"0": 0.1}}',
-        b'{"held_out_scores": 0.1, "metrics": [1], "weights_license": {"a": 1}}',
-        b'{"metrics": {"i_auroc": "<b>", "p_auroc": null}, "weights_license": 7}',
+        b'{"held_out_scores": [0.1, 0.2, 0.3, 0.4]}',  # of an older version
+        b'{"maps": {"aggregation": {"i_auroc": 1.5}}}',
+        b'{"maps": {"aggregation": {"i_auroc": -0.1}}}',
+        b'{"maps": {"aggregation": {"i_auroc": NaN}}}',
+        b'{"maps": {"aggregation": {"i_auroc": Infinity}}}',
+        b'{"maps": {"aggregation": {"i_auroc": "0.4"}}}',
+        b'{"maps": {"aggregation": {"i_auroc": [0.4]}}}',
+        b'{"maps": {"aggregation": {"i_auroc": "<b>", "p_auroc": null}}, "provenance": {"weights_license": 7}}',
+        b'{"maps": {"<b>": {"i_auroc": 0.4}}}',
+        b'{"maps": [1], "provenance": {"weights_license": {"a": 1}}}',
+        b'{"files": {"model.safetensors": {"sha256": "of other weights", "bytes": 2}}}',
     ],
 )
 def test_a_model_works_without_results_that_make_no_sense(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, data: bytes
 ) -> None:
     model = with_results(monkeypatch, tmp_path, data)
-    assert model.normal_scores == [] and model.threshold == 0.5
+    assert model.results is None and model.normal_scores == [] and model.threshold == 0.5
     assert "not known" in threshold_words(model, 0.5)
     facts = build._facts(model)
     assert "Input: 1024 x 1024 px." in facts and "<b>" not in facts and "Licence" not in facts
 
 
 def test_results_beyond_the_limit_are_not_even_read(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    scores = b'{"held_out_scores": [0.1, 0.2, 0.3, 0.4]}'
-    assert with_results(monkeypatch, tmp_path, scores.ljust(4 * 2**20)).normal_scores == [0.1, 0.2, 0.3, 0.4]
-    assert with_results(monkeypatch, tmp_path, scores.ljust(4 * 2**20 + 1)).results == {}
+    data = b'{"provenance": {"alias": "part"}}'
+    assert with_results(monkeypatch, tmp_path, data.ljust(4 * 2**20)).results == Results(Provenance("part"))
+    assert with_results(monkeypatch, tmp_path, data.ljust(4 * 2**20 + 1)).results is None
 
 
 def test_a_licence_cannot_draw_on_the_page(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    hostile = {"weights_license": "x ![](https://example.com/who.png)"}
-    facts = build._facts(with_results(monkeypatch, tmp_path, json.dumps(hostile).encode()))
+    hostile = licensed("x ![](https://example.com/who.png)")
+    facts = build._facts(with_results(monkeypatch, tmp_path, hostile))
     assert "example.com" not in facts and "![" not in facts
-    (tmp_path / "results.json").unlink()
-    honest = with_results(monkeypatch, tmp_path, b'{"weights_license": "bsd-3-clause"}')
-    assert "Licence: bsd-3-clause." in build._facts(honest)
+    assert "Licence: bsd-3-clause." in build._facts(with_results(monkeypatch, tmp_path, licensed("bsd-3-clause")))
 
 
 def test_the_offered_models_are_of_the_zoo_and_the_examples_model_is_the_first() -> None:

@@ -119,7 +119,7 @@ def test_the_panel_is_that_of_the_library(make_prediction: MakePrediction) -> No
 
 
 def test_the_json_file_says_verdict_model_and_rate(make_prediction: MakePrediction, make_loaded: MakeLoaded) -> None:
-    path = verdict_json(make_prediction(), make_loaded({"held_out_scores": NORMAL}, 0.5), "part 1", "org/model")
+    path = verdict_json(make_prediction(), make_loaded(0.5, NORMAL), "part 1", "org/model")
     said = json.loads(Path(path).read_text())
     assert (said["photograph"], said["model"], said["weights_revision"]) == ("part 1", "org/model", None)
     assert (said["is_anomalous"], said["score"], said["threshold"]) == (True, 0.9, 0.5)
@@ -129,7 +129,7 @@ def test_the_json_file_says_verdict_model_and_rate(make_prediction: MakePredicti
 
 
 def test_the_rate_is_null_where_it_is_not_known(make_prediction: MakePrediction, make_loaded: MakeLoaded) -> None:
-    few = make_loaded({"held_out_scores": NORMAL[:3]})
+    few = make_loaded(None, NORMAL[:3])
     assert facts(make_prediction(), few, "part", "model")["expected_false_alarm_rate"] is None
 
 
@@ -157,7 +157,7 @@ def test_words_on_the_empty_page_are_escaped() -> None:
 
 
 def test_the_verdict_on_an_anomalous_part(make_prediction: MakePrediction, make_loaded: MakeLoaded) -> None:
-    html = verdict(make_prediction(), make_loaded({"held_out_scores": NORMAL}, 0.5), 0.1234)
+    html = verdict(make_prediction(), make_loaded(0.5, NORMAL), 0.1234)
     root, text = ElementTree.fromstring(html), text_of(html)
     assert root.get("class") == "verdict anomalous" and root.get("role") == "status"
     assert "Looks anomalous" in text and "score 0.9 reaches the threshold 0.5" in text
@@ -181,7 +181,7 @@ def test_a_score_at_the_threshold_is_anomalous_in_words_too(
 
 
 def test_the_calibrated_threshold_is_called_so_with_its_rate(make_loaded: MakeLoaded) -> None:
-    model = make_loaded({"held_out_scores": NORMAL}, 0.2)
+    model = make_loaded(0.2, NORMAL)
     calibrated = threshold_words(model, 0.2)
     assert (
         "At 0.2 (the calibrated one) about" in calibrated and "Of 9 held-out good photographs 0 reach it" in calibrated
@@ -193,5 +193,5 @@ def test_the_calibrated_threshold_is_called_so_with_its_rate(make_loaded: MakeLo
 
 @pytest.mark.parametrize("scores", [[], NORMAL[:3]])
 def test_no_rate_is_claimed_on_too_few_photographs(make_loaded: MakeLoaded, scores: list[float]) -> None:
-    words = threshold_words(make_loaded({"held_out_scores": scores}, 0.2), 0.2)
+    words = threshold_words(make_loaded(0.2, scores), 0.2)
     assert "not known" in words and "%" not in words

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import re
 import struct
+import time
+import warnings
+import weakref
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -221,6 +225,63 @@ def test_too_many_photographs_are_refused(tmp_path: Path, monkeypatch: pytest.Mo
     with pytest.raises(DataError, match="more than 3 photographs") as raised:
         uploads(sent(packed, tmp_path / "more.png"))
     assert is_sentence(raised.value)
+
+
+def test_two_photographs_of_one_name_are_both_read(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "parts.zip", "w") as made, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of the duplicate
+        for data in (b"first", b"second"):
+            made.writestr("same.png", data)
+    found = uploads(sent(tmp_path / "parts.zip"))
+    assert names(found) == ["same.png", "same.png"] and [upload.read() for upload in found] == [b"first", b"second"]
+
+
+def test_an_archive_is_parsed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    parsed: list[object] = []
+    start = zipfile.ZipFile.__init__
+
+    def counted(self: zipfile.ZipFile, *args: Any, **kwargs: Any) -> None:
+        parsed.append(self)
+        start(self, *args, **kwargs)
+
+    files = sent(archive(tmp_path / "parts.zip", {f"{n}.png": b"x" for n in range(100)}))
+    monkeypatch.setattr(zipfile.ZipFile, "__init__", counted)
+    assert [upload.read() for upload in uploads(files)] == [b"x"] * 100
+    assert len(parsed) == 1
+
+
+@pytest.mark.parametrize("count", [10_001, 60_000, 500_000])
+def test_an_archive_of_too_many_members_is_refused_before_they_are_counted(tmp_path: Path, count: int) -> None:
+    """60,000 members took 0.6 s for each photograph among them, 500,000 take gigabytes once they are parsed."""
+    packed = archive(tmp_path / "parts.zip", {"1.png": b"x"}, zipfile.ZIP_STORED)
+    data = packed.read_bytes()
+    at = data.index(b"PK\1\2")
+    entry, end = data[at : data.index(b"PK\5\6")], data[data.index(b"PK\5\6") :]
+    end = end[:8] + struct.pack("<HHI", count % 65536, count % 65536, count * len(entry)) + end[16:]
+    packed.write_bytes(data[:at] + entry * count + end)
+    started = time.process_time()
+    with pytest.raises(DataError, match=r"parts\.zip holds more than 10,000 files") as raised:
+        uploads(sent(packed))
+    assert is_sentence(raised.value) and time.process_time() - started < 5
+
+
+def test_members_of_all_archives_count_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MAX_MEMBERS", 5)
+    members = {"1.png": b"x", "a": b"", "b": b""}
+    first, second = (archive(tmp_path / f"{name}.zip", members) for name in ("first", "second"))
+    assert len(uploads(sent(first))) == 1
+    with pytest.raises(DataError, match=r"second\.zip holds more than 2 files"):
+        uploads(sent(first, second))
+
+
+def test_an_archive_is_closed_when_its_photographs_are_gone(tmp_path: Path) -> None:
+    (file,) = sent(archive(tmp_path / "parts.zip", {"1.png": b"x"}))
+    found = uploads([file])
+    opened = weakref.ref(found[0].member.archive.fp)  # type: ignore[union-attr, arg-type]
+    assert found[0].read() == b"x" and opened() is not None
+    del found
+    gc.collect()
+    assert opened() is None
 
 
 @pytest.mark.parametrize("files", [None, []])

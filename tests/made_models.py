@@ -1,0 +1,55 @@
+"""The untrained models that tests share."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from drawn import normal, texture
+from torch import nn
+from toy_streams import install
+
+from stlm_hub.calibration.map_scales import measure_scales
+from stlm_hub.models.stlm.config import NetworkConfig, PatchMemoryConfig, STLMConfig
+from stlm_hub.models.stlm.judging import Calibration, Judging
+from stlm_hub.stlm import STLM
+
+
+def make_model(*, toy: bool = False) -> STLM:
+    """A bottle's at 64 px without a memory, not calibrated; of `toy_streams` where that is wanted."""
+    config = STLMConfig(
+        NetworkConfig(image_size=64, aggregation_channels=8), category="bottle", dataset="drawn by the tests"
+    )
+    return _made(config, "test-bottle", seed=0, toy=toy)
+
+
+def make_memory_model(*, toy: bool = False) -> STLM:
+    """A screw's at 64 px with a memory, judged by the combined map and calibrated."""
+    config = STLMConfig(
+        NetworkConfig(image_size=64, feature_levels=("stage1", "stage2"), aggregation_channels=8),
+        PatchMemoryConfig(entries=6, channels=16),
+        category="screw",
+        dataset="drawn by the tests",
+    )
+    model = _made(config, "test-screw", seed=1, toy=toy)
+    assert model.patch_memory is not None
+    model.patch_memory.components.copy_(normal(152, 16) / 12)
+    model.patch_memory.entries.copy_(normal(6, 16, seed=1))
+    model.judging = Judging(
+        "combined",
+        measure_scales(model, [texture(64, 64, seed) for seed in range(3)]),
+        calibration=Calibration(0.625, 0.01, 4, "log-odds-t", "2026-01-31"),
+        held_out_scores=(0.25, 0.375, 0.5, 0.25),
+    )
+    return model
+
+
+def _made(config: STLMConfig, name: str, *, seed: int, toy: bool) -> STLM:
+    with pytest.MonkeyPatch.context() as patch, torch.random.fork_rng(devices=[]):
+        if toy:
+            install(patch)
+        torch.manual_seed(seed)
+        model = STLM(config, name=name).eval()
+    for module in model.network.aggregation.modules():
+        if isinstance(module, nn.BatchNorm2d):  # maps of an untrained aggregation are flat
+            nn.init.constant_(module.weight, 5.0)
+    return model
