@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -69,6 +69,7 @@ def resolve(
     token: str | bool | None = None,
     local_files_only: bool = False,
     force_download: bool = False,
+    check: Callable[[STLMConfig], None] | None = None,
 ) -> LocalModel:
     """Finds a model and downloads it where needed.
 
@@ -81,6 +82,7 @@ def resolve(
         token: access token of the Hub; None uses the one of `hf auth login`.
         local_files_only: use folders and the cache only.
         force_download: download again what is in the cache.
+        check: is given the configuration before weights are downloaded; what it raises refuses the model.
 
     Raises:
         HubError: there is no such model, or it cannot be downloaded.
@@ -96,7 +98,7 @@ def resolve(
         raise HubError('Give the name of a model: an alias, "org/repo", "org/repo@revision" or a folder.')
 
     def download(repo_id: str, commit: str | None, sha256: str | None = None, alias: str | None = None) -> LocalModel:
-        return _download(repo_id, commit, token, local_files_only, force_download, sha256, alias)
+        return _download(repo_id, commit, token, local_files_only, force_download, sha256, alias, check)
 
     bare = isinstance(name, str) and not set(text) & {"/", "\\", ":"} and text not in (".", "..", "~")
     if bare:
@@ -182,6 +184,7 @@ def _download(
     force_download: bool,
     sha256: str | None,
     alias: str | None,
+    check: Callable[[STLMConfig], None] | None,
 ) -> LocalModel:
     """Config and weights of one commit, from the cache or the Hub."""
 
@@ -236,7 +239,9 @@ def _download(
             raise WeightsError(f"The files of {repo_id} are larger than any model of stlm_hub; give another name.")
         # The branch may have moved since: the commit of the config that was downloaded decides.
         config = fetch(CONFIG_NAME, revision)
-        STLMConfig.load(Path(config))
+        loaded = STLMConfig.load(Path(config))
+        if check is not None:
+            check(loaded)
         return found(config, fetch(WEIGHTS_NAME, Path(config).parent.name))
 
 

@@ -30,6 +30,7 @@ class Loads:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        (folder / "config.json").write_text("{}")  # the paper's
         self.loaded: list[str] = []
         self.options: list[dict[str, Any]] = []
         self.threads: set[str] = set()
