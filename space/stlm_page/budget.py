@@ -49,6 +49,7 @@ def check_budget(config: STLMConfig) -> None:
     work = work_of(config)
     if work > MAX_WORK:
         raise ConfigError(
-            f"This model takes {work:,.0f} billion multiplications for a photograph, at {config.network.image_size} px; "
-            f"this page lends at most {MAX_WORK:,.0f}. Choose a smaller one, or use it on your own computer: `stlm predict`."
+            f"This model takes {work:,.0f} billion multiplications for a photograph, at {config.network.image_size} "
+            f"px; this page lends at most {MAX_WORK:,.0f}. Choose a smaller one, or use it on your own computer: "
+            "`stlm predict`."
         )

@@ -9,7 +9,7 @@ import pytest
 from hub_server import HubServer
 
 from benchmarks.page_process import Page, chromium
-from stlm_hub import zoo
+from stlm_hub.model_folder import zoo
 
 sync_api = pytest.importorskip("playwright.sync_api")
 expect = sync_api.expect
