@@ -40,7 +40,6 @@ EXAMPLES = {  # name in examples/: sample photograph
     "good_2.png": "test/good/001.png",
     "LICENSE.txt": "LICENSE.txt",
 }
-PRELOADED = (*DECIDING, RESULTS_NAME, CARD_NAME)
 
 _PACKAGE = Path(__file__).resolve().parent
 _CACHES = ("__pycache__", "*.pyc", ".*")
@@ -196,11 +195,18 @@ def _copy_page(page: Path, made: Path, entries: dict[str, zoo.ZooEntry]) -> None
             shutil.copyfile(page / name, made / name)
     card = SpaceCard((page / "README.md").read_text(encoding="utf-8"))
     preloaded = [
-        f"{entry.repo_id} {','.join(PRELOADED)} {entry.revision}" for entry in entries.values() if entry.revision
+        f"{entry.repo_id} {','.join(_preloaded(entry))} {entry.revision}"
+        for entry in entries.values()
+        if entry.revision
     ]
     card.data["models"] = [entry.repo_id for entry in entries.values()]
     card.data["preload_from_hub"] = preloaded or None  # None is left out
     (made / "README.md").write_text(str(card), encoding="utf-8", newline="\n")
+
+
+def _preloaded(entry: zoo.ZooEntry) -> list[str]:
+    """Files that the Hub fetches when it builds the Space: not all models have a memory."""
+    return [*(name for name in DECIDING if name in entry.sha256), RESULTS_NAME, CARD_NAME]
 
 
 def _prepare(api: HfApi, repo_id: str, private: bool, hardware: str | None) -> tuple[RepoUrl, list[str]]:

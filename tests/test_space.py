@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import re
@@ -43,6 +44,7 @@ def own_zoo(saved_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setenv("STLM_ZOO_DIR", str(tmp_path / "own"))
     monkeypatch.delenv("STLM_HUB_ORG", raising=False)
     shutil.copytree(saved_model, tmp_path / "own" / "test-bottle")
+    (tmp_path / "own" / "test-bottle" / "README.md").write_text("---\nlicense: apache-2.0\n---\n\n# A bottle\n")
     zoo_files.register(saved_model, "test-bottle", "someone/stlm-test-bottle", "apache-2.0")
     zoo_files.register(saved_model, "test-nut", "someone/stlm-test-nut", "apache-2.0", revision=COMMIT)
     return path
@@ -113,7 +115,7 @@ def test_built_folder_holds_page_library_examples_and_unpublished_models_and_not
         for path in PACKAGE.rglob("*")
         if path.suffix == ".py" or path.name in ("zoo.json", "py.typed")
     }
-    model = {f"models/test-bottle/{path.name}" for path in saved_model.iterdir()}
+    model = {f"models/test-bottle/{path.name}" for path in saved_model.iterdir()} | {"models/test-bottle/README.md"}
     assert {"stlm_hub/stlm.py", "stlm_hub/models/stlm/network.py", "stlm_hub/model_folder/zoo.json"} < library
     wanted = (
         page
@@ -137,8 +139,13 @@ def test_front_matter_names_every_model_and_preloads_the_published_ones(checkout
     made = front_matter(build(tmp_path / "space") / "README.md")
     assert made["models"] == ["someone/stlm-test-bottle", "someone/stlm-test-nut"]
     assert made["preload_from_hub"] == [
-        f"someone/stlm-test-nut model.safetensors,config.json,results.json,README.md {COMMIT}"
+        f"someone/stlm-test-nut config.json,model.safetensors,calibration.json,results.json,README.md {COMMIT}"
     ]
+    entry = zoo.load_zoo()["test-nut"]
+    remembers = dataclasses.replace(entry, sha256=entry.sha256 | {"patch_memory.safetensors": "ab" * 32})
+    zoo.save_zoo({"test-nut": remembers}, zoo.ZOO_PATH)
+    (preloaded,) = front_matter(build(tmp_path / "other") / "README.md")["preload_from_hub"]
+    assert "model.safetensors,patch_memory.safetensors,calibration.json" in preloaded
     committed = front_matter(checkout / "space" / "README.md")
     changed = {"models", "preload_from_hub"}
     assert {k: v for k, v in made.items() if k not in changed} == {
@@ -150,11 +157,11 @@ def test_only_the_chosen_models_are_in_the_space(checkout: Path, tmp_path: Path)
     first = build(tmp_path / "first", models=["test-bottle"])
     assert "preload_from_hub" not in front_matter(first / "README.md")
     assert front_matter(first / "README.md")["models"] == ["someone/stlm-test-bottle"]
-    entries = zoo.load_zoo(first / "stlm_hub" / "zoo.json")
+    entries = zoo.load_zoo(first / "stlm_hub" / "model_folder" / "zoo.json")
     assert entries == {"test-bottle": zoo.load_zoo()["test-bottle"]}
     second = build(tmp_path / "second", models=["test-nut"])
     assert not (second / "models").exists()
-    assert zoo.load_zoo(second / "stlm_hub" / "zoo.json") == {"test-nut": zoo.load_zoo()["test-nut"]}
+    assert zoo.load_zoo(second / "stlm_hub" / "model_folder" / "zoo.json") == {"test-nut": zoo.load_zoo()["test-nut"]}
 
 
 def test_examples_are_photographs(checkout: Path, tmp_path: Path) -> None:
@@ -237,8 +244,10 @@ def test_requirements_agree_with_pyproject() -> None:
     lines = (ROOT / "space" / "requirements.txt").read_text(encoding="utf-8").splitlines()
     found = {Requirement(line).name: Requirement(line) for line in lines if line and not line.startswith("#")}
     gradio, gradio_bounds = found.pop("gradio"), Requirement(extras["space"][0])
-    assert [str(found.pop(name)) for name in ("spaces", "markdown-it-py")] == extras["space"][1:3]
-    assert {str(wanted) for wanted in found.values()} == {str(Requirement(text)) for text in core + extras["train"]}
+    assert str(found.pop("spaces")) == extras["space"][1]
+    page = [text for text in extras["space"][2:] if not text.startswith("stlm_hub")]
+    expected = {str(Requirement(text)) for text in core + extras["train"] + page}
+    assert {str(wanted) for wanted in found.values()} == expected
     sdk = front_matter(ROOT / "space" / "README.md")["sdk_version"]
     assert str(gradio.specifier) == f"=={sdk}" and sdk in gradio_bounds.specifier
     assert gradio.extras == gradio_bounds.extras == {"mcp"}
@@ -317,7 +326,7 @@ def test_pushing_that_the_hub_refuses_ends_in_a_sentence(
 def run_stlm(monkeypatch: pytest.MonkeyPatch, *arguments: str | Path) -> int:
     monkeypatch.setattr(sys, "argv", ["stlm", *map(str, arguments)])
     with pytest.raises(SystemExit) as ended:
-        cli.main()
+        cli()
     return int(ended.value.code or 0)
 
 
@@ -332,7 +341,7 @@ def test_command_builds_and_pushes(
     folder = tmp_path / "space"
     assert run_stlm(monkeypatch, "space", "build", folder, "--model", "test-nut") == 0
     assert f"{folder} is written." in capsys.readouterr().out
-    assert [*zoo.load_zoo(folder / "stlm_hub" / "zoo.json")] == ["test-nut"]
+    assert [*zoo.load_zoo(folder / "stlm_hub" / "model_folder" / "zoo.json")] == ["test-nut"]
     assert run_stlm(monkeypatch, "space", "build", folder) == 1
     assert "is not empty" in capsys.readouterr().err
 

@@ -91,7 +91,8 @@ def test_models_lists_the_zoo(client: Client) -> None:
 def test_predict_takes_a_model_of_the_hub(client: Client, hub: HubServer, photographs: Path, model: STLM) -> None:
     folder = zoo.checkout_folder("sample-brick")
     assert folder is not None
-    files = {name: (folder / name).read_bytes() for name in ("config.json", "model.safetensors", "results.json")}
+    names = ("config.json", "calibration.json", "model.safetensors", "results.json")
+    files = {name: (folder / name).read_bytes() for name in names}
     revision = hub.put("someone/brick", files)
     for name in ("someone/brick", f"someone/brick@{revision}"):
         facts = client.predict(handle_file(photographs / "crack.png"), name, api_name="/predict")[0]

@@ -87,7 +87,8 @@ def brick() -> dict[str, bytes]:
     """The files of a model that works, to be changed into a hostile one."""
     folder = zoo.checkout_folder("sample-brick")
     assert folder is not None
-    return {name: (folder / name).read_bytes() for name in ("config.json", "model.safetensors", "scores.png")}
+    names = ("config.json", "calibration.json", "model.safetensors", "scores.png")
+    return {name: (folder / name).read_bytes() for name in names}
 
 
 @pytest.mark.parametrize("piece", ["![a](", "![a](scores.png)\n"])

@@ -416,7 +416,7 @@ from pathlib import Path
 
 import torch
 
-from stlm_hub.models.stlm.config import STLMConfig
+from stlm_hub.models.stlm.config import NetworkConfig
 from stlm_hub.models.stlm.aggregation import FeatureAggregation
 from stlm_hub.starting_weights.starting_weights import StartingWeights
 from stlm_hub.models.stlm.network import STLMNetwork
@@ -426,7 +426,7 @@ from stlm_hub.training.pseudo_anomalies.textures import TextureSource
 
 job = json.loads(Path(sys.argv[1]).read_text())
 torch.set_num_threads(job["threads"])
-config = STLMConfig.from_dict(job["model"])
+config = NetworkConfig.from_dict(job["model"])
 network = STLMNetwork(config)
 torch.manual_seed(0)
 network.aggregation = FeatureAggregation(config.aggregation_in_channels, config.aggregation_channels)
@@ -577,7 +577,7 @@ def test_a_run_can_be_stopped_and_belongs_to_its_photographs_settings_and_weight
             match=r"another training \((aggregation_input|hardest|synthesis).*another output folder or delete",
         ):
             fit(run_folder, **{**fields, **changed})  # what it does not know had its default
-    fields |= {"checkpoint_every": 3, "feature_cache_bytes": 0, "model": {"category": "another name"}}  # change no loss
+    fields |= {"checkpoint_every": 3, "feature_cache_bytes": 0}  # change no loss
     resumed = fit(run_folder, on_step=lambda report: done.append(report.step), **fields)
     assert done == [1, 2, 3, 4] and len(resumed.log) == 4
     assert resumed.losses[:2] == stopped.losses
