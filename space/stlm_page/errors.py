@@ -6,6 +6,7 @@ import functools
 import inspect
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from html import escape
 from typing import Any
 
 import gradio as gr
@@ -17,11 +18,15 @@ SHOWN_SECONDS = 20.0
 
 @contextmanager
 def explained() -> Iterator[None]:
-    """Raises every `STLMError` as `gr.Error` with the same sentence, the only kind that reaches a user of a Space."""
+    """Raises every `STLMError` as `gr.Error` with the same sentence, the only kind that reaches a user of a Space.
+
+    Gradio shows the sentence as HTML, and names of files and repositories are in it: what would be a tag becomes text.
+    """
     try:
         yield
     except STLMError as error:
-        raise gr.Error(str(error), duration=SHOWN_SECONDS, title="That did not work", print_exception=False) from error
+        shown = escape(str(error), quote=False)
+        raise gr.Error(shown, duration=SHOWN_SECONDS, title="That did not work", print_exception=False) from error
 
 
 def user_errors(handler: Callable[..., Any]) -> Callable[..., Any]:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from stlm_hub.model_folder.card.text import markdown
 from stlm_hub.training.loop import StepReport
 from stlm_hub.training.observer import Observer
 
@@ -32,7 +33,7 @@ class Progress:
         self.last = report
 
     def on_message(self, message: str) -> None:
-        self.message, self.last = message, None
+        self.message, self.last = markdown(message), None  # names of photographs are in it
 
     def on_image(self, done: int, total: int) -> None:
         self.message, self.last = f"Photograph {done} of {total}.", None

@@ -14,8 +14,10 @@ from stlm_hub.errors import ConfigError, HubError
 from stlm_hub.model_folder import hub, zoo
 from stlm_hub.model_folder.card.card import LICENSES
 from stlm_hub.model_folder.results import Results
+from stlm_hub.models.stlm.config import CONFIG_NAME, STLMConfig
 from stlm_hub.stlm import STLM
 
+from .budget import check_budget
 from .worker import in_turn
 
 MAX_BYTES = int(os.environ.get("STLM_SPACE_MODEL_BYTES", 2**30))
@@ -78,7 +80,7 @@ class Models:
                 visitors must not name files of this machine.
 
         Raises:
-            HubError, ConfigError, WeightsError: there is no such model, or it cannot be loaded.
+            HubError, ConfigError, WeightsError: there is no such model, it is too large, or it cannot be loaded.
         """
         name = (name or "").strip()
         with self._lock:
@@ -117,11 +119,13 @@ class Models:
             if not own.is_dir():
                 raise HubError("This model is no longer kept here; make it again, or push it to the Hub first.")
             local = hub.resolve(own)
+            check_budget(STLMConfig.load(local.folder / CONFIG_NAME))
             network = in_turn(lambda: STLM.from_pretrained(own))
         else:
             _check_name(name)
             # Without the Space's own token: visitors must not reach private models of its owner.
-            local = hub.resolve(name, token=False)  # downloads here, where nobody waits for it
+            local = hub.resolve(name, token=False, check=check_budget)  # downloads here, where nobody waits for it
+            check_budget(STLMConfig.load(local.folder / CONFIG_NAME))  # it may have been there already
             known = name if local.alias else local.source
             revision = None if local.alias else local.revision
             network = in_turn(lambda: STLM.from_pretrained(known, revision=revision, local_files_only=True))

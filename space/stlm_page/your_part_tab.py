@@ -18,6 +18,7 @@ from stlm_hub.training.budget import MAX_STEPS
 from stlm_hub.training.finetune import Options, finetune
 from stlm_hub.training.observer import Observer
 
+from .budget import check_budget
 from .errors import user_errors
 from .events import PRIVATE, SILENT
 from .judge import MODELS, recalibrate_on_gpu
@@ -150,6 +151,7 @@ def train(
     if size not in SIZES or rotation not in ROTATIONS:
         raise ConfigError("Choose one of the listed input sizes, and how the part lies.")
     options: dict[str, Any] = {"image_size": size, "rotation": ROTATIONS[rotation]}
+    check_budget(Options(**options).model(name))  # and not after an hour, when the model is to be loaded
     options |= _length(how, minutes, steps)
     rate = percent / 100
     folder = SCRATCH.folder()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -86,6 +86,7 @@ def resolve(
     token: str | bool | None = None,
     local_files_only: bool = False,
     force_download: bool = False,
+    check: Callable[[STLMConfig], None] | None = None,
 ) -> LocalModel:
     """Finds a model and downloads it where needed. Files are not read here, so nothing is hashed.
 
@@ -98,6 +99,7 @@ def resolve(
         token: access token of the Hub; None uses the one of `hf auth login`.
         local_files_only: use folders and the cache only.
         force_download: download again what is in the cache.
+        check: is given the configuration before weights are downloaded; what it raises refuses the model.
 
     Raises:
         HubError: there is no such model, or it cannot be downloaded.
@@ -113,7 +115,7 @@ def resolve(
         raise HubError('Give the name of a model: an alias, "org/repo", "org/repo@revision" or a folder.')
 
     def download(repo_id: str, commit: str | None, entry: zoo.ZooEntry | None = None) -> LocalModel:
-        return _download(repo_id, commit, token, local_files_only, force_download, entry)
+        return _download(repo_id, commit, token, local_files_only, force_download, entry, check)
 
     bare = isinstance(name, str) and not set(text) & {"/", "\\", ":"} and text not in (".", "..", "~")
     if bare:
@@ -211,6 +213,7 @@ def _download(
     local_files_only: bool,
     force_download: bool,
     entry: zoo.ZooEntry | None,
+    check: Callable[[STLMConfig], None] | None,
 ) -> LocalModel:
     """The deciding files of one commit, from the cache or the Hub."""
 
@@ -272,7 +275,10 @@ def _download(
             raise WeightsError(f"The files of {repo_id} are larger than any model of stlm_hub; give another name.")
         # The branch may have moved since: the commit of the config that was downloaded decides.
         config = fetch(CONFIG_NAME, revision)
-        for name in needed_files(STLMConfig.load(config)):
+        loaded = STLMConfig.load(config)
+        if check is not None:
+            check(loaded)
+        for name in needed_files(loaded):
             fetch(name, config.parent.name)
         return found(config.parent)
 

@@ -6,7 +6,6 @@ global random state, so a run that was killed goes on from its last checkpoint w
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -18,7 +17,7 @@ import cv2
 import psutil  # type: ignore[import-untyped]
 import torch
 from accelerate import Accelerator
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils.data import DataLoader
 
 from ..errors import TrainingError
@@ -31,6 +30,7 @@ from .identity import differences, identity_of
 from .log import LogFile, Record, read_log
 from .objective import PAPER, Objective, make_optimizers
 from .pseudo_anomalies.textures import TextureSource
+from .step import Stepper
 from .targets import Targets
 
 
@@ -54,22 +54,6 @@ class StepReport:
     def seconds_left(self) -> float:
         """At the pace of the last steps."""
         return (self.total - self.step) * self.seconds_per_step
-
-
-def learning_rate_factor(step: int, total: int, config: TrainingConfig) -> float:
-    """What the learning rates of step 0, 1, ... are multiplied with: warm-up, then half a cosine."""
-    warmup = min(1.0, (step + 1) / config.warmup_steps) if config.warmup_steps else 1.0
-    fall = 0.5 * (1 + math.cos(math.pi * step / total))
-    return warmup * (config.final_learning_rate + (1 - config.final_learning_rate) * fall)
-
-
-def mixed_precision(choice: str) -> str:
-    """ "auto" -> "bf16" where the hardware multiplies it, else "no"; anything else stays."""
-    if choice != "auto":
-        return choice
-    if torch.cuda.is_available():
-        return "bf16" if torch.cuda.is_bf16_supported() else "no"
-    return "bf16" if torch.cpu.get_capabilities().get("avx512_bf16", False) else "no"
 
 
 @contextmanager
@@ -120,6 +104,7 @@ def train(
     Raises:
         TrainingError: a loss is not finite, the folder holds the checkpoints of another training, there are no
             photographs, or the settings do not go together, see `Objective.check_fits`.
+        WeightsError: the teacher's file is missing or is another one's.
         StorageError: log or checkpoints cannot be written.
     """
     if not photographs:
@@ -129,6 +114,7 @@ def train(
     accelerator = Accelerator(mixed_precision="no", log_with="tensorboard", project_dir=folder)
     processes = accelerator.num_processes
     total = objective.total_steps(config, len(photographs), processes)
+    teacher = objective.teacher(network, config, weights, teacher_checkpoint)
     identity = identity_of(
         photographs,
         network.config,
@@ -140,33 +126,23 @@ def train(
         processes=processes,
         total=total,
     )
-    objective.prepare(network, config, weights)
-    for encoder in (network.plain_encoder, network.denoising_encoder):
-        encoder.recompute_activations = config.recompute_activations
-    teacher = objective.teacher(network, config, weights, teacher_checkpoint)
-    optimizers = make_optimizers(network, config)
-    network.train().to(accelerator.device)
+    optimizers = _prepare(network, config, objective, weights, accelerator.device)
     log = _resume(folder, network, optimizers, identity)
-    first = int(log[-1]["step"]) if log else 0
     losses = objective.losses(network, config, weights)
     prepared = accelerator.prepare(*losses, *optimizers.values())
-    run = _Run(
-        accelerator,
-        network,
-        config,
-        Targets(teacher.to(accelerator.device), _cache_bytes(config, processes)),
-        losses=prepared[: len(losses)],
-        optimizers=prepared[len(losses) :],
-        total=total,
+    targets = Targets(teacher.to(accelerator.device), _cache_bytes(config, processes))
+    stepper = Stepper(
+        accelerator, network, config, targets, prepared[: len(losses)], prepared[len(losses) :], total=total
     )
     dataset = NormalPhotographs(photographs, network.config.image_size, config, textures or TextureSource.builtin())
+    first = int(log[-1]["step"]) if log else 0
+    batches = _batches(dataset, config, first, total, accelerator, workers)
     accelerator.init_trackers("tensorboard")
     pace = _Pace()
     with LogFile(folder / "log.jsonl", log, accelerator.is_main_process) as write:
-        for number, batch in enumerate(_batches(dataset, config, first, total, accelerator, workers), start=first):
-            values, rate = run.step(number, batch)
-            done, seconds = number + 1, pace.lap()
-            log.append({"step": done, **values, "learning_rate": rate, "seconds": round(seconds, 3)})
+        for done, batch in enumerate(batches, start=first + 1):
+            values, rate = stepper.step(done - 1, batch)
+            log.append({"step": done, **values, "learning_rate": rate, "seconds": round(pace.lap(), 3)})
             write(log[-1])
             accelerator.log(values, step=done)
             stop = _is_to_stop(accelerator, should_stop)
@@ -183,62 +159,15 @@ def train(
     return log
 
 
-@dataclass(frozen=True)
-class _Run:
-    """What the steps of one training share; losses and optimisers as Accelerate prepared them."""
-
-    accelerator: Accelerator
-    network: STLMNetwork
-    config: TrainingConfig
-    targets: Targets
-    losses: Sequence[nn.Module]  # of each stage
-    optimizers: Sequence[torch.optim.Optimizer]
-    total: int
-
-    def step(self, number: int, batch: dict[str, Any]) -> tuple[dict[str, float], float]:
-        """Moves the network by one batch, see `data.collate`.
-
-        Args:
-            number: of the step, from 0.
-
-        Returns:
-            The losses by name, and the learning rate of the streams.
-
-        Raises:
-            TrainingError: the loss is not finite.
-        """
-        steps = self.total // len(self.losses)  # of each stage
-        stage, step = divmod(number, steps)
-        factor = learning_rate_factor(step, steps, self.config)
-        self._set_learning_rates(factor)
-        losses = self._forward(stage, batch)
-        for optimizer in self.optimizers:
-            optimizer.zero_grad(set_to_none=True)
-        self.accelerator.backward(losses["total"])
-        if self.config.gradient_clip:
-            self.accelerator.clip_grad_norm_(self.network.parameters(), self.config.gradient_clip)
-        for optimizer in self.optimizers:
-            optimizer.step()
-        values = {name: float(value.detach()) for name, value in losses.items()}
-        if not math.isfinite(values["total"]):
-            raise TrainingError(
-                f"The loss is not finite at step {number + 1}; lower learning_rate or set gradient_clip and start anew."
-            )
-        return values, self.config.learning_rate * factor
-
-    def _set_learning_rates(self, factor: float) -> None:
-        for optimizer in self.optimizers:
-            for group in optimizer.param_groups:
-                group["lr"] = group["initial_lr"] * factor
-
-    def _forward(self, stage: int, batch: dict[str, Any]) -> dict[str, Tensor]:
-        device = self.accelerator.device
-        half = mixed_precision(self.config.precision) == "bf16"
-        with torch.autocast(device.type, torch.bfloat16, enabled=half):
-            clean_target, pseudo_target = self.targets(batch, device)
-            pseudo, mask = batch["pseudo"].to(device, torch.float32), batch["mask"].to(device)
-            losses: dict[str, Tensor] = self.losses[stage](pseudo, mask, clean_target, pseudo_target)
-        return losses
+def _prepare(
+    network: STLMNetwork, config: TrainingConfig, objective: Objective, weights: StartingWeights, device: torch.device
+) -> dict[str, torch.optim.Optimizer]:
+    """Brings a network to the start of its training, in place. Returns its optimisers."""
+    objective.prepare(network, config, weights)
+    for encoder in (network.plain_encoder, network.denoising_encoder):
+        encoder.recompute_activations = config.recompute_activations
+    network.train().to(device)
+    return make_optimizers(network, config)
 
 
 class _Pace:
@@ -262,9 +191,14 @@ def _cache_bytes(config: TrainingConfig, processes: int) -> int:
 
 
 def _batches(
-    dataset: NormalPhotographs, config: TrainingConfig, first: int, total: int, accelerator: Accelerator, workers: int
+    dataset: NormalPhotographs,
+    config: TrainingConfig,
+    first: int,
+    total: int,
+    accelerator: Accelerator,
+    workers: int,
 ) -> DataLoader[Any]:
-    """This process's batches of steps `first`, ... `total` - 1."""
+    """This process's batches of all steps but the `first` ones, which are done."""
     sampler = StepSampler(
         len(dataset),
         config.batch_size,

@@ -187,7 +187,7 @@ def freeze(network: STLMNetwork, config: TrainingConfig) -> None:
 def make_optimizers(network: STLMNetwork, config: TrainingConfig) -> dict[str, torch.optim.Optimizer]:
     """Adam for the streams and the decoder, SGD for the aggregation module (paper, section 4.1.3).
 
-    Each group keeps its learning rate of the config as "initial_lr", see `loop.learning_rate_factor`.
+    Each group keeps its learning rate of the config as "initial_lr", see `step.learning_rate_factor`.
     """
     aggregation = network.aggregation
     own = {id(p) for p in aggregation.parameters()}

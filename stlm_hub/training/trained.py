@@ -26,9 +26,10 @@ from ..stlm import STLM
 from . import checkpoint
 from .config import TrainingConfig
 from .data import Split
-from .loop import StepReport, mixed_precision, train
+from .loop import StepReport, train
 from .objective import PAPER, Objective
 from .pseudo_anomalies.textures import TextureSource
+from .step import mixed_precision
 
 TRAINING_OPTIONS = ("textures", "teacher-checkpoint", "weights")
 """Options of a command that change what is trained, besides the recipe."""

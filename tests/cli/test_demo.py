@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from stlm_hub import STLM
 from stlm_hub.cli import demo as module
 from stlm_hub.cli.demo import ALIAS, PART, PER_KIND, demo
-from stlm_hub.model_folder import zoo, zoo_files
+from stlm_hub.model_folder import zoo
+from stlm_hub.model_folder.folder import read_folder
 from stlm_hub.samples.parts import write_samples
 
 KINDS = {"crack", "fibre", "good", "hole", "scratch", "stain"}
@@ -42,13 +42,5 @@ def test_the_demo_judges_samples_and_draws_panels(
     assert "false-alarm rate of 1%" in said
     right = re.search(r"(\d+) of (\d+) verdicts agree", said)
     assert right is not None and int(right[2]) == len(panels) and int(right[1]) >= len(panels) - 1
-
-
-def test_the_models_in_the_checkout_are_those_of_the_zoo() -> None:
-    configs = {}
-    for entry in zoo.list_models():
-        assert zoo_files.verify(entry.alias).problems == ()
-        model = STLM.from_pretrained(entry.alias)
-        configs[entry.alias] = model.config
-        assert model.config.network.image_size == entry.image_size and model.calibration is not None
-    assert ALIAS in zoo.load_zoo() and configs[ALIAS].category == PART
+    folder = zoo.checkout_folder(ALIAS)
+    assert folder is not None and read_folder(folder)[0].category == PART

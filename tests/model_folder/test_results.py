@@ -37,6 +37,7 @@ from stlm_hub.model_folder.results import (
 )
 from stlm_hub.models.stlm.judging import Judging
 
+CARDS = Path(__file__).parents[2] / "model_cards"
 FULL = dataclasses.replace(
     RESULTS,
     other_seeds=(SEED,),
@@ -69,9 +70,9 @@ def test_what_is_saved_is_what_is_loaded(results: Results, path: Path) -> None:
     assert [file.name for file in path.parent.iterdir()] == ["results.json"]  # no part of one is left
 
 
-@pytest.mark.parametrize("alias", sorted(p.parent.name for p in Path("model_cards").glob("*-*/results.json")))
+@pytest.mark.parametrize("alias", sorted(path.parent.name for path in CARDS.glob("*/results.json")))
 def test_results_of_the_zoo_are_read_and_written_back_as_they_are(alias: str, path: Path) -> None:
-    published = Path("model_cards") / alias / "results.json"
+    published = CARDS / alias / "results.json"
     results = load(published)
     save(results, path)
     assert path.read_bytes() == published.read_bytes()

@@ -1,21 +1,32 @@
+"""The zoo: zoo.json says what the folders of its models hold, and notices when they hold something else."""
+
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 from pathlib import Path
 
 import pytest
+import torch
+from card_model import RESULTS
 
-from stlm_hub.errors import HubError, WeightsError
+from stlm_hub.errors import ConfigError, HubError, WeightsError
 from stlm_hub.fingerprint import file_sha256
+from stlm_hub.model_folder import results as facts
 from stlm_hub.model_folder import zoo, zoo_files
-from stlm_hub.models.stlm.anomaly_maps import KINDS
-from stlm_hub.models.stlm.config import STLMConfig
+from stlm_hub.model_folder.folder import read_folder
+from stlm_hub.model_folder.names import DECIDING
+from stlm_hub.model_folder.results import MapFigures, Results, Split
+from stlm_hub.model_folder.weights_file import read_model_weights
+from stlm_hub.models.stlm.anomaly_maps import AnomalyMaps
 
-METRICS = {"i_auroc": 0.99, "p_auroc": 0.97, "aupro": 0.9, "ap": 0.6, "f1_max": 0.61, "fnr": 0.05}
+CARDS = Path(__file__).parents[2] / "model_cards"
+FIGURES = MapFigures(i_auroc=0.99, p_auroc=0.97, aupro=0.9, ap=0.6, f1_max=0.61)
+COMMIT = "0123456789" * 4
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture
 def empty_zoo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty zoo without a checkout around it, in place of the library's."""
     path = tmp_path / "zoo.json"
@@ -26,102 +37,134 @@ def empty_zoo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return path
 
 
+def results(split: Split | None = None) -> Results:
+    dataset = dataclasses.replace(Results().dataset, name="Elsewhere", split=split)
+    other = MapFigures(i_auroc=0.5, fnr=0.5)
+    return Results(dataset=dataset, maps={"cosine": other, "aggregation": FIGURES})
+
+
 @pytest.fixture
-def folder(saved_model: Path, tmp_path: Path) -> Path:
+def folder(saved_toy: Path, tmp_path: Path, empty_zoo: Path) -> Path:
     """A copy of the saved model with results."""
-    copy = shutil.copytree(saved_model, tmp_path / "models" / "test-bottle")
-    results = {"alias": "test-bottle", "dataset": {"name": "Elsewhere"}, "metrics": {**METRICS, "fnr": None}}
-    (copy / "results.json").write_text(json.dumps(results))
+    copy = shutil.copytree(saved_toy, tmp_path / "models" / "test-bottle")
+    facts.save(results(), copy / "results.json")
     return copy
 
 
-def test_the_zoo_of_this_library_is_whole() -> None:
-    path = Path(zoo.__file__).with_name("zoo.json")
-    entries = zoo.load_zoo(path)
-    assert list(entries) == sorted(entries)
-    cards = Path(__file__).parents[2] / "model_cards"
-    for alias, entry in entries.items():
-        weights = cards / alias / "model.safetensors"
-        assert (file_sha256(weights), weights.stat().st_size) == (entry.sha256, entry.bytes), alias
-        results = json.loads((cards / alias / "results.json").read_text())
-        judging = STLMConfig.load(cards / alias / "config.json").anomaly_map
-        assert entry.metrics == results[KINDS[judging].figures], alias
-        assert entry.official_split == {"official": True, "as in the folder": None}.get(
-            results["dataset"]["split"], False
-        ), alias
+@pytest.fixture
+def memory_folder(saved_memory_toy: Path, tmp_path: Path, empty_zoo: Path) -> Path:
+    """A copy of the saved model with a memory, without results."""
+    return shutil.copytree(saved_memory_toy, tmp_path / "models" / "test-screw")
 
 
-def test_entry_says_what_the_folder_holds(folder: Path) -> None:
-    entry = zoo_files.register(folder, "test-bottle", "someone/stlm-test-bottle", "apache-2.0")
-    weights = folder / "model.safetensors"
+def registered(folder: Path, alias: str = "test-bottle", repo_id: str = "someone/x", **options: str) -> zoo.ZooEntry:
+    return zoo_files.register(folder, alias, repo_id, "apache-2.0", **options)  # type: ignore[arg-type]
+
+
+# ---------------------------------------------------------------- the zoo of this library
+
+
+@pytest.mark.parametrize("entry", zoo.list_models(), ids=lambda entry: entry.alias)
+def test_an_entry_of_this_library_is_what_its_folder_holds(entry: zoo.ZooEntry) -> None:
+    model = CARDS / entry.alias
+    config, judging = read_folder(model, entry.sha256)
+    deciding = {name: model / name for name in DECIDING if (model / name).is_file()}
+    assert entry.sha256 == {name: file_sha256(path) for name, path in deciding.items()}
+    assert entry.bytes == sum(path.stat().st_size for path in deciding.values())
+    assert ("patch_memory.safetensors" in entry.sha256) == (config.patch_memory is not None)
+    known = facts.load(model / "results.json")
+    assert entry.metrics == known.maps[judging.anomaly_map].to_dict()
+    split = known.dataset.split
+    assert entry.official_split == (split.official if split else None)
+    assert (entry.image_size, entry.dataset) == (config.network.image_size, config.dataset)
+    assert zoo_files.verify(entry.alias).problems == ()
+    with torch.device("meta"):
+        network = AnomalyMaps(config, judging)
+    assert read_model_weights(model, network, entry.sha256).keys() == {name for name, _ in network.named_children()}
+    assert config.category and judging.calibration is not None
+
+
+def test_every_model_of_the_checkout_is_in_the_zoo_in_order() -> None:
+    aliases = [entry.alias for entry in zoo.list_models()]
+    assert aliases == sorted(path.parent.name for path in CARDS.glob("*/config.json"))
+    assert list(json.loads(zoo.ZOO_PATH.read_text())["models"]) == aliases
+
+
+# ---------------------------------------------------------------- writing an entry
+
+
+def test_an_entry_says_what_the_folder_holds(folder: Path) -> None:
+    entry = registered(folder, repo_id="someone/stlm-test-bottle")
+    files = {name: folder / name for name in ("config.json", "model.safetensors", "calibration.json")}
     assert entry == zoo.ZooEntry(
         alias="test-bottle",
         repo_id="someone/stlm-test-bottle",
         revision=None,
-        sha256=file_sha256(weights),
-        bytes=weights.stat().st_size,
+        sha256={name: file_sha256(path) for name, path in files.items()},
+        bytes=sum(path.stat().st_size for path in files.values()),
         license="apache-2.0",
         dataset="drawn by the tests",  # the configuration goes before results.json
         image_size=64,
-        metrics={name: value for name, value in METRICS.items() if name != "fnr"},
+        metrics={name: value for name, value in vars(FIGURES).items() if name in facts.METRICS and name != "fnr"},
     )
     assert zoo.list_models() == [entry]
 
 
+def test_a_memory_is_pinned_too(memory_folder: Path) -> None:
+    entry = registered(memory_folder, "test-screw")
+    assert set(entry.sha256) == set(DECIDING) and entry.metrics == {}
+    assert entry.sha256["patch_memory.safetensors"] == file_sha256(memory_folder / "patch_memory.safetensors")
+    (memory_folder / "patch_memory.safetensors").unlink()
+    with pytest.raises(WeightsError, match=r"has no patch_memory\.safetensors"):
+        registered(memory_folder, "test-screw")
+
+
 @pytest.mark.parametrize(
-    ("split", "official"),
-    [
-        ("official", True),
-        ("not the official one: 48 train instead of 60", False),
-        ("own photographs", None),
-        (None, None),
-        (7, None),
-    ],
+    ("split", "official"), [(Split(True), True), (Split(False, "48 train instead of 60"), False), (None, None)]
 )
-def test_entry_says_whether_its_figures_are_of_the_official_split(
-    folder: Path, split: object, official: bool | None
+def test_an_entry_says_whether_its_figures_are_of_the_official_split(
+    folder: Path, split: Split | None, official: bool | None
 ) -> None:
-    results = json.loads((folder / "results.json").read_text())
-    results["dataset"] = {"name": "Elsewhere", "split": split}
-    (folder / "results.json").write_text(json.dumps(results))
-    assert zoo_files.register(folder, "test-bottle", "someone/x", "apache-2.0").official_split is official
+    facts.save(results(split), folder / "results.json")
+    assert registered(folder).official_split is official
     assert zoo.list_models()[0].official_split is official
 
 
 def test_entries_are_sorted_and_writing_them_again_changes_nothing(folder: Path, empty_zoo: Path) -> None:
     for alias in ("test-z", "test-a"):
-        zoo_files.register(folder, alias, f"someone/stlm-{alias}", "apache-2.0")
+        registered(folder, alias, f"someone/stlm-{alias}")
     written = empty_zoo.read_bytes()
     assert [entry.alias for entry in zoo.list_models()] == ["test-a", "test-z"]
     assert written.index(b"test-a") < written.index(b"test-z") and written.endswith(b"}\n")
-    zoo_files.register(folder, "test-z", "someone/stlm-test-z", "apache-2.0")
+    registered(folder, "test-z", "someone/stlm-test-z")
     assert empty_zoo.read_bytes() == written
 
 
 def test_results_may_be_missing_but_not_broken(folder: Path) -> None:
-    (folder / "results.json").write_text('{"metrics": null}')
-    assert zoo_files.register(folder, "test-bottle", "someone/x", "apache-2.0").metrics == {}
+    facts.save(Results(), folder / "results.json")
+    assert registered(folder).metrics == {}
     (folder / "results.json").unlink()
-    assert zoo_files.register(folder, "test-bottle", "someone/x", "apache-2.0").metrics == {}
-    for content in ("{", "[]"):
+    assert registered(folder).metrics == {}
+    for content in ("{", "[]", '{"metrics": null}'):
         (folder / "results.json").write_text(content)
-        with pytest.raises(HubError, match=r"results\.json .*evaluate the model again"):
-            zoo_files.register(folder, "test-bottle", "someone/x", "apache-2.0")
+        with pytest.raises(ConfigError, match=r"results\.json .*evaluate the model again"):
+            registered(folder)
 
 
-def test_revision_holds_only_for_the_weights_that_were_published(folder: Path, empty_zoo: Path) -> None:
-    commit = "0123456789" * 4
-    zoo_files.register(folder, "test-bottle", "someone/x", "apache-2.0", revision=commit)
-    assert zoo_files.register(folder, "test-bottle", "someone/x", "mit").revision == commit
-    assert zoo_files.register(folder, "test-bottle", "someone/y", "mit").revision is None
-    zoo_files.register(folder, "test-bottle", "someone/x", "apache-2.0", revision=commit)
-    data = json.loads(empty_zoo.read_text())
-    data["models"]["test-bottle"]["sha256"] = "0" * 64  # as if other weights had been published
-    empty_zoo.write_text(json.dumps(data))
-    assert zoo_files.register(folder, "test-bottle", "someone/x", "apache-2.0").revision is None
+def test_a_revision_holds_only_for_the_files_that_were_published(folder: Path) -> None:
+    registered(folder, revision=COMMIT)
+    assert zoo_files.register(folder, "test-bottle", "someone/x", "mit").revision == COMMIT
+    assert registered(folder, repo_id="someone/y").revision is None
+    registered(folder, revision=COMMIT)
+    facts.save(RESULTS, folder / "results.json")  # decides nothing
+    assert registered(folder).revision == COMMIT
+    for name in ("calibration.json", "config.json"):
+        registered(folder, revision=COMMIT)
+        (folder / name).write_bytes((folder / name).read_bytes() + b"\n")
+        assert registered(folder).revision is None, name
 
 
-def test_malformed_names_and_changed_configs_are_not_registered(folder: Path, empty_zoo: Path) -> None:
+def test_malformed_names_and_broken_folders_are_not_registered(folder: Path, empty_zoo: Path) -> None:
     for alias, repo_id, revision in (
         ("../x", "someone/x", None),
         ("Test", "someone/x", None),
@@ -130,47 +173,99 @@ def test_malformed_names_and_changed_configs_are_not_registered(folder: Path, em
     ):
         with pytest.raises(HubError, match="zoo entry must match"):
             zoo_files.register(folder, alias, repo_id, "apache-2.0", revision=revision)
-    (folder / "config.json").write_text('{"image_size": 64}')
-    with pytest.raises(WeightsError, match=r"not saved together.*STLM\.save_pretrained"):
-        zoo_files.register(folder, "test-bottle", "someone/x", "apache-2.0")
+    for name, error in (("calibration.json", ConfigError), ("model.safetensors", WeightsError)):
+        kept = (folder / name).read_bytes()
+        (folder / name).unlink()
+        with pytest.raises(error, match=name):
+            registered(folder)
+        (folder / name).write_bytes(kept)
     assert json.loads(empty_zoo.read_text()) == {"models": {}}
 
 
+ENTRY = {
+    "repo_id": "a/b",
+    "revision": None,
+    "sha256": {},
+    "bytes": 1,
+    "license": "mit",
+    "dataset": "",
+    "image_size": 64,
+    "metrics": {},
+}
+
+
 @pytest.mark.parametrize(
-    "content", ["", "[]", "{}", '{"models": []}', '{"models": {"a": {}}}', '{"models": {"a": {"evil": 1}}}']
+    "models",
+    [
+        [],
+        {"a": {}},
+        {"a": {"evil": 1}},
+        {"a": {**ENTRY, "evil": 1}},
+        {"../a": ENTRY},
+        {"a": {**ENTRY, "repo_id": "a/b/c"}},
+        {"a": {**ENTRY, "revision": "main"}},
+        {"a": {**ENTRY, "sha256": "00"}},
+        {"a": {**ENTRY, "sha256": {"../x": "0" * 64}}},
+        {"a": {**ENTRY, "sha256": {"config.json": "0" * 63}}},
+        {"a": {**ENTRY, "sha256": {"config.json": 5}}},
+    ],
+    ids=str,
 )
-def test_broken_zoo_is_a_sentence(content: str, empty_zoo: Path) -> None:
+def test_a_zoo_with_a_broken_entry_is_a_sentence(models: object, empty_zoo: Path) -> None:
+    empty_zoo.write_text(json.dumps({"models": models}))
+    with pytest.raises(HubError, match=r"zoo\.json is not a zoo .*install stlm_hub again|of a zoo entry must"):
+        zoo.list_models()
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{}", "null", "{"])
+def test_a_broken_zoo_is_a_sentence(content: str, empty_zoo: Path) -> None:
     empty_zoo.write_text(content)
     with pytest.raises(HubError, match=r"zoo\.json is not a zoo .*install stlm_hub again"):
         zoo.list_models()
 
 
+# ---------------------------------------------------------------- comparing files with it
+
+
 def test_verify_finds_what_is_wrong(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    entry = zoo_files.register(folder, "test-bottle", "someone/stlm-never-downloaded", "apache-2.0")
+    entry = registered(folder, repo_id="someone/stlm-never-downloaded")
     with pytest.raises(HubError, match="not in the cache"):
         zoo_files.verify("test-bottle")
     monkeypatch.setenv("STLM_ZOO_DIR", str(folder.parent))
-    weights = folder / "model.safetensors"
     report = zoo_files.verify("test-bottle")
-    assert report == zoo_files.Verification("test-bottle", weights, entry.sha256, entry.bytes, ())
-    assert zoo_files.pull("test-bottle").weights_path == weights
+    assert report == zoo_files.Verification("test-bottle", folder, entry.bytes, ())
+    assert zoo_files.pull("test-bottle").weights_path == folder / "model.safetensors"
 
-    (folder / "config.json").write_text('{"image_size": 64}')
-    assert "not saved together" in zoo_files.verify("test-bottle").problems[0]
-    (folder / "config.json").write_text("{")
-    assert "not valid JSON" in zoo_files.verify("test-bottle").problems[0]
+    for name in ("config.json", "model.safetensors", "calibration.json"):
+        kept = (folder / name).read_bytes()
+        (folder / name).write_bytes(kept + b"\0")
+        report = zoo_files.verify("test-bottle")
+        assert report.bytes == entry.bytes + 1
+        assert len(report.problems) == 1 and f"{name} has SHA-256" in report.problems[0]
+        assert entry.sha256[name] in report.problems[0]
+        with pytest.raises(WeightsError, match=rf"{name} has SHA-256 .*stlm zoo pull test-bottle --force"):
+            zoo_files.pull("test-bottle")
+        (folder / name).write_bytes(kept)
+    (folder / "calibration.json").unlink()
+    assert zoo_files.verify("test-bottle").problems == (f"{folder / 'calibration.json'} is missing.",)
+    (folder / "model.safetensors").unlink()
+    with pytest.raises(WeightsError, match=r"has no model\.safetensors"):
+        zoo_files.verify("test-bottle")
 
-    weights.write_bytes(weights.read_bytes() + b"\0")
-    report = zoo_files.verify("test-bottle")
-    assert report.bytes == entry.bytes + 1 and report.sha256 != entry.sha256
-    assert [("bytes" in problem, "SHA-256" in problem) for problem in report.problems] == [(True, False), (False, True)]
-    with pytest.raises(WeightsError, match="altered or corrupted"):
-        zoo_files.pull("test-bottle")
+
+def test_verify_finds_an_altered_memory(memory_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    registered(memory_folder, "test-screw")
+    monkeypatch.setenv("STLM_ZOO_DIR", str(memory_folder.parent))
+    assert zoo_files.verify("test-screw").problems == ()
+    data = bytearray((memory_folder / "patch_memory.safetensors").read_bytes())
+    data[-1] ^= 1
+    (memory_folder / "patch_memory.safetensors").write_bytes(data)
+    assert "patch_memory.safetensors has SHA-256" in zoo_files.verify("test-screw").problems[0]
 
 
-def test_unknown_alias_lists_close_matches(folder: Path) -> None:
-    zoo_files.register(folder, "test-bottle", "someone/x", "apache-2.0")
-    zoo_files.register(folder, "test-pill", "someone/y", "apache-2.0")
+def test_an_unknown_alias_lists_close_matches(folder: Path) -> None:
+    registered(folder, "test-bottle")
+    registered(folder, "test-pill", "someone/y")
     for ask in (zoo_files.pull, zoo_files.verify):
         with pytest.raises(HubError, match=r"Did you mean test-bottle\?"):
             ask("test-bottel")

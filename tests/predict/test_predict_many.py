@@ -30,6 +30,16 @@ class Judge:
         return [int(image[0, 0, 0]) for image in images]
 
 
+def source(i: int, read: list[int]) -> Callable[[], np.ndarray]:
+    """A photograph of the grey value i, which notes when it is decoded."""
+
+    def decode() -> np.ndarray:
+        read.append(i)
+        return grey(i)
+
+    return decode
+
+
 def decoding_threads() -> list[str]:
     return [thread.name for thread in threading.enumerate() if thread.name.startswith("decode")]
 
@@ -45,7 +55,7 @@ def settle(condition: Callable[[], bool]) -> bool:
 @pytest.mark.parametrize("batch", [1, 2, 3, 7, 100])
 def test_one_answer_for_each_source_in_order(batch: int) -> None:
     judge, values = Judge(), [200, 10, 90, 250, 40, 5, 60]
-    sources = [grey(value) if value % 4 else (lambda value=value: grey(value)) for value in values]
+    sources = [grey(value) if value % 4 else source(value, []) for value in values]
     assert list(predict_many(judge, sources, batch=batch)) == values
     assert sum(judge.batches) == 7 and max(judge.batches) == min(batch, 7)
     assert judge.batches == sorted(judge.batches, reverse=True)  # the last one may be smaller, no other
@@ -93,7 +103,7 @@ def test_a_few_photographs_are_decoded_ahead_and_no_more() -> None:
 
     def sources() -> Iterator[Callable[[], np.ndarray]]:
         for i in range(20):
-            yield lambda i=i: (read.append(i), grey(i))[1]  # type: ignore[misc]
+            yield source(i, read)
 
     answers = predict_many(Judge(), sources())
     assert not read  # nothing happens before somebody asks
@@ -109,15 +119,12 @@ def test_decoding_goes_on_while_the_network_works() -> None:
     decoded: list[int] = []
     seen: list[bool] = []
 
-    def source(i: int) -> Callable[[], np.ndarray]:
-        return lambda: (decoded.append(i), grey(i))[1]  # type: ignore[func-returns-value]
-
     def judge(images: list[np.ndarray]) -> list[int]:
         i = int(images[0][0, 0, 0])
         seen.append(settle(lambda: i + 1 in decoded) if i < 5 else True)
         return [i]
 
-    assert list(predict_many(judge, map(source, range(6)))) == list(range(6))
+    assert list(predict_many(judge, (source(i, decoded) for i in range(6)))) == list(range(6))
     assert seen == [True] * 6
 
 
@@ -152,7 +159,7 @@ def test_answers_for_unusable_files_are_not_held_back() -> None:
 
 def test_ending_early_ends_the_decoding() -> None:
     decoded: list[int] = []
-    answers = predict_many(Judge(), (lambda i=i: (decoded.append(i), grey(i))[1] for i in range(50)))  # type: ignore[misc]
+    answers = predict_many(Judge(), (source(i, decoded) for i in range(50)))
     assert next(answers) == 0 and decoding_threads()
     answers.close()  # type: ignore[attr-defined]
     assert settle(lambda: not decoding_threads())

@@ -59,6 +59,12 @@ def test_what_the_work_tells_reaches_the_progress_and_stopping_reaches_the_work(
     assert (progress.steps, progress.losses, asked) == ([1], [0.5], [False, True])
 
 
+def test_a_message_with_the_name_of_a_photograph_is_text_where_markdown_is_shown() -> None:
+    progress = Progress()
+    progress.on_message("![a](http://x.org/a.png) <img src=x> is left out.")
+    assert progress.words() == r"!\[a\](http://x.org/a.png) \<img src=x\> is left out."
+
+
 @pytest.mark.parametrize("error", [TrainingError("The loss is not finite."), MemoryError("no room"), SystemExit(1)])
 def test_errors_of_the_work_are_raised_and_do_not_look_like_a_stop(error: BaseException) -> None:
     stopped = threading.Event()

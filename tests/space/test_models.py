@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import threading
 import time
 from collections.abc import Callable
@@ -33,6 +34,7 @@ class Loads:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.judging = Judging()
+        (folder / "config.json").write_text(json.dumps(STLMConfig().to_dict()))
         self.loaded: list[str] = []
         self.options: list[dict[str, Any]] = []
         self.threads: set[str] = set()

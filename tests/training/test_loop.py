@@ -20,13 +20,13 @@ import torch
 from torch import Tensor
 
 import stlm_hub
-from stlm_hub.errors import TrainingError
+from stlm_hub.errors import TrainingError, WeightsError
 from stlm_hub.models.stlm.network import STLMNetwork
 from stlm_hub.starting_weights.starting_weights import StartingWeights
 from stlm_hub.training import checkpoint, loop
 from stlm_hub.training.config import TrainingConfig
 from stlm_hub.training.data import NormalPhotographs
-from stlm_hub.training.loop import StepReport, learning_rate_factor, train
+from stlm_hub.training.loop import StepReport, train
 from stlm_hub.training.objective import Losses, freeze, load_starting_weights, make_optimizers
 from stlm_hub.training.pseudo_anomalies.synthesis import SynthesisConfig
 from stlm_hub.training.pseudo_anomalies.textures import TextureSource
@@ -69,6 +69,7 @@ def fit(
         on_step: Callable[[StepReport], None] | None = None,
         should_stop: Callable[[], bool] | None = None,
         pasted: TextureSource = textures,
+        teacher_checkpoint: Path | None = None,
         **fields: Any,
     ) -> Fit:
         network = make_network(network_seed, **(model or {}))
@@ -79,6 +80,7 @@ def fit(
             weights,
             folder,
             textures=pasted,
+            teacher_checkpoint=teacher_checkpoint,
             on_step=on_step,
             should_stop=should_stop,
         )
@@ -280,19 +282,6 @@ def test_the_optimizers_are_the_papers(make_network: Callable[..., STLMNetwork])
     assert set(everything) == {name for name, p in network.named_parameters() if p.requires_grad}
 
 
-def test_learning_rates_warm_up_and_fall_along_half_a_cosine() -> None:
-    def factors(total: int, **fields: Any) -> list[float]:
-        return [learning_rate_factor(step, total, settings(**fields)) for step in range(total)]
-
-    assert factors(5) == [1.0] * 5
-    assert factors(6, warmup_steps=4) == pytest.approx([0.25, 0.5, 0.75, 1, 1, 1])
-    falling = factors(1000, final_learning_rate=0.1)
-    assert falling[0] == 1 and falling[500] == pytest.approx(0.55) and falling[999] == pytest.approx(0.1, abs=1e-5)
-    assert falling == sorted(falling, reverse=True)
-    both = factors(1000, final_learning_rate=0.1, warmup_steps=10)
-    assert both[:10] == pytest.approx([(i + 1) / 10 * falling[i] for i in range(10)]) and both[10:] == falling[10:]
-
-
 @pytest.mark.usefixtures("no_checkpoints")
 def test_all_learning_rates_follow_the_factor(
     fit: Callable[..., Fit], run_folder: Path, monkeypatch: pytest.MonkeyPatch
@@ -339,20 +328,6 @@ def test_the_gradient_is_clipped_as_a_whole(
     free = norm(0.0)
     assert norm(free / 10) == pytest.approx(free / 10, rel=1e-3)
     assert norm(free * 10) == pytest.approx(free, rel=1e-3)
-
-
-def test_auto_precision_asks_the_hardware(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    for able, expected in ((True, "bf16"), (False, "no")):
-        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda able=able: {"avx512_bf16": able})
-        assert loop.mixed_precision("auto") == expected
-        assert (loop.mixed_precision("no"), loop.mixed_precision("bf16")) == ("no", "bf16")
-    monkeypatch.setattr(torch.cpu, "get_capabilities", dict)  # another kind of processor
-    assert loop.mixed_precision("auto") == "no"
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    for able, expected in ((True, "bf16"), (False, "no")):
-        monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda able=able: able)
-        assert loop.mixed_precision("auto") == expected
 
 
 @pytest.mark.usefixtures("no_checkpoints")
@@ -416,7 +391,7 @@ from pathlib import Path
 
 import torch
 
-from stlm_hub.models.stlm.config import STLMConfig
+from stlm_hub.models.stlm.config import NetworkConfig
 from stlm_hub.models.stlm.aggregation import FeatureAggregation
 from stlm_hub.starting_weights.starting_weights import StartingWeights
 from stlm_hub.models.stlm.network import STLMNetwork
@@ -426,7 +401,7 @@ from stlm_hub.training.pseudo_anomalies.textures import TextureSource
 
 job = json.loads(Path(sys.argv[1]).read_text())
 torch.set_num_threads(job["threads"])
-config = STLMConfig.from_dict(job["model"])
+config = NetworkConfig.from_dict(job["model"])
 network = STLMNetwork(config)
 torch.manual_seed(0)
 network.aggregation = FeatureAggregation(config.aggregation_in_channels, config.aggregation_channels)
@@ -577,7 +552,7 @@ def test_a_run_can_be_stopped_and_belongs_to_its_photographs_settings_and_weight
             match=r"another training \((aggregation_input|hardest|synthesis).*another output folder or delete",
         ):
             fit(run_folder, **{**fields, **changed})  # what it does not know had its default
-    fields |= {"checkpoint_every": 3, "feature_cache_bytes": 0, "model": {"category": "another name"}}  # change no loss
+    fields |= {"checkpoint_every": 3, "feature_cache_bytes": 0}  # change no loss
     resumed = fit(run_folder, on_step=lambda report: done.append(report.step), **fields)
     assert done == [1, 2, 3, 4] and len(resumed.log) == 4
     assert resumed.losses[:2] == stopped.losses
@@ -604,6 +579,12 @@ def test_frozen_stages_that_leave_nothing_to_train_or_read_are_refused(
 ) -> None:
     with pytest.raises(TrainingError, match=f"frozen_stages {frozen_stages}.*fewer frozen_stages"):
         fit(run_folder, model={"feature_levels": levels}, steps=1, frozen_stages=frozen_stages)
+
+
+def test_a_teacher_that_is_missing_is_said_first(fit: Callable[..., Fit], run_folder: Path) -> None:
+    with pytest.raises(WeightsError, match="needs Segment Anything's checkpoint"):
+        fit(run_folder, steps=1, teacher="vit_b", teacher_checkpoint=run_folder / "nowhere.pth")
+    assert not run_folder.exists()
 
 
 def test_no_photographs_are_refused(fit: Callable[..., Fit], run_folder: Path) -> None:

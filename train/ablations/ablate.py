@@ -54,6 +54,7 @@ NO_CODE = (  # of stlm_hub/training/: changes no figure
     "identity.py",
     "log.py",
     "machine.py",
+    "observer.py",
     "trained.py",
 )
 

@@ -1,0 +1,91 @@
+"""One step of a training: a batch in, the network moved, its losses out."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+
+from ..errors import TrainingError
+from ..models.stlm.network import STLMNetwork
+from .config import TrainingConfig
+from .targets import Targets
+
+
+def learning_rate_factor(step: int, total: int, config: TrainingConfig) -> float:
+    """What the learning rates of step 0, 1, ... are multiplied with: warm-up, then half a cosine."""
+    warmup = min(1.0, (step + 1) / config.warmup_steps) if config.warmup_steps else 1.0
+    fall = 0.5 * (1 + math.cos(math.pi * step / total))
+    return warmup * (config.final_learning_rate + (1 - config.final_learning_rate) * fall)
+
+
+def mixed_precision(choice: str) -> str:
+    """ "auto" -> "bf16" where the hardware multiplies it, else "no"; anything else stays."""
+    if choice != "auto":
+        return choice
+    if torch.cuda.is_available():
+        return "bf16" if torch.cuda.is_bf16_supported() else "no"
+    return "bf16" if torch.cpu.get_capabilities().get("avx512_bf16", False) else "no"
+
+
+@dataclass(frozen=True)
+class Stepper:
+    """What the steps of one training share; losses and optimisers as Accelerate prepared them."""
+
+    accelerator: Accelerator
+    network: STLMNetwork
+    config: TrainingConfig
+    targets: Targets
+    losses: Sequence[nn.Module]  # of each stage
+    optimizers: Sequence[torch.optim.Optimizer]
+    total: int
+
+    def step(self, number: int, batch: dict[str, Any]) -> tuple[dict[str, float], float]:
+        """Moves the network by one batch, see `data.collate`.
+
+        Args:
+            number: of the step, from 0.
+
+        Returns:
+            The losses by name, and the learning rate of the streams.
+
+        Raises:
+            TrainingError: the loss is not finite.
+        """
+        steps = self.total // len(self.losses)  # of each stage
+        stage, step = divmod(number, steps)
+        factor = learning_rate_factor(step, steps, self.config)
+        self._set_learning_rates(factor)
+        losses = self._forward(stage, batch)
+        for optimizer in self.optimizers:
+            optimizer.zero_grad(set_to_none=True)
+        self.accelerator.backward(losses["total"])
+        if self.config.gradient_clip:
+            self.accelerator.clip_grad_norm_(self.network.parameters(), self.config.gradient_clip)
+        for optimizer in self.optimizers:
+            optimizer.step()
+        values = {name: float(value.detach()) for name, value in losses.items()}
+        if not math.isfinite(values["total"]):
+            raise TrainingError(
+                f"The loss is not finite at step {number + 1}; lower learning_rate or set gradient_clip and start anew."
+            )
+        return values, self.config.learning_rate * factor
+
+    def _set_learning_rates(self, factor: float) -> None:
+        for optimizer in self.optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = group["initial_lr"] * factor
+
+    def _forward(self, stage: int, batch: dict[str, Any]) -> dict[str, Tensor]:
+        device = self.accelerator.device
+        half = mixed_precision(self.config.precision) == "bf16"
+        with torch.autocast(device.type, torch.bfloat16, enabled=half):
+            clean_target, pseudo_target = self.targets(batch, device)
+            pseudo, mask = batch["pseudo"].to(device, torch.float32), batch["mask"].to(device)
+            losses: dict[str, Tensor] = self.losses[stage](pseudo, mask, clean_target, pseudo_target)
+        return losses

@@ -1,0 +1,92 @@
+"""`stlm calibrate`: a model folder with a threshold of its own, or a sentence."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from drawn import write_photographs
+from recalibrated import RESULTS
+
+from stlm_hub.fingerprint import file_sha256
+from stlm_hub.model_folder import results as facts
+from stlm_hub.model_folder.results import FileFacts
+from stlm_hub.stlm import STLM
+
+Stlm = Callable[..., tuple[int, str, str]]
+pytestmark = pytest.mark.usefixtures("toy_streams")
+
+
+@pytest.fixture
+def model(saved_memory_toy: Path, tmp_path: Path) -> Path:
+    """A model that knows how it was trained."""
+    folder = shutil.copytree(saved_memory_toy, tmp_path / "trained")
+    files = {"model.safetensors": FileFacts(file_sha256(folder / "model.safetensors"), 1)}
+    facts.save(dataclasses.replace(RESULTS, files=files), folder / "results.json")
+    return folder
+
+
+def test_it_writes_a_model_with_a_threshold_of_its_own(stlm: Stlm, model: Path, tmp_path: Path) -> None:
+    folder, output = tmp_path / "good", tmp_path / "line-2"
+    write_photographs(folder, 5)
+    (folder / "copy.png").write_bytes((folder / "part_0.png").read_bytes())
+    code, out, _ = stlm("calibrate", folder, "-m", model, "-o", output, "--false-alarm-rate", "0.2")
+    assert code == 0
+    calibration = STLM.from_pretrained(output, device="cpu").calibration
+    assert calibration is not None
+    assert (calibration.n, calibration.false_alarm_rate) == (5, 0.2) and calibration.threshold != 0.625
+    assert "part_0.png is the same photograph as copy.png" in out
+    assert (
+        f"The threshold of the map combined is {calibration.threshold:.4f}, from 5 photographs; before, on other "
+        "scales, it was 0.6250."
+    ) in " ".join(out.split())
+    assert f"stlm predict PHOTO --model {output} " in out and f"stlm publish {output} --repo ORG/line-2" in out
+    results = facts.load(output / "results.json")
+    assert results.provenance.weights_license == "cc-by-nc-sa-4.0" and results.maps["aggregation"].i_auroc == 0.9
+    assert results.recalibration is not None and results.recalibration.alias == "mvtec-bottle"
+    assert 'from_pretrained("your-name/line-2")' in (output / "README.md").read_text()
+
+
+def test_it_takes_another_map(stlm: Stlm, model: Path, tmp_path: Path) -> None:
+    output = tmp_path / "by-cosine"
+    write_photographs(tmp_path / "good", 4)
+    code, out, _ = stlm("calibrate", tmp_path / "good", "-m", model, "-o", output, "--map", "cosine")
+    judging = STLM.from_pretrained(output, device="cpu").judging
+    assert code == 0 and judging.anomaly_map == "cosine"
+    told = f"The threshold of the map without aggregation is {judging.threshold:.4f}, from 4 photographs"
+    assert f"{told}; before, of another map, it was 0.6250." in " ".join(out.split())
+
+
+def test_a_model_that_was_not_calibrated_says_so(stlm: Stlm, saved_toy: Path, tmp_path: Path) -> None:
+    write_photographs(tmp_path / "good", 4)
+    code, out, _ = stlm("calibrate", tmp_path / "good", "-m", saved_toy, "-o", tmp_path / "new")
+    assert code == 0 and "from 4 photographs; before it was not calibrated." in " ".join(out.split())
+
+
+def test_it_refuses_in_a_sentence(stlm: Stlm, saved_toy: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "good"
+    write_photographs(folder, 3)
+    calibrate = ("calibrate", folder, "-m", saved_toy, "-o")
+    code, _, err = stlm(*calibrate, tmp_path / "m")
+    assert code == 1 and "holds 3 photographs; calibration needs at least 4 different ones" in err
+    for name in ("broken.png", "empty.png"):
+        (folder / name).write_bytes(b"")
+    code, _, err = stlm(*calibrate, tmp_path / "m")
+    assert code == 1 and "2 of 5 files" in err and "broken.png" in err and "empty.png" in err
+    write_photographs(tmp_path / "more", 4)
+    code, _, err = stlm("calibrate", tmp_path / "more", "-m", saved_toy, "-o", saved_toy)
+    assert code == 1 and "is the folder of the model itself" in err
+    for name, sentence in (("memory", "no memory of normal patches"), ("heat", "must be one of")):
+        code, _, err = stlm("calibrate", tmp_path / "more", "-m", saved_toy, "-o", tmp_path / "m", "--map", name)
+        assert code == 1 and sentence in err, err
+    assert not (tmp_path / "m").exists()
+
+
+def test_results_of_other_weights_are_refused(stlm: Stlm, model: Path, tmp_path: Path) -> None:
+    facts.save(RESULTS, model / "results.json")
+    write_photographs(tmp_path / "good", 4)
+    code, _, err = stlm("calibrate", tmp_path / "good", "-m", model, "-o", tmp_path / "m")
+    assert code == 1 and "is of another model.safetensors" in err and not (tmp_path / "m").exists()
