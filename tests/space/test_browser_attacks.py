@@ -66,7 +66,8 @@ def test_a_message_shows_the_name_of_a_file_as_text(tab: sync_api.Page, tmp_path
 def test_a_card_fetches_nothing(tab: sync_api.Page, hub: HubServer) -> None:
     folder = zoo.checkout_folder("sample-brick")
     assert folder is not None
-    files = {name: (folder / name).read_bytes() for name in ("config.json", "model.safetensors", "scores.png")}
+    names = ("config.json", "calibration.json", "model.safetensors", "scores.png")
+    files = {name: (folder / name).read_bytes() for name in names}
     card = f"""# Card of a stranger
 
 {PICTURE} <style>@import url({ELSEWHERE}/x.css); #card {{background: url({ELSEWHERE}/y.png)}}</style>

@@ -17,6 +17,7 @@ import torch
 from stlm_hub.errors import HubError
 from stlm_hub.model_folder import hub, zoo
 from stlm_hub.model_folder import results as model_results
+from stlm_hub.model_folder.folder import write_config
 from stlm_hub.model_folder.results import DatasetFacts, MapFigures, Provenance, Results, Split
 from stlm_hub.models.stlm.config import STLMConfig
 from stlm_hub.models.stlm.judging import Calibration, Judging
@@ -283,8 +284,8 @@ def with_results(
     loads = Loads(folder)
     loads.judging = judging or loads.judging
     monkeypatch.setattr(STLM, "from_pretrained", loads.from_pretrained)
-    for name in ("config.json", "calibration.json", "model.safetensors"):
-        (folder / name).write_bytes(b"{}")
+    write_config(folder, STLMConfig())
+    (folder / "model.safetensors").write_bytes(b"read by nobody here")
     if isinstance(results, Results):
         model_results.save(results, folder / "results.json")
     else:
