@@ -8,11 +8,24 @@ from __future__ import annotations
 
 import re
 
+from starlette.datastructures import MutableHeaders
 from starlette.responses import JSONResponse
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 ENDPOINTS = ("predict", "models")
 """What programs may call by name. Everything else that the page can do is for the page in a browser."""
+
+HEADERS = {
+    # A browser asks no other server for anything, whatever gets into the page; links can be followed. Gradio's own
+    # scripts and styles stand in the page, and it compiles templates. Who may frame the page is left open: a Space is.
+    "Content-Security-Policy": (
+        "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval'; style-src 'self' 'unsafe-inline'; "
+        "img-src 'self' data: blob:; media-src 'self' data: blob:; font-src 'self' data:; "
+        "connect-src 'self' data: blob:; worker-src 'self' blob:; frame-src 'none'; object-src 'none'; "
+        "base-uri 'self'; form-action 'self'"
+    ),
+    "X-Content-Type-Options": "nosniff",
+}
 
 _NAME = "|".join(ENDPOINTS)
 _API = "/gradio_api"
@@ -40,12 +53,23 @@ class Guard:
         self.app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "lifespan" or (scope["type"] == "http" and is_answered(scope["method"], scope["path"])):
+        if scope["type"] == "lifespan":
             await self.app(scope, receive, send)
-        elif scope["type"] == "http":
+        elif scope["type"] != "http":
+            await send({"type": "websocket.close", "code": 1008})
+        elif not is_answered(scope["method"], scope["path"]):
             await JSONResponse({"detail": "There is nothing here; see the page's API."}, 404)(scope, receive, send)
         else:
-            await send({"type": "websocket.close", "code": 1008})
+            await self.app(scope, receive, _with_headers(send))
+
+
+def _with_headers(send: Send) -> Send:
+    async def send_with_headers(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            MutableHeaders(scope=message).update(HEADERS)
+        await send(message)
+
+    return send_with_headers
 
 
 def is_answered(method: str, path: str) -> bool:

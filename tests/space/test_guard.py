@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import urllib.error
 import urllib.request
 
@@ -68,6 +69,18 @@ def test_what_the_page_does_not_need_is_not_there(page: Page, method: str, path:
 def test_what_a_browser_asks_for_is_there(page: Page, path: str) -> None:
     with urllib.request.urlopen(page.url + path, timeout=30) as answer:
         assert answer.status == 200
+
+
+@pytest.mark.parametrize("path", ["/", "/theme.css", "/gradio_api/info", "/gradio_api/mcp/"])
+def test_a_browser_is_told_to_ask_no_other_server(page: Page, path: str) -> None:
+    try:
+        headers = urllib.request.urlopen(page.url + path, timeout=30).headers
+    except urllib.error.HTTPError as error:  # MCP wants another kind of request
+        headers = error.headers
+    policy = headers["Content-Security-Policy"]
+    assert headers["X-Content-Type-Options"] == "nosniff" and "default-src 'self'" in policy
+    for rule in policy.split(";"):
+        assert not re.search(r"http|\*|//", rule), rule
 
 
 def test_a_line_end_hides_nothing() -> None:
