@@ -45,6 +45,7 @@ def main() -> None:
             footer_links=["api", "settings"],
             ssr_mode=False,
             run_history=False,
+            enable_monitoring=False,  # who asked what, and how long it took
             app_kwargs={"middleware": [Middleware(Guard, hosts=hosts_of(address))]},
         )
     except OSError as error:

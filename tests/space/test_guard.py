@@ -6,13 +6,17 @@ import json
 import re
 import urllib.error
 import urllib.request
+from types import SimpleNamespace
+from typing import Any
 
+import gradio as gr
 import pytest
 from page_server import Page
 from starlette.responses import PlainTextResponse
 from starlette.testclient import TestClient
 from starlette.types import Receive, Scope, Send
 
+import app
 from page.guard import Guard, hosts_of, is_answered
 
 pytestmark = pytest.mark.timeout(300)
@@ -52,6 +56,9 @@ def test_handlers_of_the_page_do_not_answer_by_name(page: Page, name: str, route
         ("GET", "/gradio_api/dev/reload"),
         ("POST", "/login"),
         ("GET", "/docs"),
+        ("GET", "/monitoring"),
+        ("GET", "/monitoring/summary"),  # what visitors ask for, how often and how long it takes
+        ("GET", "/monitoring/x"),
         ("PUT", "/gradio_api/upload"),
         ("OPTIONS", "/gradio_api/upload"),
         ("POST", "/gradio_api//run/predict"),
@@ -122,6 +129,15 @@ def test_a_page_on_this_machine_alone_answers_to_no_other_name(page: Page, heade
 def test_it_answers_to_each_name_of_this_machine(page: Page, host: str) -> None:
     for headers in ({"Host": host}, {"Host": host, "Origin": f"http://{host}"}):
         assert asked_as(page, **headers)[0] == 200
+
+
+def test_gradio_itself_is_told_not_to_monitor(monkeypatch: pytest.MonkeyPatch) -> None:
+    told: dict[str, Any] = {}
+    monkeypatch.setattr(gr.Blocks, "launch", lambda self, **options: told.update(options))
+    monkeypatch.setattr(app, "MODELS", SimpleNamespace(get=lambda name: None))
+    app.main()
+    assert told["enable_monitoring"] is False and not told["run_history"] and not told.get("share")
+    assert [each.cls for each in told["app_kwargs"]["middleware"]] == [Guard]
 
 
 def test_names_can_be_added_and_any_leads_to_a_page_that_others_reach(monkeypatch: pytest.MonkeyPatch) -> None:
