@@ -16,7 +16,7 @@ from starlette.middleware import Middleware  # noqa: E402
 
 from stlm_page.build import build_page  # noqa: E402
 from stlm_page.examples import examples  # noqa: E402
-from stlm_page.guard import Guard  # noqa: E402
+from stlm_page.guard import Guard, hosts_of  # noqa: E402
 from stlm_page.judge import MODELS  # noqa: E402
 from stlm_page.models import offered  # noqa: E402
 from stlm_page.theme import HEAD, STYLE, theme  # noqa: E402
@@ -32,9 +32,10 @@ def main() -> None:
     page = build_page(examples(HERE / "examples"))
     page.queue(max_size=MAX_QUEUE, default_concurrency_limit=2, api_open=False)  # no way past the queue
     port = int(os.environ.get("GRADIO_SERVER_PORT", PORT))
+    address = os.environ.get("GRADIO_SERVER_NAME", ADDRESS)
     try:
         page.launch(
-            server_name=os.environ.get("GRADIO_SERVER_NAME", ADDRESS),
+            server_name=address,
             server_port=port,
             theme=theme(),
             css_paths=STYLE,
@@ -44,7 +45,8 @@ def main() -> None:
             footer_links=["api", "settings"],
             ssr_mode=False,
             run_history=False,
-            app_kwargs={"middleware": [Middleware(Guard)]},
+            enable_monitoring=False,  # who asked what, and how long it took
+            app_kwargs={"middleware": [Middleware(Guard, hosts=hosts_of(address))]},
         )
     except OSError as error:
         sys.exit(f"Error: port {port} is in use ({error}); choose another one with GRADIO_SERVER_PORT=7861.")

@@ -6,16 +6,35 @@ page. What is not listed here does not exist.
 
 from __future__ import annotations
 
+import os
 import re
+from urllib.parse import urlsplit
 
+from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import JSONResponse
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 ENDPOINTS = ("predict", "models")
 """What programs may call by name. Everything else that the page can do is for the page in a browser."""
 
+HEADERS = {
+    # A browser asks no other server for anything, whatever gets into the page; links can be followed. Gradio's own
+    # scripts and styles stand in the page, and it compiles templates. Who may frame the page is left open: a Space is.
+    "Content-Security-Policy": (
+        "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval'; style-src 'self' 'unsafe-inline'; "
+        "img-src 'self' data: blob:; media-src 'self' data: blob:; font-src 'self' data:; "
+        "connect-src 'self' data: blob:; worker-src 'self' blob:; frame-src 'none'; object-src 'none'; "
+        "base-uri 'self'; form-action 'self'"
+    ),
+    "X-Content-Type-Options": "nosniff",
+}
+
+LOOPBACK = frozenset(["localhost", "127.0.0.1", "::1"])
+"""Names of this machine to itself."""
+
 _NAME = "|".join(ENDPOINTS)
 _API = "/gradio_api"
+_NOT_OURS = "This page answers to localhost only; set STLM_SPACE_HOSTS to the name that it is to be reached by."
 _ANSWERED = [
     (methods, re.compile(path))
     for methods, path in (
@@ -33,19 +52,62 @@ _ANSWERED = [
 ]
 
 
-class Guard:
-    """ASGI middleware around Gradio's application."""
+def hosts_of(server_name: str) -> frozenset[str] | None:
+    """The names that the page answers to: `Guard`'s `hosts`. Those of STLM_SPACE_HOSTS are added, with commas between.
 
-    def __init__(self, app: ASGIApp) -> None:
+    Args:
+        server_name: the address that the page is served on. On one that others reach, any name leads here.
+    """
+    if server_name.lower() not in LOOPBACK:
+        return None
+    return LOOPBACK | {name.strip().lower() for name in os.environ.get("STLM_SPACE_HOSTS", "").split(",")} - {""}
+
+
+class Guard:
+    """ASGI middleware around Gradio's application.
+
+    Args:
+        app: Gradio's.
+        hosts: names that requests may be made to, and pages that make them may come from; None: any. A page that is
+            served to this machine alone would else be read by any web site whose name is made to lead here.
+    """
+
+    def __init__(self, app: ASGIApp, hosts: frozenset[str] | None = None) -> None:
         self.app = app
+        self.hosts = hosts
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "lifespan" or (scope["type"] == "http" and is_answered(scope["method"], scope["path"])):
+        if scope["type"] == "lifespan":
             await self.app(scope, receive, send)
-        elif scope["type"] == "http":
+        elif scope["type"] != "http":
+            await send({"type": "websocket.close", "code": 1008})
+        elif not self._is_ours(Headers(scope=scope)):
+            await JSONResponse({"detail": _NOT_OURS}, 403)(scope, receive, send)
+        elif not is_answered(scope["method"], scope["path"]):
             await JSONResponse({"detail": "There is nothing here; see the page's API."}, 404)(scope, receive, send)
         else:
-            await send({"type": "websocket.close", "code": 1008})
+            await self.app(scope, receive, _with_headers(send))
+
+    def _is_ours(self, headers: Headers) -> bool:
+        asked = [f"//{headers.get('host', '')}", *headers.getlist("origin")]
+        return self.hosts is None or all(_host(address) in self.hosts for address in asked)
+
+
+def _host(address: str) -> str:
+    """The host of an address in lower case, without its port; empty where there is none."""
+    try:
+        return urlsplit(address).hostname or ""
+    except ValueError:
+        return ""
+
+
+def _with_headers(send: Send) -> Send:
+    async def send_with_headers(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            MutableHeaders(scope=message).update(HEADERS)
+        await send(message)
+
+    return send_with_headers
 
 
 def is_answered(method: str, path: str) -> bool:

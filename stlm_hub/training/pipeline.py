@@ -185,8 +185,7 @@ def _calibrate(job: Job, model: STLM, observer: Observer) -> dict[str, float]:
     """Sets how the model judges; thresholds by the name of the map."""
     held_out = job.split.held_out
     observer.on_message(f"Calibrating on {len(held_out)} photographs of good parts that were not trained on.")
-    names = [*model.available, *(["combined"] if job.anomaly_map == "combined" else [])]
-    which = tuple(name for name in dict.fromkeys(names) if name not in job.maps_left_out)
+    which = tuple(name for name in model.available if name not in job.maps_left_out)
     found = calibrate(model, held_out, job.false_alarm_rate, which, observer.on_image)
     return {name: calibration.threshold for name, calibration in found.items()}
 

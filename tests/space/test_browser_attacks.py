@@ -52,7 +52,7 @@ def test_a_message_shows_the_name_of_a_file_as_text(tab: sync_api.Page, tmp_path
         (tmp_path / name).write_bytes(b"these are notes")
     message = tab.get_by_test_id("toast-text")
     choose_model(tab, f"someone {PICTURE}")
-    expect(message.first).to_contain_text(f"someone {PICTURE}")
+    expect(message.first).to_contain_text(f"someone {PICTURE}", timeout=SHOWN)
     assert tab.locator("[data-testid=toast-text] *").count() == 0
     tab.reload()
     tab.get_by_role("tab", name="Batch").click()
@@ -91,3 +91,47 @@ graph TD; A["<img src='{ELSEWHERE}/mermaid.png'>"] --> B
     tab.wait_for_timeout(2000)
     assert tab.evaluate("window.ran") is None and tab.locator("#card svg").count() == 0
     assert tab.fetched == []
+
+
+def test_what_gets_into_the_page_all_the_same_fetches_nothing(tab: sync_api.Page) -> None:
+    blocked = tab.evaluate(
+        """async (elsewhere) => {
+            const blocked = new Set();
+            document.addEventListener("securitypolicyviolation", (event) => blocked.add(event.effectiveDirective));
+            const place = document.createElement("div");
+            document.body.append(place);
+            place.innerHTML = `<img src="${elsewhere}/a.png"><iframe src="${elsewhere}/b"></iframe>
+                <video src="${elsewhere}/c.mp4"></video><object data="${elsewhere}/d"></object>
+                <link rel="stylesheet" href="${elsewhere}/e.css">
+                <style>@font-face {font-family: f; src: url(${elsewhere}/f.woff)} #text {font-family: f}</style>
+                <p id="text">text</p>`;
+            const script = document.createElement("script");
+            script.src = `${elsewhere}/g.js`;
+            document.head.append(script);
+            await fetch(`${elsewhere}/h`).catch(() => null);
+            navigator.sendBeacon(`${elsewhere}/i`, "x");
+            await new Promise((resolve) => setTimeout(resolve, 1500));
+            return [...blocked].sort();
+        }""",
+        ELSEWHERE,
+    )
+    assert {"img-src", "frame-src", "media-src", "object-src", "font-src", "connect-src"} <= set(blocked)
+    assert {"style-src-elem", "script-src-elem"} <= set(blocked)
+
+
+def test_the_page_itself_breaks_no_rule(tab: sync_api.Page, page: Page, photographs: Path) -> None:
+    complaints: list[str] = []
+    tab.on("console", lambda line: complaints.append(line.text) if "Content Security" in line.text else None)
+    tab.reload()
+    tab.locator("#photo input[type=file]").set_input_files(photographs / "crack.png")
+    expect(tab.locator("#verdict .word")).to_contain_text("Looks anomalous", timeout=SHOWN)
+    expect(tab.locator("#outline img")).to_be_visible()
+    for name in ("Batch", "Your part", "About"):
+        tab.get_by_role("tab", name=name).click()
+    expect(tab.locator("#card img").first).to_be_visible()
+    for name in ("Settings", "Use via API"):
+        tab.goto(page.url)
+        tab.get_by_role("button", name=name).click()
+        expect(tab.get_by_role("dialog")).to_be_visible()
+        tab.wait_for_timeout(1000)
+    assert complaints == [] and tab.fetched == []
