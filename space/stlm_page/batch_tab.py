@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import functools
 import io
+import re
 import shutil
 import threading
 import zipfile
@@ -35,6 +36,7 @@ HEADERS = ["File", "Verdict", "Score", "Threshold", "Marked, %", "Note"]
 PER_CALL = 8 if torch.cuda.is_available() else 2
 """Photographs a call of the network. A slice of a shared graphics card costs a second to get; a processor gains nothing
 from many at once, and whoever inspects a single photograph meanwhile waits for one call."""
+_FORMULA = re.compile(r"(^|[;|\t\r\n])(?=[\s\"']*[=+\-@\uff1d\uff0b\uff0d\uff20])")  # the last four are full-width
 
 
 @dataclass
@@ -67,7 +69,7 @@ class Run:
     def finish(self) -> tuple[str, str]:
         """Paths of the CSV file and of the archive with panels, masks and the CSV."""
         text = io.StringIO()
-        writer = csv.writer(text)
+        writer = csv.writer(text, quoting=csv.QUOTE_NONNUMERIC)
         writer.writerow(["file", "verdict", "score", "threshold", "marked_area_percent", "note"])
         writer.writerows([_plain(cell) for cell in row] for row in self.rows)
         table = self.folder / "verdicts.csv"
@@ -211,7 +213,10 @@ def _flat(name: str) -> str:
 
 
 def _plain(cell: Any) -> Any:
-    """A spreadsheet runs a cell that starts like a formula; a file's name must not be able to."""
+    """A spreadsheet runs a cell that starts like a formula; a file's name must not be able to.
+
+    Where decimals have a comma, spreadsheets cut lines at semicolons: a formula can also start after one.
+    """
     if cell is None:
         return ""
-    return f"'{cell}" if isinstance(cell, str) and cell[:1] in ("=", "+", "-", "@", "\t", "\r", "\n") else cell
+    return _FORMULA.sub(r"\1'", cell) if isinstance(cell, str) else cell

@@ -14,6 +14,8 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from .bodies import ADDRESS, MAX_EVENT_BYTES, MAX_MCP_BYTES, again, names_an_address, read_body
+
 ENDPOINTS = ("predict", "models")
 """What programs may call by name. Everything else that the page can do is for the page in a browser."""
 
@@ -34,6 +36,7 @@ LOOPBACK = frozenset(["localhost", "127.0.0.1", "::1"])
 
 _NAME = "|".join(ENDPOINTS)
 _API = "/gradio_api"
+_UPLOAD, _MCP = f"{_API}/upload", f"{_API}/mcp"
 _NOT_OURS = "This page answers to localhost only; set STLM_SPACE_HOSTS to the name that it is to be reached by."
 _ANSWERED = [
     (methods, re.compile(path))
@@ -85,8 +88,21 @@ class Guard:
             await JSONResponse({"detail": _NOT_OURS}, 403)(scope, receive, send)
         elif not is_answered(scope["method"], scope["path"]):
             await JSONResponse({"detail": "There is nothing here; see the page's API."}, 404)(scope, receive, send)
-        else:
+        elif scope["method"] != "POST" or scope["path"].startswith(_UPLOAD):  # which Gradio writes to the disk
             await self.app(scope, receive, _with_headers(send))
+        else:
+            await self._with_body(scope, receive, send)
+
+    async def _with_body(self, scope: Scope, receive: Receive, send: Send) -> None:
+        mcp = scope["path"].startswith(_MCP)
+        body = await read_body(receive, MAX_MCP_BYTES if mcp else MAX_EVENT_BYTES)
+        if body is None:
+            await JSONResponse({"detail": "This request is too large; upload files first."}, 413)(scope, receive, send)
+        elif not mcp and names_an_address(body):
+            refused = {"__type__": "validate", "is_valid": False, "parameter_name": "photo", "message": ADDRESS}
+            await JSONResponse({"detail": [refused]}, 422)(scope, receive, send)  # as clients of Gradio show it
+        else:
+            await self.app(scope, again(body, receive), _with_headers(send))
 
     def _is_ours(self, headers: Headers) -> bool:
         asked = [f"//{headers.get('host', '')}", *headers.getlist("origin")]

@@ -228,7 +228,7 @@ def predict(photo: str, model: str = "sample-brick", threshold: float | None = N
     """Judges one photograph of a part: is anything on it not normal, and where?
 
     Args:
-        photo: the photograph, PNG, JPEG, WebP, BMP or TIFF, up to 40 megapixels.
+        photo: the photograph, PNG, JPEG, WebP, BMP or TIFF, up to 40 megapixels: an uploaded file or a data: address.
         model: alias of the zoo (see the endpoint /models), or "org/repo" of a model on the Hugging Face Hub.
         threshold: anomaly score from 0 to 1 at or above which it is judged anomalous; empty is the calibrated one.
 

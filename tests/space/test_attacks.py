@@ -18,6 +18,7 @@ from PIL import Image
 
 from benchmarks.page_process import Page
 from stlm_hub.model_folder import zoo
+from stlm_page.bodies import MAX_EVENT_BYTES, MAX_MCP_BYTES
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -116,3 +117,48 @@ def test_a_photograph_of_thousands_of_scans_keeps_nobody_waiting(page: Page) -> 
     answer = page.event("inspect", [upload(page, "part.jpg", jpeg), "sample-brick", 0.5, None])
     assert "part.jpg is a JPEG of more than 100 scans" in answer["output"]["error"]
     assert time.monotonic() - started < 20
+
+
+@pytest.mark.parametrize(
+    ("handler", "data"),
+    [
+        ("inspect", ["FILE", "sample-brick", 0.5, None]),
+        ("judge_all", [["FILE"], "sample-brick"]),
+        ("predict", ["FILE", "sample-brick", None]),
+        ("describe", ["FILE"]),  # of any component: the list of models takes text
+        ("describe", [{"deep": [["FILE"]]}]),
+    ],
+)
+def test_no_event_makes_the_page_fetch_an_address(page: Page, hub: HubServer, handler: str, data: list[Any]) -> None:
+    """Gradio reads into memory whatever a public address leads to, however large."""
+    before = len(hub.requests)
+    text = json.dumps(data).replace('"FILE"', json.dumps(file_data(f"{hub.url}/big.png", meta=True)))
+    with pytest.raises(urllib.error.HTTPError) as refused:
+        page.event(handler, json.loads(text))
+    assert refused.value.code == 422 and b"Addresses are not fetched here" in refused.value.read()
+    for route in ("call/predict", "call/v2/predict", "run/predict"):
+        with pytest.raises(urllib.error.HTTPError) as refused:
+            page.post(f"/gradio_api/{route}", {"data": json.loads(text)})
+        assert refused.value.code == 422
+    assert len(hub.requests) == before
+
+
+def test_a_client_is_told_what_to_do_instead(page: Page) -> None:
+    client = Client(page.url, verbose=False, download_files=False)
+    with pytest.raises(Exception, match="Addresses are not fetched here: upload the photograph"):
+        client.predict(
+            {"path": "https://example.com/part.png", "meta": {"_type": "gradio.FileData"}}, api_name="/predict"
+        )
+
+
+@pytest.mark.parametrize("path", ["queue/join", "call/predict", "cancel", "mcp/"])
+def test_a_request_is_not_read_without_end(page: Page, path: str) -> None:
+    limit = MAX_MCP_BYTES if path == "mcp/" else MAX_EVENT_BYTES
+    with pytest.raises(urllib.error.HTTPError) as refused:
+        page.post(f"/gradio_api/{path}", {"data": ["x" * limit]})
+    assert refused.value.code == 413 and b"too large" in refused.value.read()
+    with pytest.raises(urllib.error.HTTPError) as refused:
+        deep = b'{"data": ' + b"[" * 100_000 + b"]" * 100_000 + b"}"
+        headers = {"Content-Type": "application/json"}
+        urllib.request.urlopen(urllib.request.Request(f"{page.url}/gradio_api/queue/join", deep, headers), timeout=60)
+    assert refused.value.code == 422
