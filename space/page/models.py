@@ -26,6 +26,7 @@ MAX_BYTES = int(os.environ.get("STLM_SPACE_MODEL_BYTES", 2**30))
 """Of the weights of all loaded models together; one takes 68 MB. The model in use stays in any case."""
 
 _MAX_COMPANION_BYTES = 4 * 2**20  # of results.json and card, which a stranger may have written
+_MAX_SCORES = 10_000  # of held-out photographs; each verdict draws them all
 _HUB_ID = re.compile(r"[\w][\w.-]*/[\w.-]+(@[\w./-]+)?")
 
 
@@ -55,7 +56,11 @@ class LoadedModel:
     def normal_scores(self) -> list[float]:
         """Anomaly scores of the good photographs that the threshold was chosen on; empty where they are not known."""
         scores = self.results.get("held_out_scores")
-        if not isinstance(scores, list) or not all(isinstance(s, (int, float)) and 0 <= s <= 1 for s in scores):
+        if (
+            not isinstance(scores, list)
+            or len(scores) > _MAX_SCORES
+            or not all(isinstance(s, (int, float)) and 0 <= s <= 1 for s in scores)
+        ):
             return []
         return [float(score) for score in scores]
 

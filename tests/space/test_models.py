@@ -317,6 +317,7 @@ def test_figures_of_another_split_say_so(monkeypatch: pytest.MonkeyPatch, tmp_pa
         b'{"held_out_scores": [0.1, 0.2, 0.3, "0.4"]}',
         b'{"held_out_scores": [0.1, 0.2, 0.3, [0.4]]}',
         b'{"held_out_scores": {"0": 0.1}}',
+        b'{"held_out_scores": [' + b"0," * 10_000 + b"1]}",  # drawn with each verdict
         b'{"held_out_scores": 0.1, "metrics": [1], "weights_license": {"a": 1}}',
         b'{"metrics": {"i_auroc": "<b>", "p_auroc": null}, "weights_license": 7}',
     ],
