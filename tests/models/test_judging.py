@@ -107,7 +107,7 @@ def test_a_top_k_that_is_no_whole_number_in_range_is_refused(value: Any) -> None
         ({"held_out_scores": [float("nan")]}, "held_out_scores must be a number"),
         ({"held_out_scores": [True]}, "held_out_scores must be a number"),
         ({"held_out_scores": [[0.5]]}, "held_out_scores must be a number"),
-        ({"held_out_scores": [0.5] * (MAX_SCORES + 1)}, "more than 100000 scores"),
+        ({"held_out_scores": [0.5] * (MAX_SCORES + 1)}, f"more than {MAX_SCORES} scores"),
         ({"threshold": 0.5}, "calibration.json has no field 'threshold'"),
         ({"_target_": "os.system"}, "calibration.json has no field '_target_'"),
     ],

@@ -21,7 +21,7 @@ DEFAULT_THRESHOLD = 0.5
 SMALLEST_HEIGHT = 1e-6
 """Least height of a map's normal peaks above its typical value; a map below it does not vary."""
 
-MAX_SCORES = 100_000
+MAX_SCORES = 10_000  # the page draws them all at each verdict
 
 
 @dataclass(frozen=True)
