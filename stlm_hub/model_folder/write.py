@@ -26,9 +26,8 @@ def write_results(folder: Path, results: Results, judging: Judging, repo_id: str
     """Writes how the model judges, what is known of it, and its card, into a folder that holds its weights.
 
     Raises:
-        ConfigError: results and judging are not of one model.
+        ConfigError: results and judging are not of one model; the card's writer looks.
     """
-    facts.validate(results, judging)
     write_judging(folder, judging)
     facts.save(results, folder / RESULTS_NAME)
     write_card(folder, repo_id)
