@@ -12,10 +12,10 @@ from stlm_hub.stlm import STLM
 def load(job: Job) -> Predict:
     """Loads the model of a folder. It is not fitted here: results.json says how long its training took."""
     model = STLM.from_pretrained(job.model, device="cpu")  # the peers run on the CPU, too
-    which = model.judging.anomaly_map
+    which = model.judging.judge_by
 
     def judge(image: np.ndarray) -> tuple[np.ndarray, float]:
-        scored = next(infer(model, [image], (which,)))[which]
+        scored = next(infer(model, [image], (which,))).maps[which]
         return scored.anomaly_map, scored.score
 
     return judge

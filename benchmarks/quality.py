@@ -35,7 +35,7 @@ from stlm_hub.errors import ConfigError, DataError  # noqa: E402
 from stlm_hub.evaluation.evaluate import TestSet, check_both_kinds  # noqa: E402
 from stlm_hub.fingerprint import file_sha256, fingerprint  # noqa: E402
 from stlm_hub.model_folder import results as model_results  # noqa: E402
-from stlm_hub.model_folder.names import CONFIG_NAME, MEMORY_NAME, RESULTS_NAME, WEIGHTS_NAME  # noqa: E402
+from stlm_hub.model_folder.names import CONFIG_NAME, RESULTS_NAME, WEIGHT_FILES  # noqa: E402
 from stlm_hub.model_folder.results import Results  # noqa: E402
 from stlm_hub.models.stlm.config import STLMConfig  # noqa: E402
 from stlm_hub.training.config import TrainingConfig  # noqa: E402
@@ -75,7 +75,7 @@ class Subject:
     @property
     def weights(self) -> list[Path]:
         """Files of STLM's weights: the network and, where there is one, the patch memory."""
-        return [path for name in (WEIGHTS_NAME, MEMORY_NAME) if (path := self.model / name).is_file()]
+        return [path for name in WEIGHT_FILES if (path := self.model / name).is_file()]
 
     @cached_property  # it reads every file, and each method needs it
     def photographs(self) -> dict[str, Any]:
@@ -108,7 +108,7 @@ def read_subject(data: Path, category: str, models: Path, size: int | None, limi
     try:
         results = model_results.load(model / RESULTS_NAME)
         config = STLMConfig.load(model / CONFIG_NAME)
-        (model / WEIGHTS_NAME).stat()
+        (model / WEIGHT_FILES[0]).stat()
     except (OSError, ConfigError):
         results = Results()
     if results.training is None or results.dataset.train is None:

@@ -12,7 +12,7 @@ import torch
 from .errors import ConfigError
 from .model_folder import hub
 from .model_folder.folder import read_folder, write_config, write_judging
-from .model_folder.names import MEMORY_NAME, WEIGHTS_NAME
+from .model_folder.names import FAMILIARITY_NAME, MEMORY_NAME, WEIGHTS_NAME
 from .model_folder.weights_file import read_model_weights, write_weights
 from .models.stlm.anomaly_maps import AnomalyMaps
 from .models.stlm.config import STLMConfig
@@ -95,16 +95,23 @@ class STLM(AnomalyMaps):
         return model.eval().to(place)
 
     @overload
-    def predict(self, image_or_list: ImageInput, *, threshold: float | None = None) -> Prediction: ...
+    def predict(
+        self, image_or_list: ImageInput, *, threshold: float | None = None, review_threshold: float | None = None
+    ) -> Prediction: ...
     @overload
     def predict(
-        self, image_or_list: list[ImageInput] | tuple[ImageInput, ...], *, threshold: float | None = None
+        self,
+        image_or_list: list[ImageInput] | tuple[ImageInput, ...],
+        *,
+        threshold: float | None = None,
+        review_threshold: float | None = None,
     ) -> list[Prediction]: ...
     def predict(
         self,
         image_or_list: ImageInput | list[ImageInput] | tuple[ImageInput, ...],
         *,
         threshold: float | None = None,
+        review_threshold: float | None = None,
     ) -> Prediction | list[Prediction]:
         """Judges one photograph or a list of them (a list in, a list out, in order).
 
@@ -112,6 +119,7 @@ class STLM(AnomalyMaps):
             image_or_list: path, bytes, PIL image, HxW or HxWx3 array (uint8, uint16, float in [0, 1]), or a list of
                 those.
             threshold: anomaly score in [0, 1] at or above which a photograph is anomalous; None is the calibrated one.
+            review_threshold: score from which one below `threshold` is worth a second look; None is the calibrated one.
 
         Raises:
             ImageError: an input cannot be used as a photograph; nothing is predicted then.
@@ -121,31 +129,36 @@ class STLM(AnomalyMaps):
         from .predict.predictor import predict
 
         if isinstance(image_or_list, (list, tuple)):
-            return predict(self, [load_image(source) for source in image_or_list], threshold)
-        return predict(self, [load_image(image_or_list)], threshold)[0]
+            return predict(self, [load_image(source) for source in image_or_list], threshold, review_threshold)
+        return predict(self, [load_image(image_or_list)], threshold, review_threshold)[0]
 
     def predict_many(
-        self, photographs: Iterable[ImageInput], *, threshold: float | None = None
+        self,
+        photographs: Iterable[ImageInput],
+        *,
+        threshold: float | None = None,
+        review_threshold: float | None = None,
     ) -> Iterator[Prediction | Unusable]:
         """Judges any number of photographs, one at a time in memory; files are decoded ahead of the network.
 
         Args:
             photographs: what `predict` takes, one by one.
-            threshold: as of `predict`.
+            threshold, review_threshold: as of `predict`.
 
         Yields:
             For each photograph, in order, its prediction, or an `Unusable` with the reason.
         """
-        from .predict.prediction import checked_threshold
+        from .predict.prediction import checked_review, checked_threshold
         from .predict.predictor import batch_size, predict, predict_many
 
         wanted = None if threshold is None else checked_threshold(threshold)
+        review = checked_review(review_threshold, self.judging.threshold if wanted is None else wanted)
         return predict_many(
-            lambda images: predict(self, images, wanted), photographs, batch=batch_size(self.image_size)
+            lambda images: predict(self, images, wanted, review), photographs, batch=batch_size(self.image_size)
         )
 
     def save_pretrained(self, save_directory: str | os.PathLike[str], *, dtype: torch.dtype | None = None) -> None:
-        """Writes config.json, calibration.json, model.safetensors, and patch_memory.safetensors where it has a memory.
+        """Writes config.json, calibration.json and the files of tensors; the memory's where it has one.
 
         Args:
             save_directory: the folder; it is made.
@@ -160,6 +173,11 @@ class STLM(AnomalyMaps):
         if self.patch_memory is not None:
             write_weights(folder / MEMORY_NAME, self.patch_memory.state_dict(), dtype)
         write_config(folder, self.config)
+        self.save_calibration(folder)
+
+    def save_calibration(self, folder: Path) -> None:
+        """Writes what a calibration decides, into a folder that holds the model: calibration.json and familiarity."""
+        write_weights(folder / FAMILIARITY_NAME, self.familiarity.state_dict())  # kilobytes, in full precision
         write_judging(folder, self.judging)
 
     def push_to_hub(self, repo_id: str, *, token: str | None = None, private: bool = False, **options: Any) -> str:

@@ -23,7 +23,7 @@ from stlm_hub.models.stlm.network import STLMNetwork
 from stlm_hub.starting_weights.starting_weights import StartingWeights
 from stlm_hub.training.config import TrainingConfig
 from stlm_hub.training.data import NormalPhotographs, collate
-from stlm_hub.training.pseudo_anomalies.textures import TextureSource
+from stlm_hub.pseudo_anomalies.textures import TextureSource
 from train.ablations.masks import MaskHead
 
 

@@ -19,10 +19,10 @@ from stlm_hub.errors import ConfigError
 from stlm_hub.model_folder import zoo_files
 from stlm_hub.model_folder.results import Results
 from stlm_hub.models.stlm.anomaly_maps import MAP_LABELS
+from stlm_hub.pseudo_anomalies.textures import TextureSource
 from stlm_hub.starting_weights.sources import starting_weights
 from stlm_hub.training.data import split_normals
 from stlm_hub.training.pipeline import Job, run
-from stlm_hub.training.pseudo_anomalies.textures import TextureSource
 from stlm_hub.training.teacher import SAM_FILES
 from stlm_hub.training.trained import read_trained
 
@@ -78,7 +78,11 @@ def make(
     made = work / "model" if other_seed else output / alias
     category = read_photographs(recipe, data, runs)
     split = split_normals(category.train, recipe.training.held_out, recipe.training.seed)
-    trained = read_trained(network, recipe.model, recipe.anomaly_map, recipe.training, split) if network else None
+    trained = (
+        read_trained(network, recipe.model, recipe.anomaly_map, recipe.training, split, recipe.nuisance)
+        if network
+        else None
+    )
     command = command_of(
         recipe,
         seed=recipe.training.seed if other_seed else None,
@@ -98,6 +102,7 @@ def make(
                 config=recipe.model,
                 anomaly_map=recipe.anomaly_map,
                 training=recipe.training,
+                nuisance=recipe.nuisance,
                 weights=None if network else starting_weights(weights, on_message=observer.on_message),
                 provenance=provenance,
                 dataset=dataset_facts(recipe, category),

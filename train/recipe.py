@@ -13,6 +13,7 @@ from stlm_hub.errors import ConfigError
 from stlm_hub.model_folder.results import PaperFigures
 from stlm_hub.models.stlm.config import NetworkConfig, PatchMemoryConfig, STLMConfig
 from stlm_hub.models.stlm.judging import ANOMALY_MAPS
+from stlm_hub.pseudo_anomalies.nuisance import Nuisance
 from stlm_hub.training.config import TrainingConfig
 from stlm_hub.validate import check_choice
 
@@ -37,6 +38,7 @@ class Recipe:
     model: STLMConfig
     anomaly_map: str  # that judges
     training: TrainingConfig
+    nuisance: Nuisance | None  # how the copies are disturbed that memory and calibration see
 
 
 def load_recipe(alias: str, profile: str) -> Recipe:
@@ -82,6 +84,7 @@ def load_recipe(alias: str, profile: str) -> Recipe:
         ),
         anomaly_map=anomaly_map,
         training=TrainingConfig.from_dict(training),
+        nuisance=Nuisance.from_dict(base["nuisance"]) if "nuisance" in base else None,
     )
 
 

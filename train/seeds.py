@@ -115,4 +115,4 @@ def _recipe(results: Results, folder: Path) -> tuple[Any, ...]:
     ]  # it names other textures
     test = dataset.test.sha256 if dataset.test else None
     weights = training.starting_weights.sha256
-    return settings, training.steps, photographs, test, weights, commands, config, judging.anomaly_map
+    return settings, training.steps, photographs, test, weights, commands, config, judging.judge_by

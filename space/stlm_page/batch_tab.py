@@ -38,6 +38,9 @@ PER_CALL = 8 if torch.cuda.is_available() else 2
 from many at once, and whoever inspects a single photograph meanwhile waits for one call."""
 _FORMULA = re.compile(r"(^|[;|\t\r\n])(?=[\s\"']*[=+\-@\uff1d\uff0b\uff0d\uff20])")  # the last four are full-width
 
+WORDS = {"pass": "normal", "review": "look again", "reject": "anomalous", "unfamiliar": "unfamiliar"}
+"""What the table calls each verdict."""
+
 
 @dataclass
 class Run:
@@ -47,15 +50,17 @@ class Run:
     rows: list[list[Any]] = field(default_factory=list)
     gallery: list[tuple[str, str]] = field(default_factory=list)
     anomalous: int = 0
+    others: int = 0
     unusable: int = 0
 
     def add(self, name: str, prediction: Prediction) -> None:
         """A judged photograph: its row, its thumbnail, its panel in the archive."""
-        word = "anomalous" if prediction.is_anomalous else "normal"
+        word = WORDS[prediction.verdict]
         area = round(100 * float(prediction.mask.mean()), 3)
         self.rows.append([name, word, round(prediction.score, 4), round(prediction.threshold, 4), area, ""])
         self.gallery.append((thumbnail(prediction), f"{name}: {word}, {prediction.score:.3f}"))
-        self.anomalous += prediction.is_anomalous
+        self.anomalous += prediction.verdict == "reject"
+        self.others += prediction.verdict in ("review", "unfamiliar")
         flat = f"{len(self.rows):04d}_{_flat(name)}"
         with zipfile.ZipFile(self.folder / "panels.zip", "a") as archive:  # stored: a PNG does not shrink further
             archive.writestr(f"panels/{flat}.png", panel_bytes(prediction, name))
@@ -180,6 +185,8 @@ def _rounds(
             ]
     usable = len(run.rows) - run.unusable
     words = f"**{run.anomalous} of {usable} photographs look anomalous**"
+    if run.others:
+        words += f", {run.others} more need a look"
     words += f", {run.unusable} could not be used (the table says why)" if run.unusable else ""
     words += f". Stopped after {len(run.rows)} of {len(found)}." if stopped.is_set() else "."
     yield [

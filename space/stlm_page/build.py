@@ -98,7 +98,7 @@ def describe(name: str, progress: gr.Progress = PROGRESS) -> tuple[str, str]:
 
 def _facts(model: LoadedModel) -> str:
     results, lines = model.results or Results(), []
-    figures = results.figures(model.network.judging.anomaly_map)
+    figures = results.figures(model.network.judging.judge_by)
     if figures is not None:
         known = figures.to_dict()
         shown = ", ".join(

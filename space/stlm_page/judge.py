@@ -51,7 +51,7 @@ def recalibrate_on_gpu(name: str, photographs: Path, output: Path, label: str, f
         false_alarm_rate: share of good parts that may be judged anomalous.
     """
     MODELS.get(name)
-    paths = check_photographs(photographs, at_least=MIN_HELD_OUT, work="calibration").paths
+    paths = check_photographs(photographs, at_least=MIN_HELD_OUT, work="calibration", near_copies=False).paths
     return in_turn(lambda: _recalibrate(name, paths, output, label, false_alarm_rate))
 
 

@@ -51,7 +51,7 @@ class LoadedModel:
     @property
     def normal_scores(self) -> list[float]:
         """Anomaly scores of the good photographs that the threshold was chosen on; empty where they are not known."""
-        return list(self.network.judging.held_out_scores)
+        return list(self.network.judging.normal_scores)
 
     @property
     def bytes(self) -> int:

@@ -18,6 +18,14 @@ from stlm_hub.predict.predictor import Prediction
 from .models import LoadedModel
 from .scale import score_scale
 
+VERDICTS = {
+    "pass": ("normal", "✓", "Looks normal"),
+    "review": ("review", "?", "Look again"),
+    "reject": ("anomalous", "▲", "Looks anomalous"),
+    "unfamiliar": ("unfamiliar", "≠", "Not the part that this model knows"),
+}
+"""Class of the style sheet, sign and words of each verdict."""
+
 MIN_SIDE, MAX_SIDE = 720, 1400  # px, longer side of pictures on the page; downloads have the photograph's own size
 _JPEG_QUALITY = 92
 
@@ -62,21 +70,8 @@ def thumbnail(prediction: Prediction, side: int = 320) -> str:
 def verdict(prediction: Prediction, model: LoadedModel, seconds: float) -> str:
     """The verdict in words, on the scale, with what was marked and how long it took. HTML."""
     height, width = prediction.anomaly_map.shape
-    kind, sign, words = (
-        ("anomalous", "▲", "Looks anomalous") if prediction.is_anomalous else ("normal", "✓", "Looks normal")
-    )
-    score, threshold = render.distinct([prediction.score, prediction.threshold])
-    if prediction.is_anomalous:
-        share = 100 * float(prediction.mask.mean())
-        why = (
-            f"The anomaly score {score} reaches the threshold {threshold}: "
-            f"this photograph differs from the good parts that the model has seen. {_percent(share)} of it is marked."
-        )
-    else:
-        why = (
-            f"The anomaly score {score} is below the threshold {threshold}: "
-            "nothing differs enough from the good parts that the model has seen. Nothing is marked."
-        )
+    kind, sign, words = VERDICTS[prediction.verdict]
+    why = _why(prediction)
     return (
         f'<section class="verdict {kind}" role="status" aria-label="Verdict">'
         f'<p class="word"><span class="sign" aria-hidden="true">{sign}</span> {words}</p>'
@@ -85,21 +80,50 @@ def verdict(prediction: Prediction, model: LoadedModel, seconds: float) -> str:
     )
 
 
+def _why(prediction: Prediction) -> str:
+    score, threshold = render.distinct([prediction.score, prediction.threshold])
+    if prediction.verdict == "unfamiliar":
+        return (
+            "This does not look like the photographs that the model learned from, so its score says nothing. "
+            "Photograph the part as in those, or choose another model."
+        )
+    if prediction.verdict == "reject":
+        return (
+            f"The anomaly score {score} reaches the threshold {threshold}: this photograph differs from the good parts "
+            f"that the model has seen. {_percent(100 * float(prediction.mask.mean()))} of it is marked."
+        )
+    if prediction.verdict == "review":
+        return (
+            f"The anomaly score {score} is close below the threshold {threshold}: few good parts come so high. "
+            "Nothing is marked; look at where the heatmap is brightest."
+        )
+    return (
+        f"The anomaly score {score} is below the threshold {threshold}: "
+        "nothing differs enough from the good parts that the model has seen. Nothing is marked."
+    )
+
+
 def threshold_words(model: LoadedModel, threshold: float) -> str:
     """What a threshold stands for: the false-alarm rate, on how many photographs that rests. Markdown."""
     scores = model.normal_scores
     if len(scores) < MIN_HELD_OUT:
-        return (
-            "This model comes without the scores of held-out good parts, so the false-alarm rate of a threshold is "
-            "not known."
-        )
+        return "This model comes without the scores of good parts, so the false-alarm rate of a threshold is not known."
     rate = expected_false_alarm_rate(scores, threshold)
     reached = sum(score >= threshold for score in scores)
     own = " (the calibrated one)" if abs(threshold - model.threshold) < 5e-4 else ""
     return (
         f"**At {_number(threshold)}{own} about {_percent(100 * rate)} of good parts are flagged by mistake.** "
-        f"Of {len(scores)} held-out good photographs {reached} reach it."
+        f"Of {len(scores)} good photographs {reached} reach it.{_missed_probes(model, threshold)}"
     )
+
+
+def _missed_probes(model: LoadedModel, threshold: float) -> str:
+    """What a threshold costs: the share of pseudo anomalies below it."""
+    probes = model.network.judging.probe_scores
+    if not probes:
+        return ""
+    missed = sum(score < threshold for score in probes) / len(probes)
+    return f" Of {len(probes)} faint defects painted on good photographs it misses {_percent(100 * missed)}."
 
 
 def panel_bytes(prediction: Prediction, title: str) -> bytes:
@@ -147,7 +171,7 @@ def empty_verdict(text: str) -> str:
 
 def _legend(model: LoadedModel) -> str:
     n = len(model.normal_scores)
-    return f"Bars: scores of {n} good parts that the model was not trained on." if n else ""
+    return f"Bars: scores of {n} photographs of good parts." if n else ""
 
 
 def _number(value: float) -> str:

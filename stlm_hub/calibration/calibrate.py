@@ -1,53 +1,209 @@
-"""Held-out photographs of good parts -> how a model judges: the scales of its maps, and a threshold for each."""
+"""Good photographs -> how a model judges: scales of its maps, thresholds, and what is familiar."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
-from ..models.stlm.anomaly_maps import AnomalyMaps
-from ..models.stlm.judging import Calibration
-from ..predict.photographs import load_each
-from ..predict.predictor import infer
-from .map_scales import measure_scales
-from .threshold import choose_threshold
+import numpy as np
+import torch
+from torch.nn import functional
+
+from ..errors import DataError
+from ..models.familiarity import Familiarity
+from ..models.stlm.anomaly_maps import AnomalyMaps, agreed, in_unit
+from ..models.stlm.judging import SMALLEST_HEIGHT, Calibration, MapScale
+from ..pseudo_anomalies.nuisance import Nuisance
+from .normals import Looks, Measured, Normal, chosen, look
+from .threshold import check_held_out, choose_threshold, unusual
+
+FAMILIAR = 1.5
+"""A photograph is unfamiliar above this many times the distance of the farthest good one that is not unusual."""
+FOLDS = 4
+
+
+@dataclass(frozen=True)
+class Calibrated:
+    """What a calibration found besides the model's new judging.
+
+    Args:
+        thresholds: of each map.
+        unusual: good photographs whose score lies far above the others', the highest first, with their scores.
+    """
+
+    thresholds: dict[str, Calibration]
+    unusual: list[tuple[Path, float]]
 
 
 def calibrate(
     model: AnomalyMaps,
-    photographs: Sequence[Path],
+    photographs: Sequence[Normal],
     false_alarm_rate: float,
-    which: Sequence[str] | None = None,
+    *,
+    nuisance: Nuisance | None = None,
+    seed: int = 0,
+    left_out: Sequence[str] = (),
     on_image: Callable[[int, int], None] | None = None,
-) -> dict[str, Calibration]:
-    """Measures scales and threshold and sets `model.judging`. The map that judges stays.
+) -> Calibrated:
+    """Measures everything in `Judging` but the map that judges, and sets `model.judging` and `model.familiarity`.
 
     Args:
         model: as it will be used, with the weights that are in its folder.
-        photographs: of good parts that the model was not trained on, at least 4.
+        photographs: of good parts, at least 4.
         false_alarm_rate: share of good parts that may be judged anomalous, in (0, 0.5].
-        which: maps to choose a threshold for; None: all that the model has. The one that judges must be among them.
-        on_image: called with (done, total) after each photograph; "combined" looks at each of them twice.
-
-    Returns:
-        The threshold of each of these maps.
+        nuisance: how copies of the photographs are disturbed; None: as a normal camera does.
+        seed: of everything random.
+        left_out: maps of what was not trained; they get no scale.
+        on_image: called with (done, total) after each photograph.
 
     Raises:
         DataError: there are too few photographs, or the maps do not vary on them.
         ImageError: a photograph cannot be used.
     """
-    judging, n = model.judging, len(photographs)
-    twice = n if judging.anomaly_map == "combined" else 0
-    if twice:
-        images = load_each(photographs, on_image, total=2 * n)
-        model.judging = judging.replace(scales=measure_scales(model, images))
-    names = tuple(model.available if which is None else which)
-    scores: dict[str, list[float]] = {name: [] for name in names}
-    for maps in infer(model, load_each(photographs, on_image, before=twice, total=twice + n), names):
-        for name, scored in maps.items():
-            scores[name].append(scored.score)
-    found = {name: choose_threshold(values, false_alarm_rate) for name, values in scores.items()}
+    check_held_out(len(photographs))
+    measured = look(model, chosen(photographs, seed), nuisance or Nuisance(), seed, on_image)
+    names = [name for name in model.available if name not in ("combined", *left_out)]
+    peaks = {name: _peaks(model, name, measured) for name in names}
+    scales = tuple(_scale(name, peaks[name], measured, false_alarm_rate) for name in names)
+    model.judging = model.judging.replace(scales=scales, draw_by="", draw_gain=1.0)
+    scores = {name: _scores(model, name, peaks) for name in (*names, "combined")}
+    found = {
+        name: choose_threshold(s.good, false_alarm_rate, disturbed=s.disturbed, probes=s.probes)
+        for name, s in scores.items()
+    }
+    judged = scores[model.judging.judge_by]
+    calibration = found[model.judging.judge_by]
     model.judging = model.judging.replace(
-        calibration=found[judging.anomaly_map], held_out_scores=tuple(scores[judging.anomaly_map])
+        calibration=calibration,
+        draw_gain=_draw_gain(model, measured, judged, calibration.threshold),
+        familiarity_limit=_familiarity(model, measured),
+        normal_scores=judged.good,
+        disturbed_scores=judged.disturbed,
+        probe_scores=judged.probes,
     )
-    return found
+    return Calibrated(found, _unusual(measured, judged.good))
+
+
+class Peaks(NamedTuple):
+    """The score of each image by one map: raw values or, as `Scores`, in [0, 1)."""
+
+    good: np.ndarray
+    disturbed: np.ndarray
+    probes: np.ndarray
+
+
+class Scores(NamedTuple):
+    """Anomaly scores in [0, 1) of good photographs, disturbed copies and pseudo anomalies."""
+
+    good: tuple[float, ...]
+    disturbed: tuple[float, ...]
+    probes: tuple[float, ...]
+
+
+def _peaks(model: AnomalyMaps, name: str, measured: Measured) -> Peaks:
+    """Scores of one map in raw values.
+
+    On photographs that the streams were trained on, theirs are lower than on others. They are lifted by the distance
+    between the medians: what is left of the difference is small against how much photographs differ
+        (docs/decisions.md).
+    """
+    size = (model.image_size, model.image_size)
+
+    def of(looks: Looks) -> np.ndarray:
+        resized = (functional.interpolate(v, size=size, mode="bilinear") for v in looks.values[name])
+        return np.array([float(model.peak(values)) for values in resized])
+
+    good, disturbed, probes = of(measured.good), of(measured.disturbed), of(measured.probes)
+    trained = np.array([normal.trained for normal in measured.photographs])
+    if name != "memory" and trained.any() and not trained.all():
+        for peaks in (good, disturbed):
+            peaks[trained] += max(0.0, float(np.median(peaks[~trained]) - np.median(peaks[trained])))
+    return Peaks(good, disturbed, probes)
+
+
+def _scale(name: str, peaks: Peaks, measured: Measured, false_alarm_rate: float) -> MapScale:
+    """Typical value of a map on good photographs, and the score up to which it calls them normal."""
+    typical = float(np.mean([float(values.mean()) for values in measured.good.values[name]]))
+    height = float(np.median(peaks.good)) - typical
+    if height < SMALLEST_HEIGHT:
+        raise DataError("The maps of these photographs do not vary, so they have no scale; use photographs of parts.")
+    good, disturbed = (in_unit(torch.from_numpy((p - typical) / height)).tolist() for p in peaks[:2])
+    threshold = choose_threshold(good, false_alarm_rate, disturbed=disturbed).threshold
+    limit = typical + height * threshold / (1 - threshold)
+    return MapScale(name, typical, limit)
+
+
+def _scores(model: AnomalyMaps, name: str, peaks: Mapping[str, Peaks]) -> Scores:
+    """Scores of one map, or of the combined one, on the scales of `model.judging`."""
+    compared = model.needed((name,))
+
+    def of(group: int) -> tuple[float, ...]:
+        limits = {}
+        for one in compared:
+            scale = model.judging.scale(one)
+            assert scale is not None
+            limits[one] = torch.from_numpy((peaks[one][group] - scale.typical) / (scale.limit - scale.typical))
+        return tuple(in_unit(agreed(limits)).tolist())
+
+    return Scores(of(0), of(1), of(2))
+
+
+def _draw_gain(model: AnomalyMaps, measured: Measured, judged: Scores, threshold: float) -> float:
+    """What drawn values are multiplied with so that as many good photographs reach the threshold by them as by scores.
+
+    Scores are means over maps wherever each is highest, so that at no single place the drawn map need be as high.
+    """
+    size = (model.image_size, model.image_size)
+    drawn = []
+    needed = model.needed((model.judging.drawn,))
+    for looks in (measured.good, measured.disturbed):
+        for i in range(len(looks.descriptions)):
+            values = model.scored(model.judging.drawn, {m: looks.values[m][i] for m in needed}, size).values
+            drawn.append(float(model.peak(values)))
+    below = float(np.mean(np.array([*judged.good, *judged.disturbed]) < threshold))
+    at = float(np.quantile(drawn, below))
+    return threshold / (1 - threshold) / (at / (1 - at)) if at > 0 and threshold < 1 else 1.0
+
+
+def _familiarity(model: AnomalyMaps, measured: Measured) -> float:
+    """The distance at which unfamiliarity begins.
+
+    Of a new model the familiarity is fitted to the photographs and their copies; each one's distance is from those of
+    the other folds. A model that is calibrated again still knows the part; photographs of another setting only widen
+    what is familiar.
+
+    Raises:
+        DataError: most of the photographs are unfamiliar to a model that was calibrated before.
+    """
+    good, disturbed = (torch.cat(looks.descriptions) for looks in (measured.good, measured.disturbed))
+    before, familiarity = model.judging.familiarity_limit, model.familiarity
+    if before is not None:
+        found = familiarity.distance(torch.cat([good, disturbed]).to(familiarity.mean.device)).cpu().numpy()
+        far = int((found[: len(good)] > before).sum())
+        if far > len(good) / 2:
+            raise DataError(
+                f"{far} of {len(good)} photographs do not look like those that the model learned from. Name "
+                "photographs of the same part, or train a model of this one with: stlm finetune"
+            )
+        return max(before, FAMILIAR * float(found[~unusual(found / (1 + found))].max()))
+    fold = torch.arange(len(good)) % FOLDS
+    device = familiarity.mean.device
+    other = Familiarity(good.shape[1] // 2)
+    distances = []
+    for k in range(FOLDS):
+        other.fit(torch.cat([good[fold != k], disturbed[fold != k]]))
+        distances += other.distance(torch.cat([good[fold == k], disturbed[fold == k]])).tolist()
+    familiarity.fit(torch.cat([good, disturbed]).to(device))
+    found = np.array(distances)
+    return FAMILIAR * float(found[~unusual(found / (1 + found))].max())
+
+
+def _unusual(measured: Measured, scores: Sequence[float]) -> list[tuple[Path, float]]:
+    found = [
+        (normal.path, score)
+        for normal, score, far in zip(measured.photographs, scores, unusual(scores), strict=True)
+        if far
+    ]
+    return sorted(found, key=lambda pair: -pair[1])

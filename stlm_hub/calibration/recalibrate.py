@@ -19,9 +19,11 @@ from ..model_folder.folder import check_output, make_parent, move_folder
 from ..model_folder.results import CalibrationFacts, Command, MapFigures, Photographs, Results
 from ..model_folder.write import file_facts, write_results
 from ..models.stlm.anomaly_maps import check_judging
-from ..models.stlm.judging import Judging
+from ..models.stlm.judging import ANOMALY_MAPS, Judging
+from ..pseudo_anomalies.nuisance import Nuisance
 from ..stlm import STLM
 from .calibrate import calibrate
+from .normals import Normal
 from .threshold import DEFAULT_FALSE_ALARM_RATE, check_false_alarm_rate, check_held_out
 
 
@@ -68,9 +70,10 @@ def recalibrate(
     check_held_out(len(photographs))
     check_output(output)
     before = model.judging
+    measured = tuple(scale.anomaly_map for scale in before.scales)
     if results is not None:
         facts.validate(results, before)
-    judging = before.replace(anomaly_map=anomaly_map or before.anomaly_map)
+    judging = before.replace(judge_by=anomaly_map or before.judge_by)
     check_judging(model.config, judging)
     make_parent(output)
     with TemporaryDirectory(prefix=f".{output.name}.", dir=output.parent) as name:
@@ -78,7 +81,15 @@ def recalibrate(
         model.save_pretrained(folder, dtype=torch.float16)
         saved = STLM.from_pretrained(folder, device=next(model.parameters()).device)
         saved.judging = judging
-        calibrate(saved, photographs, false_alarm_rate, (judging.anomaly_map,), on_image)
+        calibrate(
+            saved,
+            [Normal(path) for path in photographs],
+            false_alarm_rate,
+            nuisance=Nuisance.from_dict(results.nuisance) if results and results.nuisance else None,
+            left_out=[name for name in ANOMALY_MAPS if measured and name not in measured],
+            on_image=on_image,
+        )
+        saved.save_calibration(folder)
         made = _amended(results, before, saved.judging, repo_id)
         held_out = Photographs(len(photographs), fingerprint(photographs))
         made = dataclasses.replace(
@@ -104,11 +115,11 @@ def _amended(results: Results | None, before: Judging, now: Judging, repo_id: st
     options: dict[str, bool | int | float | str] = {"model": source.alias or "MODEL", "output": alias}
     if calibration.false_alarm_rate != DEFAULT_FALSE_ALARM_RATE:
         options["false-alarm-rate"] = calibration.false_alarm_rate
-    if now.anomaly_map != before.anomaly_map:
-        options["map"] = now.anomaly_map
+    if now.judge_by != before.judge_by:
+        options["map"] = now.judge_by
     weights = known.files.get("model.safetensors")
     earlier = known.recalibration
-    same_map = (now.anomaly_map, now.scales) == (before.anomaly_map, before.scales)
+    same_map = (now.judge_by, now.scales) == (before.judge_by, before.scales)
     scores = known.test_scores if same_map else None
     return dataclasses.replace(
         known,
@@ -125,12 +136,12 @@ def _amended(results: Results | None, before: Judging, now: Judging, repo_id: st
             weights_sha256=weights.sha256 if weights else "",
             held_out=known.dataset.held_out,
             calibration=before.calibration,
-            anomaly_map=before.anomaly_map,
-            trained_map=earlier.trained_map if earlier else before.anomaly_map,
+            anomaly_map=before.judge_by,
+            trained_map=earlier.trained_map if earlier else before.judge_by,
             training_results=earlier.training_results if earlier else results is not None,
         ),
         maps={
-            name: _at_new_threshold(figures, scores.anomalous if scores and name == now.anomaly_map else None, now)
+            name: _at_new_threshold(figures, scores.anomalous if scores and name == now.judge_by else None, now)
             for name, figures in known.maps.items()
         },
         # Theirs were at thresholds of their own.

@@ -1,8 +1,7 @@
-"""Scores of held-out normal photographs -> the threshold at a stated false-alarm rate.
+"""Scores of good photographs, and of pseudo anomalies painted on them -> the two thresholds of a verdict.
 
-No anomalous photograph is ever looked at. With enough photographs the threshold is an order statistic, which holds
-for any distribution of scores; with fewer it is a prediction bound under a normal distribution of the scores' log-
-odds.
+No really anomalous photograph is ever looked at. Both thresholds are order statistics of the scores: nothing is
+extrapolated beyond the highest one seen, so n photographs carry a false-alarm rate of 1 / (n + 1) and no less.
 """
 
 from __future__ import annotations
@@ -14,45 +13,109 @@ from collections.abc import Sequence
 import numpy as np
 
 from ..errors import DataError
-from ..log_odds import log_odds
 from ..models.stlm.judging import Calibration
 
 MIN_HELD_OUT = 4
 DEFAULT_FALSE_ALARM_RATE = 0.01
-_LOWEST, _HIGHEST = 1e-12, 1 - 1e-6  # scores are cut here before their log-odds are taken
-_MIN_SPREAD = 0.05  # log-odds; a few nearly equal scores must not put the threshold right on top of them
+HIGHEST_RATE = 0.1
+"""Most good parts that are judged anomalous where that finds more pseudo anomalies."""
+REVIEW_RATE = 0.1
+"""Share of good parts that may be set aside for a second look, those judged anomalous among them."""
+CONFIDENCE = 0.95
+FENCE = 3.0
+"""A score this many interquartile ranges above the third quartile is unusual (Tukey 1977, "far out")."""
 
 
-def choose_threshold(scores: Sequence[float], false_alarm_rate: float = DEFAULT_FALSE_ALARM_RATE) -> Calibration:
+def choose_threshold(
+    scores: Sequence[float],
+    false_alarm_rate: float = DEFAULT_FALSE_ALARM_RATE,
+    *,
+    disturbed: Sequence[float] = (),
+    probes: Sequence[float] = (),
+) -> Calibration:
     """
     Args:
-        scores: anomaly scores of normal photographs that the model was not trained on, each in [0, 1].
+        scores: anomaly scores in [0, 1] of normal photographs that the model does not know.
         false_alarm_rate: share of future normal parts that may be judged anomalous, in (0, 0.5].
+        disturbed: scores of the same photographs, disturbed. They count as much as `scores`.
+        probes: scores of pseudo anomalies on such photographs.
 
     Returns:
-        Threshold with its method, number of photographs and date. Methods:
-        "conformal": the ceil((n + 1)(1 - rate))-th smallest score, where n is large enough for one (n >= 1 / rate - 1);
-        the expected false-alarm rate is then at most `rate` (Vovk et al., split conformal prediction).
-        "log-odds-t": mean + t(n - 1, 1 - rate) s sqrt(1 + 1 / n) of the scores' log-odds, the prediction bound of a
-        normal sample, and never below the highest score seen.
+        `threshold` lies between two order statistics (split conformal prediction, Vovk et al.): that of `HIGHEST_RATE`
+        and that of `false_alarm_rate`, or the highest score where n photographs are too few for the rate. Between them
+        it
+        is where the balanced accuracy on normal photographs and probes is best: a higher threshold that costs more
+        defects than it saves false alarms helps nobody. `review_threshold` is the order statistic of `REVIEW_RATE`.
+        Unusual scores, see `unusual`, raise neither; they do count as false alarms.
 
     Raises:
         DataError: fewer than 4 scores, a score outside [0, 1] or a rate outside (0, 0.5].
     """
-    values = np.sort(np.asarray(scores, dtype=np.float64))
-    n = len(values)
-    check_held_out(n)
-    if not np.all(np.isfinite(values)) or values[0] < 0 or values[-1] > 1:
-        raise DataError("Calibration needs anomaly scores in [0, 1]; the model is broken, train it again.")
+    check_held_out(len(scores))
     check_false_alarm_rate(false_alarm_rate)
-    rank = math.ceil(round((n + 1) * (1 - false_alarm_rate), 8))  # 100 * (1 - 0.45) is 55.00000000000001
-    if rank <= n:
-        method, threshold = "conformal", float(values[rank - 1])
-    else:
-        method, threshold = "log-odds-t", _prediction_bound(values, false_alarm_rate)
-    # A score equal to the threshold is judged anomalous, so the threshold lies just above the scores it is built on.
-    threshold = min(1.0, float(np.nextafter(np.float32(threshold), np.float32(2.0))))
-    return Calibration(threshold, false_alarm_rate, n, method, datetime.date.today().isoformat())
+    normal = _checked([*scores, *disturbed])
+    painted = _checked(probes)
+    kept = np.sort(normal[~unusual(normal)])
+    threshold = order_statistic(kept, false_alarm_rate)
+    if len(painted):
+        lowest = min(threshold, order_statistic(kept, HIGHEST_RATE))
+        candidates = [_just_above(score) for score in np.unique(kept)]
+        candidates = [c for c in candidates if lowest <= c <= threshold][::-1]  # of equally good ones the highest
+        gains = [float((painted >= c).mean() - (normal >= c).mean()) for c in candidates]
+        threshold = candidates[int(np.argmax(gains))]
+    review = min(threshold, order_statistic(kept, REVIEW_RATE))
+    n = len(scores)
+    reached = math.ceil(int((normal >= threshold).sum()) * n / len(normal))
+    return Calibration(
+        threshold=threshold,
+        review_threshold=review,
+        false_alarm_rate=false_alarm_rate,
+        n=n,
+        highest_rate=upper_bound(reached, n),
+        miss_rate=float((painted < threshold).mean()) if len(painted) else None,
+        method="order statistic, balanced with pseudo anomalies" if len(painted) else "order statistic",
+        date=datetime.date.today().isoformat(),
+    )
+
+
+def unusual(scores: Sequence[float] | np.ndarray) -> np.ndarray:
+    """Which scores in [0, 1) lie far above the others: n bool.
+
+    They are compared as odds, in which scores do not crowd together below 1. The third quartile and the range between
+    the quartiles do not change for a few outliers.
+    """
+    odds = np.asarray(scores, np.float64)
+    odds = odds / (1 - odds).clip(1e-9)
+    low, high = np.quantile(odds, [0.25, 0.75])
+    return odds > high + FENCE * max(high - low, 0.05 * high)
+
+
+def upper_bound(reached: int, n: int, confidence: float = CONFIDENCE) -> float:
+    """The highest false-alarm rate that `reached` of n good photographs above a threshold are compatible with.
+
+    The bound of Clopper and Pearson (1934), which for an order statistic of the same scores is the tolerance limit of
+    Wilks (1941).
+    """
+    from scipy.stats import beta  # here and not above: loading it takes a while
+
+    return 1.0 if reached >= n else float(beta.ppf(confidence, reached + 1, n - reached))
+
+
+def order_statistic(ordered: np.ndarray, rate: float) -> float:
+    """The threshold just above the score that a new one exceeds with at most this probability.
+
+    Args:
+        ordered: n scores in [0, 1], the lowest first. Where they are too few for the rate, the highest decides.
+        rate: in (0, 1).
+    """
+    n = len(ordered)
+    rank = math.ceil(round((n + 1) * (1 - rate), 8))  # 100 * (1 - 0.45) is 55.00000000000001
+    return _just_above(float(ordered[min(rank, n) - 1]))
+
+
+def photographs_for(rate: float) -> int:
+    """How many good photographs carry a false-alarm rate."""
+    return math.ceil(round(1 / rate - 1, 8))
 
 
 def check_held_out(photographs: int) -> None:
@@ -70,43 +133,31 @@ def check_false_alarm_rate(rate: float) -> None:
 
 
 def expected_false_alarm_rate(scores: Sequence[float], threshold: float) -> float:
-    """What a threshold means: the share of good parts that is expected to reach it. The inverse of `choose_threshold`.
+    """What a threshold means: the share of good parts that is expected to reach it.
 
     Args:
-        scores: anomaly scores of at least 4 normal photographs that the model was not trained on, each in [0, 1].
+        scores: anomaly scores of at least 4 normal photographs that the model does not know, each in [0, 1].
         threshold: in [0, 1].
 
     Returns:
-        (k + 1) / (n + 1) where k >= 1 of the n scores reach the threshold. Above all of them, the tail of the scores'
-        log-odds under a normal distribution, and at most 1 / (n + 1). It never rises with the threshold.
+        (k + 1) / (n + 1) where k of the n scores reach the threshold: never below what n photographs carry.
 
     Raises:
         DataError: fewer than 4 scores.
     """
     values = np.asarray(scores, dtype=np.float64)
-    n = len(values)
-    if n < MIN_HELD_OUT:
-        raise DataError(f"A false-alarm rate needs at least {MIN_HELD_OUT} normal photographs, got {n}.")
-    reached = int((values >= threshold).sum())
-    counted = (reached + 1) / (n + 1)
-    if reached:
-        return counted
-    from scipy.stats import t
-
-    centre, scale = _log_odds_sample(values)
-    return min(counted, float(t.sf((float(log_odds(threshold, _LOWEST, _HIGHEST)) - centre) / scale, n - 1)))
+    if len(values) < MIN_HELD_OUT:
+        raise DataError(f"A false-alarm rate needs at least {MIN_HELD_OUT} normal photographs, got {len(values)}.")
+    return (int((values >= threshold).sum()) + 1) / (len(values) + 1)
 
 
-def _prediction_bound(values: np.ndarray, rate: float) -> float:
-    from scipy.stats import t  # here and not above: loading it takes a while
+def _checked(scores: Sequence[float]) -> np.ndarray:
+    values = np.asarray(scores, dtype=np.float64)
+    if len(values) and not (np.all(np.isfinite(values)) and values.min() >= 0 and values.max() <= 1):
+        raise DataError("Calibration needs anomaly scores in [0, 1]; the model is broken, train it again.")
+    return values
 
-    centre, scale = _log_odds_sample(values)
-    bound = centre + float(t.ppf(1 - rate, len(values) - 1)) * scale
-    return max(1 / (1 + math.exp(-bound)), float(values[-1]))
 
-
-def _log_odds_sample(values: np.ndarray) -> tuple[float, float]:
-    """Mean of the scores' log-odds, and the standard error of the next one: s sqrt(1 + 1 / n)."""
-    odds = log_odds(values, _LOWEST, _HIGHEST)
-    spread = max(float(odds.std(ddof=1)), _MIN_SPREAD)
-    return float(odds.mean()), spread * math.sqrt(1 + 1 / len(values))
+def _just_above(score: float) -> float:
+    """A score equal to the threshold is judged anomalous, so the threshold lies just above the score it is built on."""
+    return min(1.0, float(np.nextafter(np.float32(score), np.float32(2.0))))

@@ -9,7 +9,7 @@ from pathlib import Path
 from ..predict.images import list_images
 from ..samples.parts import write_samples
 from ..stlm import STLM
-from .progress import console, exit_on_error
+from .progress import VERDICTS, console, exit_on_error
 
 ALIAS = "sample-brick"
 PART = "brick"
@@ -36,8 +36,8 @@ def demo(folder: Path) -> list[Path]:
     calibration = model.calibration
     if calibration:
         console.print(
-            f"{ALIAS}: threshold {calibration.threshold:.4f}, chosen on {calibration.n} held-out good photographs "
-            f"for a false-alarm rate of {calibration.false_alarm_rate:.0%}.",
+            f"{ALIAS}: threshold {calibration.threshold:.4f}, chosen on {calibration.n} photographs of good parts: "
+            f"at most {calibration.highest_rate:.0%} of good parts are rejected (95 % sure).",
             highlight=False,
             soft_wrap=True,
         )
@@ -51,14 +51,14 @@ def demo(folder: Path) -> list[Path]:
             panels.append(
                 prediction.save(folder / "panels" / f"{kind.name}_{path.stem}.png", title=f"{PART}: {kind.name}")
             )
-            verdict = "[bold red]ANOMALOUS[/]" if prediction.is_anomalous else "[green]normal[/]   "
             console.print(
-                f"{verdict}  score {prediction.score:.4f}  {seconds:.2f} s  {kind.name}/{path.name}  -> {panels[-1]}",
+                f"{VERDICTS[prediction.verdict]}  score {prediction.score:.4f}  {seconds:.2f} s  "
+                f"{kind.name}/{path.name}  -> {panels[-1]}",
                 highlight=False,
                 soft_wrap=True,
             )
             total += 1
-            right += prediction.is_anomalous == (kind.name != "good")
+            right += (prediction.verdict == "reject") == (kind.name != "good")
     console.print(
         f"{right} of {total} verdicts agree with what was painted. Look at {folder / 'panels'}.", soft_wrap=True
     )

@@ -11,7 +11,7 @@ from rich.markup import escape
 from rich.progress import Progress
 
 from ..errors import ConfigError, DataError, STLMError
-from .progress import RunProgress, console, exit_on_error
+from .progress import VERDICTS, RunProgress, console, exit_on_error
 from .zoo import space_app, weights_app, zoo_app
 
 if TYPE_CHECKING:
@@ -31,6 +31,9 @@ def predict(
     model: Annotated[str, typer.Option("--model", "-m", help="Alias, org/repo, org/repo@revision or folder.")],
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Folder for heatmap panels.")] = None,
     threshold: Annotated[float | None, typer.Option(help="In [0, 1]; default: the calibrated one.")] = None,
+    review: Annotated[
+        float | None, typer.Option(help="Score from which a photograph below the threshold is worth a second look.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line instead of a table.")] = False,
     device: DeviceOption = None,
 ) -> None:
@@ -43,7 +46,8 @@ def predict(
     if not paths:
         raise DataError("There are no photographs in these folders; pass PNG, JPEG, WEBP, BMP or TIFF files.")
     broken = 0
-    for path, judged in zip(paths, network.predict_many(paths, threshold=threshold), strict=True):
+    verdicts = network.predict_many(paths, threshold=threshold, review_threshold=review)
+    for path, judged in zip(paths, verdicts, strict=True):
         try:
             _print_verdict(path, judged, output, as_json)
         except STLMError as error:
@@ -62,10 +66,10 @@ def _print_verdict(path: Path, judged: Prediction | Unusable, output: Path | Non
     if as_json:
         typer.echo(json.dumps({"path": str(path), **judged.to_dict(), "panel": str(panel) if panel else None}))
         return
-    verdict = "[bold red]ANOMALOUS[/]" if judged.is_anomalous else "[green]normal[/]   "
     where = f"  -> {escape(str(panel))}" if panel else ""
     console.print(
-        f"{verdict}  score {judged.score:.4f}  threshold {judged.threshold:.4f}  {escape(str(path))}{where}",
+        f"{VERDICTS[judged.verdict]}  score {judged.score:.4f}  threshold {judged.threshold:.4f}  "
+        f"{escape(str(path))}{where}",
         highlight=False,
         soft_wrap=True,
     )
@@ -85,6 +89,9 @@ def finetune(
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Model folder; default: models/<name>.")] = None,
     steps: Annotated[int, typer.Option(min=1, help="Training steps of 4 photographs.")] = 400,
     size: Annotated[int, typer.Option(help="Side of the network's input in px, a multiple of 64.")] = 256,
+    camera: Annotated[
+        str, typer.Option(help="How much light, focus and noise may differ: fixed, normal or rough.")
+    ] = "normal",
     rotation: Annotated[
         str,
         typer.Option(help="How parts may lie: none, slight (up to 5 degrees), quarter (by 90, 180, 270), full (both)."),
@@ -115,6 +122,7 @@ def finetune(
             steps=steps,
             image_size=size,
             rotation=rotation,
+            camera=camera,
             false_alarm_rate=false_alarm_rate,
             seed=seed,
             memory_entries=memory_entries,
@@ -147,9 +155,9 @@ def calibrate(
     from ..predict.photographs import check_photographs
     from ..stlm import STLM
 
-    found = check_photographs(folder, at_least=MIN_HELD_OUT, work="calibration")
+    found = check_photographs(folder, at_least=MIN_HELD_OUT, work="calibration", near_copies=False)
     for duplicate, original in found.duplicates:
-        console.print(f"{duplicate.name} is the same photograph as {original.name} and is left out.", markup=False)
+        console.print(f"{duplicate.name} is the same frame as {original.name} and is left out.", markup=False)
     local = hub.resolve(model)
     if output.resolve() == local.folder.resolve():
         raise ConfigError(f"{output} is the folder of the model itself; name another --output.")
@@ -168,11 +176,11 @@ def calibrate(
             on_image=lambda done, total: bars.update(task, completed=done, total=total),
         )
     before, now = network.judging, made.judging
-    other = ", of another map," if now.anomaly_map != before.anomaly_map else ""
-    if not other and now.anomaly_map == "combined":
+    other = ", of another map," if now.judge_by != before.judge_by else ""
+    if not other and now.judge_by == "combined":
         other = ", on other scales,"
     console.print(
-        f"The threshold of the map {MAP_LABELS[now.anomaly_map]} is {now.threshold:.4f}, from {len(found.paths)} "
+        f"The threshold of the map {MAP_LABELS[now.judge_by]} is {now.threshold:.4f}, from {len(found.paths)} "
         f"photographs; before{other} it was "
         f"{f'{before.threshold:.4f}' if before.calibration else 'not calibrated'}.",
         highlight=False,

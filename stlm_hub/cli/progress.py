@@ -30,6 +30,14 @@ if TYPE_CHECKING:
 
 console = Console()
 
+VERDICTS = {
+    "pass": "[green]normal[/]    ",
+    "review": "[yellow]look again[/]",
+    "reject": "[bold red]ANOMALOUS[/] ",
+    "unfamiliar": "[magenta]UNFAMILIAR[/]",
+}
+"""Markup of each verdict, of one width."""
+
 
 @contextmanager
 def exit_on_error() -> Iterator[None]:

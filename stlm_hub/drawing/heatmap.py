@@ -14,8 +14,8 @@ import numpy as np
 from ..errors import ConfigError, ImageError
 from ..log_odds import log_odds
 
-SPAN = 4.0
-"""Log-odds from the threshold to either end of the colour scale: odds 55 times smaller or larger."""
+SPAN = 1.25
+"""Log-odds from the threshold to either end of the colour scale: 3.5 times fewer or more limits, see `Prediction`."""
 
 _CALM = ((10, 30, 70), (32, 72, 128), (92, 116, 142))  # RGB, far below the threshold ... just below it
 _HOT = ((240, 110, 20), (252, 166, 32), (255, 230, 90))  # RGB, at the threshold ... far above it

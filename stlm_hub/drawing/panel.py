@@ -27,7 +27,13 @@ TILE_AREA = 380 * 380  # pixels of a tile, whatever the size of the photograph
 TILE_MAX_SIDE = 1000  # px
 MARGIN = 20  # px
 INK, PALE_INK, PAPER = (28, 32, 40), (96, 104, 116), (255, 255, 255)
-CALM, ALARM = (32, 88, 150), (190, 62, 10)  # badge behind the verdicts normal and anomalous
+BADGES = {
+    "pass": ("normal", (32, 88, 150)),
+    "review": ("look again", (140, 100, 0)),
+    "reject": ("ANOMALOUS", (190, 62, 10)),
+    "unfamiliar": ("UNFAMILIAR", (110, 50, 140)),
+}
+"""Words and background of each verdict."""
 
 
 def panel(
@@ -36,7 +42,7 @@ def panel(
     threshold: float,
     mask: np.ndarray,
     score: float,
-    is_anomalous: bool,
+    verdict: str,
     title: str = "",
     truth: np.ndarray | None = None,
 ) -> np.ndarray:
@@ -51,7 +57,7 @@ def panel(
         threshold: the model's threshold, in [0, 1].
         mask: HxW bool, True where the model marks an anomaly.
         score: anomaly score in [0, 1].
-        is_anomalous: the verdict, printed in words.
+        verdict: one of `BADGES`, printed in words.
         title: printed above the tiles, for example a file name; a long one is shortened. The built-in font has ASCII
             letters only: accents are dropped, other letters become "?".
         truth: HxW bool, True where the defect really is; None where that is not known. It gets the second tile.
@@ -64,7 +70,7 @@ def panel(
         ConfigError: the threshold is not in [0, 1].
     """
     made = tiles(image, anomaly_map, threshold, mask, truth)
-    return np.array(_lay_out(made, threshold, score, is_anomalous, ascii_text(title[:200])))
+    return np.array(_lay_out(made, threshold, score, verdict, ascii_text(title[:200])))
 
 
 def tiles(
@@ -106,9 +112,7 @@ def _resize_mask(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     return resize_map(mask.astype(np.float32), size) >= 0.5
 
 
-def _lay_out(
-    tiles: dict[str, np.ndarray], threshold: float, score: float, is_anomalous: bool, title: str
-) -> Image.Image:
+def _lay_out(tiles: dict[str, np.ndarray], threshold: float, score: float, verdict: str, title: str) -> Image.Image:
     height, width = next(iter(tiles.values())).shape[:2]
     columns, rows = (1, len(tiles)) if width > 2 * height else (len(tiles), 1)
     cell = max(width, 640 // min(columns, 3))  # narrow tiles stand in wider cells, so that the header has room
@@ -117,7 +121,7 @@ def _lay_out(
     scale_top = header + rows * (caption + height + MARGIN)
     canvas = Image.new("RGB", (inner + 2 * MARGIN, scale_top + footer), PAPER)
     draw = ImageDraw.Draw(canvas)
-    _draw_header(draw, inner, threshold, score, is_anomalous, title)
+    _draw_header(draw, inner, threshold, score, verdict, title)
     for number, (name, tile) in enumerate(tiles.items()):
         line, column = divmod(number, columns)
         left = MARGIN + column * (cell + MARGIN) + (cell - width) // 2
@@ -129,16 +133,16 @@ def _lay_out(
 
 
 def _draw_header(
-    draw: ImageDraw.ImageDraw, inner: int, threshold: float, score: float, is_anomalous: bool, title: str
+    draw: ImageDraw.ImageDraw, inner: int, threshold: float, score: float, verdict: str, title: str
 ) -> None:
     top = 18
     if title:
         draw.text((MARGIN, top), shortened(title, 20, inner), INK, font(20))
         top += 32
-    verdict, badge = ("ANOMALOUS", ALARM) if is_anomalous else ("normal", CALM)
-    right = MARGIN + font(22).getlength(verdict) + 28
+    words, badge = BADGES[verdict]
+    right = MARGIN + font(22).getlength(words) + 28
     draw.rounded_rectangle((MARGIN, top, right, top + 38), 8, badge)
-    draw.text((MARGIN + 14, top + 19), verdict, PAPER, font(22), anchor="lm")
+    draw.text((MARGIN + 14, top + 19), words, PAPER, font(22), anchor="lm")
     shown_score, shown_threshold = distinct([score, threshold])
     draw.text((right + 18, top + 19), f"score {shown_score}", INK, font(22), anchor="lm")
     left = right + 18 + font(22).getlength(f"score {shown_score}") + 18

@@ -18,7 +18,7 @@ from ..errors import DataError
 from ..model_folder.results import MapFigures
 from ..models.stlm.anomaly_maps import AnomalyMaps
 from ..predict.prediction import Unusable
-from ..predict.predictor import ScoredMap, batch_size, infer, predict_many
+from ..predict.predictor import Inferred, batch_size, infer, predict_many
 from .metrics import compute_metrics, pro_points, roc_points
 
 
@@ -88,7 +88,7 @@ def evaluate(
     if len(test.masks) != len(test.anomalous):
         raise DataError(f"There are {len(test.anomalous)} defective photographs, but {len(test.masks)} masks.")
     started = time.monotonic()
-    which, judging = model.available, model.judging.anomaly_map
+    which, judging = model.available, model.judging.judge_by
     labels = [0] * len(test.good) + [1] * len(test.anomalous)
     masks: list[np.ndarray] = []
     chosen: list[np.ndarray] = []
@@ -101,7 +101,8 @@ def evaluate(
         ExitStack() as files,
     ):
         others = {name: files.enter_context((Path(folder) / name).open("wb")) for name in which if name != judging}
-        for maps in _judged(model, test, which):
+        for inferred in _judged(model, test, which):
+            maps = inferred.maps
             shape = (maps[judging].anomaly_map.shape[0], maps[judging].anomaly_map.shape[1])
             masks.append(_true_mask(test, len(masks), shape))
             for name, scored in maps.items():
@@ -132,16 +133,16 @@ def evaluate(
     )
 
 
-def _judged(model: AnomalyMaps, test: TestSet, which: tuple[str, ...]) -> Iterator[dict[str, ScoredMap]]:
+def _judged(model: AnomalyMaps, test: TestSet, which: tuple[str, ...]) -> Iterator[Inferred]:
     """Maps of the test photographs, in order; the first that cannot be read ends it."""
     judge = functools.partial(_infer, model, which)
-    for maps in predict_many(judge, test.photographs, batch=batch_size(model.image_size)):
-        if isinstance(maps, Unusable):
-            raise maps.error
-        yield maps
+    for inferred in predict_many(judge, test.photographs, batch=batch_size(model.image_size)):
+        if isinstance(inferred, Unusable):
+            raise inferred.error
+        yield inferred
 
 
-def _infer(model: AnomalyMaps, which: tuple[str, ...], images: list[np.ndarray]) -> list[dict[str, ScoredMap]]:
+def _infer(model: AnomalyMaps, which: tuple[str, ...], images: list[np.ndarray]) -> list[Inferred]:
     return list(infer(model, images, which))
 
 

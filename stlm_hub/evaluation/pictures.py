@@ -17,8 +17,7 @@ from PIL import Image, ImageDraw
 
 from ..drawing.heatmap import distinct
 from ..drawing.panel import (
-    ALARM,
-    CALM,
+    BADGES,
     INK,
     MARGIN,
     PALE_INK,
@@ -158,7 +157,7 @@ def write_panels(folder: Path, photographs: Sequence[JudgedPhotograph], threshol
                 threshold,
                 prediction.mask,
                 prediction.score,
-                prediction.is_anomalous,
+                prediction.verdict,
                 title=f"{judged.name}: {among} {judged.rank_text()}",
                 truth=judged.truth,
             )
@@ -212,9 +211,9 @@ def write_overview(path: Path, photographs: Sequence[JudgedPhotograph], threshol
 def _write_label(draw: ImageDraw.ImageDraw, top: int, label: str, judged: JudgedPhotograph, threshold: float) -> None:
     score, shown_threshold = distinct([judged.score, threshold])
     if judged.is_correct(threshold):
-        verdict, colour = "judged anomalous" if judged.kind != GOOD else "judged normal", CALM
+        verdict, colour = "judged anomalous" if judged.kind != GOOD else "judged normal", BADGES["pass"][1]
     else:
-        verdict, colour = "MISSED" if judged.kind != GOOD else "FALSE ALARM", ALARM
+        verdict, colour = "MISSED" if judged.kind != GOOD else "FALSE ALARM", BADGES["reject"][1]
     draw.text((MARGIN, top), label, INK, font(24))
     draw.text((MARGIN, top + 34), shortened(ascii_text(judged.name), 16, _LABELS), PALE_INK, font(16))
     if judged.iou is not None:

@@ -12,6 +12,7 @@ from matplotlib.ticker import FixedFormatter, FixedLocator, MaxNLocator
 from sklearn.metrics import auc
 
 from ..log_odds import log_odds
+from ..models.stlm.judging import Judging
 
 LOSSES = ("denoising", "plain", "focal", "l1")
 """Losses of a training that are drawn, by their names in its log."""
@@ -20,7 +21,7 @@ WIDTH = 8.0  # inches
 DPI = 100
 
 # Okabe and Ito's colours, which people with any colour vision can tell apart.
-BLUE, GREEN, VERMILION, PURPLE = "#0072B2", "#009E73", "#D55E00", "#AA4499"
+BLUE, GREEN, ORANGE, VERMILION, PURPLE = "#0072B2", "#009E73", "#E69F00", "#D55E00", "#AA4499"
 INK, GRID = "#333333", "#E6E6E6"
 
 _TICKS = (1e-6, 1e-4, 1e-3, 0.01, 0.1, 0.5, 0.9, 0.99, 0.999, 0.9999, 0.999999)
@@ -30,27 +31,28 @@ _BINS = 50
 
 def plot_score_histogram(
     path: str | Path,
-    held_out_scores: Sequence[float],
-    threshold: float,
+    judging: Judging,
     good_scores: Sequence[float] | None = None,
     anomalous_scores: Sequence[float] | None = None,
 ) -> None:
-    """Draws histograms of the anomaly scores, one row for each kind of photograph, and the threshold.
+    """Draws histograms of the anomaly scores, one row for each kind of photograph, and both thresholds.
 
     The axis shows log-odds, since scores crowd at 0 and 1. Scores below 1e-6 or above 1 - 1e-6 are drawn at these ends.
 
     Args:
         path: PNG file to write.
-        held_out_scores: scores of the normal photographs of the calibration, in [0, 1].
-        threshold: the model's threshold, in [0, 1].
+        judging: thresholds of the model, and the scores behind them.
         good_scores: scores of the normal test photographs; None or empty without any.
         anomalous_scores: scores of the anomalous test photographs; None or empty without any.
     """
     kinds = (
-        ("Normal, held out for calibration", held_out_scores, BLUE),
+        ("Normal, calibration", judging.normal_scores, BLUE),
+        ("Normal, calibration, disturbed", judging.disturbed_scores, BLUE),
+        ("Pseudo anomalies on them", judging.probe_scores, ORANGE),
         ("Normal, test", good_scores, GREEN),
         ("Anomalous, test", anomalous_scores, VERMILION),
     )
+    threshold, review = judging.threshold, judging.review_threshold
     rows = [(name, np.asarray(scores), colour) for name, scores, colour in kinds if scores]
     cut = log_odds(np.array([threshold]))
     everything = np.concatenate([cut, *(log_odds(scores) for _, scores, _ in rows)])
@@ -70,6 +72,8 @@ def plot_score_histogram(
         odds = np.where(scores < threshold, np.minimum(odds, np.nextafter(cut, -np.inf)), odds)
         axes.hist(odds, edges, color=colour, edgecolor="white", linewidth=0.5)
         axes.axvline(cut[0], color=INK, linewidth=1.5, linestyle="--")
+        if review < threshold:
+            axes.axvspan(log_odds(np.array([review]))[0], cut[0], color=INK, alpha=0.12, linewidth=0)
         reached = np.count_nonzero(scores >= threshold)
         title = f"{name}: {reached} of {len(scores)} at or above the threshold"
         axes.set_title(title, loc="left", fontsize=10, color=INK)

@@ -87,7 +87,7 @@ def write_report(
     test = _test_set(data)
     records = _read_log(log) if log else []
     _check_output(output)
-    threshold, used = model.judging.threshold, model.judging.anomaly_map
+    threshold, used = model.judging.threshold, model.judging.judge_by
     # The threshold is that of the map in use; what another map would miss at a threshold of its own is not known.
     evaluation = evaluate(model, test, {used: threshold}, on_image)
     judged = judged_photographs(test, evaluation, threshold)
@@ -96,8 +96,7 @@ def write_report(
         photographs = _empty_folder(output)
         plot_score_histogram(
             output / "scores.png",
-            list(model.judging.held_out_scores),
-            threshold,
+            model.judging,
             evaluation.good_scores,
             evaluation.anomalous_scores,
         )

@@ -36,7 +36,15 @@ from ..errors import HubError, STLMError, WeightsError
 from ..models.stlm.config import CONFIG_NAME, STLMConfig
 from ..validate import MAX_JSON_BYTES
 from . import zoo
-from .names import CALIBRATION_NAME, DECIDING, MEMORY_NAME, RESULTS_NAME, WEIGHTS_NAME
+from .names import (
+    CALIBRATION_NAME,
+    DECIDING,
+    FAMILIARITY_NAME,
+    MEMORY_NAME,
+    RESULTS_NAME,
+    WEIGHT_FILES,
+    WEIGHTS_NAME,
+)
 
 if TYPE_CHECKING:
     from .results import Results
@@ -44,11 +52,11 @@ if TYPE_CHECKING:
 PICKLE_SUFFIXES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".joblib")
 
 TIMEOUT = 10.0  # seconds until a silent Hub counts as out of reach
-_LARGEST = {WEIGHTS_NAME: 512 * 2**20, MEMORY_NAME: 512 * 2**20}  # bytes; the widest network takes 320 MB in float32
+_LARGEST = dict.fromkeys(WEIGHT_FILES, 512 * 2**20)  # bytes; the widest network takes 320 MB in float32
 
 # Base class of everything that the HTTP client raises; its package differs between versions of huggingface_hub.
 _HTTPError: type[Exception] = HfHubHTTPError.__bases__[0]
-_ALWAYS = (CONFIG_NAME, WEIGHTS_NAME, CALIBRATION_NAME)
+_ALWAYS = (CONFIG_NAME, WEIGHTS_NAME, FAMILIARITY_NAME, CALIBRATION_NAME)
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 

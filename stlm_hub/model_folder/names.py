@@ -7,12 +7,16 @@ from ..models.stlm.judging import CALIBRATION_NAME
 
 WEIGHTS_NAME = "model.safetensors"
 MEMORY_NAME = "patch_memory.safetensors"
+FAMILIARITY_NAME = "familiarity.safetensors"
 RESULTS_NAME = "results.json"
 CARD_NAME = "README.md"
 PLOTS = ("scores.png", "curves.png", "losses.png")
 
-DECIDING = (CONFIG_NAME, WEIGHTS_NAME, MEMORY_NAME, CALIBRATION_NAME)
-"""Files that decide a prediction; zoo.json pins the SHA-256 of each. The memory's is there only where there is one."""
+WEIGHT_FILES = (WEIGHTS_NAME, MEMORY_NAME, FAMILIARITY_NAME)
+"""Files of tensors. The memory's is there only where there is one."""
+
+DECIDING = (CONFIG_NAME, *WEIGHT_FILES, CALIBRATION_NAME)
+"""Files that decide a prediction; zoo.json pins the SHA-256 of each."""
 
 FILES = (*DECIDING, RESULTS_NAME, CARD_NAME)
 """All files of a finished model but its plots."""

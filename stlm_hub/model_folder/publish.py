@@ -19,7 +19,7 @@ from ..models.stlm.anomaly_maps import AnomalyMaps
 from . import hub, results
 from .card.card import write_card
 from .folder import read_folder
-from .names import CARD_NAME, FILES, MEMORY_NAME, RESULTS_NAME, WEIGHTS_NAME
+from .names import CARD_NAME, FILES, MEMORY_NAME, RESULTS_NAME, WEIGHT_FILES
 from .weights_file import read_model_weights
 
 ALLOWED = (*FILES, "*.png", ".gitattributes", "LICENSE*")
@@ -90,7 +90,7 @@ def check_folder(folder: Path) -> dict[str, Path]:
             raise HubError(f"{path} looks like a pickle, which can run code at whoever loads it; remove it to publish.")
         if not _matches(name, ALLOWED):
             raise HubError(f"{path} does not belong to a model; move it away. A model has {', '.join(ALLOWED)}.")
-        if name not in (WEIGHTS_NAME, MEMORY_NAME) and path.stat().st_size > MAX_OTHER_BYTES:
+        if name not in WEIGHT_FILES and path.stat().st_size > MAX_OTHER_BYTES:
             raise HubError(f"{path} is larger than {MAX_OTHER_BYTES >> 20} MB; make it smaller to publish.")
     _check_card(folder / CARD_NAME)
     with torch.device("meta"):  # names, shapes and dtypes are all that is needed

@@ -19,7 +19,7 @@ from ..errors import ConfigError
 from ..fingerprint import file_sha256
 from ..models.stlm.judging import ANOMALY_MAPS, Calibration, Judging
 from ..validate import read_bytes
-from .names import MEMORY_NAME, RESULTS_NAME, WEIGHTS_NAME
+from .names import RESULTS_NAME, WEIGHT_FILES
 from .weights_file import replace_file
 
 FORMAT_VERSION = 1
@@ -311,7 +311,11 @@ class Latency:
 
 @dataclass(frozen=True, config=_STRICT)
 class Results:
-    """All that is known of a model besides `config.json` and `calibration.json`. `Results()` knows nothing."""
+    """All that is known of a model besides `config.json` and `calibration.json`. `Results()` knows nothing.
+
+    `nuisance` holds the fields of `pseudo_anomalies.nuisance.Nuisance` by which copies of the photographs were
+    disturbed for memory and calibration; None: there were none, or they are not known.
+    """
 
     provenance: Provenance = Field(default_factory=Provenance)
     dataset: DatasetFacts = Field(default_factory=DatasetFacts)
@@ -319,6 +323,7 @@ class Results:
     paper: PaperFigures | None = None
     other_seeds: tuple[SeedFigures, ...] = ()
     training: TrainingFacts | None = None
+    nuisance: Settings | None = None
     recalibration: CalibrationFacts | None = None
     files: dict[str, FileFacts] = Field(default_factory=dict)
     parameters: Count | None = None
@@ -361,7 +366,7 @@ def save(results: Results, path: Path) -> None:
 
 def check_files(results: Results, folder: Path) -> None:
     """Raises ConfigError where results are of other weights than those in `folder`."""
-    for name in (WEIGHTS_NAME, MEMORY_NAME):  # no other file is read, whatever results of a stranger name
+    for name in WEIGHT_FILES:  # no other file is read, whatever results of a stranger name
         known = results.files.get(name)
         if known and (folder / name).is_file() and file_sha256(folder / name) != known.sha256:
             raise ConfigError(f"{RESULTS_NAME} is of another {name}; train or evaluate the model again.")
@@ -373,7 +378,7 @@ def validate(results: Results, judging: Judging) -> None:
     Raises:
         ConfigError: the share of missed photographs is not that of the scores beside it.
     """
-    measured = results.figures(judging.anomaly_map)
+    measured = results.figures(judging.judge_by)
     if judging.calibration and results.test_scores and measured and measured.fnr is not None:
         scores = results.test_scores.anomalous
         missed = sum(score < judging.calibration.threshold for score in scores) / max(1, len(scores))

@@ -19,7 +19,7 @@ from torch import Tensor
 from ..errors import WeightsError
 from ..models.stlm.anomaly_maps import AnomalyMaps
 from ..models.stlm.config import CONFIG_NAME
-from .names import MEMORY_NAME, WEIGHTS_NAME
+from .names import FAMILIARITY_NAME, MEMORY_NAME, WEIGHTS_NAME
 
 MAX_HEADER_BYTES = 2**20
 SAVED_DTYPES = (torch.float32, torch.float16, torch.bfloat16)
@@ -68,7 +68,7 @@ def read_weights(
 def read_model_weights(
     folder: Path, model: AnomalyMaps, sha256: Mapping[str, str] | None = None
 ) -> dict[str, dict[str, Tensor]]:
-    """State dicts of a model's parts, "network" and, where it has one, "patch_memory", from the files of its folder.
+    """State dicts of a model's parts: "network", "familiarity" and, where it has one, "patch_memory".
 
     Args:
         model: only the names, shapes and dtypes of its tensors are looked at; it may be on the device "meta".
@@ -87,9 +87,10 @@ def read_model_weights(
             ignored=lambda name: name.startswith(("memory.", "memory_encoder.")),
         )
     }
-    if model.patch_memory is not None:
-        expected = model.patch_memory.state_dict()
-        state["patch_memory"] = read_weights(folder / MEMORY_NAME, expected, sha256=known.get(MEMORY_NAME))
+    for part, name in (("familiarity", FAMILIARITY_NAME), ("patch_memory", MEMORY_NAME)):
+        module = getattr(model, part)
+        if module is not None:
+            state[part] = read_weights(folder / name, module.state_dict(), sha256=known.get(name))
     return state
 
 

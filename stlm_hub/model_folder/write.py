@@ -9,7 +9,7 @@ from ..models.stlm.judging import Judging
 from . import results as facts
 from .card.card import write_card
 from .folder import write_judging
-from .names import MEMORY_NAME, RESULTS_NAME, WEIGHTS_NAME
+from .names import RESULTS_NAME, WEIGHT_FILES
 from .results import FileFacts, Results
 
 
@@ -17,7 +17,7 @@ def file_facts(folder: Path, dtype: str = "float16") -> dict[str, FileFacts]:
     """SHA-256, size and type of each weights file of a folder, by name."""
     return {
         name: FileFacts(file_sha256(folder / name), (folder / name).stat().st_size, dtype)
-        for name in (WEIGHTS_NAME, MEMORY_NAME)
+        for name in WEIGHT_FILES
         if (folder / name).is_file()
     }
 

@@ -84,7 +84,7 @@ def register(
     path = path or zoo.ZOO_PATH
     config, judging = read_folder(folder)
     known_results = results.load(folder / RESULTS_NAME) if (folder / RESULTS_NAME).is_file() else results.Results()
-    split, figures = known_results.dataset.split, known_results.figures(judging.anomaly_map)
+    split, figures = known_results.dataset.split, known_results.figures(judging.judge_by)
     entries = zoo.load_zoo(path)
     sha256 = {name: file_sha256(folder / name) for name in _deciding(folder, config)}
     known = entries.get(alias)

@@ -68,11 +68,15 @@ def smooth(distances: Tensor) -> Tensor:
 
 
 class PatchMemory(nn.Module):
-    """Normal patches, reduced to their principal components, and the backbone that sees them."""
+    """Normal patches, reduced to their principal components, and the backbone that sees them.
+
+    Each entry knows the photograph that it is from, so that one pass tells how far each photograph is from the others.
+    """
 
     mean: Tensor
     components: Tensor
     entries: Tensor
+    sources: Tensor
 
     def __init__(self, config: PatchMemoryConfig) -> None:
         super().__init__()
@@ -82,19 +86,31 @@ class PatchMemory(nn.Module):
         self.register_buffer("mean", torch.zeros(in_channels))
         self.register_buffer("components", torch.zeros(in_channels, config.channels))
         self.register_buffer("entries", torch.zeros(config.entries, config.channels))
+        self.register_buffer("sources", torch.full((config.entries,), -1, dtype=torch.int32))
 
     def patches(self, image: Tensor) -> Tensor:
         """Bx3xHxW RGB in [0, 255] -> Bx(H/8)x(W/8)xD float32, see `patch_features`."""
         return patch_features(self.backbone(image))
 
-    def forward(self, image: Tensor) -> Tensor:
+    def forward(self, image: Tensor, without: Sequence[int] | None = None) -> Tensor:
         """
         Args:
             image: Bx3xHxW, RGB, values in [0, 255]; H and W multiples of 16.
+            without: for each image the number of the photograph whose entries do not count, -1 for none.
 
         Returns:
             Bx1x(H/8)x(W/8) float32: Euclidean distance to the nearest entry, smoothed.
         """
-        reduced = (self.patches(image) - self.mean) @ self.components
+        return self.distances(self.patches(image), without)
+
+    def distances(self, patches: Tensor, without: Sequence[int] | None = None) -> Tensor:
+        """`forward` from what `patches` returns."""
+        reduced = (patches - self.mean) @ self.components
+        left_out = [-1] * len(reduced) if without is None else without
         # One photograph after the other: the matrix of distances is the largest thing here.
-        return smooth(torch.stack([nearest_distances(patches, self.entries) for patches in reduced]).unsqueeze(1))
+        nearest = [nearest_distances(p, self._others(n)) for p, n in zip(reduced, left_out, strict=True)]
+        return smooth(torch.stack(nearest).unsqueeze(1))
+
+    def _others(self, photograph: int) -> Tensor:
+        """Entries that are not of this photograph; all of them for -1."""
+        return self.entries if photograph < 0 else self.entries[self.sources != photograph]

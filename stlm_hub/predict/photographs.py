@@ -16,7 +16,10 @@ from .images import list_images, load_image
 MIN_TRAINING_PHOTOGRAPHS = 8
 MAX_SIZE_RATIO = 4.0  # longest side of the largest photograph / longest side of the smallest
 MAX_ASPECT_RATIO_SPREAD = 1.5  # aspect ratio of the widest photograph / aspect ratio of the narrowest
-_THUMBNAIL = 64  # px, side of the thumbnail that shows whether a photograph is blank
+_THUMBNAIL = 64  # px, side of the thumbnail that shows whether a photograph is blank, or a copy of another one
+NEAR_COPY = 1.2
+"""Grey levels, root mean square over thumbnails: photographs of two parts differ by 2 and more, the same frame with
+other noise by less than 1."""
 
 
 @dataclass(frozen=True)
@@ -25,20 +28,24 @@ class Photographs:
 
     Args:
         paths: different photographs, in natural order.
-        duplicates: (duplicate, original) for photographs with equal pixels; the duplicates are not in `paths`.
+        duplicates: (duplicate, original) for photographs of the same frame; the duplicates are not in `paths`.
     """
 
     paths: list[Path]
     duplicates: list[tuple[Path, Path]]
 
 
-def check_photographs(folder: Path, *, at_least: int = MIN_TRAINING_PHOTOGRAPHS, work: str = "training") -> Photographs:
+def check_photographs(
+    folder: Path, *, at_least: int = MIN_TRAINING_PHOTOGRAPHS, work: str = "training", near_copies: bool = True
+) -> Photographs:
     """Reads every photograph of a folder of good parts once and checks whether they can be used together.
 
     Args:
         folder: holds PNG, JPEG, WebP, BMP or TIFF files. Other files and subfolders are ignored.
         at_least: lowest number of different photographs.
         work: what the photographs are needed for, in the words of error messages.
+        near_copies: whether the same frame with other noise counts. For a threshold it must not: it hides how much
+            parts differ.
 
     Raises:
         DataError: the folder is missing; a file cannot be read; fewer than `at_least` different photographs; sizes or
@@ -56,6 +63,8 @@ def check_photographs(folder: Path, *, at_least: int = MIN_TRAINING_PHOTOGRAPHS,
     blank: list[str] = []
     sizes: dict[Path, tuple[int, int]] = {}
     first_with: dict[str, Path] = {}
+    kept: list[Path] = []
+    thumbnails: list[np.ndarray] = []
     duplicates: list[tuple[Path, Path]] = []
     for path in paths:
         try:
@@ -63,14 +72,21 @@ def check_photographs(folder: Path, *, at_least: int = MIN_TRAINING_PHOTOGRAPHS,
         except ImageError as error:
             broken.append(str(error))
             continue
-        if np.ptp(cv2.resize(image, (_THUMBNAIL, _THUMBNAIL), interpolation=cv2.INTER_AREA)) == 0:
+        thumbnail = cv2.resize(image, (_THUMBNAIL, _THUMBNAIL), interpolation=cv2.INTER_AREA)
+        if np.ptp(thumbnail) == 0:
             blank.append(path.name)
             continue
         digest = hashlib.sha256(image.tobytes() + repr(image.shape).encode()).hexdigest()
-        if digest in first_with:
-            duplicates.append((path, first_with[digest]))
+        grey = cv2.cvtColor(thumbnail, cv2.COLOR_RGB2GRAY).astype(np.float32).ravel()
+        original = first_with.get(digest)
+        if original is None and not near_copies:
+            original = _near_copy(grey, thumbnails, kept)
+        if original is not None:
+            duplicates.append((path, original))
             continue
         first_with[digest] = path
+        kept.append(path)
+        thumbnails.append(grey)
         sizes[path] = (image.shape[1], image.shape[0])
     if broken:
         raise DataError(
@@ -81,7 +97,7 @@ def check_photographs(folder: Path, *, at_least: int = MIN_TRAINING_PHOTOGRAPHS,
     if len(sizes) < at_least:
         raise DataError(
             f"{folder} holds {len(paths)} photographs, but only {len(sizes)} different ones ({duplicates[0][0].name} "
-            f"is the same as {duplicates[0][1].name}); {work} needs at least {at_least}."
+            f"is the same frame as {duplicates[0][1].name}); {work} needs at least {at_least}, each of another part."
         )
     _check_sizes(sizes)
     return Photographs(list(sizes), duplicates)
@@ -109,6 +125,14 @@ def load_each(
         yield load_image(path)
         if on_image:
             on_image(done, len(paths) if total is None else total)
+
+
+def _near_copy(thumbnail: np.ndarray, others: Sequence[np.ndarray], paths: Sequence[Path]) -> Path | None:
+    """The photograph with the nearest thumbnail, where that is nearer than `NEAR_COPY`."""
+    if not others:
+        return None
+    differences = np.sqrt(np.square(np.stack(others) - thumbnail).mean(1))
+    return paths[int(differences.argmin())] if differences.min() < NEAR_COPY else None
 
 
 def _check_sizes(sizes: dict[Path, tuple[int, int]]) -> None:

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from PIL import Image
 
 from ..errors import ConfigError, ImageError
+
+Verdict = Literal["pass", "review", "reject", "unfamiliar"]
+
+UNFAMILIAR = "unfamiliar: this does not look like the photographs that the model learned from"
 
 
 @dataclass(frozen=True, eq=False)  # arrays have no single answer to ==
@@ -20,9 +25,15 @@ class Prediction:
     Args:
         image: HxWx3 uint8 RGB as displayed, i.e. after EXIF rotation.
         anomaly_map: HxW float32 in [0, 1], in the frame of `image`; never re-normalised per image.
-        score: anomaly score in [0, 1], the mean of the highest map values at the network's size.
+        score: anomaly score in [0, 1], the mean of the highest map values at the network's size. Of a calibrated model
+            it counts in limits of normal photographs, x / (1 + x): 0.5 is the limit, 0.67 is twice, 0.9 nine times as
+            far.
         threshold: score at or above which the photograph is judged anomalous.
         mask: HxW bool, True where anomalous; None is `found_mask` of the others.
+        review_threshold: score at or above which a photograph below `threshold` is worth a second look; None: there
+            is none.
+        unfamiliarity: how far the whole photograph is from good ones, in limits: above 1 it is unfamiliar. 0: not
+            measured.
     """
 
     image: np.ndarray
@@ -30,6 +41,8 @@ class Prediction:
     score: float
     threshold: float
     mask: np.ndarray = None  # type: ignore[assignment]  # filled on construction
+    review_threshold: float | None = None
+    unfamiliarity: float = 0.0
 
     def __post_init__(self) -> None:
         if self.mask is None:
@@ -40,17 +53,37 @@ class Prediction:
         """Whether the score reaches the threshold."""
         return self.score >= self.threshold
 
-    def with_threshold(self, threshold: float) -> Prediction:
-        """The same prediction judged at another threshold in [0, 1]; the model does not run again."""
-        return Prediction(self.image, self.anomaly_map, self.score, checked_threshold(threshold))
+    @property
+    def verdict(self) -> Verdict:
+        """ "unfamiliar" where the whole photograph is none of the part, else by the score: reject, review or pass."""
+        if self.unfamiliarity > 1:
+            return "unfamiliar"
+        if self.is_anomalous:
+            return "reject"
+        return "review" if self.review_threshold is not None and self.score >= self.review_threshold else "pass"
+
+    def with_threshold(self, threshold: float, review_threshold: float | None = None) -> Prediction:
+        """The same prediction judged at other thresholds in [0, 1]; the model does not run again.
+
+        Args:
+            threshold: see `Prediction`.
+            review_threshold: at most `threshold`; None: as many limits below it as before.
+
+        Raises:
+            ConfigError: one is out of range.
+        """
+        threshold = checked_threshold(threshold)
+        review = checked_review(review_threshold, threshold)
+        if review is None and self.review_threshold is not None:
+            review = moved_review(self.review_threshold, self.threshold, threshold)
+        mask = found_mask(self.anomaly_map, self.score, threshold)
+        return dataclasses.replace(self, threshold=threshold, review_threshold=review, mask=mask)
 
     def panel(self, title: str = "") -> np.ndarray:
         """Photograph, heatmap and outline side by side with the verdict: hxwx3 uint8 RGB."""
         from ..drawing.panel import panel  # training and evaluation draw nothing
 
-        return panel(
-            self.image, self.anomaly_map, self.threshold, self.mask, self.score, self.is_anomalous, title=title
-        )
+        return panel(self.image, self.anomaly_map, self.threshold, self.mask, self.score, self.verdict, title=title)
 
     def show(self) -> None:
         """Opens the panel in the system's image viewer."""
@@ -74,9 +107,12 @@ class Prediction:
         """Plain data, ready for JSON: verdict, score, threshold, size, and the anomalous share of the pixels."""
         height, width = self.anomaly_map.shape
         return {
+            "verdict": self.verdict,
             "is_anomalous": self.is_anomalous,
             "score": self.score,
             "threshold": self.threshold,
+            "review_threshold": self.review_threshold,
+            "unfamiliarity": self.unfamiliarity,
             "width": width,
             "height": height,
             "map_max": float(self.anomaly_map.max()),
@@ -98,6 +134,29 @@ class Unusable:
 def found_mask(anomaly_map: np.ndarray, score: float, threshold: float) -> np.ndarray:
     """HxW bool: where the map reaches the threshold; empty where the score does not."""
     return (anomaly_map >= threshold) & (score >= threshold)
+
+
+def checked_review(review_threshold: float | None, threshold: float) -> float | None:
+    """The lower threshold as a float, or None.
+
+    Raises:
+        ConfigError: it is not a number in [0, 1], or above `threshold`.
+    """
+    if review_threshold is None:
+        return None
+    review = checked_threshold(review_threshold)
+    if review > threshold:
+        raise ConfigError(f"The review threshold {review} lies above the threshold {threshold}; name one below it.")
+    return review
+
+
+def moved_review(review_threshold: float, before: float, threshold: float) -> float:
+    """The review threshold for another threshold: the same share of it in limits, x / (1 + x)."""
+    if before in (0.0, 1.0) or threshold == 1.0:
+        return min(review_threshold, threshold)
+    share = review_threshold / (1 - review_threshold) / (before / (1 - before))
+    limits = share * threshold / (1 - threshold)
+    return min(threshold, limits / (1 + limits))
 
 
 def checked_threshold(threshold: float) -> float:

@@ -15,10 +15,11 @@ import torch
 from torch import Tensor
 
 from ..errors import ImageError
-from ..models.stlm.anomaly_maps import AnomalyMaps
+from ..models.stlm.anomaly_maps import AnomalyMaps, times
+from ..models.stlm.judging import Judging
 from .frame import to_frame, to_input
 from .images import ImageInput, load_image
-from .prediction import Prediction, Unusable, checked_threshold
+from .prediction import Prediction, Unusable, checked_review, checked_threshold, moved_review
 
 BATCH_PIXELS = 2**20
 """Images are batched up to this many network input pixels: one image at 1024 px, four at 512 px."""
@@ -38,23 +39,48 @@ class ScoredMap:
     score: float
 
 
-def predict(model: AnomalyMaps, images: Sequence[np.ndarray], threshold: float | None = None) -> list[Prediction]:
+@dataclass(frozen=True, eq=False)
+class Inferred:
+    """What a model sees of one photograph: maps by name, and the distance of the whole from good ones."""
+
+    maps: dict[str, ScoredMap]
+    distance: float
+
+
+def predict(
+    model: AnomalyMaps,
+    images: Sequence[np.ndarray],
+    threshold: float | None = None,
+    review_threshold: float | None = None,
+) -> list[Prediction]:
     """Judges decoded photographs, in order.
 
     Args:
-        model: its judging says map, top K and threshold.
+        model: its judging says maps, top K and thresholds.
         images: HxWx3 uint8 RGB each.
         threshold: in [0, 1]; None is the calibrated one.
+        review_threshold: in [0, `threshold`]; None is the calibrated one, moved with `threshold`.
 
     Raises:
-        ConfigError: the threshold is out of range.
+        ConfigError: a threshold is out of range.
     """
-    threshold = model.judging.threshold if threshold is None else checked_threshold(threshold)
-    judging = model.judging.anomaly_map
+    judging = model.judging
+    threshold = judging.threshold if threshold is None else checked_threshold(threshold)
+    review = checked_review(review_threshold, threshold)
+    if review is None:
+        review = moved_review(judging.review_threshold, judging.threshold, threshold)
+    which = tuple(dict.fromkeys((judging.judge_by, judging.drawn)))
     return [
-        Prediction(image, maps[judging].anomaly_map, maps[judging].score, threshold)
-        for image, maps in zip(images, infer(model, images, (judging,)), strict=True)
+        _judge(image, inferred, judging, threshold, review)
+        for image, inferred in zip(images, infer(model, images, which), strict=True)
     ]
+
+
+def _judge(image: np.ndarray, inferred: Inferred, judging: Judging, threshold: float, review: float) -> Prediction:
+    score = inferred.maps[judging.judge_by].score
+    anomaly_map = times(inferred.maps[judging.drawn].anomaly_map, judging.draw_gain)
+    unfamiliarity = inferred.distance / judging.familiarity_limit if judging.familiarity_limit else 0.0
+    return Prediction(image, anomaly_map, score, threshold, review_threshold=review, unfamiliarity=unfamiliarity)
 
 
 def predict_many(
@@ -89,8 +115,8 @@ def predict_many(
     yield from _judged(judge, waiting)
 
 
-def infer(model: AnomalyMaps, images: Iterable[np.ndarray], which: Sequence[str]) -> Iterator[dict[str, ScoredMap]]:
-    """The wanted maps of each image with their scores, in order.
+def infer(model: AnomalyMaps, images: Iterable[np.ndarray], which: Sequence[str]) -> Iterator[Inferred]:
+    """The wanted maps of each image with their scores, and its distance from good photographs, in order.
 
     Args:
         model: it is left in the mode it was in.
@@ -102,12 +128,13 @@ def infer(model: AnomalyMaps, images: Iterable[np.ndarray], which: Sequence[str]
     """
     for batch in batches(images, model.image_size):
         with evaluating(model), torch.inference_mode():
-            found = model(input_of(model, batch), which)
+            found, distances = model(input_of(model, batch), which)
         arrays = {name: maps.values[:, 0].float().cpu().numpy() for name, maps in found.items()}
         scores = {name: maps.scores.float().cpu().tolist() for name, maps in found.items()}
         for i, image in enumerate(batch):
             shape = image.shape[:2]
-            yield {name: ScoredMap(to_frame(arrays[name][i], shape), scores[name][i]) for name in which}
+            maps = {name: ScoredMap(to_frame(arrays[name][i], shape), scores[name][i]) for name in which}
+            yield Inferred(maps, float(distances[i]))
 
 
 def batch_size(image_size: int) -> int:

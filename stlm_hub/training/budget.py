@@ -14,10 +14,10 @@ import torch
 from ..errors import ConfigError, TrainingError
 from ..models.stlm.config import NetworkConfig
 from ..models.stlm.network import STLMNetwork
+from ..pseudo_anomalies.textures import TextureSource
 from ..starting_weights.starting_weights import StartingWeights
 from .config import TrainingConfig
 from .loop import train
-from .pseudo_anomalies.textures import TextureSource
 
 MIN_STEPS = 20  # fewer teach nothing
 MAX_STEPS = 5000  # four times what the zoo's `cpu` recipes take

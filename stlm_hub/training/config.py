@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..errors import ConfigError
+from ..pseudo_anomalies.nuisance import Nuisance
+from ..pseudo_anomalies.synthesis import SynthesisConfig
 from ..validate import check_choice, check_fields, check_flag, check_integer, check_number
-from .pseudo_anomalies.synthesis import SynthesisConfig
 
 TEACHERS = ("vit_h", "vit_l", "vit_b", "mobile")
 PLAIN_STREAMS = ("trained", "frozen")
@@ -66,6 +67,7 @@ class TrainingConfig:
     gradient_clip: float = 0.0  # largest norm of the gradient of all weights; 0: no clipping
     rotation: str = "none"  # of training photographs: slight (+-5 degrees), quarter (k x 90), full (both); see recipes
     synthesis: SynthesisConfig = field(default_factory=SynthesisConfig)  # pseudo anomalies
+    nuisance: Nuisance | None = None  # how half of the samples are disturbed, the clean and the damaged image alike
     precision: str = "auto"  # auto: bf16 where the processor multiplies it in hardware, else float32
     seed: int = 0  # decides shuffling, augmentation, pseudo anomalies, held-out photographs and initial weights
     held_out: float = 0.15  # share of the normal photographs kept for calibration, never trained on
@@ -90,6 +92,8 @@ class TrainingConfig:
             check_number("betas", beta, 0.0, 0.999999)
         if not isinstance(self.synthesis, SynthesisConfig):
             raise ConfigError("synthesis must hold the fields of SynthesisConfig.")
+        if self.nuisance is not None and not isinstance(self.nuisance, Nuisance):
+            raise ConfigError("nuisance must hold the fields of Nuisance, or be left out.")
         if self.plain_stream == "frozen" and self.teacher != "mobile":
             raise ConfigError('plain_stream "frozen" needs teacher "mobile": the plain stream then is the teacher.')
         if self.steps == 0 and self.epochs == 0:
@@ -122,6 +126,8 @@ class TrainingConfig:
             values["synthesis"] = SynthesisConfig(
                 **check_fields("synthesis", values["synthesis"], _names(SynthesisConfig))
             )
+        if isinstance(values.get("nuisance"), dict):
+            values["nuisance"] = Nuisance.from_dict(values["nuisance"])
         return cls(**values)
 
 

@@ -20,11 +20,13 @@ from torch.utils.data import Dataset
 from ..calibration.threshold import MIN_HELD_OUT
 from ..predict.frame import resize_image
 from ..predict.images import load_image
+from ..pseudo_anomalies.nuisance import disturb
+from ..pseudo_anomalies.synthesis import synthesize
+from ..pseudo_anomalies.textures import TextureSource
 from .config import TrainingConfig
-from .pseudo_anomalies.synthesis import synthesize
-from .pseudo_anomalies.textures import TextureSource
 
 SLIGHT_DEGREES = 5.0
+DISTURBED_SHARE = 0.5  # of the samples; the others come back unchanged, so that their teacher features are kept
 PIXEL_CACHE_BYTES = 2 * 2**30
 
 
@@ -34,6 +36,11 @@ class Split:
 
     train: list[Path]
     held_out: list[Path]
+
+    @property
+    def photographs(self) -> list[Path]:
+        """Both, those to train on first."""
+        return self.train + self.held_out
 
 
 def split_normals(paths: Sequence[Path], share: float, seed: int, *, at_least: int = MIN_HELD_OUT) -> Split:
@@ -90,6 +97,8 @@ class NormalPhotographs(Dataset[dict[str, Any]]):
         epoch, index = place
         rng = np.random.Generator(np.random.Philox(key=[self.config.seed, epoch * len(self.paths) + index]))
         clean, key = rotate(self.photograph(index), self.config.rotation, rng, str(index))
+        if self.config.nuisance is not None and rng.random() < DISTURBED_SHARE:
+            clean, key = disturb(clean, rng, self.config.nuisance), ""
         other = None
         if "nsa" in self.config.synthesis.families and len(self.paths) > 1:
             other = self.photograph((index + int(rng.integers(1, len(self.paths)))) % len(self.paths))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -14,6 +15,7 @@ from ..models.patch_memory import PatchMemory
 from ..models.stlm.config import PatchMemoryConfig
 from ..predict.frame import to_input
 from ..predict.photographs import load_each
+from ..pseudo_anomalies.nuisance import Nuisance, photographed_again
 
 PROGRESS_EVERY = 256  # entries
 CELL = 8  # pixels of the network's input to a patch
@@ -27,19 +29,23 @@ def fill_memory(
     photographs: Sequence[Path],
     image_size: int,
     seed: int,
+    nuisance: Nuisance | None = None,
     on_image: Callable[[int, int], None] | None = None,
     on_entry: Callable[[int, int], None] | None = None,
 ) -> None:
     """Fills a memory in place, from a backbone that has its pretrained weights.
 
     Patches are reduced to their principal components; entries are a greedy coreset of them (PatchCore, section 3.2).
+    With `nuisance`, they are chosen from each photograph and a disturbed copy of it, so that another light or a noisy
+    sensor is as near as what was photographed.
 
     Args:
         memory: in eval mode, on the device to compute on.
-        photographs: of good parts, those that the streams were trained on.
+        photographs: of good parts. An entry's `sources` is the number of its photograph in this list.
         image_size: side in pixels that photographs are squeezed to.
         seed: of the choice of candidates. Photographs are not turned as in training: a held-out one, which lies as they
             do, would be farther from a memory that has to hold all its turns.
+        nuisance: how the copies are disturbed; None: there are none.
         on_image: called with (done, total) after each photograph.
         on_entry: called with (done, total) before the entries are chosen and after every 256 of them.
 
@@ -50,18 +56,24 @@ def fill_memory(
     wanted, channels = memory.entries.shape
     device = memory.entries.device
     random = torch.Generator().manual_seed(seed)
-    share = -(-max(CANDIDATES, wanted) // len(photographs))
-    candidates = []
-    for image in load_each(photographs, on_image):
-        patches = memory.patches(to_input([image], image_size, device))[0].flatten(0, 1).cpu()
-        candidates.append(patches[torch.randperm(len(patches), generator=random)[:share]])
+    copies = 1 if nuisance is None else 2
+    share = -(-max(CANDIDATES, wanted) // (copies * len(photographs)))
+    disturbing = np.random.default_rng(seed)
+    candidates, sources = [], []
+    for number, image in enumerate(load_each(photographs, on_image)):
+        images = [image] if nuisance is None else [image, photographed_again(image, disturbing, nuisance)]
+        for patches in memory.patches(to_input(images, image_size, device)).flatten(1, 2).cpu():
+            candidates.append(patches[torch.randperm(len(patches), generator=random)[:share]])
+            sources += [number] * len(candidates[-1])
     patches = torch.cat(candidates)
     mean = patches.mean(0)
     components = principal_components(patches - mean, channels)
     reduced = (patches - mean) @ components
     memory.mean.copy_(mean)
     memory.components.copy_(components)
-    memory.entries.copy_(reduced[greedy_coreset(reduced, wanted, on_entry)])
+    chosen = greedy_coreset(reduced, wanted, on_entry)
+    memory.entries.copy_(reduced[chosen])
+    memory.sources.copy_(torch.tensor(sources, dtype=torch.int32)[chosen])
 
 
 def count_patches(image_size: int, photographs: int) -> int:

@@ -15,6 +15,9 @@ from ..model_folder.names import PLOTS
 from ..model_folder.results import Command, DatasetFacts, Provenance
 from ..models.stlm.config import NetworkConfig, PatchMemoryConfig, STLMConfig
 from ..predict.photographs import check_photographs
+from ..pseudo_anomalies.nuisance import of_camera
+from ..pseudo_anomalies.synthesis import SynthesisConfig
+from ..pseudo_anomalies.textures import TextureSource
 from ..starting_weights.sources import starting_weights
 from ..starting_weights.starting_weights import StartingWeights
 from .budget import check_seconds, steps_of_run, steps_within
@@ -23,8 +26,6 @@ from .data import Split, split_normals
 from .fill_memory import count_patches
 from .observer import Observer
 from .pipeline import Job, run
-from .pseudo_anomalies.synthesis import SynthesisConfig
-from .pseudo_anomalies.textures import TextureSource
 
 DEFAULT_STEPS = 400
 DEFAULT_IMAGE_SIZE = 256
@@ -41,7 +42,7 @@ def held_out_of(photographs: int) -> int:
     return max(MIN_HELD_OUT, min(10, photographs // 3))
 
 
-def small_machine(steps: int, seed: int = 0, rotation: str = "none") -> TrainingConfig:
+def small_machine(steps: int, seed: int = 0, rotation: str = "none", camera: str = "normal") -> TrainingConfig:
     """Settings that train in minutes without a GPU; the zoo's `cpu` recipes use the same, longer."""
     return TrainingConfig(
         steps=steps,
@@ -54,6 +55,7 @@ def small_machine(steps: int, seed: int = 0, rotation: str = "none") -> Training
         rotation=rotation,
         checkpoint_every=50,
         seed=seed,
+        nuisance=of_camera(camera),
         synthesis=SynthesisConfig(families=("perlin", "perlin", "nsa", "cutpaste_union")),
     )
 
@@ -69,6 +71,7 @@ class Options:
     memory_entries: int | None = None
     backbone: str = MEMORY.backbone
     false_alarm_rate: float = DEFAULT_FALSE_ALARM_RATE
+    camera: str = "normal"
 
     def model(self, name: str) -> STLMConfig:
         """The model that is trained, with as large a memory as is wanted.
@@ -94,7 +97,7 @@ class Options:
         Raises:
             ConfigError: an option is out of range.
         """
-        return small_machine(self.steps, self.seed, self.rotation)
+        return small_machine(self.steps, self.seed, self.rotation, self.camera)
 
     def command(self, name: str, *, textures: bool, weights: bool) -> Command:
         """`stlm finetune` with what differs from the defaults."""
@@ -106,6 +109,7 @@ class Options:
             "memory-entries": (self.memory_entries, default.memory_entries),
             "backbone": (default.backbone if self.memory_entries == 0 else self.backbone, default.backbone),
             "rotation": (self.rotation, default.rotation),
+            "camera": (self.camera, default.camera),
             "false-alarm-rate": (self.false_alarm_rate, default.false_alarm_rate),
         }
         changed = {option: value for option, (value, usual) in values.items() if value != usual}
@@ -124,6 +128,7 @@ def finetune(
     image_size: int = DEFAULT_IMAGE_SIZE,
     false_alarm_rate: float = DEFAULT_FALSE_ALARM_RATE,
     rotation: str = "none",
+    camera: str = "normal",
     seed: int = 0,
     memory_entries: int | None = None,
     backbone: str = MEMORY.backbone,
@@ -144,6 +149,8 @@ def finetune(
         image_size: side of the network's square input in pixels, a multiple of 64; smaller defects need a larger one.
         false_alarm_rate: share of good parts that may be judged anomalous, in (0, 0.5].
         rotation: "none", or how parts may lie: "slight", "quarter", "full" (see `TrainingConfig.rotation`).
+        camera: how much photographs of one part may differ in light, focus and noise: "fixed", "normal" or "rough", see
+            `pseudo_anomalies.nuisance`.
         seed: decides held-out photographs, shuffling, pseudo anomalies and initial weights.
         memory_entries: number of normal patches to remember beside the streams, by default 4096 (2.5 MB), or as many as
             the photographs have; the combined map then judges, see `anomaly_maps`. 0 is the paper's method, judged by
@@ -163,7 +170,7 @@ def finetune(
         WeightsError: the starting weights, or those of the memory's backbone, cannot be had.
     """
     observer = observer or Observer()
-    options = Options(steps, image_size, rotation, seed, memory_entries, backbone, false_alarm_rate)
+    options = Options(steps, image_size, rotation, seed, memory_entries, backbone, false_alarm_rate, camera)
     config, training = options.model(name), options.training()
     if minutes is not None:
         check_seconds(60 * minutes)
@@ -184,6 +191,7 @@ def finetune(
         config=config,
         anomaly_map="combined" if config.patch_memory else "aggregation",
         training=options.training(),
+        nuisance=of_camera(camera),
         weights=weights,
         provenance=Provenance(
             alias=name,
@@ -215,7 +223,7 @@ def _target(output: str | Path | None, name: str, photographs: Path) -> Path:
 def _split(folder: Path, training: TrainingConfig, observer: Observer) -> Split:
     found = check_photographs(folder)
     for duplicate, original in found.duplicates:
-        observer.on_message(f"{duplicate.name} is the same photograph as {original.name} and is left out.")
+        observer.on_message(f"{duplicate.name} is the same frame as {original.name} and is left out.")
     return split_normals(found.paths, training.held_out, training.seed, at_least=held_out_of(len(found.paths)))
 
 

@@ -8,10 +8,10 @@ from typing import Any
 
 from ..fingerprint import file_sha256, fingerprint
 from ..models.stlm.config import NetworkConfig
+from ..pseudo_anomalies.textures import TextureSource
 from ..starting_weights.starting_weights import StartingWeights
 from .config import CHANGES_NO_LOSS, TrainingConfig
 from .objective import PAPER, Objective
-from .pseudo_anomalies.textures import TextureSource
 from .teacher import SAM_FILES
 
 _SAY_NOTHING = {*CHANGES_NO_LOSS}

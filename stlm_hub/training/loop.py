@@ -22,6 +22,7 @@ from torch.utils.data import DataLoader
 
 from ..errors import TrainingError
 from ..models.stlm.network import STLMNetwork
+from ..pseudo_anomalies.textures import TextureSource
 from ..starting_weights.starting_weights import StartingWeights
 from . import checkpoint
 from .config import TrainingConfig
@@ -29,7 +30,6 @@ from .data import NormalPhotographs, StepSampler, collate
 from .identity import differences, identity_of
 from .log import LogFile, Record, read_log
 from .objective import PAPER, Objective, make_optimizers
-from .pseudo_anomalies.textures import TextureSource
 from .step import Stepper
 from .targets import Targets
 

@@ -16,6 +16,7 @@ from tempfile import TemporaryDirectory
 import torch
 
 from ..calibration.calibrate import calibrate
+from ..calibration.normals import MOST_PHOTOGRAPHS, Normal
 from ..calibration.threshold import DEFAULT_FALSE_ALARM_RATE, check_false_alarm_rate, check_held_out
 from ..evaluation.evaluate import Evaluation, TestSet, curves, evaluate
 from ..evaluation.plots import LOSSES, plot_curves, plot_losses, plot_score_histogram
@@ -34,6 +35,8 @@ from ..model_folder.results import (
 from ..model_folder.write import file_facts, write_results
 from ..models.stlm.config import STLMConfig
 from ..models.stlm.judging import Judging
+from ..pseudo_anomalies.nuisance import Nuisance
+from ..pseudo_anomalies.textures import TextureSource
 from ..starting_weights.starting_weights import StartingWeights
 from ..stlm import STLM
 from .config import TrainingConfig
@@ -42,7 +45,6 @@ from .fill_memory import check_backbone, check_enough_patches, fill_memory
 from .machine import circumstances, measure_latency
 from .objective import PAPER, Objective
 from .observer import Observer
-from .pseudo_anomalies.textures import TextureSource
 from .trained import Trained, train_network
 
 
@@ -61,6 +63,8 @@ class Job:
         work: folder of checkpoints and logs; a run that was cut off goes on from there.
         output: the model folder to write.
         commit: of the code, where it is known.
+        nuisance: how the copies of photographs are disturbed that memory and calibration see; None: the memory sees
+            none.
         objective: what the training minimises and moves.
         trained: a network to take over instead of training one.
         test: photographs to evaluate on; None where a user has only good ones.
@@ -79,6 +83,7 @@ class Job:
     work: Path
     output: Path
     commit: str = ""
+    nuisance: Nuisance | None = None
     objective: Objective = PAPER
     trained: Trained | None = None
     test: TestSet | None = None
@@ -120,7 +125,7 @@ def run(job: Job, observer: Observer | None = None) -> Results | None:
         folder = Path(making)
         model.save_pretrained(folder, dtype=torch.float16)
         model = STLM.from_pretrained(folder)
-        thresholds = _calibrate(job, model, observer)
+        thresholds = _calibrate(job, model, folder, observer)
         evaluation = _evaluate(job, model, thresholds, observer)
         results = _describe(job, made, trained, model, evaluation, folder)
         _plots(folder, results, model.judging, trained)
@@ -162,32 +167,51 @@ def _train(job: Job, made: Circumstances, observer: Observer) -> Trained | None:
 
 
 def _with_memory(job: Job, trained: Trained, observer: Observer) -> STLM:
-    """The trained network as a model, its memory filled from the training photographs."""
+    """The trained network as a model, its memory filled from all photographs of good parts.
+
+    Those that are held out of the training are not held out of the memory: a calibration leaves the entries of the
+    photograph out that it looks at.
+    """
     config = job.config.replace(network=trained.network.config)
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    model = STLM(config, Judging(anomaly_map=job.anomaly_map), network=trained.network).eval().to(device)
-    memory, photographs = model.patch_memory, job.split.train
+    model = STLM(config, Judging(judge_by=job.anomaly_map), network=trained.network).eval().to(device)
+    memory, photographs = model.patch_memory, job.split.photographs
     if memory is None:
         return model
     memory.backbone.load_pretrained()
-    observer.on_message(f"Filling the memory from {len(photographs)} photographs of the training.")
+    observer.on_message(f"Filling the memory from {len(photographs)} photographs of good parts.")
 
     def on_entry(done: int, total: int) -> None:
         observer.stop_if_asked()
         if done == 0:
             observer.on_message(f"Choosing {total} patches to remember.")
 
-    fill_memory(memory, photographs, model.image_size, job.training.seed, observer.on_image, on_entry)
+    fill_memory(memory, photographs, model.image_size, job.training.seed, job.nuisance, observer.on_image, on_entry)
     return model
 
 
-def _calibrate(job: Job, model: STLM, observer: Observer) -> dict[str, float]:
-    """Sets how the model judges; thresholds by the name of the map."""
-    held_out = job.split.held_out
-    observer.on_message(f"Calibrating on {len(held_out)} photographs of good parts that were not trained on.")
-    which = tuple(name for name in model.available if name not in job.maps_left_out)
-    found = calibrate(model, held_out, job.false_alarm_rate, which, observer.on_image)
-    return {name: calibration.threshold for name, calibration in found.items()}
+def _calibrate(job: Job, model: STLM, folder: Path, observer: Observer) -> dict[str, float]:
+    """Sets how the model judges, and writes it; thresholds by the name of the map."""
+    split = job.split
+    remembered = model.patch_memory is not None
+    normals = [
+        Normal(path, remembered=number if remembered else -1, trained=number < len(split.train))
+        for number, path in enumerate(split.photographs)
+    ]
+    observer.on_message(f"Calibrating on {min(len(normals), MOST_PHOTOGRAPHS)} photographs of good parts.")
+    found = calibrate(
+        model,
+        normals,
+        job.false_alarm_rate,
+        nuisance=job.nuisance,
+        seed=job.training.seed,
+        left_out=job.maps_left_out,
+        on_image=observer.on_image,
+    )
+    model.save_calibration(folder)
+    for path, _ in found.unusual:
+        observer.on_message(f"{path.name} is unusual for a good part and does not count; look at it.")
+    return {name: calibration.threshold for name, calibration in found.thresholds.items()}
 
 
 def _evaluate(job: Job, model: STLM, thresholds: dict[str, float], observer: Observer) -> Evaluation | None:
@@ -217,6 +241,7 @@ def _describe(
         paper=job.paper,
         other_seeds=trained.other_seeds,
         training=trained.facts,
+        nuisance=dataclasses.asdict(job.nuisance) if job.nuisance else None,
         files=file_facts(folder),
         parameters=sum(p.numel() for p in model.parameters()),
         latency=measure_latency(model, split.held_out),
@@ -231,8 +256,7 @@ def _plots(folder: Path, results: Results, judging: Judging, trained: Trained) -
     test = results.test_scores
     plot_score_histogram(
         folder / "scores.png",
-        list(judging.held_out_scores),
-        judging.threshold,
+        judging,
         list(test.good) if test else None,
         list(test.anomalous) if test else None,
     )

@@ -21,6 +21,8 @@ from ..model_folder.names import RESULTS_NAME
 from ..model_folder.results import Circumstances, Results, SeedFigures, StartingPoint, TrainingFacts
 from ..models.stlm.config import NetworkConfig, STLMConfig
 from ..models.stlm.network import STLMNetwork
+from ..pseudo_anomalies.nuisance import Nuisance
+from ..pseudo_anomalies.textures import TextureSource
 from ..starting_weights.starting_weights import StartingWeights
 from ..stlm import STLM
 from . import checkpoint
@@ -28,7 +30,6 @@ from .config import TrainingConfig
 from .data import Split
 from .loop import StepReport, train
 from .objective import PAPER, Objective
-from .pseudo_anomalies.textures import TextureSource
 from .step import mixed_precision
 
 TRAINING_OPTIONS = ("textures", "teacher-checkpoint", "weights")
@@ -123,12 +124,19 @@ def train_network(
     return Trained(network, facts, log)
 
 
-def read_trained(folder: Path, config: STLMConfig, anomaly_map: str, training: TrainingConfig, split: Split) -> Trained:
+def read_trained(
+    folder: Path,
+    config: STLMConfig,
+    anomaly_map: str,
+    training: TrainingConfig,
+    split: Split,
+    nuisance: Nuisance | None = None,
+) -> Trained:
     """The network of a finished model, for a run of the same recipe; a memory that it has is left behind.
 
     Args:
         folder: of the model, with its results.json.
-        config, anomaly_map, training, split: of the run that takes the network over.
+        config, anomaly_map, training, split, nuisance: of the run that takes the network over.
 
     Raises:
         ConfigError: its results do not tell or are of other weights, or it was trained in another way or on other
@@ -154,7 +162,9 @@ def read_trained(folder: Path, config: STLMConfig, anomaly_map: str, training: T
             f"The network in {folder} is of another recipe, its {' and '.join(other)} differ; train it anew, or take "
             "the recipe that it was made by."
         )
-    same_judging = (known_config.patch_memory, known_judging.anomaly_map) == (config.patch_memory, anomaly_map)
+    disturbed = dataclasses.asdict(nuisance) if nuisance else None
+    judged = (config.patch_memory, anomaly_map, disturbed)
+    same_judging = (known_config.patch_memory, known_judging.judge_by, results.nuisance) == judged
     losses = folder / "losses.png"
     commands = results.provenance.commands
     options = commands[0].options if commands else {}

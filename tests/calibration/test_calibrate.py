@@ -43,10 +43,10 @@ def test_the_combined_map_is_measured_before_it_is_scored(toy_memory_model: STLM
     told: list[tuple[int, int]] = []
     found = calibrate(model, good_parts, 0.05, ANOMALY_MAPS, lambda *progress: told.append(progress))
     assert told == [(done, 12) for done in range(1, 13)]
-    assert tuple(found) == ANOMALY_MAPS and model.judging.anomaly_map == "combined"
+    assert tuple(found) == ANOMALY_MAPS and model.judging.judge_by == "combined"
     assert model.judging.scales == measure_scales(model, map(load_image, good_parts))
-    assert found["combined"] == model.calibration == choose_threshold(model.judging.held_out_scores, 0.05)
-    assert list(model.judging.held_out_scores) == scores_of(model, good_parts, "combined")
+    assert found["combined"] == model.calibration == choose_threshold(model.judging.normal_scores, 0.05)
+    assert list(model.judging.normal_scores) == scores_of(model, good_parts, "combined")
 
 
 def test_only_the_wanted_maps_are_scored(toy_memory_model: STLM, good_parts: list[Path]) -> None:

@@ -36,7 +36,7 @@ def results_of(folder: Path) -> Results:
 def test_the_threshold_is_that_of_the_new_scores_of_the_saved_weights(made: Path, good_parts: list[Path]) -> None:
     model = STLM.from_pretrained(made, device="cpu")
     scores = [prediction.score for prediction in model.predict(good_parts)]
-    assert list(model.judging.held_out_scores) == scores and len(set(scores)) == 6
+    assert list(model.judging.normal_scores) == scores and len(set(scores)) == 6
     assert model.judging.calibration == choose_threshold(scores, 0.05) != OLD
     assert results_of(made).dataset.held_out == facts.Photographs(6, fingerprint(good_parts))
 
@@ -95,8 +95,8 @@ def test_the_memory_alone_judges_where_it_is_named(
 ) -> None:
     recalibrate(toy_memory_model, good_parts, tmp_path / "m", repo_id="me/m", anomaly_map="memory")
     made = STLM.from_pretrained(tmp_path / "m", device="cpu")
-    assert made.judging.anomaly_map == "memory" and made.calibration is not None
-    assert [prediction.score for prediction in made.predict(good_parts)] == list(made.judging.held_out_scores)
+    assert made.judging.judge_by == "memory" and made.calibration is not None
+    assert [prediction.score for prediction in made.predict(good_parts)] == list(made.judging.normal_scores)
     assert made.judging.scales == toy_memory_model.judging.scales  # of the combined map, which does not judge
     assert set(results_of(tmp_path / "m").files) == {"model.safetensors", "patch_memory.safetensors"}
     assert set(check_folder(tmp_path / "m")) == set(FILES)

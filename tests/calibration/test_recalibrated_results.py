@@ -87,9 +87,9 @@ def test_another_map_judges_where_it_is_named(trained: STLM, good_parts: list[Pa
     folder, known = tmp_path / "cosine", dataclasses.replace(RESULTS, other_seeds=(SEED,))
     recalibrate(trained, good_parts, folder, repo_id="me/cosine", results=known, anomaly_map="cosine")
     model = STLM.from_pretrained(folder, device="cpu")
-    assert trained.judging.anomaly_map == "aggregation" and model.judging.anomaly_map == "cosine"
+    assert trained.judging.judge_by == "aggregation" and model.judging.judge_by == "cosine"
     scores = [maps["cosine"].score for maps in infer(model, map(load_image, good_parts), ("cosine",))]
-    assert list(model.judging.held_out_scores) == scores == [one.score for one in model.predict(good_parts)]
+    assert list(model.judging.normal_scores) == scores == [one.score for one in model.predict(good_parts)]
     results = results_of(folder)
     assert results.test_scores is None and results.curves is None
     assert {name: figures.fnr for name, figures in results.maps.items()} == {"aggregation": None, "cosine": None}

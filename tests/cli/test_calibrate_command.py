@@ -55,7 +55,7 @@ def test_it_takes_another_map(stlm: Stlm, model: Path, tmp_path: Path) -> None:
     write_photographs(tmp_path / "good", 4)
     code, out, _ = stlm("calibrate", tmp_path / "good", "-m", model, "-o", output, "--map", "cosine")
     judging = STLM.from_pretrained(output, device="cpu").judging
-    assert code == 0 and judging.anomaly_map == "cosine"
+    assert code == 0 and judging.judge_by == "cosine"
     told = f"The threshold of the map without aggregation is {judging.threshold:.4f}, from 4 photographs"
     assert f"{told}; before, of another map, it was 0.6250." in " ".join(out.split())
 

@@ -73,7 +73,7 @@ def test_an_entry_of_this_library_is_what_its_folder_holds(entry: zoo.ZooEntry) 
     assert entry.bytes == sum(path.stat().st_size for path in deciding.values())
     assert ("patch_memory.safetensors" in entry.sha256) == (config.patch_memory is not None)
     known = facts.load(model / "results.json")
-    assert entry.metrics == known.maps[judging.anomaly_map].to_dict()
+    assert entry.metrics == known.maps[judging.judge_by].to_dict()
     split = known.dataset.split
     assert entry.official_split == (split.official if split else None)
     assert (entry.image_size, entry.dataset) == (config.network.image_size, config.dataset)

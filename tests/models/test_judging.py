@@ -25,7 +25,7 @@ def calibration(**changes: Any) -> dict[str, Any]:
 
 def test_defaults_are_the_papers() -> None:
     judging = Judging()
-    assert (judging.anomaly_map, judging.score_top_k, judging.scales) == ("aggregation", 100, ())
+    assert (judging.judge_by, judging.score_top_k, judging.scales) == ("aggregation", 100, ())
     assert judging.calibration is None and judging.threshold == DEFAULT_THRESHOLD == 0.5
     assert Judging(calibration=CALIBRATION).threshold == 0.25
 

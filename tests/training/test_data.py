@@ -17,8 +17,8 @@ from stlm_hub.fingerprint import fingerprint
 from stlm_hub.training import data
 from stlm_hub.training.config import TrainingConfig
 from stlm_hub.training.data import NormalPhotographs, StepSampler, collate, rotate, split_normals
-from stlm_hub.training.pseudo_anomalies.synthesis import FAMILIES, SynthesisConfig
-from stlm_hub.training.pseudo_anomalies.textures import TextureSource
+from stlm_hub.pseudo_anomalies.synthesis import FAMILIES, SynthesisConfig
+from stlm_hub.pseudo_anomalies.textures import TextureSource
 
 
 def names(n: int) -> list[Path]:

@@ -46,7 +46,7 @@ def test_the_folder_loads_and_judges(model: STLM, good_parts: Path) -> None:
 
 def test_a_model_remembers_patches_as_the_zoos_do_but_no_more_than_there_are(model: STLM, results: Results) -> None:
     assert model.config.patch_memory == PatchMemoryConfig(6 * 8 * 8, 128, "efficientnet_lite0")
-    assert model.judging.anomaly_map == "combined" and len(model.judging.scales) == 3
+    assert model.judging.judge_by == "combined" and len(model.judging.scales) == 3
     (command,) = results.provenance.commands
     assert "--memory" not in command.line and "--backbone" not in command.line
     assert load_recipe("mvtec-bottle", "cpu").model.patch_memory == MEMORY
@@ -58,7 +58,7 @@ def test_threshold_comes_from_held_out_photographs_only(
     train, held_out = results.dataset.train, results.dataset.held_out
     assert train is not None and held_out is not None
     assert train.n == 6 and held_out.n == 4 and train.sha256 != held_out.sha256
-    calibration, scores = model.calibration, model.judging.held_out_scores
+    calibration, scores = model.calibration, model.judging.normal_scores
     assert calibration is not None and calibration.n == 4 == len(scores)
     assert calibration.false_alarm_rate == 0.05
     everyone = {prediction.score for prediction in model.predict(sorted(good_parts.iterdir()))}
@@ -116,11 +116,11 @@ def test_a_finished_model_gets_another_memory_or_none_without_being_trained_agai
         train(memory_entries=385)
     assert not folder.exists()
     model, made = train(memory_entries=300)
-    assert model.judging.anomaly_map == "combined"
+    assert model.judging.judge_by == "combined"
     assert model.patch_memory is not None and len(model.patch_memory.entries) == 300
     assert made.provenance.commands[0].options["memory-entries"] == 300
     model, made = train(memory_entries=0)
-    assert model.patch_memory is None and model.judging.anomaly_map == "aggregation"
+    assert model.patch_memory is None and model.judging.judge_by == "aggregation"
     assert Judging.load(folder / "calibration.json").scales == ()
     assert not (folder / "patch_memory.safetensors").exists()
     assert "--memory-entries 0" in made.provenance.commands[0].line

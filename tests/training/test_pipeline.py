@@ -123,7 +123,7 @@ def test_a_finished_model_remembers_and_combines(finished: Finished, model: STLM
     for scale, again in zip(model.judging.scales, measure_scales(model, held_out), strict=True):
         assert (scale.typical, scale.peak) == pytest.approx((again.typical, again.peak))
     scores = [maps["combined"].score for maps in infer(model, held_out, ("combined",))]
-    assert model.judging.held_out_scores == pytest.approx(scores)
+    assert model.judging.normal_scores == pytest.approx(scores)
     assert model.calibration is not None and max(scores) < model.calibration.threshold
     # a red bar on plates without red: the memory alone finds it, whatever three steps have made of the streams
     assert (results.maps["memory"].p_auroc or 0) > 0.95

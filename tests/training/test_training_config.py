@@ -9,7 +9,7 @@ import pytest
 
 from stlm_hub.errors import ConfigError
 from stlm_hub.training.config import TrainingConfig
-from stlm_hub.training.pseudo_anomalies.synthesis import SynthesisConfig
+from stlm_hub.pseudo_anomalies.synthesis import SynthesisConfig
 
 
 def test_defaults_are_the_papers() -> None:

@@ -22,11 +22,11 @@ from stlm_hub.evaluation.evaluate import check_both_kinds
 from stlm_hub.fingerprint import fingerprint
 from stlm_hub.model_folder import results as model_results
 from stlm_hub.model_folder.results import Command, DatasetFacts, Provenance, Results
+from stlm_hub.pseudo_anomalies.textures import TextureSource
 from stlm_hub.starting_weights.sources import starting_weights
 from stlm_hub.starting_weights.starting_weights import StartingWeights
 from stlm_hub.training.data import split_normals
 from stlm_hub.training.pipeline import Job, run
-from stlm_hub.training.pseudo_anomalies.textures import TextureSource
 from stlm_hub.training.teacher import SAM_FILES
 
 from ..datasets import mvtec_ad

@@ -87,6 +87,8 @@ def render_card(
         homepage=_homepage(results),
         licences=licences(results),
         threshold=threshold_facts(results, judging),
+        threshold_uses_training=bool(results.training)
+        and len(judging.normal_scores) > (results.dataset.held_out.n if results.dataset.held_out else 0),
         default_threshold=DEFAULT_THRESHOLD,
         figures=card_figures(results, config, judging),
         cell=8 if "stage1" in config.network.feature_levels else 16,  # px, see LEVEL_CHANNELS

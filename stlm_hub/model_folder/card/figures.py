@@ -46,7 +46,7 @@ class CardFigures:
 
 def card_figures(results: Results, config: STLMConfig, judging: Judging) -> CardFigures:
     """What the template needs of the figures."""
-    used = judging.anomaly_map
+    used = judging.judge_by
     measured = {name: figures for name in MAP_LABELS if (figures := _figures(results.maps, name))}
     columns: dict[str, dict[str, float]] = {}
     if used in measured:
@@ -80,8 +80,8 @@ def card_figures(results: Results, config: STLMConfig, judging: Judging) -> Card
 
 def map_before(results: Results, judging: Judging) -> str:
     """Label of the map that judged after the training, where a calibration has named another since; else ""."""
-    trained = results.recalibration.trained_map if results.recalibration else judging.anomaly_map
-    return MAP_LABELS[trained] if trained != judging.anomaly_map else ""
+    trained = results.recalibration.trained_map if results.recalibration else judging.judge_by
+    return MAP_LABELS[trained] if trained != judging.judge_by else ""
 
 
 class _Run(NamedTuple):

@@ -42,8 +42,8 @@ def is_public(results: Results) -> bool:
 
 def _evaluations(results: Results, config: STLMConfig, judging: Judging, dataset: str) -> list[EvalResult]:
     # Figures of photographs that may have chosen the map, or of other scales than the model's, are none to compare by.
-    others = map_before(results, judging) or (results.recalibration and judging.anomaly_map == "combined")
-    figures = results.figures(judging.anomaly_map)
+    others = map_before(results, judging) or (results.recalibration and judging.judge_by == "combined")
+    figures = results.figures(judging.judge_by)
     if others or figures is None:
         return []
     split = results.dataset.split

@@ -23,6 +23,7 @@ def training_rows(results: Results, config: STLMConfig) -> list[list[str]]:
     rows = [
         ("Photographs", _photographs(results)),
         *(_training_rows(training, made) if training else []),
+        ("Disturbed copies", _nuisance(results.nuisance or {})),
         ("Image size", f"{config.network.image_size} px"),
         ("Size", _size(results)),
         ("Time for one photograph", _latency(results)),
@@ -64,6 +65,20 @@ def _pseudo_anomalies(synthesis: dict[str, Any]) -> str:
         *(name if even else f"{name} ({n} of {len(names)})" for name, n in counts.items()),
         f"on {percent(probability)} of the photographs" if probability else "",
         "on the part alone" if synthesis.get("on_part") is True else "",
+    )
+
+
+def _nuisance(settings: dict[str, Any]) -> str:
+    """How strongly the photographs were disturbed that memory and calibration saw besides."""
+    gain, fall_off, blur, noise, quality = (
+        _of(settings, name, (int, float)) for name in ("gain", "fall_off", "blur", "noise", "jpeg_quality")
+    )
+    return _list(
+        f"brightness +-{percent(gain)}" if gain else "",
+        f"fall-off of light +-{percent(fall_off)}" if fall_off else "",
+        f"blur up to {blur:g} px" if blur else "",
+        f"noise up to {noise:g} grey levels" if noise else "",
+        f"JPEG from quality {quality:g}" if quality else "",
     )
 
 

@@ -1,28 +1,26 @@
 """From pixels to anomaly maps and scores, in one module: everything between decoding a photograph and judging it.
 
-Each map exists twice: as *raw* values on a grid of its own, which may be any number, and as what people see, in [0, 1]
-at the network's size. The combined map takes the highest of the others, each on the scale of normal photographs.
+Each map exists twice: as *raw* values on a grid of its own, which may be any number, and as what people see, in [0, 1)
+at the network's size. The second counts in limits: 0 is a typical normal patch, 0.5 as high as normal photographs
+reach, x times as high is x / (1 + x). So values never crowd together, however far above the limit.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ...errors import ConfigError
+from ..familiarity import Familiarity, describe
 from ..patch_memory import PatchMemory
-from .config import STLMConfig
-from .judging import ANOMALY_MAPS, Judging, MapScale
+from .config import LEVEL_CHANNELS, STLMConfig
+from .judging import ANOMALY_MAPS, Judging
 from .network import STLMNetwork, STLMOutput
-
-MIDDLE = 1.5
-"""Where the combined map is 0.5: one and a half times as far above the typical normal value as normal peaks are."""
-STEEPNESS = 2.5
-"""Log-odds of the combined map for each normal peak, so that values up to 8 peaks differ in float32."""
 
 MAP_LABELS = {
     "aggregation": "with aggregation",
@@ -32,7 +30,10 @@ MAP_LABELS = {
 }
 """What people read of each map."""
 
-_SMALLEST = 1e-17  # log(0) is no number; products over four levels are about 1e-15 on normal parts
+MEMORY_WEIGHT = 2 / 3
+"""Of the memory in the combined map. The streams may see nothing of a kind of defect; a memory rarely does."""
+
+_SMALLEST = 1e-9  # log(0) is no number; one level of a normal part is about 1e-4
 
 
 class ScoredMaps(NamedTuple):
@@ -40,6 +41,23 @@ class ScoredMaps(NamedTuple):
 
     values: Tensor
     scores: Tensor
+
+
+class Raw(NamedTuple):
+    """Raw values of a batch on the maps' own grids, Bx1xhxw each, and what familiarity looks at, Bx2D float32.
+
+    aggregation: logits. cosine: mean logarithm of the distances between the streams. memory: distances.
+    """
+
+    values: dict[str, Tensor]
+    description: Tensor
+
+
+class Seen(NamedTuple):
+    """What a model sees of a batch: its maps by name, and how far each image is from good ones, B float32."""
+
+    maps: dict[str, ScoredMaps]
+    distances: Tensor
 
 
 class AnomalyMaps(nn.Module):
@@ -59,6 +77,7 @@ class AnomalyMaps(nn.Module):
         self.config = config
         self.network = STLMNetwork(config.network) if network is None else network
         self.patch_memory = PatchMemory(config.patch_memory) if config.patch_memory else None
+        self.familiarity = Familiarity(self._channels)
         self.judging = judging
         check_judging(config, judging)
 
@@ -72,56 +91,124 @@ class AnomalyMaps(nn.Module):
         """Names of the maps that this model yields, in the order of `ANOMALY_MAPS`."""
         missing = set() if self.patch_memory is not None else {"memory"}
         missing |= set() if self.judging.scales else {"combined"}
-        return tuple(name for name in ANOMALY_MAPS if name not in missing or name == self.judging.anomaly_map)
+        return tuple(name for name in ANOMALY_MAPS if name not in missing or name == self.judging.judge_by)
 
-    def forward(self, image: Tensor, which: Sequence[str] = ()) -> dict[str, ScoredMaps]:
+    def forward(self, image: Tensor, which: Sequence[str] = (), without: Sequence[int] | None = None) -> Seen:
         """
         Args:
-            image: Bx3xSxS, RGB, values in [0, 255], S the network's image size.
-            which: names of maps; (): the one that judges.
+            image: Bx3xSxS, RGB, values in [0, 255].
+            which: names of maps; none: the one that judges.
+            without: for each image the number of its photograph in the memory, which then does not count, or -1.
 
         Returns:
-            The wanted maps by name.
+            The maps, and the distances from good photographs, see `Familiarity`.
 
         Raises:
             ConfigError: the model has no such map.
         """
-        wanted = tuple(which) or (self.judging.anomaly_map,)
-        output, distances = self._run(image, wanted)
+        wanted = tuple(which) or (self.judging.judge_by,)
+        raw, description = self.raw(image, self.needed(wanted), without)
         size = (image.shape[-2], image.shape[-1])
-        maps = {name: self._map(name, output, distances, size) for name in wanted}
-        top_k = min(self.judging.score_top_k, size[0] * size[1])
-        return {name: ScoredMaps(m, m.flatten(1).topk(top_k).values.mean(1).clamp_max(1)) for name, m in maps.items()}
+        return Seen({name: self.scored(name, raw, size) for name in wanted}, self.familiarity.distance(description))
 
-    def raw(self, image: Tensor, which: Sequence[str]) -> dict[str, Tensor]:
-        """Raw values on the maps' own grids, Bx1xhxw: logits, logarithm of the cosine product, distances.
+    def raw(self, image: Tensor, which: Sequence[str], without: Sequence[int] | None = None) -> Raw:
+        """Everything that photographs decide, before anything that a calibration decides.
 
         Args:
-            image: as `forward` takes it.
+            image, without: as `forward` takes them.
             which: names of maps, not "combined".
         """
-        output, distances = self._run(image, which)
-        return {name: _raw(name, output, distances) for name in which}
+        memory = self.patch_memory
+        if "memory" in which and memory is None:
+            raise ConfigError("This model has no memory of normal patches; train it with memory entries.")
+        streams = memory is None or any(name != "memory" for name in which)
+        output = self.network(image) if streams else None
+        patches = memory.patches(image) if memory is not None else _finest(output)
+        found: dict[str, Tensor] = {}
+        for name in which:
+            if name == "memory":
+                assert memory is not None
+                found[name] = memory.distances(patches, without)
+            else:
+                assert output is not None
+                found[name] = _logits(output) if name == "aggregation" else _log_cosine(output)
+        return Raw(found, describe(patches))
 
-    def _run(self, image: Tensor, which: Sequence[str]) -> tuple[STLMOutput, Tensor | None]:
+    def scored(self, name: str, raw: Mapping[str, Tensor], size: tuple[int, int]) -> ScoredMaps:
+        """A map and its scores, from raw values of the maps behind it.
+
+        Args:
+            name: of the map.
+            raw: see `Raw`.
+            size: height and width of the network's input.
+        """
+        if name != "combined":
+            limits = self._map(name, raw[name], size)
+            return ScoredMaps(in_unit(limits), in_unit(self.peak(limits)))
+        maps = {m: self._map(m, raw[m], size) for m in self.judging.compared}
+        return ScoredMaps(in_unit(agreed(maps)), in_unit(agreed({m: self.peak(maps[m]) for m in maps})))
+
+    def peak(self, values: Tensor) -> Tensor:
+        """Bx1xHxW -> B: mean of the `score_top_k` highest values."""
+        flat = values.flatten(1)
+        return flat.topk(min(self.judging.score_top_k, flat.shape[1])).values.mean(1)
+
+    @property
+    def _channels(self) -> int:
+        """Channels of the patches that familiarity looks at."""
+        if self.patch_memory is not None:
+            return sum(self.patch_memory.backbone.channels)
+        return LEVEL_CHANNELS[self.config.network.feature_levels[0]]
+
+    def needed(self, which: Sequence[str]) -> tuple[str, ...]:
+        """The maps behind these, without "combined"."""
         for name in which:
             if name not in ANOMALY_MAPS:
                 raise ConfigError(f"There is no map {name!r}; choose one of {list(ANOMALY_MAPS)}.")
-        compared = [scale.anomaly_map for scale in self.judging.scales] if "combined" in which else []
-        memory = self.patch_memory if "memory" in (*which, *compared) else None
-        return self.network(image), memory(image) if memory is not None else None
+        if "combined" in which and not self.judging.scales:
+            raise ConfigError(
+                "calibration.json has no scales, so there are no maps to combine: its training was cut off. Give the "
+                "training's command again, or measure them with: stlm calibrate"
+            )
+        compared = self.judging.compared if "combined" in which else ()
+        return tuple(name for name in ANOMALY_MAPS[:-1] if name in which or name in compared)
 
-    def _map(self, name: str, output: STLMOutput, distances: Tensor | None, size: tuple[int, int]) -> Tensor:
-        if name == "combined":
-            return combined_map(output, distances, size, self.judging.scales)
-        if name == "memory":
-            return memory_map(distances, size)
-        return (aggregation_map if name == "aggregation" else cosine_map)(output, size)
+    def _map(self, name: str, raw: Tensor, size: tuple[int, int]) -> Tensor:
+        """A single map in limits where its scale is known, else raw values; Bx1xHxW."""
+        scale = self.judging.scale(name)
+        if scale is None:
+            return _unscaled(name, raw, size)
+        return (_resize(raw, size) - scale.typical) / (scale.limit - scale.typical)
+
+
+def agreed(limits: Mapping[str, Tensor]) -> Tensor:
+    """What several maps say together, in limits: their mean, in which the memory counts as much as all others twice.
+
+    Streams and memory err in different places, so that a mean has less noise than either; the highest of them would
+    have the false alarms of all.
+    """
+    streams = [values for name, values in limits.items() if name != "memory"]
+    if "memory" not in limits:
+        return torch.stack(streams).mean(0)
+    if not streams:
+        return limits["memory"]
+    return MEMORY_WEIGHT * limits["memory"] + (1 - MEMORY_WEIGHT) * torch.stack(streams).mean(0)
+
+
+def in_unit(limits: Tensor) -> Tensor:
+    """Values in limits of normal photographs -> [0, 1): x / (1 + x), and 0 below 0."""
+    positive = limits.clamp_min(0)
+    return positive / (1 + positive)
+
+
+def times(values: np.ndarray, gain: float) -> np.ndarray:
+    """Values in [0, 1) whose odds, the values in limits, are `gain` times as high: [0, 1)."""
+    return values * gain / (1 + values * (gain - 1))
 
 
 def check_judging(config: STLMConfig, judging: Judging) -> None:
     """Raises ConfigError where the maps or the top K of `judging` are none of a model of this `config`."""
-    maps = (judging.anomaly_map, *(scale.anomaly_map for scale in judging.scales))
+    maps = (judging.judge_by, judging.drawn, *(scale.anomaly_map for scale in judging.scales))
     if "memory" in maps and config.patch_memory is None:
         raise ConfigError(
             "This model has no memory of normal patches, so it cannot judge by that map; name another map, or train it "
@@ -131,75 +218,37 @@ def check_judging(config: STLMConfig, judging: Judging) -> None:
         raise ConfigError(f"score_top_k must be at most the {config.network.image_size}^2 values of a map.")
 
 
-def aggregation_map(output: STLMOutput, size: tuple[int, int]) -> Tensor:
-    """The anomaly map with the aggregation module: Bx1xHxW probabilities in [0, 1], bilinear from the logits' grid."""
-    return _resize(output.logits.float().sigmoid(), size)
+def _unscaled(name: str, raw: Tensor, size: tuple[int, int]) -> Tensor:
+    """A map that was never calibrated, as odds of what the paper draws, so that `in_unit` yields just that.
 
-
-def cosine_map(output: STLMOutput, size: tuple[int, int]) -> Tensor:
-    """The anomaly map without the aggregation module (paper, Table 4, "strategy [46]"): Bx1xHxW in [0, 1].
-
-    The product over L levels of (1 - cosine similarity) / 2, and of that the L-th root. Neither the half nor the root
-    changes the ranking of positions. Without the root, even peaks of normal parts are at 1e-9 with four levels,
-    where no threshold can be read, shown or set.
+    aggregation: probabilities, bilinear from the logits' grid. cosine: the product over L levels of (1 - cosine
+    similarity) / 2, and of that the L-th root (paper, Table 4, "strategy [46]"; neither half nor root changes the
+    ranking of positions). memory: distances.
     """
-    return _cosine_product(output, size).pow(1 / len(output.plain))
+    if name == "memory":
+        return _resize(raw, size)
+    values = _resize(raw.sigmoid() if name == "aggregation" else raw.exp(), size).clamp(0, 1 - 1e-6)
+    return values / (1 - values)
 
 
-def memory_map(distances: Tensor | None, size: tuple[int, int]) -> Tensor:
-    """The anomaly map of the memory alone: Bx1xHxW, distance d as d / (1 + d), which changes no ranking."""
-    known = _known(distances)
-    return _resize(known / (1 + known), size)
+def _finest(output: STLMOutput | None) -> Tensor:
+    """BxhxwxD: what the plain stream sees at its finest level."""
+    assert output is not None
+    return next(iter(output.plain.values())).permute(0, 2, 3, 1)
 
 
-def combined_map(
-    output: STLMOutput, distances: Tensor | None, size: tuple[int, int], scales: Sequence[MapScale]
-) -> Tensor:
-    """The highest of several maps in peaks of normal photographs: Bx1xHxW in [0, 1].
-
-    A raw value x counts as (x - typical) / (peak - typical): 0 is a typical normal patch, 1 as high as the highest of a
-    normal photograph usually is. An anomaly needs to be seen by one map only; one that sees nothing of it pulls nothing
-    down. Both numbers are means, which few held-out photographs tell well; the standard deviation of their scores,
-    the textbook's scale, they do not.
-
-    Args:
-        scales: of the maps to compare, from `stlm_hub.calibration.map_scales.measure_scales`.
-
-    Raises:
-        ConfigError: there are none.
-    """
-    if not scales:
-        raise ConfigError(
-            "calibration.json has no scales, so there are no maps to combine: its training was cut off. Give the "
-            "training's command again, or measure them with: stlm calibrate"
-        )
-    peaks = [(_resize(_raw(s.anomaly_map, output, distances), size) - s.typical) / (s.peak - s.typical) for s in scales]
-    return (STEEPNESS * (torch.stack(peaks).amax(0) - MIDDLE)).sigmoid()
+def _logits(output: STLMOutput) -> Tensor:
+    return output.logits.float()
 
 
-def _raw(name: str, output: STLMOutput, distances: Tensor | None) -> Tensor:
-    if name == "aggregation":
-        return output.logits.float()
-    if name == "cosine":
-        height, width = output.logits.shape[-2:]
-        return (_cosine_product(output, (height, width)) + _SMALLEST).log()
-    return _known(distances)
-
-
-def _cosine_product(output: STLMOutput, size: tuple[int, int]) -> Tensor:
-    result: Tensor | None = None
+def _log_cosine(output: STLMOutput) -> Tensor:
+    """Mean over the levels of log((1 - cosine similarity) / 2), on the grid of the logits: Bx1xhxw."""
+    size = (output.logits.shape[-2], output.logits.shape[-1])
+    logs = []
     for level, feature in output.plain.items():
         similarity = F.cosine_similarity(feature.float(), output.denoising[level].float(), dim=1).unsqueeze(1)
-        distance = _resize((1 - similarity) / 2, size)
-        result = distance if result is None else result * distance
-    assert result is not None  # a config has at least one level
-    return result.clamp(0, 1)
-
-
-def _known(distances: Tensor | None) -> Tensor:
-    if distances is None:
-        raise ConfigError("This model has no memory of normal patches; train it with memory entries.")
-    return distances.float()
+        logs.append((_resize((1 - similarity) / 2, size).clamp(0, 1) + _SMALLEST).log())
+    return torch.stack(logs).mean(0)
 
 
 def _resize(values: Tensor, size: tuple[int, int]) -> Tensor:

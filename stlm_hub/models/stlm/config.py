@@ -15,7 +15,7 @@ from ...validate import check_choice, check_fields, check_integer, check_text, r
 from ..backbones import BACKBONES
 
 CONFIG_NAME = "config.json"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 """Version of the model folder. It rises when a field changes its meaning; newer folders are refused with a sentence."""
 
 LEVEL_CHANNELS: dict[str, int] = {"stage1": 128, "stage2": 160, "embedding": 256, "decoder": 256}
@@ -164,8 +164,13 @@ class STLMConfig:
                 f"This model was saved in format {version}, but this stlm_hub reads up to {FORMAT_VERSION}. Upgrade "
                 "with: pip install --upgrade stlm_hub"
             )
+        if isinstance(version, int) and version < FORMAT_VERSION:
+            raise ConfigError(
+                f"This model was saved in format {version} by an older stlm_hub, but this one reads format "
+                f"{FORMAT_VERSION}. Make it again with the command that made it."
+            )
         fields = check_fields(CONFIG_NAME, data, ("format_version", *_names(cls)), required=("network",))
-        check_integer("format_version", fields.get("format_version", FORMAT_VERSION), 1, FORMAT_VERSION)
+        check_integer("format_version", fields.get("format_version", FORMAT_VERSION), FORMAT_VERSION, FORMAT_VERSION)
         memory = fields.get("patch_memory")
         return cls(
             network=NetworkConfig.from_dict(fields["network"]),

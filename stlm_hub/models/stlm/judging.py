@@ -1,4 +1,4 @@
-"""How a model judges: `calibration.json`, field for field. Held-out photographs of good parts decide all of it."""
+"""How a model judges: `calibration.json`, field for field. Photographs of good parts decide all of it."""
 
 from __future__ import annotations
 
@@ -19,80 +19,104 @@ DEFAULT_THRESHOLD = 0.5
 """Threshold of a model that was never calibrated: map values are probabilities."""
 
 SMALLEST_HEIGHT = 1e-6
-"""Least height of a map's normal peaks above its typical value; a map below it does not vary."""
+"""Least height of a map's limit above its typical value; a map below it does not vary."""
 
 MAX_SCORES = 10_000  # the page draws them all at each verdict
+
+_SCORES = ("normal_scores", "disturbed_scores", "probe_scores")
+_LISTS = ("scales", *_SCORES)
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """How the threshold was chosen: from scores of held-out normal photographs only.
+    """How the thresholds were chosen: from normal photographs and pseudo anomalies on them only.
 
     Args:
         threshold: anomaly score at or above which a photograph is judged anomalous, in [0, 1].
-        false_alarm_rate: share of normal parts that is expected to be judged anomalous, in [0, 1].
-        n: number of held-out normal photographs behind it.
+        review_threshold: score at or above which a photograph below `threshold` is set aside, at most `threshold`.
+        false_alarm_rate: share of normal parts that was to be judged anomalous, in [0, 1].
+        n: number of normal photographs behind it.
+        highest_rate: upper confidence bound (95 %) of the false-alarm rate that n photographs carry, in [0, 1].
+        miss_rate: share of pseudo anomalies that stay below the threshold, in [0, 1]; None: none were painted.
         method: name of the estimate, see `stlm_hub.calibration.threshold`.
         date: ISO date of the calibration.
     """
 
     threshold: float
+    review_threshold: float
     false_alarm_rate: float
     n: int
+    highest_rate: float
+    miss_rate: float | None
     method: str
     date: str
 
     def __post_init__(self) -> None:
         check_number("calibration threshold", self.threshold, 0.0, 1.0)
+        check_number("calibration review_threshold", self.review_threshold, 0.0, self.threshold)
         check_number("calibration false_alarm_rate", self.false_alarm_rate, 0.0, 1.0)
         check_integer("calibration n", self.n, 1, 10_000_000)
+        check_number("calibration highest_rate", self.highest_rate, 0.0, 1.0)
+        if self.miss_rate is not None:
+            check_number("calibration miss_rate", self.miss_rate, 0.0, 1.0)
         for name in ("method", "date"):
             check_text(f"calibration {name}", getattr(self, name))
 
 
 @dataclass(frozen=True)
 class MapScale:
-    """How high a map lies on held-out normal photographs, so that maps of different kinds can be compared.
+    """How high a map lies on normal photographs, so that maps of different kinds can be compared.
 
     Args:
         anomaly_map: name of the map; its raw values are measured, see `AnomalyMaps.raw`.
         typical: mean of all values.
-        peak: mean over the photographs of each one's highest value; above `typical`.
+        limit: score of a photograph, in raw values, up to which this map alone calls it normal; above `typical`.
     """
 
     anomaly_map: str
     typical: float
-    peak: float
+    limit: float
 
     def __post_init__(self) -> None:
         check_choice("scales anomaly_map", self.anomaly_map, ANOMALY_MAPS[:-1])
         check_number("scales typical", self.typical, -1e6, 1e6)
-        check_number("scales peak", self.peak, -1e6, 1e6)
-        if not self.peak - self.typical >= SMALLEST_HEIGHT:
-            raise ConfigError("scales: peak must be above typical; calibrate the model again.")
+        check_number("scales limit", self.limit, -1e6, 1e6)
+        if not self.limit - self.typical >= SMALLEST_HEIGHT:
+            raise ConfigError("scales: limit must be above typical; calibrate the model again.")
 
 
 @dataclass(frozen=True)
 class Judging:
-    """Which map judges, on which scales, and at which threshold.
+    """Which map judges and which one is drawn, on which scales, and at which thresholds.
 
     Args:
-        anomaly_map: name of the map that is scored, thresholded and shown.
-        scales: of the maps that "combined" compares; (): not measured yet.
-        score_top_k: the anomaly score is the mean of this many highest map values at the network's size.
-        calibration: the threshold and where it comes from; None: not calibrated.
-        held_out_scores: anomaly scores in [0, 1] of the photographs behind the threshold.
+        judge_by: name of the map that is scored and thresholded.
+        draw_by: name of the map that is shown and outlined; "": the one that judges.
+        scales: of the maps that "combined" is made of; (): not measured yet.
+        draw_gain: what drawn values are multiplied with, as odds, to have the threshold of the map that judges.
+        score_top_k: a map's score is the mean of this many highest values at the network's size.
+        calibration: the thresholds and where they come from; None: not calibrated.
+        familiarity_limit: distance of a whole photograph above which it is unfamiliar; None: not measured.
+        normal_scores: anomaly scores in [0, 1] of the normal photographs behind the threshold.
+        disturbed_scores: of disturbed copies of them.
+        probe_scores: of pseudo anomalies on them.
     """
 
-    anomaly_map: str = "aggregation"
+    judge_by: str = "aggregation"
+    draw_by: str = ""
     scales: tuple[MapScale, ...] = ()
+    draw_gain: float = 1.0
     score_top_k: int = 100
     calibration: Calibration | None = None
-    held_out_scores: tuple[float, ...] = ()
+    familiarity_limit: float | None = None
+    normal_scores: tuple[float, ...] = ()
+    disturbed_scores: tuple[float, ...] = ()
+    probe_scores: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
-        check_choice("anomaly_map", self.anomaly_map, ANOMALY_MAPS)
-        for name in ("scales", "held_out_scores"):
+        check_choice("judge_by", self.judge_by, ANOMALY_MAPS)
+        check_choice("draw_by", self.draw_by, ("", *ANOMALY_MAPS))
+        for name in _LISTS:
             if not isinstance(getattr(self, name), (list, tuple)):
                 raise ConfigError(f"{name} must be a list, not {getattr(self, name)!r:.60}.")
             object.__setattr__(self, name, tuple(getattr(self, name)))
@@ -103,16 +127,40 @@ class Judging:
         measured = [scale.anomaly_map for scale in self.scales]
         if len(set(measured)) != len(measured):
             raise ConfigError(f"scales must name each map once, not {measured}.")
+        check_number("draw_gain", self.draw_gain, 1e-6, 1e6)
         check_integer("score_top_k", self.score_top_k, 1, 2**22)
-        if len(self.held_out_scores) > MAX_SCORES:
-            raise ConfigError(f"held_out_scores holds more than {MAX_SCORES} scores; calibrate the model again.")
-        for score in self.held_out_scores:
-            check_number("held_out_scores", score, 0.0, 1.0)
+        if self.familiarity_limit is not None:
+            check_number("familiarity_limit", self.familiarity_limit, 0.0, 1e9)
+        for name in _SCORES:
+            scores = getattr(self, name)
+            if len(scores) > MAX_SCORES:
+                raise ConfigError(f"{name} holds more than {MAX_SCORES} scores; calibrate the model again.")
+            for score in scores:
+                check_number(name, score, 0.0, 1.0)
+
+    @property
+    def drawn(self) -> str:
+        """Name of the map that is shown and outlined."""
+        return self.draw_by or self.judge_by
+
+    @property
+    def compared(self) -> tuple[str, ...]:
+        """Maps that "combined" is made of."""
+        return tuple(scale.anomaly_map for scale in self.scales)
+
+    def scale(self, anomaly_map: str) -> MapScale | None:
+        """The scale of a map; None: not measured."""
+        return next((scale for scale in self.scales if scale.anomaly_map == anomaly_map), None)
 
     @property
     def threshold(self) -> float:
         """The calibrated threshold in [0, 1], or `DEFAULT_THRESHOLD`."""
         return self.calibration.threshold if self.calibration else DEFAULT_THRESHOLD
+
+    @property
+    def review_threshold(self) -> float:
+        """The calibrated lower threshold in [0, 1], or `DEFAULT_THRESHOLD`."""
+        return self.calibration.review_threshold if self.calibration else DEFAULT_THRESHOLD
 
     def replace(self, **changes: Any) -> Judging:
         """A copy with some fields changed, validated again."""
@@ -121,7 +169,7 @@ class Judging:
     def to_dict(self) -> dict[str, Any]:
         """Plain data, ready for JSON."""
         data = dataclasses.asdict(self)
-        return data | {"scales": list(data["scales"]), "held_out_scores": list(data["held_out_scores"])}
+        return data | {name: list(data[name]) for name in _LISTS}
 
     @classmethod
     def from_dict(cls, data: Any) -> Judging:
@@ -133,7 +181,7 @@ class Judging:
         values = dict(check_fields(CALIBRATION_NAME, data, [f.name for f in dataclasses.fields(cls)]))
         if values.get("calibration") is not None:
             values["calibration"] = _part(Calibration, "calibration", values["calibration"])
-        for name in ("scales", "held_out_scores"):
+        for name in _LISTS:
             if not isinstance(values.setdefault(name, []), (list, tuple)):
                 raise ConfigError(f"{name} in {CALIBRATION_NAME} must be a list; calibrate the model again.")
         values["scales"] = tuple(_part(MapScale, "scales", scale) for scale in values["scales"][: len(ANOMALY_MAPS)])

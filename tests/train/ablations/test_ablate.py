@@ -127,7 +127,7 @@ def test_variants_with_an_objective_of_their_own_become_whole_models(
         assert results.training is not None
         assert results.training.settings["objective"] == name.replace("-", "_")
         judging = "cosine" if name == "no-aggregation" else "aggregation"
-        assert model.judging.anomaly_map == judging
+        assert model.judging.judge_by == judging
         assert rows[name]["metrics"] == results.maps[judging].to_dict()
         assert rows[name]["steps"] == 2 and 0 <= rows[name]["metrics"]["p_auroc"] <= 1
         assert model.predict(bottles / "bottle/test/good/0.png").score <= 1
@@ -257,4 +257,4 @@ def test_a_row_is_of_the_code_that_makes_it() -> None:
     names = {str(path.relative_to(ablate.ROOT)) for path in ablate.code()}
     assert {f"stlm_hub/training/{name}" for name in ablate.NO_CODE}.isdisjoint(names)
     assert all((ablate.ROOT / "stlm_hub/training" / name).is_file() for name in ablate.NO_CODE)
-    assert {"stlm_hub/training/objective.py", "stlm_hub/training/pseudo_anomalies/nsa.py"} <= names
+    assert {"stlm_hub/training/objective.py", "stlm_hub/pseudo_anomalies/nsa.py"} <= names

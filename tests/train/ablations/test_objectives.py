@@ -19,7 +19,7 @@ from stlm_hub.training.log import Record
 from stlm_hub.training.loop import train
 from stlm_hub.training.losses import cosine_distance, focal, l1
 from stlm_hub.training.objective import PAPER
-from stlm_hub.training.pseudo_anomalies.textures import TextureSource
+from stlm_hub.pseudo_anomalies.textures import TextureSource
 from train.ablations.masks import mask_head_of
 from train.ablations.objectives import OBJECTIVES
 

@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 
 from stlm_hub.errors import ConfigError, ImageError
-from stlm_hub.training.pseudo_anomalies import cutpaste, nsa
-from stlm_hub.training.pseudo_anomalies.cutpaste import cutpaste_patch, cutpaste_scar, cutpaste_union
-from stlm_hub.training.pseudo_anomalies.erase import erase
-from stlm_hub.training.pseudo_anomalies.foreground import foreground
-from stlm_hub.training.pseudo_anomalies.perlin import perlin_mask, perlin_noise, rotated_perlin_noise
-from stlm_hub.training.pseudo_anomalies.synthesis import FAMILIES, SynthesisConfig, blend, synthesize
-from stlm_hub.training.pseudo_anomalies.texture_looks import LOOKS
-from stlm_hub.training.pseudo_anomalies.textures import TextureSource
+from stlm_hub.pseudo_anomalies import cutpaste, nsa
+from stlm_hub.pseudo_anomalies.cutpaste import cutpaste_patch, cutpaste_scar, cutpaste_union
+from stlm_hub.pseudo_anomalies.erase import erase
+from stlm_hub.pseudo_anomalies.foreground import foreground
+from stlm_hub.pseudo_anomalies.perlin import perlin_mask, perlin_noise, rotated_perlin_noise
+from stlm_hub.pseudo_anomalies.synthesis import FAMILIES, SynthesisConfig, blend, synthesize
+from stlm_hub.pseudo_anomalies.texture_looks import LOOKS
+from stlm_hub.pseudo_anomalies.textures import TextureSource
 
 Paste = Callable[[np.ndarray, np.random.Generator], tuple[np.ndarray, np.ndarray]]
 TEXTURES = TextureSource(looks=tuple(LOOKS))
@@ -98,10 +98,10 @@ def test_a_mixture_draws_every_family_in_its_share(monkeypatch: pytest.MonkeyPat
         return image, np.ones(image.shape[:2], np.uint8)
 
     monkeypatch.setattr(
-        "stlm_hub.training.pseudo_anomalies.synthesis.cutpaste_patch", lambda image, rng: counted("patch", image)
+        "stlm_hub.pseudo_anomalies.synthesis.cutpaste_patch", lambda image, rng: counted("patch", image)
     )
     monkeypatch.setattr(
-        "stlm_hub.training.pseudo_anomalies.synthesis.cutpaste_scar", lambda image, rng: counted("scar", image)
+        "stlm_hub.pseudo_anomalies.synthesis.cutpaste_scar", lambda image, rng: counted("scar", image)
     )
     config = SynthesisConfig(families=("cutpaste_patch", "cutpaste_scar"), probability=1.0)
     rng = np.random.default_rng(0)

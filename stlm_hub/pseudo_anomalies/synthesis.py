@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from ...errors import ConfigError, ImageError
-from ...validate import check_flag, check_integer, check_number
+from ..errors import ConfigError, ImageError
+from ..validate import check_flag, check_integer, check_number
 from .cutpaste import cutpaste_patch, cutpaste_scar, cutpaste_union
 from .erase import erase
 from .foreground import foreground

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 
 from stlm_hub.errors import ConfigError, DataError
-from stlm_hub.training.pseudo_anomalies import textures
-from stlm_hub.training.pseudo_anomalies.texture_looks import LOOKS, draw_look
-from stlm_hub.training.pseudo_anomalies.textures import TextureSource, augment
+from stlm_hub.pseudo_anomalies import textures
+from stlm_hub.pseudo_anomalies.texture_looks import LOOKS, draw_look
+from stlm_hub.pseudo_anomalies.textures import TextureSource, augment
 
 
 def statistics(image: np.ndarray) -> np.ndarray:

@@ -10,8 +10,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from ...errors import ConfigError, DataError
-from ...predict.images import SUFFIXES
+from ..errors import ConfigError, DataError
+from ..predict.images import SUFFIXES
 from .texture_looks import LOOKS, draw_look
 
 MAX_SIDE = 1024  # larger photographs are reduced once, on reading
