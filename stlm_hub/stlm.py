@@ -169,7 +169,8 @@ class STLM(AnomalyMaps):
         """
         folder = Path(save_directory)
         folder.mkdir(parents=True, exist_ok=True)
-        write_weights(folder / WEIGHTS_NAME, self.network.state_dict(), dtype)
+        if self.network is not None:
+            write_weights(folder / WEIGHTS_NAME, self.network.state_dict(), dtype)
         if self.patch_memory is not None:
             write_weights(folder / MEMORY_NAME, self.patch_memory.state_dict(), dtype)
         write_config(folder, self.config)

@@ -8,10 +8,13 @@ from drawn import normal, texture
 from torch import nn
 from toy_streams import install
 
-from stlm_hub.calibration.map_scales import measure_scales
 from stlm_hub.models.stlm.config import NetworkConfig, PatchMemoryConfig, STLMConfig
-from stlm_hub.models.stlm.judging import Calibration, Judging
+from stlm_hub.models.stlm.judging import Calibration, Judging, MapScale
+from stlm_hub.predict.predictor import input_of
 from stlm_hub.stlm import STLM
+
+SEEN = 12
+"""Textures that scales and familiarity of the model with a memory are measured on."""
 
 
 def make_model(*, toy: bool = False) -> STLM:
@@ -36,11 +39,32 @@ def make_memory_model(*, toy: bool = False) -> STLM:
     model.patch_memory.entries.copy_(normal(6, 16, seed=1))
     model.judging = Judging(
         "combined",
-        measure_scales(model, [texture(64, 64, seed) for seed in range(3)]),
-        calibration=Calibration(0.625, 0.01, 4, "log-odds-t", "2026-01-31"),
-        held_out_scores=(0.25, 0.375, 0.5, 0.25),
+        scales=_measured(model),
+        calibration=Calibration(
+            threshold=0.625,
+            review_threshold=0.5,
+            false_alarm_rate=0.01,
+            n=4,
+            highest_rate=0.53,
+            miss_rate=0.25,
+            method="order statistic, balanced with pseudo anomalies",
+            date="2026-01-31",
+        ),
+        familiarity_limit=100.0,  # so wide that whatever a test draws is familiar
+        normal_scores=(0.25, 0.375, 0.5, 0.25),
+        disturbed_scores=(0.375, 0.25, 0.5, 0.375),
+        probe_scores=(0.5, 0.75, 0.875, 0.9375),
     )
     return model
+
+
+@torch.inference_mode()
+def _measured(model: STLM) -> tuple[MapScale, ...]:
+    """Scales of all maps on a few textures, which become familiar."""
+    names = ("aggregation", "cosine", "memory")
+    raw, description = model.raw(input_of(model, [texture(64, 64, seed) for seed in range(SEEN)]), names)
+    model.familiarity.fit(description)
+    return tuple(MapScale(name, values.mean().item(), values.amax().item()) for name, values in raw.items())
 
 
 def _made(config: STLMConfig, name: str, *, seed: int, toy: bool) -> STLM:

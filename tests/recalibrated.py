@@ -22,7 +22,16 @@ from stlm_hub.model_folder.results import (
 )
 from stlm_hub.models.stlm.judging import Calibration
 
-OLD = Calibration(threshold=0.05, false_alarm_rate=0.02, n=31, method="log-odds-t", date="2026-01-02")
+OLD = Calibration(
+    threshold=0.05,
+    review_threshold=0.03,
+    false_alarm_rate=0.02,
+    n=31,
+    highest_rate=0.0921,
+    miss_rate=0.1,
+    method="order statistic, balanced with pseudo anomalies",
+    date="2026-01-02",
+)
 MADE = Circumstances("2026-01-02", "one processor", {"stlm_hub": "0.0.9"})
 ANOMALOUS = (0.001, 0.0501, 0.9998, 0.9999)  # one is missed at the old threshold
 RESULTS = Results(

@@ -20,10 +20,10 @@ from stlm_hub.models.stlm.config import NetworkConfig
 from stlm_hub.models.stlm.image_encoder import ImageEncoder
 from stlm_hub.models.stlm.mask_decoder import MaskDecoder
 from stlm_hub.models.stlm.network import STLMNetwork
+from stlm_hub.pseudo_anomalies.textures import TextureSource
 from stlm_hub.starting_weights.starting_weights import StartingWeights
 from stlm_hub.training.config import TrainingConfig
 from stlm_hub.training.data import NormalPhotographs, collate
-from stlm_hub.pseudo_anomalies.textures import TextureSource
 from train.ablations.masks import MaskHead
 
 

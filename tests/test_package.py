@@ -26,11 +26,15 @@ ROOMS = {
     "drawing": set(),
     "samples": set(),
     "predict": {"models", "drawing"},
+    "pseudo_anomalies": {"predict"},
     "model_folder": {"models"},
     "stlm": {"models", "predict", "model_folder"},
-    "calibration": {"models", "predict", "model_folder", "stlm"},
+    "calibration": {"models", "predict", "model_folder", "stlm", "pseudo_anomalies"},
     "evaluation": {"models", "predict", "model_folder", "stlm", "drawing"},
-    "training": {"models", "predict", "model_folder", "stlm", "starting_weights", "calibration", "evaluation"},
+    "training": {
+        *("models", "predict", "model_folder", "stlm", "starting_weights", "calibration", "evaluation"),
+        "pseudo_anomalies",
+    },
     "space": {"model_folder", "samples"},
     "cli": {
         *("models", "predict", "model_folder", "stlm", "starting_weights", "calibration", "evaluation", "training"),

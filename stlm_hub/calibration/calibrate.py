@@ -12,7 +12,7 @@ import torch
 from torch.nn import functional
 
 from ..errors import DataError
-from ..models.familiarity import Familiarity
+from ..models.familiarity import Description, Familiarity
 from ..models.stlm.anomaly_maps import AnomalyMaps, agreed, in_unit
 from ..models.stlm.judging import SMALLEST_HEIGHT, Calibration, MapScale
 from ..pseudo_anomalies.nuisance import Nuisance
@@ -78,7 +78,7 @@ def calibrate(
     model.judging = model.judging.replace(
         calibration=calibration,
         draw_gain=_draw_gain(model, measured, judged, calibration.threshold),
-        familiarity_limit=_familiarity(model, measured),
+        familiarity_limits=_familiarity(model, measured),
         normal_scores=judged.good,
         disturbed_scores=judged.disturbed,
         probe_scores=judged.probes,
@@ -167,8 +167,8 @@ def _draw_gain(model: AnomalyMaps, measured: Measured, judged: Scores, threshold
     return threshold / (1 - threshold) / (at / (1 - at)) if at > 0 and threshold < 1 else 1.0
 
 
-def _familiarity(model: AnomalyMaps, measured: Measured) -> float:
-    """The distance at which unfamiliarity begins.
+def _familiarity(model: AnomalyMaps, measured: Measured) -> tuple[float, ...]:
+    """The distances at which unfamiliarity begins.
 
     Of a new model the familiarity is fitted to the photographs and their copies; each one's distance is from those of
     the other folds. A model that is calibrated again still knows the part; photographs of another setting only widen
@@ -177,27 +177,38 @@ def _familiarity(model: AnomalyMaps, measured: Measured) -> float:
     Raises:
         DataError: most of the photographs are unfamiliar to a model that was calibrated before.
     """
-    good, disturbed = (torch.cat(looks.descriptions) for looks in (measured.good, measured.disturbed))
-    before, familiarity = model.judging.familiarity_limit, model.familiarity
-    if before is not None:
-        found = familiarity.distance(torch.cat([good, disturbed]).to(familiarity.mean.device)).cpu().numpy()
-        far = int((found[: len(good)] > before).sum())
-        if far > len(good) / 2:
+    good, disturbed = (_joined(looks.descriptions) for looks in (measured.good, measured.disturbed))
+    before, familiarity = model.judging.familiarity_limits, model.familiarity
+    if before:
+        found = familiarity(_joined([good, disturbed], familiarity.content.mean.device)).cpu()
+        far = int((found[: len(measured.photographs)] > torch.tensor(before)).any(1).sum())
+        if far > len(measured.photographs) / 2:
             raise DataError(
-                f"{far} of {len(good)} photographs do not look like those that the model learned from. Name "
-                "photographs of the same part, or train a model of this one with: stlm finetune"
+                f"{far} of {len(measured.photographs)} photographs do not look like those that the model learned from. "
+                "Name photographs of the same part, or train a model of this one with: stlm finetune"
             )
-        return max(before, FAMILIAR * float(found[~unusual(found / (1 + found))].max()))
-    fold = torch.arange(len(good)) % FOLDS
-    device = familiarity.mean.device
-    other = Familiarity(good.shape[1] // 2)
+        return tuple(max(limit, wider) for limit, wider in zip(before, _limits(found.numpy()), strict=True))
+    fold = torch.arange(len(measured.photographs)) % FOLDS
+    other = Familiarity(good.content.shape[1] // 2)
     distances = []
     for k in range(FOLDS):
-        other.fit(torch.cat([good[fold != k], disturbed[fold != k]]))
-        distances += other.distance(torch.cat([good[fold == k], disturbed[fold == k]])).tolist()
-    familiarity.fit(torch.cat([good, disturbed]).to(device))
-    found = np.array(distances)
-    return FAMILIAR * float(found[~unusual(found / (1 + found))].max())
+        other.fit(_joined([_where(good, fold != k), _where(disturbed, fold != k)]))
+        distances.append(other(_joined([_where(good, fold == k), _where(disturbed, fold == k)])))
+    familiarity.fit(_joined([good, disturbed], familiarity.content.mean.device))
+    return _limits(torch.cat(distances).numpy())
+
+
+def _limits(distances: np.ndarray) -> tuple[float, ...]:
+    """Nx2 distances of good photographs -> how far is too far."""
+    return tuple(FAMILIAR * float(column[~unusual(column / (1 + column))].max()) for column in distances.T)
+
+
+def _joined(described: Sequence[Description], device: torch.device | None = None) -> Description:
+    return Description(*(torch.cat(parts).to(device) for parts in zip(*described, strict=True)))
+
+
+def _where(described: Description, wanted: torch.Tensor) -> Description:
+    return Description(described.content[wanted], described.layout[wanted])
 
 
 def _unusual(measured: Measured, scores: Sequence[float]) -> list[tuple[Path, float]]:

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..models.familiarity import Description
 from ..models.stlm.anomaly_maps import AnomalyMaps, Raw
 from ..predict.frame import resize_image
 from ..predict.images import load_image
@@ -43,17 +44,17 @@ class Normal:
 
 @dataclass
 class Looks:
-    """Raw values of some images, each a map's own grid (1x1xhxw), and their descriptions (1x2D)."""
+    """Raw values of some images, each a map's own grid (1x1xhxw), and their descriptions."""
 
     values: dict[str, list[Tensor]] = field(default_factory=dict)
-    descriptions: list[Tensor] = field(default_factory=list)
+    descriptions: list[Description] = field(default_factory=list)
     masks: list[np.ndarray] = field(default_factory=list)
 
     def add(self, raw: Raw, mask: np.ndarray | None = None) -> None:
         """Takes up what the model sees of one image; `mask` is SxS uint8 of a pseudo anomaly."""
         for name, values in raw.values.items():
             self.values.setdefault(name, []).append(values.cpu())
-        self.descriptions.append(raw.description.cpu())
+        self.descriptions.append(Description(*(values.cpu() for values in raw.description)))
         if mask is not None:
             self.masks.append(mask)
 

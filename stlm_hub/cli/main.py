@@ -87,7 +87,9 @@ def finetune(
     folder: Annotated[Path, typer.Argument(help="Folder of photographs of good parts, at least 8.")],
     name: Annotated[str, typer.Option(help="Name of the model.")],
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Model folder; default: models/<name>.")] = None,
-    steps: Annotated[int, typer.Option(min=1, help="Training steps of 4 photographs.")] = 400,
+    steps: Annotated[
+        int, typer.Option(min=0, help="Training steps of 4 photographs; 0: a memory alone, in half a minute.")
+    ] = 400,
     size: Annotated[int, typer.Option(help="Side of the network's input in px, a multiple of 64.")] = 256,
     camera: Annotated[
         str, typer.Option(help="How much light, focus and noise may differ: fixed, normal or rough.")

@@ -207,8 +207,9 @@ def results_of(local: LocalModel, *, token: str | bool | None = None) -> Results
 
 def in_folder(folder: Path, entry: zoo.ZooEntry | None) -> LocalModel:
     """The model of a folder; of a zoo entry where it must be that one."""
-    if not (folder / WEIGHTS_NAME).is_file():
-        raise WeightsError(_no_weights(str(folder), (path.name for path in folder.iterdir())))
+    names = [path.name for path in folder.iterdir()]
+    if not {WEIGHTS_NAME, MEMORY_NAME} & set(names):
+        raise WeightsError(_no_weights(str(folder), names))
     if entry is None:
         return LocalModel(folder, str(folder))
     return LocalModel(folder, str(folder), None, entry.sha256, entry.alias)
@@ -275,7 +276,7 @@ def _download(
                 logger.warning("The Hub is out of reach; %s is loaded from the cache.", repo_id)
             return local
         sizes = {file.rfilename: file.size or 0 for file in info.siblings or []}
-        if WEIGHTS_NAME not in sizes:
+        if not {WEIGHTS_NAME, MEMORY_NAME} & sizes.keys():
             raise WeightsError(_no_weights(repo_id, sizes))
         if missing := [name for name in (CONFIG_NAME, CALIBRATION_NAME) if name not in sizes]:
             raise HubError(f"{repo_id} has no {missing[0]}: it is not a model of stlm_hub, give another name.")
@@ -293,7 +294,9 @@ def _download(
 
 def needed_files(config: STLMConfig) -> list[str]:
     """Names of the files that decide a prediction of a model with this config."""
-    return [name for name in DECIDING if name != MEMORY_NAME or config.patch_memory is not None]
+    absent = {MEMORY_NAME} if config.patch_memory is None else set()
+    absent |= set() if config.streams else {WEIGHTS_NAME}
+    return [name for name in DECIDING if name not in absent]
 
 
 @contextmanager

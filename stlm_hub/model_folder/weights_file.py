@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -24,6 +24,7 @@ from .names import FAMILIARITY_NAME, MEMORY_NAME, WEIGHTS_NAME
 MAX_HEADER_BYTES = 2**20
 SAVED_DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 _FLOATS = ("F32", "F16", "BF16")
+_INTEGERS = {torch.int64: "I64", torch.int32: "I32"}
 
 
 def read_weights(
@@ -31,7 +32,6 @@ def read_weights(
     expected: Mapping[str, Tensor],
     *,
     sha256: str | None = None,
-    ignored: Callable[[str], bool] = lambda name: False,
 ) -> dict[str, Tensor]:
     """Reads weights for a network, strictly.
 
@@ -39,7 +39,6 @@ def read_weights(
         path: a safetensors file. Floats may be float32, float16 or bfloat16; they are cast up exactly.
         expected: the network's `state_dict()`, on any device; only names, shapes and dtypes are looked at.
         sha256: what the file must hash to.
-        ignored: tells by its name which further tensor is left out.
 
     Returns:
         Tensors on the CPU with the names, shapes and dtypes of `expected`.
@@ -53,7 +52,7 @@ def read_weights(
             f"{path} was altered or corrupted: its SHA-256 is {found[:12]}..., but it must be {sha256[:12]}.... "
             "Copy the folder anew, or download it again with: stlm zoo pull NAME --force"
         )
-    _check_header(path, data, expected, ignored)
+    _check_header(path, data, expected)
     try:
         tensors = load(data)
     except (SafetensorError, ValueError, TypeError) as error:
@@ -68,7 +67,7 @@ def read_weights(
 def read_model_weights(
     folder: Path, model: AnomalyMaps, sha256: Mapping[str, str] | None = None
 ) -> dict[str, dict[str, Tensor]]:
-    """State dicts of a model's parts: "network", "familiarity" and, where it has one, "patch_memory".
+    """State dicts of a model's parts: "familiarity" and, where it has them, "network" and "patch_memory".
 
     Args:
         model: only the names, shapes and dtypes of its tensors are looked at; it may be on the device "meta".
@@ -78,16 +77,9 @@ def read_model_weights(
         WeightsError: as of `read_weights`.
     """
     known = sha256 or {}
-    state = {
-        "network": read_weights(
-            folder / WEIGHTS_NAME,
-            model.network.state_dict(),
-            sha256=known.get(WEIGHTS_NAME),
-            # Older files hold the memory, too; the one that counts is in a file of its own.
-            ignored=lambda name: name.startswith(("memory.", "memory_encoder.")),
-        )
-    }
-    for part, name in (("familiarity", FAMILIARITY_NAME), ("patch_memory", MEMORY_NAME)):
+    parts = {"network": WEIGHTS_NAME, "familiarity": FAMILIARITY_NAME, "patch_memory": MEMORY_NAME}
+    state = {}
+    for part, name in parts.items():
         module = getattr(model, part)
         if module is not None:
             state[part] = read_weights(folder / name, module.state_dict(), sha256=known.get(name))
@@ -146,7 +138,7 @@ def _read(path: Path, expected: Mapping[str, Tensor]) -> bytes:
     return data
 
 
-def _check_header(path: Path, data: bytes, expected: Mapping[str, Tensor], ignored: Callable[[str], bool]) -> None:
+def _check_header(path: Path, data: bytes, expected: Mapping[str, Tensor]) -> None:
     """Compares names, shapes and types with the network's before anything of the file is loaded."""
     size = int.from_bytes(data[:8], "little")
     try:
@@ -156,7 +148,8 @@ def _check_header(path: Path, data: bytes, expected: Mapping[str, Tensor], ignor
         found = {name: (tuple(facts["shape"]), facts["dtype"]) for name, facts in header.items() if name[:2] != "__"}
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise _not_whole(path, error) from error
-    names = {name for name in found if name in expected or not ignored(name)}
+    # Older files of streams hold the memory, too; the one that counts is in a file of its own.
+    names = {name for name in found if name in expected or not name.startswith(("memory.", "memory_encoder."))}
     missing, unknown = sorted(expected.keys() - names), sorted(names - expected.keys())
     if missing or unknown:
         parts = [f"{len(missing)} tensors are missing ({missing[0]})"] if missing else []
@@ -168,7 +161,8 @@ def _check_header(path: Path, data: bytes, expected: Mapping[str, Tensor], ignor
             raise WeightsError(
                 f"{path} does not fit its {CONFIG_NAME}: {name} is {shape} and must be {tuple(tensor.shape)}."
             )
-        if dtype not in (_FLOATS if tensor.is_floating_point() else ("I64",)):
+        kinds = _FLOATS if tensor.is_floating_point() else (_INTEGERS[tensor.dtype],)
+        if dtype not in kinds:
             raise WeightsError(f"{path} holds {name} as {dtype}; save it anew with STLM.save_pretrained.")
 
 

@@ -1,30 +1,69 @@
 """How much a whole photograph looks like those that a model learned from.
 
 Anomaly maps compare patches. A wall, a cat or a table without the part may hold patches that are all well known; as a
-whole they are far from any good photograph. The distance is Mahalanobis' in the few directions in which good
-photographs differ, with one common variance for all other directions (probabilistic PCA, Tipping and Bishop 1999).
+whole they are far from any good photograph. What a photograph holds and where it holds it are looked at apart: a part
+that lies upside down holds what it should.
 """
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 COMPONENTS = 8
 """Directions in which good photographs may differ, each with a variance of its own."""
+LAYOUT = 3
+"""Rows and columns of the grid on which the layout of a photograph is looked at."""
 
 
-def describe(patches: Tensor) -> Tensor:
-    """BxhxwxD patch features -> Bx2D float32: mean and standard deviation of each feature over the photograph."""
-    values = patches.flatten(1, 2).float()
-    return torch.cat([values.mean(1), values.std(1)], dim=1)
+class Description(NamedTuple):
+    """What familiarity looks at: `content` Bx2D and `layout` Bx9D, float32."""
+
+    content: Tensor
+    layout: Tensor
+
+
+def describe(patches: Tensor) -> Description:
+    """BxhxwxD patch features -> mean and standard deviation over the photograph, and means on a 3x3 grid."""
+    values = patches.float()
+    flat = values.flatten(1, 2)
+    layout = F.adaptive_avg_pool2d(values.permute(0, 3, 1, 2), LAYOUT).flatten(1)
+    return Description(torch.cat([flat.mean(1), flat.std(1)], dim=1), layout)
 
 
 class Familiarity(nn.Module):
-    """Mean, directions and variances of `describe` over good photographs; a few kilobytes.
+    """Distance of a photograph from good ones, by content and by layout; some kilobytes.
 
     Args:
         channels: D of the patches.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.content = NormalDistribution(2 * channels)
+        self.layout = NormalDistribution(LAYOUT**2 * channels)
+
+    def forward(self, described: Description) -> Tensor:
+        """Descriptions -> Bx2 float32: distance by content and by layout, about 1 for a typical good photograph."""
+        return torch.stack([self.content(described.content), self.layout(described.layout)], dim=1)
+
+    def fit(self, described: Description) -> Familiarity:
+        """Learns from descriptions of at least 4 good photographs; changes the module in place."""
+        self.content.fit(described.content)
+        self.layout.fit(described.layout)
+        return self
+
+
+class NormalDistribution(nn.Module):
+    """Mahalanobis' distance with few directions and one common variance for all others.
+
+    That is probabilistic PCA (Tipping and Bishop, 1999), which few samples of many numbers can tell.
+
+    Args:
+        size: N numbers of a sample.
     """
 
     mean: Tensor
@@ -32,39 +71,29 @@ class Familiarity(nn.Module):
     variances: Tensor
     rest: Tensor
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, size: int) -> None:
         super().__init__()
-        self.register_buffer("mean", torch.zeros(2 * channels))
-        self.register_buffer("components", torch.zeros(2 * channels, COMPONENTS))
-        self.register_buffer("variances", torch.ones(COMPONENTS))
+        self.register_buffer("mean", torch.zeros(size))
+        self.register_buffer("components", torch.zeros(size, COMPONENTS))
+        self.register_buffer("variances", torch.zeros(COMPONENTS))
         self.register_buffer("rest", torch.ones(()))
 
-    def forward(self, patches: Tensor) -> Tensor:
-        """BxhxwxD patch features -> B float32: distance from good photographs, about 1 for a typical one."""
-        return self.distance(describe(patches))
-
-    def distance(self, described: Tensor) -> Tensor:
-        """`forward` from what `describe` returns."""
-        centred = described - self.mean
+    def forward(self, samples: Tensor) -> Tensor:
+        """BxN -> B float32: the distance; the directions count as much as all others together."""
+        centred = samples - self.mean
         along = centred @ self.components
         across = (centred.square().sum(1) - along.square().sum(1)).clamp_min(0) / self.rest
-        free = centred.shape[1] - COMPONENTS
-        squares = (along.square() / (self.variances + self.rest)).sum(1) + across * (COMPONENTS / free)
-        return (squares / (2 * COMPONENTS)).sqrt()
+        others = centred.shape[1] - COMPONENTS
+        squares = (along.square() / (self.variances + self.rest)).mean(1) + across / others
+        return (squares / 2).sqrt()
 
-    def fit(self, described: Tensor) -> Familiarity:
-        """Learns from Nx2D descriptions of good photographs, N at least 4; changes the module in place."""
-        mean = described.mean(0)
-        _, values, directions = torch.linalg.svd(described - mean, full_matrices=False)
-        variances = values.square() / (len(described) - 1)
-        # Of few photographs no more directions are known than a quarter of their number.
-        known = min(COMPONENTS, max(1, len(described) // 4))
-        kept = torch.zeros_like(self.variances)
-        kept[:known] = variances[:known]
-        components = torch.zeros_like(self.components)
-        components[:, :known] = directions[:known].T
+    def fit(self, samples: Tensor) -> None:
+        """Learns from KxN samples; of few samples, a quarter of their number of directions are known."""
+        mean = samples.mean(0)
+        _, values, directions = torch.linalg.svd(samples - mean, full_matrices=False)
+        variances = values.square() / (len(samples) - 1)
+        known = min(COMPONENTS, max(1, len(samples) // 4))
         self.mean.copy_(mean)
-        self.components.copy_(components)
-        self.variances.copy_(kept)
-        self.rest.copy_((variances[known:].sum() / (described.shape[1] - known)).clamp_min(1e-12))
-        return self
+        self.components.zero_()[:, :known] = directions[:known].T
+        self.variances.zero_()[:known] = variances[:known]
+        self.rest.copy_((variances[known:].sum() / (samples.shape[1] - known)).clamp_min(1e-12))

@@ -41,10 +41,10 @@ class ScoredMap:
 
 @dataclass(frozen=True, eq=False)
 class Inferred:
-    """What a model sees of one photograph: maps by name, and the distance of the whole from good ones."""
+    """What a model sees of one photograph: maps by name, and how far the whole is from good ones, two distances."""
 
     maps: dict[str, ScoredMap]
-    distance: float
+    distances: tuple[float, ...]
 
 
 def predict(
@@ -79,7 +79,8 @@ def predict(
 def _judge(image: np.ndarray, inferred: Inferred, judging: Judging, threshold: float, review: float) -> Prediction:
     score = inferred.maps[judging.judge_by].score
     anomaly_map = times(inferred.maps[judging.drawn].anomaly_map, judging.draw_gain)
-    unfamiliarity = inferred.distance / judging.familiarity_limit if judging.familiarity_limit else 0.0
+    limits = judging.familiarity_limits or (float("inf"),) * len(inferred.distances)
+    unfamiliarity = max(distance / limit for distance, limit in zip(inferred.distances, limits, strict=True))
     return Prediction(image, anomaly_map, score, threshold, review_threshold=review, unfamiliarity=unfamiliarity)
 
 
@@ -134,7 +135,7 @@ def infer(model: AnomalyMaps, images: Iterable[np.ndarray], which: Sequence[str]
         for i, image in enumerate(batch):
             shape = image.shape[:2]
             maps = {name: ScoredMap(to_frame(arrays[name][i], shape), scores[name][i]) for name in which}
-            yield Inferred(maps, float(distances[i]))
+            yield Inferred(maps, tuple(distances[i].tolist()))
 
 
 def batch_size(image_size: int) -> int:

@@ -81,12 +81,17 @@ class Options:
         """
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,80}", name):
             raise ConfigError(f"A model's name is made of letters, digits, dots and dashes; {name!r} is not.")
-        if self.steps < 1:  # 0 steps mean 200 epochs to a recipe
-            raise ConfigError(f"steps must be at least 1, not {self.steps}.")
+        if self.steps < 0:
+            raise ConfigError(f"steps must be at least 0, not {self.steps}.")
         entries = MEMORY.entries if self.memory_entries is None else self.memory_entries
+        if not self.steps and not entries:
+            raise ConfigError(
+                "Without steps and without memory entries there is nothing to judge by; give one of them."
+            )
         return STLMConfig(
             network=NetworkConfig(image_size=self.image_size, feature_levels=LEVELS),
             patch_memory=PatchMemoryConfig(entries, MEMORY.channels, self.backbone) if entries else None,
+            streams=self.steps > 0,
             category=name,
             dataset="own photographs",
         )
@@ -97,7 +102,7 @@ class Options:
         Raises:
             ConfigError: an option is out of range.
         """
-        return small_machine(self.steps, self.seed, self.rotation, self.camera)
+        return small_machine(max(1, self.steps), self.seed, self.rotation, self.camera)
 
     def command(self, name: str, *, textures: bool, weights: bool) -> Command:
         """`stlm finetune` with what differs from the defaults."""
@@ -143,7 +148,7 @@ def finetune(
         name: of the model: letters, digits, dots, dashes.
         output: the model folder to write, by default `models/<name>`; `<output>.run` keeps checkpoints, so that the
             same call goes on after an interruption.
-        steps: optimiser steps of 4 photographs.
+        steps: optimiser steps of 4 photographs. 0: a model in half a minute, whose memory judges alone.
         minutes: time for the training, in place of `steps`: a few steps are measured first, see `steps_within`. The
             same call goes on with the number of steps that it began with.
         image_size: side of the network's square input in pixels, a multiple of 64; smaller defects need a larger one.
@@ -181,9 +186,11 @@ def finetune(
     if memory_entries is None and config.patch_memory is not None:
         entries = min(MEMORY.entries, count_patches(image_size, len(split.train)))
         config = config.replace(patch_memory=dataclasses.replace(config.patch_memory, entries=entries))
-    weights = starting_weights(Path(starting_from) if starting_from else None, on_message=observer.on_message)
+    weights = None
+    if config.streams:
+        weights = starting_weights(Path(starting_from) if starting_from else None, on_message=observer.on_message)
     work = _make_work(target)
-    if minutes is not None:
+    if minutes is not None and weights is not None:
         steps = _measured_steps(minutes, work, split, config, training, weights, source_of_textures, observer)
         options = dataclasses.replace(options, steps=steps)
     job = Job(

@@ -57,7 +57,7 @@ class Job:
         config: of the model; `shared_stages` follow from the training.
         anomaly_map: that the model judges by.
         training: how it is trained.
-        weights: that the training starts from; not needed with `trained`.
+        weights: that the training starts from; not needed with `trained`, or without streams.
         provenance: of the model, as its card shows it; when it was made is added.
         dataset: what is known of the photographs; numbers and fingerprints are added.
         work: folder of checkpoints and logs; a run that was cut off goes on from there.
@@ -116,7 +116,7 @@ def run(job: Job, observer: Observer | None = None) -> Results | None:
     observer = (observer or Observer()).stoppable()
     started, made = time.monotonic(), circumstances(job.commit)
     _check(job)
-    trained = job.trained or _train(job, made, observer)
+    trained = job.trained or (_train(job, made, observer) if job.config.streams else Trained())
     if trained is None:
         return None
     model = _with_memory(job, trained, observer)
@@ -172,7 +172,7 @@ def _with_memory(job: Job, trained: Trained, observer: Observer) -> STLM:
     Those that are held out of the training are not held out of the memory: a calibration leaves the entries of the
     photograph out that it looks at.
     """
-    config = job.config.replace(network=trained.network.config)
+    config = job.config.replace(network=trained.network.config) if trained.network else job.config
     device = "cuda" if torch.cuda.is_available() else "cpu"
     model = STLM(config, Judging(judge_by=job.anomaly_map), network=trained.network).eval().to(device)
     memory, photographs = model.patch_memory, job.split.photographs

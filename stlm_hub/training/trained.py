@@ -40,7 +40,7 @@ TRAINING_OPTIONS = ("textures", "teacher-checkpoint", "weights")
 class Trained:
     """
     Args:
-        network: in eval mode; its config counts the stages that both streams share.
+        network: in eval mode; its config counts the stages that both streams share. None: the memory judges alone.
         facts: of the training.
         log: a record of each step; empty for a network that was taken over.
         losses: plot of the training's losses, if there is one already.
@@ -48,8 +48,8 @@ class Trained:
         options: of the command that trained it, out of `TRAINING_OPTIONS`.
     """
 
-    network: STLMNetwork
-    facts: TrainingFacts
+    network: STLMNetwork | None = None
+    facts: TrainingFacts | None = None
     log: Sequence[dict[str, float]] = ()
     losses: Path | None = None
     other_seeds: tuple[SeedFigures, ...] = ()

@@ -1,68 +1,292 @@
-"""How a model judges, out of held-out photographs: scales, a threshold for each map, and which of them stays."""
+"""How a model judges, out of good photographs: scales, thresholds of each map, what is drawn and what is familiar."""
 
 from __future__ import annotations
 
 import copy
+import dataclasses
 from pathlib import Path
 
+import numpy as np
 import pytest
-from drawn import judging_by
+import torch
+from drawn import judging_by, texture, write_photographs
+from PIL import Image
 
-from stlm_hub.calibration.calibrate import calibrate
-from stlm_hub.calibration.map_scales import measure_scales
+from stlm_hub.calibration import normals
+from stlm_hub.calibration.calibrate import FAMILIAR, calibrate
+from stlm_hub.calibration.normals import PROBES, Normal, chosen, look
 from stlm_hub.calibration.threshold import choose_threshold
 from stlm_hub.errors import DataError, ImageError
 from stlm_hub.models.stlm.judging import ANOMALY_MAPS, Judging
 from stlm_hub.predict.images import load_image
 from stlm_hub.predict.predictor import infer
+from stlm_hub.pseudo_anomalies.nuisance import Nuisance, of_camera
 from stlm_hub.stlm import STLM
 
 pytestmark = pytest.mark.usefixtures("toy_streams")
 
 
+def copy_of(model: STLM, **judging: object) -> STLM:
+    """The same weights, which are not shared, and nothing measured."""
+    other = copy.deepcopy(model)
+    other.judging = Judging(**{"judge_by": model.judging.judge_by, **judging})  # type: ignore[arg-type]
+    return other
+
+
+def normals_of(paths: list[Path]) -> list[Normal]:
+    return [Normal(path) for path in paths]
+
+
 def scores_of(model: STLM, photographs: list[Path], name: str) -> list[float]:
-    return [maps[name].score for maps in infer(model, map(load_image, photographs), (name,))]
+    return [inferred.maps[name].score for inferred in infer(model, map(load_image, photographs), (name,))]
+
+
+# ---------------------------------------------------------------- thresholds and scales
 
 
 def test_each_map_gets_a_threshold_and_the_one_that_judges_is_set(toy_model: STLM, good_parts: list[Path]) -> None:
-    model = copy.deepcopy(toy_model)
+    model = copy_of(toy_model)
     told: list[tuple[int, int]] = []
-    found = calibrate(model, good_parts, 0.1, on_image=lambda *progress: told.append(progress))
+    found = calibrate(model, normals_of(good_parts), 0.1, on_image=lambda *progress: told.append(progress))
     assert told == [(done, 6) for done in range(1, 7)]
-    assert list(found) == ["aggregation", "cosine"]
-    for name, calibration in found.items():
-        assert calibration == choose_threshold(scores_of(model, good_parts, name), 0.1)
-    assert found["aggregation"] != found["cosine"]
-    scores = tuple(scores_of(model, good_parts, "aggregation"))
-    assert model.judging == Judging(calibration=found["aggregation"], held_out_scores=scores)
+    assert list(found.thresholds) == ["aggregation", "cosine", "combined"]
+    judging = model.judging
+    assert judging.judge_by == "aggregation" and judging.calibration == found.thresholds["aggregation"]
+    assert judging.compared == ("aggregation", "cosine")
+    assert len(judging.normal_scores) == len(judging.disturbed_scores) == 6 and len(judging.probe_scores) == PROBES
+    assert judging.calibration == choose_threshold(
+        judging.normal_scores, 0.1, disturbed=judging.disturbed_scores, probes=judging.probe_scores
+    )
+    assert judging.review_threshold <= judging.threshold
     assert toy_model.judging == Judging()
 
 
-def test_the_combined_map_is_measured_before_it_is_scored(toy_memory_model: STLM, good_parts: list[Path]) -> None:
-    model = judging_by(toy_memory_model, scales=(), calibration=None, held_out_scores=())
-    told: list[tuple[int, int]] = []
-    found = calibrate(model, good_parts, 0.05, ANOMALY_MAPS, lambda *progress: told.append(progress))
-    assert told == [(done, 12) for done in range(1, 13)]
-    assert tuple(found) == ANOMALY_MAPS and model.judging.judge_by == "combined"
-    assert model.judging.scales == measure_scales(model, map(load_image, good_parts))
-    assert found["combined"] == model.calibration == choose_threshold(model.judging.normal_scores, 0.05)
-    assert list(model.judging.normal_scores) == scores_of(model, good_parts, "combined")
+@pytest.mark.parametrize("name", ANOMALY_MAPS)
+def test_the_scores_behind_a_threshold_are_those_that_the_model_predicts(
+    name: str, toy_memory_model: STLM, good_parts: list[Path]
+) -> None:
+    model = copy_of(toy_memory_model, judge_by=name)
+    calibrate(model, normals_of(good_parts), 0.05)
+    predicted = [prediction.score for prediction in model.predict(good_parts)]
+    np.testing.assert_allclose(model.judging.normal_scores, predicted, rtol=0, atol=1e-5)
+    np.testing.assert_allclose(scores_of(model, good_parts, name), predicted, rtol=0, atol=1e-6)
+    assert len(set(model.judging.normal_scores)) == 6
 
 
-def test_only_the_wanted_maps_are_scored(toy_memory_model: STLM, good_parts: list[Path]) -> None:
-    model = judging_by(toy_memory_model, anomaly_map="memory")
-    scales = model.judging.scales
-    assert list(calibrate(model, good_parts, 0.05, ("memory",))) == ["memory"]
-    assert model.judging.scales == scales  # those of a map that does not judge stay
+@pytest.mark.parametrize("name", ANOMALY_MAPS[:-1])
+def test_a_map_alone_reaches_one_half_on_the_highest_usual_photograph(
+    name: str, toy_memory_model: STLM, good_parts: list[Path]
+) -> None:
+    model = copy_of(toy_memory_model, judge_by=name)
+    calibrate(model, normals_of(good_parts), 0.01)
+    usual = choose_threshold(model.judging.normal_scores, 0.01, disturbed=model.judging.disturbed_scores).threshold
+    assert usual == pytest.approx(0.5, abs=1e-5)
+    scale, raw = model.judging.scale(name), look(model, normals_of(good_parts), Nuisance(), 0).good.values[name]
+    assert scale is not None and scale.typical == pytest.approx(torch.cat(raw).mean().item(), rel=1e-4)
+
+
+def test_a_map_that_is_left_out_gets_no_scale(toy_memory_model: STLM, good_parts: list[Path]) -> None:
+    model = copy_of(toy_memory_model)
+    found = calibrate(model, normals_of(good_parts), 0.05, left_out=("aggregation",))
+    assert list(found.thresholds) == ["cosine", "memory", "combined"] and model.judging.compared == ("cosine", "memory")
+
+
+def test_the_same_seed_gives_the_same_judging_and_a_nuisance_changes_the_copies(
+    toy_memory_model: STLM, good_parts: list[Path]
+) -> None:
+    models = [copy_of(toy_memory_model) for _ in range(4)]
+    for model, seed, camera in zip(models, (0, 0, 1, 0), ("normal", "normal", "normal", "rough"), strict=True):
+        calibrate(model, normals_of(good_parts), 0.05, seed=seed, nuisance=of_camera(camera))
+    first, again, other_seed, rough = (model.judging for model in models)
+    assert first == again
+    for state in models[0].familiarity.state_dict().items():
+        assert torch.equal(state[1], models[1].familiarity.state_dict()[state[0]])
+    assert other_seed.probe_scores != first.probe_scores and other_seed.disturbed_scores != first.disturbed_scores
+    assert rough.disturbed_scores != first.disturbed_scores
+
+
+def test_an_unusual_photograph_is_named_and_moves_no_threshold(
+    toy_memory_model: STLM, tmp_path: Path
+) -> None:
+    paths = write_photographs(tmp_path / "parts", 16)
+    clean = copy_of(toy_memory_model, judge_by="memory")
+    assert calibrate(clean, normals_of(paths), 0.01).unusual == []
+    strange = tmp_path / "strange.png"
+    Image.fromarray(np.tile(np.array([[[255, 0, 255], [0, 255, 0]]], np.uint8), (64, 32, 1))).save(strange)
+    model = copy_of(toy_memory_model, judge_by="memory")
+    found = calibrate(model, normals_of([*paths, strange]), 0.01)
+    assert [path for path, _ in found.unusual] == [strange]
+    score = found.unusual[0][1]
+    assert score == model.judging.normal_scores[-1] > model.judging.threshold
+    assert model.judging.calibration is not None and model.judging.calibration.n == 17
+    assert max(model.judging.normal_scores[:-1]) < 0.5 + 1e-5  # the limit is that of the usual ones
+
+
+# ---------------------------------------------------------------- photographs that the model knows
+
+
+@pytest.fixture
+def remembering(toy_memory_model: STLM, good_parts: list[Path]) -> STLM:
+    """It remembers one patch of each photograph."""
+    model = copy_of(toy_memory_model)
+    memory = model.patch_memory
+    assert memory is not None
+    with torch.inference_mode():
+        for number, path in enumerate(good_parts):
+            image = torch.from_numpy(np.asarray(Image.open(path).resize((64, 64)))).permute(2, 0, 1)[None].float()
+            memory.entries[number] = ((memory.patches(image)[0, 4, 4] - memory.mean) @ memory.components).clone()
+    memory.sources.copy_(torch.arange(6))
+    return model
+
+
+def test_a_photograph_is_compared_with_what_the_memory_has_of_others(
+    remembering: STLM, good_parts: list[Path]
+) -> None:
+    """As by a memory in which it never was."""
+    known = [Normal(path, remembered=number) for number, path in enumerate(good_parts)]
+    found = look(remembering, known, Nuisance(), 0)
+    ordinary = look(remembering, normals_of(good_parts), Nuisance(), 0)
+    for number in range(6):
+        without = copy.deepcopy(remembering)
+        assert without.patch_memory is not None
+        without.patch_memory.entries = without.patch_memory.entries[without.patch_memory.sources != number].clone()
+        brute = look(without, [Normal(good_parts[number])], Nuisance(), 0).good.values["memory"][0]
+        torch.testing.assert_close(found.good.values["memory"][number], brute, rtol=1e-4, atol=1e-4)
+        for group, other in ((found.good, ordinary.good), (found.disturbed, ordinary.disturbed)):
+            assert (group.values["memory"][number] >= other.values["memory"][number] - 1e-4).all()
+    together = (torch.cat(looks.good.values["memory"]) for looks in (found, ordinary))
+    assert not torch.allclose(*together)
+    for group, other in ((found.good, ordinary.good), (found.probes, ordinary.probes)):
+        torch.testing.assert_close(torch.cat(group.values["cosine"]), torch.cat(other.values["cosine"]))
+
+
+def test_scores_of_photographs_that_were_trained_on_are_lifted_to_those_of_others(
+    toy_model: STLM, good_parts: list[Path]
+) -> None:
+    plain = copy_of(toy_model)
+    calibrate(plain, normals_of(good_parts), 0.05)
+    order = np.argsort(plain.judging.normal_scores)
+    low = set(order[:3].tolist())  # as if the training had made them low
+    model = copy_of(toy_model)
+    known = [Normal(path, trained=i in low) for i, path in enumerate(good_parts)]
+    calibrate(model, known, 0.05)
+    # those of others come first
+    names = [*(i for i in range(6) if i not in low), *(n for n in range(6) if n in low)]
+    scores = np.array(model.judging.normal_scores)
+    odds = scores / (1 - scores)
+    assert np.median(odds[3:]) == pytest.approx(np.median(odds[:3]), rel=1e-4)
+    assert len(names) == 6 and model.judging.probe_scores != plain.judging.probe_scores
+
+
+def test_photographs_that_no_stream_knows_come_first_and_get_the_probes() -> None:
+    known = [Normal(Path(f"{i}.png"), trained=i % 3 > 0) for i in range(300)]
+    found = chosen(known, seed=0)
+    assert len(found) == normals.MOST_PHOTOGRAPHS == 150
+    assert found[:100] == [normal for normal in known if not normal.trained]
+    assert all(normal.trained for normal in found[100:]) and len(set(found)) == 150
+    assert found == chosen(known, seed=0) != chosen(known, seed=1)
+    assert normals._probes_of(found) == [1] * 100 + [0] * 50
+    assert normals._probes_of(found[98:102]) == [30, 30, 0, 0]
+    assert normals._probes_of(found[100:107]) == [9, 9, 9, 9, 8, 8, 8]
+
+
+def test_probes_are_painted_on_the_size_that_the_network_sees(toy_model: STLM, good_parts: list[Path]) -> None:
+    measured = look(toy_model, normals_of(good_parts[:2]), Nuisance(), 0)
+    assert len(measured.probes.masks) == len(measured.probes.descriptions) == PROBES
+    assert all(mask.shape == (64, 64) and mask.any() for mask in measured.probes.masks)
+    assert set(measured.good.values) == {"aggregation", "cosine"} and measured.good.masks == []
+
+
+# ---------------------------------------------------------------- what is drawn
+
+
+@pytest.mark.parametrize("draw_by", ["", "memory"])
+def test_the_drawn_map_reaches_the_threshold_as_often_as_the_score(
+    draw_by: str, toy_memory_model: STLM, good_parts: list[Path]
+) -> None:
+    model = copy_of(toy_memory_model, draw_by=draw_by)
+    calibrate(model, normals_of(good_parts), 0.3)
+    judging = dataclasses.replace(model.judging, draw_by=draw_by)
+    assert judging.draw_gain > 0
+    model.judging = judging
+    judged = [*judging.normal_scores, *judging.disturbed_scores]
+    reached = np.mean(np.array(judged) >= judging.threshold)
+    measured = look(model, normals_of(good_parts), Nuisance(), 0)
+    size, drawn = (64, 64), []
+    for looks in (measured.good, measured.disturbed):
+        for i in range(6):
+            raw = {name: looks.values[name][i] for name in model.needed((judging.drawn,))}
+            values = float(model.peak(model.scored(judging.drawn, raw, size).values))
+            drawn.append(values * judging.draw_gain / (1 + values * (judging.draw_gain - 1)))
+    assert np.mean(np.array(drawn) >= judging.threshold) == pytest.approx(reached, abs=1.01 / 12)
+
+
+# ---------------------------------------------------------------- what is familiar
+
+
+def test_photographs_of_the_part_are_familiar_and_others_are_not(toy_memory_model: STLM, tmp_path: Path) -> None:
+    paths = write_photographs(tmp_path / "parts", 16)
+    model = copy_of(toy_memory_model)
+    calibrate(model, normals_of(paths[:12]), 0.05)
+    assert model.judging.familiarity_limit is not None and model.judging.familiarity_limit > 0
+    for prediction in model.predict([str(path) for path in paths]):  # four of them are new
+        assert prediction.unfamiliarity < 1 and prediction.verdict != "unfamiliar"
+    for other in (np.full((64, 64, 3), 255, np.uint8), np.zeros((70, 90, 3), np.uint8)):
+        assert model.predict(other).verdict == "unfamiliar"
+
+
+def test_the_limit_of_what_is_familiar_lies_above_the_farthest_photograph(
+    toy_memory_model: STLM, good_parts: list[Path]
+) -> None:
+    model = copy_of(toy_memory_model)
+    calibrate(model, normals_of(good_parts), 0.05)
+    limit = model.judging.familiarity_limit
+    assert limit is not None and FAMILIAR > 1
+    assert max(prediction.unfamiliarity for prediction in model.predict(good_parts)) < 1
+
+
+def test_a_model_that_is_calibrated_again_knows_what_it_knew(toy_memory_model: STLM, good_parts: list[Path]) -> None:
+    model = copy_of(toy_memory_model)
+    calibrate(model, normals_of(good_parts), 0.05)
+    before, limit = copy.deepcopy(model.familiarity.state_dict()), model.judging.familiarity_limit
+    calibrate(model, normals_of(good_parts[:5]), 0.05)
+    for name, tensor in model.familiarity.state_dict().items():
+        assert torch.equal(tensor, before[name]), name
+    assert limit is not None and model.judging.familiarity_limit is not None
+    assert model.judging.familiarity_limit >= limit
+
+
+def test_photographs_of_another_part_are_refused(
+    toy_memory_model: STLM, good_parts: list[Path], tmp_path: Path
+) -> None:
+    model = copy_of(toy_memory_model)
+    calibrate(model, normals_of(good_parts), 0.05)
+    others = [tmp_path / f"wall_{i}.png" for i in range(4)]
+    for i, path in enumerate(others):
+        Image.fromarray((250 + texture(64, 64, i) // 64).astype(np.uint8)).save(path)
+    with pytest.raises(DataError, match=r"4 of 4 photographs do not look like .*same part.*stlm finetune"):
+        calibrate(model, normals_of(others), 0.05)
+
+
+# ---------------------------------------------------------------- refusals
 
 
 def test_what_cannot_be_calibrated_changes_nothing(toy_model: STLM, good_parts: list[Path], tmp_path: Path) -> None:
-    model = copy.deepcopy(toy_model)
+    model = copy_of(toy_model)
     (tmp_path / "broken.png").write_bytes(b"")
     with pytest.raises(DataError, match="got 3"):
-        calibrate(model, good_parts[:3], 0.01)
+        calibrate(model, normals_of(good_parts[:3]), 0.01)
     with pytest.raises(DataError, match="false-alarm rate"):
-        calibrate(model, good_parts, 0.7)
+        calibrate(model, normals_of(good_parts), 0.7)
     with pytest.raises(ImageError, match=r"broken\.png"):
-        calibrate(model, [*good_parts, tmp_path / "broken.png"], 0.01)
+        calibrate(model, normals_of([*good_parts, tmp_path / "broken.png"]), 0.01)
     assert model.judging == toy_model.judging
+    assert not model.familiarity.mean.any()
+
+
+def test_maps_that_do_not_vary_have_no_scale(toy_model: STLM, good_parts: list[Path]) -> None:
+    model = copy_of(toy_model)
+    torch.nn.init.zeros_(model.network.aggregation.head[-1].weight)  # type: ignore[arg-type]
+    with pytest.raises(DataError, match="do not vary, so they have no scale"):
+        calibrate(model, normals_of(good_parts), 0.05)
+    calibrate(judging_by(model, judge_by="cosine"), normals_of(good_parts), 0.05, left_out=("aggregation",))

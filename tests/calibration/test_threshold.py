@@ -1,4 +1,4 @@
-"""The threshold: exact by rank where there are enough photographs, at the stated rate on the average where not."""
+"""The thresholds: order statistics of good photographs' scores, between which pseudo anomalies decide."""
 
 from __future__ import annotations
 
@@ -8,9 +8,17 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from scipy.stats import norm, t
 
-from stlm_hub.calibration.threshold import MIN_HELD_OUT, choose_threshold, expected_false_alarm_rate
+from stlm_hub.calibration.threshold import (
+    HIGHEST_RATE,
+    MIN_HELD_OUT,
+    choose_threshold,
+    expected_false_alarm_rate,
+    order_statistic,
+    photographs_for,
+    unusual,
+    upper_bound,
+)
 from stlm_hub.errors import DataError
 from stlm_hub.models.stlm.judging import Calibration
 
@@ -23,120 +31,247 @@ def false_alarm_rate_at(scores: list[float], threshold: float) -> float:
     return sum(score >= threshold for score in scores) / len(scores)
 
 
-def spaced(n: int) -> list[float]:
+def spaced(n: int, low: float = 0.1, high: float = 0.9) -> list[float]:
     """n different scores in a random order, exact in float32 as scores are."""
-    return [float(v) for v in np.random.default_rng(n).permutation(np.linspace(0.1, 0.9, n, dtype=np.float32))]
+    return [float(v) for v in np.random.default_rng(n).permutation(np.linspace(low, high, n, dtype=np.float32))]
+
+
+def of_rank(scores: list[float], rate: float | str) -> float:
+    """Just above the score at the rank of this rate, or above the highest one."""
+    rank = math.ceil((len(scores) + 1) * (1 - Fraction(rate)))
+    return just_above(sorted(scores)[min(rank, len(scores)) - 1])
+
+
+# ---------------------------------------------------------------- by rank
 
 
 @pytest.mark.parametrize("rate", ["0.01", "0.02", "0.05", "0.1", "0.25", "0.3", "0.45", "0.5"])
 @pytest.mark.parametrize("n", [4, 9, 19, 20, 49, 99, 100, 199, 219, 1000])
-def test_conformal_threshold_lies_just_above_the_exact_rank(n: int, rate: str) -> None:
-    scores = spaced(n)
-    rank = math.ceil((n + 1) * (1 - Fraction(rate)))
+def test_the_threshold_lies_just_above_the_exact_rank_or_the_highest_score(n: int, rate: str) -> None:
+    scores = spaced(n, high=0.5)
     result = choose_threshold(scores, float(rate))
-    assert (result.n, result.false_alarm_rate) == (n, float(rate))
-    if rank > n:
-        assert result.method == "log-odds-t"
-    else:
-        assert result.method == "conformal"
-        assert result.threshold == just_above(sorted(scores)[rank - 1])
-        assert false_alarm_rate_at(scores, result.threshold) == (n - rank) / n
+    assert (result.n, result.false_alarm_rate, result.method) == (n, float(rate), "order statistic")
+    assert result.threshold == of_rank(scores, rate) == order_statistic(np.sort(scores), float(rate))
+    assert result.review_threshold == min(result.threshold, of_rank(scores, "0.1"))
+    assert result.miss_rate is None
+    reached = sum(score >= result.threshold for score in scores)
+    assert result.highest_rate == upper_bound(reached, n)
 
 
-def test_99_photographs_are_enough_for_1_percent_and_98_are_not() -> None:
-    assert choose_threshold(spaced(99)).method == "conformal"
-    assert choose_threshold(spaced(98)).method == "log-odds-t"
-    assert choose_threshold(spaced(98)).false_alarm_rate == 0.01
+@pytest.mark.parametrize("n", [4, 20, 98])
+@pytest.mark.parametrize("rate", [0.01, 0.001])
+def test_nothing_is_extrapolated_beyond_the_highest_score(n: int, rate: float) -> None:
+    scores = spaced(n, high=0.6)
+    threshold = choose_threshold(scores, rate).threshold
+    assert threshold == just_above(max(scores)) and false_alarm_rate_at(scores, threshold) == 0
 
 
-def test_the_result_goes_into_a_configuration_as_it_is() -> None:
-    result = choose_threshold([0.1, 0.2, 0.3, 0.4], 0.25)
-    assert isinstance(result, Calibration)
-    assert result.date == datetime.date.today().isoformat()
-    assert all(type(value) in (float, int, str) for value in (result.threshold, result.n, result.method))
+def test_99_photographs_carry_1_percent() -> None:
+    assert [photographs_for(rate) for rate in (0.5, 0.1, 0.05, 0.01, 0.003)] == [1, 9, 19, 99, 333]
+    many = spaced(199, high=0.5)
+    assert choose_threshold(many).threshold < max(many)
+    assert choose_threshold(many[:99]).threshold > max(many[:99])
+
+
+def test_disturbed_scores_count_as_much_as_the_others_but_are_no_further_photographs() -> None:
+    scores, disturbed = spaced(20, 0.1, 0.3), spaced(20, 0.2, 0.4)
+    for rate in (0.01, 0.1, 0.3):
+        result = choose_threshold(scores, rate, disturbed=disturbed)
+        assert result.n == 20 and result.threshold == of_rank([*scores, *disturbed], str(rate))
+    reached = sum(score >= result.threshold for score in [*scores, *disturbed])
+    assert result.highest_rate == upper_bound(math.ceil(reached / 2), 20)
 
 
 @pytest.mark.parametrize("n, rate", [(99, 0.01), (150, 0.01), (60, 0.05), (30, 0.1)])
-def test_the_expected_false_alarm_rate_of_the_conformal_threshold_is_at_most_the_stated_one(
-    n: int, rate: float
-) -> None:
+def test_the_expected_false_alarm_rate_of_the_threshold_is_at_most_the_stated_one(n: int, rate: float) -> None:
     """For any distribution; here a skewed one with two modes. Its exact quantiles are known through the uniform."""
     rng = np.random.default_rng(0)
     rates = []
     for _ in range(1500):
         uniform = rng.random(n)
         scores = np.where(uniform < 0.7, 0.2 * uniform**2, 0.5 + 0.3 * uniform)  # increasing in `uniform`
-        threshold = choose_threshold(scores.tolist(), rate).threshold
+        threshold = order_statistic(np.sort(scores), rate)
         inverse = math.sqrt(threshold / 0.2) if threshold < 0.3 else (threshold - 0.5) / 0.3
         rates.append(1 - inverse)
     spread = np.std(rates) / math.sqrt(len(rates))
     assert rate - 1 / (n + 1) - 4 * spread < np.mean(rates) < rate + 4 * spread
 
 
-@pytest.mark.parametrize("n, rate", [(31, 0.01), (20, 0.01), (8, 0.05), (15, 0.05)])
-def test_the_log_odds_bound_keeps_the_stated_rate_on_the_average(n: int, rate: float) -> None:
-    mean, spread = -2.0, 0.7
-    rng = np.random.default_rng(1)
-    rates, thresholds = [], []
-    for _ in range(3000):
-        odds = rng.normal(mean, spread, n)
-        result = choose_threshold((1 / (1 + np.exp(-odds))).tolist(), rate)
-        assert result.method == "log-odds-t"
-        bound = math.log(result.threshold / (1 - result.threshold))
-        rates.append(norm.sf((bound - mean) / spread))
-        thresholds.append(bound < odds.max())
-    assert not any(thresholds)
-    # the bound alone is exact; that it is never below the highest score only lowers the rate
-    assert 0.75 * rate < np.mean(rates) < 1.06 * rate
-
-
-def test_the_log_odds_bound_is_the_formula() -> None:
-    scores = [0.10, 0.12, 0.15, 0.11, 0.18, 0.14]
-    odds = np.log(np.array(scores) / (1 - np.array(scores)))
-    bound = odds.mean() + t.ppf(0.99, 5) * odds.std(ddof=1) * math.sqrt(1 + 1 / 6)
-    assert choose_threshold(scores, 0.01).threshold == pytest.approx(1 / (1 + math.exp(-bound)), rel=1e-6)
-
-
 @pytest.mark.parametrize(
     "scores",
     [
-        [0.1, 0.1, 0.1, 0.1, 0.9],  # an outlier far above the others
         [0.0, 0.0, 0.0, 0.0],
         [0.3, 0.3, 0.3, 0.3, 0.3],
         [1e-9, 2e-9, 1e-9, 3e-9],
-        [0.999] * 3 + [0.9999],
-        [0.0, 1.0, 0.0, 0.5],
+        [0.999, 0.9991, 0.9992, 0.9993],
+        [1.0, 1.0, 1.0, 1.0],
     ],
+    ids=str,
 )
-def test_the_threshold_of_few_photographs_lies_above_every_score(scores: list[float]) -> None:
-    result = choose_threshold(scores, 0.01)
-    assert result.method == "log-odds-t"
-    assert max(scores) < result.threshold <= 1 or max(scores) == result.threshold == 1
-    if max(scores) < 1:
-        assert false_alarm_rate_at(scores, result.threshold) == 0
-
-
-@pytest.mark.parametrize("size", [1e-9, 1e-5, 0.1])
-def test_small_scores_get_a_threshold_as_far_above_them_as_large_ones(size: float) -> None:
-    spread = np.random.default_rng(0).lognormal(0, 0.3, 30)
-    threshold = choose_threshold((size * spread / spread.max()).tolist(), 0.01).threshold
-    assert size < threshold < 3 * size
-
-
-def test_equal_scores_leave_room_for_the_next_photograph() -> None:
-    threshold = choose_threshold([0.2] * 10, 0.01).threshold
-    assert 0.21 < threshold < 0.25
+def test_the_threshold_of_scores_of_any_size_lies_above_them(scores: list[float]) -> None:
+    threshold = choose_threshold(scores, 0.01).threshold
+    assert threshold == min(1.0, just_above(max(scores))) and threshold > max(scores) or max(scores) == threshold == 1
 
 
 def test_a_smaller_rate_never_gives_a_lower_threshold() -> None:
     for n in (6, 30, 120):
-        thresholds = [choose_threshold(spaced(n), rate).threshold for rate in (0.5, 0.2, 0.1, 0.05, 0.02, 0.01, 0.001)]
-        assert thresholds == sorted(thresholds)
+        for probes in ([], spaced(40, 0.3, 0.95)):
+            rates = (0.5, 0.2, 0.1, 0.05, 0.02, 0.01, 0.001)
+            thresholds = [choose_threshold(spaced(n), rate, probes=probes).threshold for rate in rates]
+            assert thresholds == sorted(thresholds)
 
 
 def test_the_order_of_the_scores_does_not_matter() -> None:
+    probes = spaced(30, 0.5, 0.95)
     for n in (10, 150):
-        assert choose_threshold(spaced(n)) == choose_threshold(sorted(spaced(n), reverse=True))
+        first = choose_threshold(spaced(n), probes=probes)
+        assert first == choose_threshold(sorted(spaced(n), reverse=True), probes=sorted(probes))
+
+
+def test_the_result_goes_into_a_configuration_as_it_is() -> None:
+    for probes in ([], [0.5, 0.6]):
+        result = choose_threshold([0.1, 0.2, 0.3, 0.4], 0.25, probes=probes)
+        assert isinstance(result, Calibration) and result.date == datetime.date.today().isoformat()
+        numbers = (result.threshold, result.review_threshold, result.highest_rate, result.n)
+        assert all(type(value) in (float, int) for value in numbers)
+        assert result.miss_rate is None or type(result.miss_rate) is float
+
+
+# ---------------------------------------------------------------- pseudo anomalies
+
+
+def test_probes_that_all_lie_above_leave_the_threshold_at_the_highest_of_equally_good_ones() -> None:
+    scores = spaced(50, 0.1, 0.4)
+    result = choose_threshold(scores, probes=[0.8, 0.9, 0.95])
+    assert result.threshold == just_above(max(scores)) and result.miss_rate == 0
+    assert result.method == "order statistic, balanced with pseudo anomalies"
+
+
+def test_probes_among_the_highest_normal_scores_pull_the_threshold_down() -> None:
+    scores = spaced(100, 0.1, 0.4)
+    ordered = sorted(scores)
+    probes = [ordered[-5] + 0.0005] * 50 + [0.9] * 50
+    result = choose_threshold(scores, probes=probes)
+    assert result.threshold == just_above(ordered[-5]) and result.miss_rate == 0
+    assert false_alarm_rate_at(scores, result.threshold) == 0.04
+    assert result.highest_rate == upper_bound(4, 100)
+    assert choose_threshold(scores, probes=[]).threshold == of_rank(scores, "0.01")
+
+
+def test_a_probe_that_costs_more_false_alarms_than_it_is_worth_does_not_move_the_threshold() -> None:
+    scores = spaced(100, 0.1, 0.4)
+    probes = [sorted(scores)[-5] + 0.0005] + [0.9] * 99
+    result = choose_threshold(scores, probes=probes)
+    assert result.threshold == of_rank(scores, "0.01") and result.miss_rate == 0.01
+
+
+def test_probes_never_cost_more_than_the_highest_rate_of_good_parts() -> None:
+    for n in (9, 40, 100, 300):
+        scores = spaced(n, 0.1, 0.4)
+        result = choose_threshold(scores, probes=[0.11] * 50)  # all but invisible
+        assert of_rank(scores, "0.1") <= result.threshold <= of_rank(scores, "0.01")
+        assert false_alarm_rate_at(scores, result.threshold) <= HIGHEST_RATE
+        barely = [sorted(scores)[n // 2]] * 50
+        assert choose_threshold(scores, probes=barely).threshold >= of_rank(scores, "0.1")
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_the_threshold_lies_between_the_two_order_statistics_and_balances_best(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    normal = rng.beta(4, 12, 60).astype(np.float32).tolist()
+    probes = rng.beta(8, 8, 80).astype(np.float32).tolist()
+    usual = [score for score, far in zip(normal, unusual(normal), strict=True) if not far]
+    lowest, highest = of_rank(usual, "0.1"), of_rank(usual, "0.01")
+    result = choose_threshold(normal, 0.01, probes=probes)
+    assert lowest <= result.threshold <= highest
+    assert result.review_threshold <= result.threshold
+    assert result.miss_rate == np.mean(np.array(probes) < result.threshold)
+
+    def balanced(threshold: float) -> float:
+        return false_alarm_rate_at(probes, threshold) - false_alarm_rate_at(normal, threshold)
+
+    assert balanced(result.threshold) == max(balanced(t) for t in map(just_above, usual) if lowest <= t <= highest)
+
+
+def test_a_rate_above_the_highest_is_left_to_whoever_asks_for_it() -> None:
+    scores = spaced(50, 0.1, 0.4)
+    asked = choose_threshold(scores, 0.3, probes=[0.1] * 9)
+    assert asked.threshold == asked.review_threshold == of_rank(scores, "0.3")
+
+
+# ---------------------------------------------------------------- unusual scores
+
+
+def test_a_few_outliers_among_good_photographs_do_not_raise_the_threshold() -> None:
+    scores = spaced(40, 0.3, 0.45)
+    clean = choose_threshold(scores)
+    found = choose_threshold([*scores, 0.9, 0.97])
+    assert found.threshold == clean.threshold and found.review_threshold == clean.review_threshold
+    assert found.n == 42 and found.highest_rate == upper_bound(2, 42) > clean.highest_rate  # they are false alarms
+
+
+def test_unusual_scores_are_named_wherever_they_stand() -> None:
+    scores = [0.9, *spaced(20, 0.3, 0.4), 0.99]
+    assert np.flatnonzero(unusual(scores)).tolist() == [0, 21]
+    assert not unusual(spaced(50, 0.3, 0.45)).any() and not unusual([0.5] * 9).any() and not unusual([0.0] * 9).any()
+
+
+def test_scores_that_crowd_below_1_are_compared_as_limits() -> None:
+    crowded = [0.98 + 0.0005 * i for i in range(20)]  # 49 to 95 limits
+    assert not unusual(crowded).any()
+    assert unusual([*crowded, 0.998]).tolist() == [False] * 20 + [True]  # 499
+
+
+def test_equal_scores_leave_room_for_a_little_difference() -> None:
+    assert unusual([0.5] * 9 + [0.53]).tolist() == [False] * 10
+    assert unusual([0.5] * 9 + [0.6]).tolist() == [False] * 9 + [True]
+
+
+# ---------------------------------------------------------------- what the threshold means
+
+
+@pytest.mark.parametrize(
+    ("reached", "n", "percent"), [(0, 40, 7.2), (0, 267, 1.1), (2, 267, 2.3), (0, 4, 52.7), (4, 4, 100.0)]
+)
+def test_the_upper_bound_is_that_of_clopper_and_pearson(reached: int, n: int, percent: float) -> None:
+    assert round(100 * upper_bound(reached, n), 1) == percent
+
+
+@pytest.mark.parametrize("n", [5, 40, 300])
+def test_the_upper_bound_rises_with_false_alarms_and_falls_with_photographs(n: int) -> None:
+    bounds = [upper_bound(reached, n) for reached in range(n + 1)]
+    assert bounds == sorted(bounds) and bounds[-1] == 1 and all(b > r / n for r, b in enumerate(bounds[:-1]))
+    assert bounds[0] == pytest.approx(1 - 0.05 ** (1 / n)) and bounds[0] > upper_bound(0, n + 1)
+
+
+def test_the_expected_rate_counts_the_scores_above_and_never_says_none() -> None:
+    scores = [0.1, 0.2, 0.3, 0.4, 0.5]
+    found = [expected_false_alarm_rate(scores, at) for at in (0.0, 0.1, 0.15, 0.3, 0.5, just_above(0.5), 0.9, 1.0)]
+    assert found == [1, 1, 5 / 6, 4 / 6, 2 / 6, 1 / 6, 1 / 6, 1 / 6]
+
+
+@pytest.mark.parametrize(
+    "n, rate",
+    [(9, 0.1), (9, 0.25), (20, 0.05), (20, 0.5), (99, 0.01), (99, 0.02), (219, 0.01), (219, 0.1), (1000, 0.01)],
+)
+def test_the_expected_rate_at_the_threshold_is_the_stated_one_rounded_down(n: int, rate: float) -> None:
+    scores = spaced(n, high=0.5)
+    result = choose_threshold(scores, rate)
+    reached = sum(score >= result.threshold for score in scores)
+    found = expected_false_alarm_rate(scores, result.threshold)
+    assert rate - 1 / (n + 1) < found == (reached + 1) / (n + 1) <= rate + 1e-12
+
+
+@pytest.mark.parametrize("n", [4, 12, 130])
+def test_the_expected_rate_never_rises_with_the_threshold(n: int) -> None:
+    scores = spaced(n)
+    for values in (scores, [0.2] * n, [0.0, *scores[1:]], [1.0, *scores[1:]]):
+        rates = [expected_false_alarm_rate(values, at) for at in np.linspace(0, 1, 401)]
+        assert rates == sorted(rates, reverse=True)
+        assert rates[0] == 1 and 0 < rates[-1] <= (1 + (max(values) == 1)) / (n + 1)
+
+
+# ---------------------------------------------------------------- refusals
 
 
 @pytest.mark.parametrize(
@@ -159,51 +294,12 @@ def test_what_cannot_be_calibrated_is_refused(scores: list[float], rate: float, 
         choose_threshold(scores, rate)
 
 
-@pytest.mark.parametrize(
-    "n, rate",
-    [(9, 0.1), (9, 0.25), (20, 0.05), (20, 0.5), (99, 0.01), (99, 0.02), (219, 0.01), (219, 0.1), (1000, 0.01)],
-)
-def test_the_expected_rate_at_a_conformal_threshold_is_the_stated_one_rounded_down(n: int, rate: float) -> None:
-    scores = spaced(n)
-    result = choose_threshold(scores, rate)
-    assert result.method == "conformal"
-    reached = sum(score >= result.threshold for score in scores)
-    found = expected_false_alarm_rate(scores, result.threshold)
-    assert found <= rate + 1e-12
-    if reached:
-        assert found == (reached + 1) / (n + 1) > rate - 1 / (n + 1)
-
-
-@pytest.mark.parametrize("n, rate", [(31, 0.01), (20, 0.01), (8, 0.05), (15, 0.05), (4, 0.001)])
-def test_the_expected_rate_at_a_log_odds_threshold_is_the_stated_one(n: int, rate: float) -> None:
-    odds = np.random.default_rng(n).normal(-2.0, 0.7, n)
-    scores = (1 / (1 + np.exp(-odds))).tolist()
-    result = choose_threshold(scores, rate)
-    found = expected_false_alarm_rate(scores, result.threshold)
-    assert result.method == "log-odds-t"
-    if result.threshold > just_above(max(scores)):
-        assert found == pytest.approx(rate, rel=1e-4)
-    else:  # the bound was raised to the highest score
-        assert n == 15 and 0.5 * rate < found < rate
-
-
-def test_the_expected_rate_of_few_photographs_counts_up_to_the_highest_score() -> None:
-    scores = [0.1, 0.2, 0.3, 0.4, 0.5]
-    assert [expected_false_alarm_rate(scores, at) for at in (0.0, 0.1, 0.15, 0.3, 0.5)] == [1, 1, 5 / 6, 4 / 6, 2 / 6]
-    assert expected_false_alarm_rate(scores, just_above(0.5)) == 1 / 6  # the tail alone would say 0.18
-    odds = np.log(np.array(scores) / (1 - np.array(scores)))
-    deviations = (math.log(9) - odds.mean()) / (odds.std(ddof=1) * math.sqrt(1 + 1 / 5))
-    assert t.sf(deviations, 4) < 1 / 6
-    assert expected_false_alarm_rate(scores, 0.9) == pytest.approx(t.sf(deviations, 4))
-
-
-@pytest.mark.parametrize("n", [4, 12, 130])
-def test_the_expected_rate_never_rises_with_the_threshold(n: int) -> None:
-    scores = spaced(n)
-    for values in (scores, [0.2] * n, [0.0, *scores[1:]], [1.0, *scores[1:]]):
-        rates = [expected_false_alarm_rate(values, at) for at in np.linspace(0, 1, 401)]
-        assert rates == sorted(rates, reverse=True)
-        assert rates[0] == 1 and 0 < rates[-1] <= (1 + (max(values) == 1)) / (n + 1)
+@pytest.mark.parametrize("bad", [1.5, math.nan])
+def test_scores_of_copies_and_probes_are_checked_too(bad: float) -> None:
+    good = [0.1, 0.2, 0.3, 0.4]
+    for other in ({"disturbed": [bad]}, {"probes": [bad]}):
+        with pytest.raises(DataError, match=r"scores in \[0, 1\]"):
+            choose_threshold(good, **other)
 
 
 def test_the_expected_rate_needs_photographs() -> None:

@@ -7,10 +7,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 from hub_client import Client
 from hub_server import TOKEN, HubServer
+from toy_streams import install
 
 from stlm_hub.model_folder import zoo_files
+from stlm_hub.models.stlm.judging import Judging
+from stlm_hub.stlm import STLM
 
 
 @pytest.fixture(scope="session")
@@ -19,6 +23,20 @@ def client(hub: HubServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     client = Client(hub.url, tmp_path_factory.mktemp("home"))
     yield client
     client.close()
+
+
+@pytest.fixture(scope="session")
+def saved_memory_alone(toy_memory_model: STLM, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of `toy_memory_model` without its streams, in float16: the memory judges alone."""
+    with pytest.MonkeyPatch.context() as patch:
+        install(patch)
+        model = STLM(toy_memory_model.config.replace(streams=False), Judging("memory"))
+    model.load_state_dict(
+        {name: value for name, value in toy_memory_model.state_dict().items() if not name.startswith("network.")}
+    )
+    folder = tmp_path_factory.mktemp("alone") / "test-memory"
+    model.save_pretrained(folder, dtype=torch.float16)
+    return folder
 
 
 @pytest.fixture(scope="session")

@@ -17,9 +17,11 @@ from stlm_hub.model_folder import results as results_file
 from stlm_hub.model_folder.card import card
 from stlm_hub.model_folder.card.card import render_card, write_card
 from stlm_hub.model_folder.folder import write_config, write_judging
+from stlm_hub.model_folder.names import WEIGHT_FILES
 from stlm_hub.model_folder.results import Circumstances, FileFacts, Results, StartingPoint
 from stlm_hub.models.stlm.config import STLMConfig
 from stlm_hub.models.stlm.judging import Judging
+from stlm_hub.pseudo_anomalies.nuisance import Nuisance
 
 
 def test_a_card_without_any_results_claims_nothing() -> None:
@@ -61,6 +63,18 @@ def test_pseudo_anomalies_are_told_with_their_shares() -> None:
     )
     assert row(families=["erase"]) == "erase"
     assert row(families="perlin", probability="often", on_part=1) == ""  # what is of another kind is left out
+
+
+def test_how_copies_of_the_photographs_were_disturbed_is_told() -> None:
+    def row(nuisance: dict[str, Any] | None) -> str:
+        return table(section(rendered(changed(nuisance=nuisance)), "How it was trained")).get("Disturbed copies", [""])[0]
+
+    assert row(dataclasses.asdict(Nuisance())) == (
+        "brightness +-15 %, fall-off of light +-15 %, blur up to 1.2 px, noise up to 6 grey levels, JPEG from quality 60"
+    )
+    assert row({"gain": 0.0, "blur": 0, "noise": 2.5}) == "noise up to 2.5 grey levels"  # 0 leaves one out
+    assert row({"gain": "0.3", "noise": None, "blur": [1]}) == ""  # what is of another kind is left out
+    assert row({}) == row(None) == ""
 
 
 @pytest.mark.parametrize("path", ["/home/jdoe/secret/weights.pt", "C:\\Users\\jdoe\\weights.pt"])
@@ -118,7 +132,7 @@ def test_write_card_refuses_broken_files(folder: Path, name: str) -> None:
     assert not (folder / "README.md").exists()
 
 
-@pytest.mark.parametrize("name", ["model.safetensors", "patch_memory.safetensors"])
+@pytest.mark.parametrize("name", WEIGHT_FILES)
 def test_write_card_refuses_results_of_other_weights(folder: Path, name: str) -> None:
     (folder / name).write_bytes(b"weights")
     known = FileFacts(file_sha256(folder / name), 7)

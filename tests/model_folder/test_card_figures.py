@@ -43,7 +43,7 @@ def test_each_cell_of_the_figures_table_is_the_figure_of_its_row_and_column() ->
 def test_a_model_that_judges_without_aggregation_shows_those_figures_as_its_own() -> None:
     other = dataclasses.replace(COSINE, fnr=2 / 7)
     text = rendered(
-        changed(maps={"aggregation": FIGURES, "cosine": other}), judging=JUDGING.replace(anomaly_map="cosine")
+        changed(maps={"aggregation": FIGURES, "cosine": other}), judging=JUDGING.replace(judge_by="cosine")
     )
     rows = table(section(text, "How good it is"))
     assert rows[""][:2] == ["**This model**, without aggregation", "This model, with aggregation"]
@@ -64,10 +64,10 @@ def test_a_map_that_judges_without_figures_is_told() -> None:
 def test_the_memory_and_the_combined_map_are_explained_where_they_are() -> None:
     config = CONFIG.replace(patch_memory=PatchMemoryConfig(entries=4096))
     combined = changed(maps={"combined": FIGURES, "memory": COSINE})
-    text = words(rendered(combined, config, JUDGING.replace(anomaly_map="combined")))
+    text = words(rendered(combined, config, JUDGING.replace(judge_by="combined")))
     assert "**This model**, combined | This model, of the memory | Paper" in text
     assert "memory holds 4096 patches of good parts as EfficientNet-lite0 sees them" in text
-    assert "highest of its maps" in text and "set the scales of the combined map" in text
+    assert "mean of the memory's word and the streams', each in limits of good photographs: 0.5 is as high" in text
     assert "The paper has no memory." in text and "PatchCore](https" in text and "EfficientNet](https" in text
     own = words(rendered(config=CONFIG.replace(patch_memory=PatchMemoryConfig(backbone="mobile_sam"))))
     assert "as MobileSAM sees them" in own and "EfficientNet" not in own
@@ -122,7 +122,7 @@ def test_other_seeds_are_shown_with_their_mean_and_range() -> None:
 def test_seeds_from_before_a_map_are_shown_by_one_that_all_have() -> None:
     old = SeedFigures(4, Circumstances(), {"aggregation": MapFigures(ap=0.5)})
     results = changed(maps={"combined": FIGURES, "aggregation": COSINE}, other_seeds=(old,))
-    text = rendered(results, judging=JUDGING.replace(anomaly_map="combined"))
+    text = rendered(results, judging=JUDGING.replace(judge_by="combined"))
     assert "(map: with aggregation, which is not the map that judges" in text and "| **mean** | - |" in text
 
 

@@ -12,6 +12,7 @@ import jinja2
 import numpy as np
 import pytest
 from card_model import (
+    CALIBRATION,
     CONFIG,
     JUDGING,
     PAPER,
@@ -31,7 +32,6 @@ import stlm_hub
 from stlm_hub.model_folder.card.text import Ready, code_block, markdown, shown
 from stlm_hub.model_folder.card.text import table as markdown_table
 from stlm_hub.model_folder.results import CalibrationFacts, Circumstances, Command, FileFacts, Split, StartingPoint
-from stlm_hub.models.stlm.judging import Calibration
 from stlm_hub.predict.prediction import Prediction
 
 HOSTILE = 'a|b\n---\n# <b>"c": [x](y) ![z](http://z) `d` *e* &lt; {{ 7 * 7 }}'
@@ -92,7 +92,7 @@ def test_texts_of_strangers_cannot_break_the_card() -> None:
     results = changed(
         dataset={"note": "x", "split": Split(False, "x")},
         training=dataclasses.replace(TRAINING, made=Circumstances("x", "x", {"commit": "x"})),
-        recalibration=CalibrationFacts(alias="x", calibration=Calibration(0.5, 0.1, 5, "x", "x")),
+        recalibration=CalibrationFacts(alias="x", calibration=dataclasses.replace(CALIBRATION, method="x", date="x")),
     )
     assert JUDGING.calibration is not None
     judging = JUDGING.replace(calibration=hostile(JUDGING.calibration))

@@ -17,6 +17,7 @@ from stlm_hub.fingerprint import file_sha256
 from stlm_hub.model_folder import hub, zoo, zoo_files
 from stlm_hub.model_folder import results as facts
 from stlm_hub.model_folder.hub import companion_file, needed_files, resolve, results_of
+from stlm_hub.model_folder.names import DECIDING
 from stlm_hub.model_folder.results import FileFacts
 from stlm_hub.stlm import STLM
 
@@ -76,9 +77,16 @@ def test_a_folder_with_an_at_sign_is_a_folder(saved_toy: Path, own_zoo: zoo.ZooE
 
 
 def test_the_files_that_decide_are_known_from_the_config(toy_model: STLM, toy_memory_model: STLM) -> None:
-    files = ["config.json", "model.safetensors", "calibration.json"]
+    files = ["config.json", "model.safetensors", "familiarity.safetensors", "calibration.json"]
     assert needed_files(toy_model.config) == files
     assert sorted(needed_files(toy_memory_model.config)) == sorted([*files, "patch_memory.safetensors"])
+    alone = needed_files(toy_memory_model.config.replace(streams=False))
+    assert set(alone) == set(DECIDING) - {"model.safetensors"}
+
+
+def test_a_folder_of_a_memory_alone_is_a_model(saved_memory_alone: Path, own_zoo: zoo.ZooEntry) -> None:
+    assert resolve(saved_memory_alone).folder == saved_memory_alone
+    assert STLM.from_pretrained(saved_memory_alone).network is None
 
 
 # ---------------------------------------------------------------- files beside a model
@@ -152,7 +160,7 @@ def test_every_file_that_decides_is_checked_by_name(
 ) -> None:
     zoo_files.register(saved_memory_toy, "test-screw", "someone/stlm-test-screw", "apache-2.0")
     monkeypatch.setenv("STLM_ZOO_DIR", str(tmp_path))
-    for name in ("config.json", "calibration.json", "model.safetensors", "patch_memory.safetensors"):
+    for name in DECIDING:
         copy = shutil.copytree(saved_memory_toy, tmp_path / "test-screw")
         assert STLM.from_pretrained("test-screw").name == "test-screw"
         data = bytearray((copy / name).read_bytes())

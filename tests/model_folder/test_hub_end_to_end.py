@@ -170,10 +170,13 @@ def test_missing_files_are_a_sentence(hub: HubServer, client: Client, files: dic
     assert not list(client.home.rglob("*.bin"))
 
 
-def test_a_memory_that_is_missing_is_a_sentence(hub: HubServer, client: Client, saved_memory_toy: Path) -> None:
+@pytest.mark.parametrize("name", ["patch_memory.safetensors", "familiarity.safetensors"])
+def test_a_memory_or_familiarity_that_is_missing_is_a_sentence(
+    name: str, hub: HubServer, client: Client, saved_memory_toy: Path
+) -> None:
     hub.put("org/stlm-forgetful", {path.name: path.read_bytes() for path in saved_memory_toy.iterdir()})
     assert client("load", "org/stlm-forgetful") == client("load", str(saved_memory_toy))
-    hub.remove("org/stlm-forgetful", "patch_memory.safetensors")
+    hub.remove("org/stlm-forgetful", name)
     sentence = client.refuses("load", "org/stlm-forgetful")
     assert sentence.startswith("HubError: A file of org/stlm-forgetful is missing on the Hub")
 
@@ -201,6 +204,8 @@ def test_a_pickle_under_the_name_of_safetensors_is_refused(
         ({"patch_memory": {"backbone": "../evil"}}, "patch_memory backbone must be one of"),
         ({"auto_map": "evil.py"}, "has no field 'auto_map'"),
         ({"format_version": 99}, "pip install --upgrade"),
+        ({"format_version": 1}, "saved in format 1 by an older stlm_hub"),
+        ({"streams": False}, "A model needs streams or a patch_memory"),
         (b"not JSON", "not valid JSON"),
         (b"[]", "must be a JSON object"),
         (b"[" * 100_000, "not valid JSON"),
@@ -223,9 +228,12 @@ def test_hostile_configs_are_refused(
     ("judging", "sentence"),
     [
         ({"calibration": {"threshold": 0.5}}, "calibration in calibration.json lacks the field"),
-        ({"anomaly_map": "memory"}, "no memory of normal patches"),
+        ({"judge_by": "memory"}, "no memory of normal patches"),
+        ({"anomaly_map": "cosine"}, "has no field 'anomaly_map'"),  # of an older version
+        ({"draw_by": "memory"}, "no memory of normal patches"),
+        ({"familiarity_limit": "wide"}, "familiarity_limit must be a number"),
         ({"score_top_k": 64 * 64 + 1}, "score_top_k must be at most"),
-        ({"held_out_scores": [2.0]}, "held_out_scores must be a number"),
+        ({"normal_scores": [2.0]}, "normal_scores must be a number"),
         (b"{}[", "not valid JSON"),
         (b"{}" + b" " * 1_000_001, "larger than any model"),
     ],

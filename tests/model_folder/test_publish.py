@@ -78,6 +78,17 @@ def test_a_memory_travels_and_goes_with_the_model(
     assert "patch_memory.safetensors" not in hub.repos["org/stlm-memory"].tree
 
 
+def test_a_memory_that_judges_alone_travels(
+    hub: HubServer, client: Client, saved_memory_alone: Path, tmp_path: Path
+) -> None:
+    folder = shutil.copytree(saved_memory_alone, tmp_path / "model")
+    client("publish", str(folder), "org/stlm-alone", token=TOKEN, tag="v1")
+    assert "model.safetensors" not in hub.repos["org/stlm-alone"].tree
+    assert client("load", "org/stlm-alone") == client("load", str(saved_memory_alone))
+    card = (folder / "README.md").read_text()
+    assert "**No streams were trained**: the memory judges alone." in card and "distils Segment Anything" not in card
+
+
 def test_publishing_needs_a_token(client: Client, model_folder: Path) -> None:
     for options in ({}, {"token": "hf_wrong"}):
         sentence = client.refuses("publish", str(model_folder), "org/stlm-new", **options)
@@ -94,7 +105,7 @@ def test_folders_that_are_not_whole_are_not_published(
         ("README.md", b"---\ntags: one\nlicense: mit\n---\n", "does not accept the card"),
         ("config.json", None, "config.json is missing"),
         ("calibration.json", None, "calibration.json is missing"),
-        ("calibration.json", b'{"anomaly_map": "memory"}', "no memory of normal patches"),
+        ("calibration.json", b'{"judge_by": "memory"}', "no memory of normal patches"),
         ("model.safetensors", None, "model.safetensors is missing"),
         ("config.json", config_of(files, aggregation_channels=64), "does not fit its config.json"),
         ("results.json", b'{"metrics": {}}', "is not what stlm_hub writes"),

@@ -43,6 +43,7 @@ FULL = dataclasses.replace(
     other_seeds=(SEED,),
     recalibration=CalibrationFacts(calibration=OLD, held_out=OTHER.dataset.held_out, trained_map="cosine"),
     curves={"combined": {"roc_x": (0.0, 0.1 + 0.2, 1.0), "roc_y": ()}},
+    nuisance={"gain": 0.15, "jpeg_quality": 60},
     maps={**RESULTS.maps, "memory": MapFigures(), "combined": MapFigures(i_auroc=1.0, fnr=0.0)},
 )
 
@@ -135,6 +136,7 @@ CHANGES = [
     *(at("provenance", "commands", 0, "arguments", to=value) for value in ("FOLDER", [5], [None], {})),
     *(at("dataset", "split", to=value) for value in ("official", True, {}, {"official": "yes"}, {"official": 1})),
     *(at("training", "settings", to=value) for value in (5, [], None, {"seed": float("nan")})),
+    *(at("nuisance", to=value) for value in (5, "x", [], True, {"gain": float("nan")}, {"noise": {}} | {5: [float("inf")]})),
     at("training", "settings", "synthesis", to=[{"probability": float("inf")}]),
     *(at("training", "final_losses", to=value) for value in (5, {"a": "x"}, {"a": None}, {"a": float("inf")})),
     *(at("training", "seconds", to=value) for value in (-1.0, "60", None, float("inf"))),
@@ -142,6 +144,9 @@ CHANGES = [
     at("recalibration", "calibration", "threshold", to=1.5),
     *(at("recalibration", "calibration", "threshold", to=value) for value in ("0.5", None, True, float("nan"))),
     *(at("recalibration", "calibration", "n", to=value) for value in (0, "4", 4.0, True)),
+    *(at("recalibration", "calibration", "review_threshold", to=value) for value in (0.9, "0.01", None, -0.1)),
+    *(at("recalibration", "calibration", "highest_rate", to=value) for value in (1.1, "0.1", None)),
+    *(at("recalibration", "calibration", "miss_rate", to=value) for value in (1.1, "0.1", -0.1)),
     at("recalibration", "calibration", "more", to=1),
     at("recalibration", "calibration", "date", to="2" * 300),
     at("recalibration", "trained_map", to="heat"),
@@ -225,7 +230,7 @@ def test_results_of_other_scores_than_beside_them_are_refused() -> None:
     for results, judging in (
         (dataclasses.replace(RESULTS, test_scores=TestScores((), (0.9,))), JUDGING),
         (dataclasses.replace(RESULTS, maps={"aggregation": MapFigures(fnr=0.5)}), JUDGING),
-        (RESULTS, JUDGING.replace(anomaly_map="cosine")),
+        (RESULTS, JUDGING.replace(judge_by="cosine")),
         (RESULTS, JUDGING.replace(calibration=dataclasses.replace(OLD, threshold=0.9))),
     ):
         with pytest.raises(ConfigError, match=r"results\.json says fnr .*evaluate the model again"):

@@ -13,7 +13,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 
 from stlm_hub.errors import ConfigError, WeightsError
-from stlm_hub.model_folder.names import CALIBRATION_NAME, CONFIG_NAME, MEMORY_NAME, WEIGHTS_NAME
+from stlm_hub.model_folder.names import CALIBRATION_NAME, CONFIG_NAME, FAMILIARITY_NAME, MEMORY_NAME, WEIGHTS_NAME
 from stlm_hub.models.stlm.config import STLMConfig
 from stlm_hub.models.stlm.judging import Judging
 from stlm_hub.stlm import STLM
@@ -24,7 +24,8 @@ def test_a_model_comes_back_as_it_was_saved(kind: str, request: pytest.FixtureRe
     """The real networks, without a memory and with one, in float16."""
     model: STLM = request.getfixturevalue("tiny_model" if kind == "without" else "tiny_memory_model")
     folder: Path = request.getfixturevalue("saved_model" if kind == "without" else "saved_memory_model")
-    names = {CONFIG_NAME, CALIBRATION_NAME, WEIGHTS_NAME} | ({MEMORY_NAME} if kind == "with" else set())
+    names = {CONFIG_NAME, CALIBRATION_NAME, WEIGHTS_NAME, FAMILIARITY_NAME}
+    names |= {MEMORY_NAME} if kind == "with" else set()
     assert {path.name for path in folder.iterdir()} == names
     assert json.loads((folder / CONFIG_NAME).read_text()) == model.config.to_dict()
     assert json.loads((folder / CALIBRATION_NAME).read_text()) == model.judging.to_dict()
@@ -34,8 +35,9 @@ def test_a_model_comes_back_as_it_was_saved(kind: str, request: pytest.FixtureRe
     state = model.state_dict()
     assert loaded.state_dict().keys() == state.keys()
     for name, tensor in loaded.state_dict().items():
-        half = state[name].half().float() if state[name].is_floating_point() else state[name]
-        assert tensor.dtype == state[name].dtype and torch.equal(tensor, half), name
+        kept = not state[name].is_floating_point() or name.startswith("familiarity.")
+        wanted = state[name] if kept else state[name].half().float()
+        assert tensor.dtype == state[name].dtype and torch.equal(tensor, wanted), name
     one, other = loaded.predict(texture(70, 90)), model.predict(texture(70, 90))
     assert one.threshold == other.threshold and one.score == pytest.approx(other.score, abs=0.02)
 
@@ -43,8 +45,13 @@ def test_a_model_comes_back_as_it_was_saved(kind: str, request: pytest.FixtureRe
 @pytest.mark.usefixtures("toy_streams")
 def test_weights_are_kept_exactly_without_a_dtype(toy_memory_model: STLM, tmp_path: Path) -> None:
     toy_memory_model.save_pretrained(tmp_path)
-    assert toy_memory_model.patch_memory is not None
-    for name, part in ((WEIGHTS_NAME, toy_memory_model.network), (MEMORY_NAME, toy_memory_model.patch_memory)):
+    parts = {
+        WEIGHTS_NAME: toy_memory_model.network,
+        MEMORY_NAME: toy_memory_model.patch_memory,
+        FAMILIARITY_NAME: toy_memory_model.familiarity,
+    }
+    for name, part in parts.items():
+        assert part is not None
         saved, state = load_file(tmp_path / name), part.state_dict()
         assert {key: (tensor.dtype, tensor.shape) for key, tensor in saved.items()} == {
             key: (tensor.dtype, tensor.shape) for key, tensor in state.items()
@@ -75,6 +82,30 @@ def test_another_judging_rewrites_one_small_file(
     judging_by(toy_memory_model, score_top_k=1).save_pretrained(tmp_path, dtype=torch.float16)
     changed = [p.name for p in saved_memory_toy.iterdir() if p.read_bytes() != (tmp_path / p.name).read_bytes()]
     assert changed == [CALIBRATION_NAME]
+
+
+@pytest.mark.usefixtures("toy_streams")
+def test_a_memory_that_judges_alone_is_saved_without_a_network(
+    toy_memory_model: STLM, saved_memory_toy: Path, saved_memory_alone: Path
+) -> None:
+    names = {CONFIG_NAME, CALIBRATION_NAME, MEMORY_NAME, FAMILIARITY_NAME}
+    assert {path.name for path in saved_memory_alone.iterdir()} == names
+    for name in (MEMORY_NAME, FAMILIARITY_NAME):
+        assert (saved_memory_alone / name).read_bytes() == (saved_memory_toy / name).read_bytes()
+    loaded = STLM.from_pretrained(saved_memory_alone, device="cpu")
+    assert loaded.network is None and loaded.available == ("memory",)
+    assert loaded.config == toy_memory_model.config.replace(streams=False)
+    whole = judging_by(toy_memory_model, judge_by="memory", scales=(), calibration=None)
+    assert loaded.predict(texture(70, 90)).score == pytest.approx(whole.predict(texture(70, 90)).score, abs=0.02)
+
+
+@pytest.mark.usefixtures("toy_streams")
+def test_a_model_of_an_older_format_is_refused_in_a_sentence(saved_toy: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(saved_toy, tmp_path / "old")
+    config = json.loads((folder / CONFIG_NAME).read_text()) | {"format_version": 1}
+    (folder / CONFIG_NAME).write_text(json.dumps(config))
+    with pytest.raises(ConfigError, match=r"format 1 by an older stlm_hub.*Make it again"):
+        STLM.from_pretrained(folder, device="cpu")
 
 
 @pytest.mark.usefixtures("toy_streams")

@@ -27,7 +27,7 @@ from stlm_hub.stlm import STLM
 
 pytestmark = pytest.mark.usefixtures("toy_streams")
 EXPECTED = {"conv.weight": torch.zeros(4, 3), "norm.count": torch.tensor(0)}
-FILES = ("config.json", "calibration.json", "model.safetensors", "patch_memory.safetensors")
+FILES = ("config.json", "calibration.json", "model.safetensors", "patch_memory.safetensors", "familiarity.safetensors")
 
 
 def weights(**changes: Tensor) -> dict[str, Tensor]:
@@ -228,28 +228,32 @@ def test_the_memory_is_in_a_file_of_its_own(toy_memory_model: STLM, saved_memory
     assert memory.keys() == toy_memory_model.patch_memory.state_dict().keys() and "entries" in memory
 
 
-def test_a_memory_in_the_file_of_the_network_is_left_out(
+def test_what_is_familiar_is_in_a_file_of_its_own_in_full_precision(
+    toy_memory_model: STLM, saved_memory_toy: Path
+) -> None:
+    kept, state = load_file(saved_memory_toy / FILES[4]), toy_memory_model.familiarity.state_dict()
+    assert kept.keys() == state.keys() and all(torch.equal(kept[name], value) for name, value in state.items())
+
+
+def test_a_memory_in_the_file_of_the_network_is_refused(
     toy_memory_model: STLM, saved_memory_toy: Path, tmp_path: Path
 ) -> None:
-    """Models of the zoo hold it in both files; the one that counts is in a file of its own."""
     folder = shutil.copytree(saved_memory_toy, tmp_path / "model")
-    more = {"memory.entries": torch.zeros(6, 16), "memory_encoder.network.stem": torch.full((3,), torch.nan)}
-    save_file({**load_file(folder / FILES[2]), **more}, folder / FILES[2])
-    state = read_model_weights(folder, toy_memory_model)
-    assert state["network"].keys() == toy_memory_model.network.state_dict().keys()
-    assert state["patch_memory"]["entries"].abs().sum() > 0
-    save_file({**load_file(folder / FILES[2]), "memories.entries": torch.zeros(1)}, folder / FILES[2])
-    with pytest.raises(WeightsError, match=r"1 are unknown \('memories.entries'\)"):
+    save_file({**load_file(folder / FILES[2]), "memory.entries": torch.zeros(1)}, folder / FILES[2])
+    with pytest.raises(WeightsError, match=r"1 are unknown \('memory.entries'\)"):
         read_model_weights(folder, toy_memory_model)
 
 
-def test_a_model_whose_memory_is_missing_or_another_ones_is_refused(saved_memory_toy: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", FILES[3:])
+def test_a_model_of_which_a_file_is_missing_or_another_ones_is_refused(
+    name: str, saved_memory_toy: Path, tmp_path: Path
+) -> None:
     folder = shutil.copytree(saved_memory_toy, tmp_path / "model")
-    (folder / FILES[3]).unlink()
-    with pytest.raises(WeightsError, match=r"patch_memory\.safetensors is missing"):
+    (folder / name).unlink()
+    with pytest.raises(WeightsError, match=rf"{name} is missing"):
         STLM.from_pretrained(folder, device="cpu")
-    shutil.copy(folder / FILES[2], folder / FILES[3])
-    with pytest.raises(WeightsError, match=r"patch_memory\.safetensors does not fit its config\.json"):
+    shutil.copy(folder / FILES[2], folder / name)
+    with pytest.raises(WeightsError, match=rf"{name} does not fit its config\.json"):
         STLM.from_pretrained(folder, device="cpu")
 
 
@@ -257,7 +261,7 @@ def test_nothing_is_allocated_for_a_model_on_no_device(saved_memory_toy: Path) -
     with torch.device("meta"):
         model = AnomalyMaps(*read_folder(saved_memory_toy))
     state = read_model_weights(saved_memory_toy, model)
-    assert state.keys() == {"network", "patch_memory"}
+    assert state.keys() == {"network", "patch_memory", "familiarity"}
     assert all(tensor.device.type == "cpu" for part in state.values() for tensor in part.values())
 
 

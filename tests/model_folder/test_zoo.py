@@ -95,7 +95,7 @@ def test_every_model_of_the_checkout_is_in_the_zoo_in_order() -> None:
 
 def test_an_entry_says_what_the_folder_holds(folder: Path) -> None:
     entry = registered(folder, repo_id="someone/stlm-test-bottle")
-    files = {name: folder / name for name in ("config.json", "model.safetensors", "calibration.json")}
+    files = {name: folder / name for name in DECIDING if name != "patch_memory.safetensors"}
     assert entry == zoo.ZooEntry(
         alias="test-bottle",
         repo_id="someone/stlm-test-bottle",
@@ -117,6 +117,16 @@ def test_a_memory_is_pinned_too(memory_folder: Path) -> None:
     (memory_folder / "patch_memory.safetensors").unlink()
     with pytest.raises(WeightsError, match=r"has no patch_memory\.safetensors"):
         registered(memory_folder, "test-screw")
+
+
+def test_a_model_without_streams_has_no_file_of_them(
+    saved_memory_alone: Path, empty_zoo: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    entry = registered(saved_memory_alone, "test-memory")
+    assert set(entry.sha256) == set(DECIDING) - {"model.safetensors"}
+    assert entry.bytes == sum(path.stat().st_size for path in saved_memory_alone.iterdir())
+    monkeypatch.setenv("STLM_ZOO_DIR", str(saved_memory_alone.parent))
+    assert zoo_files.verify("test-memory").problems == ()
 
 
 @pytest.mark.parametrize(
@@ -253,14 +263,17 @@ def test_verify_finds_what_is_wrong(folder: Path, monkeypatch: pytest.MonkeyPatc
         zoo_files.verify("test-bottle")
 
 
-def test_verify_finds_an_altered_memory(memory_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("name", ["patch_memory.safetensors", "familiarity.safetensors"])
+def test_verify_finds_an_altered_memory_or_familiarity(
+    name: str, memory_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     registered(memory_folder, "test-screw")
     monkeypatch.setenv("STLM_ZOO_DIR", str(memory_folder.parent))
     assert zoo_files.verify("test-screw").problems == ()
-    data = bytearray((memory_folder / "patch_memory.safetensors").read_bytes())
+    data = bytearray((memory_folder / name).read_bytes())
     data[-1] ^= 1
-    (memory_folder / "patch_memory.safetensors").write_bytes(data)
-    assert "patch_memory.safetensors has SHA-256" in zoo_files.verify("test-screw").problems[0]
+    (memory_folder / name).write_bytes(data)
+    assert f"{name} has SHA-256" in zoo_files.verify("test-screw").problems[0]
 
 
 def test_an_unknown_alias_lists_close_matches(folder: Path) -> None:

@@ -68,9 +68,9 @@ def test_a_model_has_a_backbone_only_for_a_memory(tiny_memory_model: STLM, tiny_
 
 @torch.inference_mode()
 def test_the_memorys_grid_is_its_own(tiny_memory_model: STLM, tiny_model: STLM) -> None:
-    raw = tiny_memory_model.raw(pixels(n=2), ("aggregation", "memory"))
+    raw = tiny_memory_model.raw(pixels(n=2), ("aggregation", "memory")).values
     assert raw["memory"].shape == (2, 1, 8, 8) and raw["aggregation"].shape == (2, 1, 8, 8)
-    assert tiny_model.raw(pixels(), ("aggregation",))["aggregation"].shape == (1, 1, 4, 4)
+    assert tiny_model.raw(pixels(), ("aggregation",)).values["aggregation"].shape == (1, 1, 4, 4)
 
 
 @torch.inference_mode()

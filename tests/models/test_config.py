@@ -216,8 +216,14 @@ def test_a_dictionary_is_no_part_of_a_config_in_python() -> None:
 
 def test_a_newer_format_asks_for_an_upgrade_whatever_else_it_holds() -> None:
     newer = {"format_version": FORMAT_VERSION + 1, "attention": "new", "network": "large"}
-    with pytest.raises(ConfigError, match=r"format 2.*reads up to 1.*pip install --upgrade stlm_hub"):
+    with pytest.raises(ConfigError, match=r"format 3.*reads up to 2.*pip install --upgrade stlm_hub"):
         STLMConfig.from_dict(newer)
+
+
+def test_an_older_format_asks_for_the_command_that_made_the_model() -> None:
+    older = {"format_version": FORMAT_VERSION - 1, "network": {}}
+    with pytest.raises(ConfigError, match=r"format 1 by an older stlm_hub.*reads format 2\. Make it again"):
+        STLMConfig.from_dict(older)
 
 
 @pytest.mark.parametrize("data", [None, [], "config", 5, [["network", {}]]])

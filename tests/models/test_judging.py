@@ -14,8 +14,17 @@ from stlm_hub.models.stlm.anomaly_maps import check_judging
 from stlm_hub.models.stlm.config import NetworkConfig, PatchMemoryConfig, STLMConfig
 from stlm_hub.models.stlm.judging import DEFAULT_THRESHOLD, MAX_SCORES, Calibration, Judging, MapScale
 
-CALIBRATION = Calibration(threshold=0.25, false_alarm_rate=0.01, n=31, method="conformal", date="2026-01-31")
-SCALE = {"anomaly_map": "cosine", "typical": -2.5, "peak": 1.0}
+CALIBRATION = Calibration(
+    threshold=0.25,
+    review_threshold=0.125,
+    false_alarm_rate=0.01,
+    n=31,
+    highest_rate=0.1,
+    miss_rate=0.2,
+    method="order statistic",
+    date="2026-01-31",
+)
+SCALE = {"anomaly_map": "cosine", "typical": -2.5, "limit": 1.0}
 NO_NUMBERS: tuple[Any, ...] = (True, None, "1", float("nan"), float("inf"), -1, 10**10, 10**400, [1], {})
 
 
@@ -26,8 +35,15 @@ def calibration(**changes: Any) -> dict[str, Any]:
 def test_defaults_are_the_papers() -> None:
     judging = Judging()
     assert (judging.judge_by, judging.score_top_k, judging.scales) == ("aggregation", 100, ())
-    assert judging.calibration is None and judging.threshold == DEFAULT_THRESHOLD == 0.5
-    assert Judging(calibration=CALIBRATION).threshold == 0.25
+    assert judging.calibration is None and judging.threshold == judging.review_threshold == DEFAULT_THRESHOLD == 0.5
+    assert (judging.drawn, judging.draw_gain, judging.familiarity_limit) == ("aggregation", 1.0, None)
+    calibrated = Judging(calibration=CALIBRATION)
+    assert (calibrated.threshold, calibrated.review_threshold) == (0.25, 0.125)
+
+
+def test_the_map_that_judges_is_drawn_unless_another_is_named() -> None:
+    assert Judging("cosine").drawn == "cosine"
+    assert Judging("combined", "memory", (MapScale("memory", 0.0, 1.0),)).drawn == "memory"
 
 
 @pytest.mark.parametrize(
@@ -37,10 +53,15 @@ def test_defaults_are_the_papers() -> None:
         Judging("cosine", score_top_k=2048**2, calibration=CALIBRATION),
         Judging(
             "combined",
+            "memory",
             (MapScale("memory", -0.5, 4), MapScale("cosine", -30.25, -12.0)),
+            1.75,
             1,
-            CALIBRATION,
+            dataclasses.replace(CALIBRATION, miss_rate=None),
+            2.5,
             (0.0, 0.1 + 0.2, 1.0, 5e-324),
+            (0.5,),
+            (0.25, 1),
         ),
     ],
 )
@@ -51,7 +72,7 @@ def test_json_round_trip(judging: Judging, tmp_path: Path) -> None:
     path.write_text(json.dumps(data), encoding="utf-8")
     loaded = Judging.load(path)
     assert loaded == judging and loaded.to_dict() == data == json.loads(json.dumps(data))
-    assert isinstance(loaded.scales, tuple) and isinstance(loaded.held_out_scores, tuple)
+    assert isinstance(loaded.scales, tuple) and isinstance(loaded.probe_scores, tuple)
     assert all(isinstance(scale, MapScale) for scale in loaded.scales)
     assert loaded.calibration is None or isinstance(loaded.calibration, Calibration)
     assert set(data) == {field.name for field in dataclasses.fields(Judging)}
@@ -59,14 +80,14 @@ def test_json_round_trip(judging: Judging, tmp_path: Path) -> None:
 
 def test_missing_fields_are_the_defaults() -> None:
     assert Judging.from_dict({}) == Judging()
-    assert Judging.from_dict({"anomaly_map": "cosine"}) == Judging("cosine")
+    assert Judging.from_dict({"judge_by": "cosine"}) == Judging("cosine")
     assert Judging.from_dict({"calibration": None}).calibration is None  # of a training that was cut off
 
 
 def test_a_copy_is_checked_too() -> None:
     judging = Judging("cosine")
     assert judging.replace(calibration=CALIBRATION).calibration == CALIBRATION
-    assert judging.replace(score_top_k=1).anomaly_map == "cosine" and judging.score_top_k == 100
+    assert judging.replace(score_top_k=1).judge_by == "cosine" and judging.score_top_k == 100
     with pytest.raises(ConfigError, match="score_top_k"):
         judging.replace(score_top_k=0)
     with pytest.raises(dataclasses.FrozenInstanceError):
@@ -84,30 +105,39 @@ def test_a_top_k_that_is_no_whole_number_in_range_is_refused(value: Any) -> None
 @pytest.mark.parametrize(
     "data, message",
     [
-        ({"anomaly_map": "Cosine"}, "anomaly_map must be one of"),
-        ({"anomaly_map": ["cosine"]}, "anomaly_map must be one of"),
-        ({"anomaly_map": None}, "anomaly_map must be one of"),
+        ({"judge_by": "Cosine"}, "judge_by must be one of"),
+        ({"judge_by": ["cosine"]}, "judge_by must be one of"),
+        ({"judge_by": None}, "judge_by must be one of"),
+        ({"anomaly_map": "cosine"}, "calibration.json has no field 'anomaly_map'"),  # of an older version
+        ({"draw_by": "heat"}, "draw_by must be one of"),
+        ({"draw_by": None}, "draw_by must be one of"),
+        ({"draw_gain": 0}, "draw_gain must be a number"),
+        ({"draw_gain": float("inf")}, "draw_gain must be a number"),
+        ({"familiarity_limit": -1}, "familiarity_limit must be a number"),
+        ({"familiarity_limit": "far"}, "familiarity_limit must be a number"),
         ({"scales": None}, "scales in calibration.json must be a list"),
         ({"scales": {"0": SCALE}}, "scales in calibration.json must be a list"),
         ({"scales": [SCALE, SCALE]}, "name each map once"),
         ({"scales": [SCALE] * 1000}, "name each map once"),
         ({"scales": [["cosine", 0, 1]]}, "scales in calibration.json must be a JSON object"),
         ({"scales": [{**SCALE, "weight": 1}]}, "scales in calibration.json has no field 'weight'"),
-        ({"scales": [{"anomaly_map": "cosine", "typical": 1.0}]}, "lacks the field 'peak'"),
+        ({"scales": [{"anomaly_map": "cosine", "typical": 1.0}]}, "lacks the field 'limit'"),
         ({"scales": [{**SCALE, "anomaly_map": "combined"}]}, "scales anomaly_map must be one of"),
         ({"scales": [{**SCALE, "anomaly_map": ["cosine"]}]}, "scales anomaly_map must be one of"),
-        ({"scales": [{**SCALE, "peak": -3.0}]}, "peak must be above"),
-        ({"scales": [{"anomaly_map": "cosine", "typical": 0.0, "peak": 5e-324}]}, "peak must be above"),
-        ({"scales": [{**SCALE, "peak": float("nan")}]}, "scales peak must be a number"),
+        ({"scales": [{**SCALE, "limit": -3.0}]}, "limit must be above"),
+        ({"scales": [{"anomaly_map": "cosine", "typical": 0.0, "limit": 5e-324}]}, "limit must be above"),
+        ({"scales": [{**SCALE, "limit": float("nan")}]}, "scales limit must be a number"),
         ({"scales": [{**SCALE, "typical": -1e300}]}, "scales typical must be a number"),
-        ({"held_out_scores": None}, "held_out_scores in calibration.json must be a list"),
-        ({"held_out_scores": {}}, "held_out_scores in calibration.json must be a list"),
-        ({"held_out_scores": "0.5"}, "held_out_scores in calibration.json must be a list"),
-        ({"held_out_scores": [0.5, 1.5]}, "held_out_scores must be a number from 0.0 to 1.0, not 1.5"),
-        ({"held_out_scores": [float("nan")]}, "held_out_scores must be a number"),
-        ({"held_out_scores": [True]}, "held_out_scores must be a number"),
-        ({"held_out_scores": [[0.5]]}, "held_out_scores must be a number"),
-        ({"held_out_scores": [0.5] * (MAX_SCORES + 1)}, f"more than {MAX_SCORES} scores"),
+        ({"normal_scores": None}, "normal_scores in calibration.json must be a list"),
+        ({"normal_scores": {}}, "normal_scores in calibration.json must be a list"),
+        ({"normal_scores": "0.5"}, "normal_scores in calibration.json must be a list"),
+        ({"normal_scores": [0.5, 1.5]}, "normal_scores must be a number from 0.0 to 1.0, not 1.5"),
+        ({"normal_scores": [float("nan")]}, "normal_scores must be a number"),
+        ({"normal_scores": [True]}, "normal_scores must be a number"),
+        ({"normal_scores": [[0.5]]}, "normal_scores must be a number"),
+        ({"disturbed_scores": [-0.5]}, "disturbed_scores must be a number"),
+        ({"probe_scores": 1}, "probe_scores in calibration.json must be a list"),
+        ({"normal_scores": [0.5] * (MAX_SCORES + 1)}, f"more than {MAX_SCORES} scores"),
         ({"threshold": 0.5}, "calibration.json has no field 'threshold'"),
         ({"_target_": "os.system"}, "calibration.json has no field '_target_'"),
     ],
@@ -136,6 +166,14 @@ def test_a_bad_value_is_refused_by_name(data: dict[str, Any], message: str) -> N
         calibration(threshold=10**400),
         calibration(false_alarm_rate=1.1),
         calibration(false_alarm_rate=float("nan")),
+        calibration(review_threshold=0.26),
+        calibration(review_threshold=-0.1),
+        calibration(review_threshold=None),
+        calibration(highest_rate=1.1),
+        calibration(highest_rate=None),
+        calibration(miss_rate=-0.1),
+        calibration(miss_rate="0.5"),
+        {"calibration": {"threshold": 0.5, "false_alarm_rate": 0.1, "n": 9, "method": "", "date": ""}},
         calibration(n=0),
         calibration(n=31.0),
         calibration(method=3),
@@ -155,7 +193,7 @@ def test_a_malformed_calibration_is_refused(data: dict[str, Any]) -> None:
         ({"calibration": {"threshold": 0.5}}, "calibration must be"),
         ({"scales": (SCALE,)}, "scales must be"),
         ({"scales": None}, "scales must be"),
-        ({"held_out_scores": 0.5}, "held_out_scores must be"),
+        ({"normal_scores": 0.5}, "normal_scores must be"),
     ],
 )
 def test_dictionaries_and_single_values_are_refused_in_python(fields: dict[str, Any], message: str) -> None:
@@ -163,7 +201,7 @@ def test_dictionaries_and_single_values_are_refused_in_python(fields: dict[str, 
         Judging(**fields)
 
 
-@pytest.mark.parametrize("data", [None, [], "judging", 5, [["anomaly_map", "cosine"]]])
+@pytest.mark.parametrize("data", [None, [], "judging", 5, [["judge_by", "cosine"]]])
 def test_what_is_no_object_is_refused(data: Any) -> None:
     with pytest.raises(ConfigError, match=r"calibration\.json must be a JSON object"):
         Judging.from_dict(data)
@@ -172,11 +210,12 @@ def test_what_is_no_object_is_refused(data: Any) -> None:
 def test_messages_do_not_repeat_a_hostile_value_at_length() -> None:
     long = "x" * 100_000
     for data in (
-        {"anomaly_map": long},
+        {"judge_by": long},
+        {"draw_by": long},
         {long: 1},
         {"scales": [long]},
         {"scales": [{**SCALE, "anomaly_map": long}]},
-        {"held_out_scores": [long]},
+        {"normal_scores": [long]},
         calibration(threshold=long),
         calibration(**{long: 1}),
     ):
@@ -188,10 +227,11 @@ def test_messages_do_not_repeat_a_hostile_value_at_length() -> None:
 def test_a_model_judges_only_by_what_it_has() -> None:
     plain = STLMConfig(NetworkConfig(image_size=64))
     remembers = plain.replace(patch_memory=PatchMemoryConfig())
-    for judging in (Judging("memory"), Judging("combined", (MapScale("memory", 0.0, 1.0),))):
+    combined = Judging("combined", scales=(MapScale("memory", 0.0, 1.0),))
+    for judging in (Judging("memory"), combined, Judging(draw_by="memory")):
         check_judging(remembers, judging)
         with pytest.raises(ConfigError, match="no memory of normal patches"):
             check_judging(plain, judging)
-    check_judging(plain, Judging("combined", (MapScale("cosine", 0.0, 1.0),), score_top_k=64 * 64))
+    check_judging(plain, Judging("combined", scales=(MapScale("cosine", 0.0, 1.0),), score_top_k=64 * 64))
     with pytest.raises(ConfigError, match=r"score_top_k must be at most the 64\^2 values"):
         check_judging(plain, Judging(score_top_k=64 * 64 + 1))

@@ -58,10 +58,36 @@ def test_distances_are_measured_between_principal_components() -> None:
     torch.testing.assert_close(memory(image), expected, rtol=1e-3, atol=1e-2)
 
 
+@torch.inference_mode()
+def test_entries_of_the_photograph_itself_can_be_left_out() -> None:
+    memory = PatchMemory(PatchMemoryConfig(entries=9, channels=152))
+    memory.components.copy_(torch.eye(152))
+    memory.sources.copy_(torch.tensor([0, 0, 0, 1, 1, 1, 2, 2, 2]))
+    images = pixels(32, 40, n=2)
+    patches = memory.patches(images)
+    memory.entries.copy_(torch.cat([patches[0, 0, :3], patches[1, 1, :3], normal(3, 152)]))
+    found = memory(images, without=[0, 1])
+    for photograph in (0, 1):
+        others = memory.entries[memory.sources != photograph]
+        expected = torch.cdist(patches[photograph].flatten(0, 1), others).amin(1).view(1, 1, 4, 5)
+        torch.testing.assert_close(found[photograph, None], smooth(expected), rtol=1e-3, atol=1e-2)
+    ordinary = memory(images)
+    assert (found >= ordinary - 1e-3).all() and (found > ordinary + 1).any((1, 2, 3)).all()
+    torch.testing.assert_close(memory(images, without=[-1, -1]), ordinary)
+    torch.testing.assert_close(memory(images, without=[-1, 1]), torch.stack([ordinary[0], found[1]]))
+    torch.testing.assert_close(memory.distances(patches, [0, 1]), found)
+
+
+def test_each_photograph_of_a_batch_names_what_is_left_out() -> None:
+    memory = PatchMemory(PatchMemoryConfig(entries=3, channels=4))
+    with torch.inference_mode(), pytest.raises(ValueError, match="zip"):
+        memory(pixels(32, 32, n=2), without=[0])
+
+
 def test_no_gradient_reaches_it_and_training_does_not_change_it() -> None:
     memory = PatchMemory(PatchMemoryConfig(entries=3, channels=4))
     assert not any(parameter.requires_grad for parameter in memory.parameters())
-    assert {"mean", "components", "entries"} < memory.state_dict().keys()
+    assert {"mean", "components", "entries", "sources"} < memory.state_dict().keys()
     assert not any(module.training for module in memory.backbone.modules())  # type: ignore[attr-defined]
 
 

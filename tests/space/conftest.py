@@ -76,7 +76,7 @@ def page_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def make_prediction() -> Callable[..., Prediction]:
-    """Makes a prediction on a dim photograph, anomalous at the pixels `defect`."""
+    """Makes a prediction on a dim photograph, anomalous at the pixels `defect`; `more` are fields of it."""
 
     def make(
         height: int = 60,
@@ -85,11 +85,12 @@ def make_prediction() -> Callable[..., Prediction]:
         score: float = 0.9,
         threshold: float = 0.5,
         defect: tuple[Any, Any] = (slice(10, 20), slice(30, 50)),
+        **more: Any,
     ) -> Prediction:
         image = np.random.default_rng(0).integers(60, 90, (height, width, 3), np.uint8)
         anomaly_map = np.full((height, width), 0.001, np.float32)
         anomaly_map[defect] = score
-        return Prediction(image, anomaly_map, score, threshold)
+        return Prediction(image, anomaly_map, score, threshold, **more)
 
     return make
 
@@ -98,11 +99,17 @@ def make_prediction() -> Callable[..., Prediction]:
 def make_loaded(tiny_model: STLM, tmp_path: Path) -> Callable[..., LoadedModel]:
     """Makes a model of the page out of a threshold and the scores that it was chosen on."""
 
-    def make(threshold: float | None = None, normal_scores: Sequence[float] = ()) -> LoadedModel:
+    def make(
+        threshold: float | None = None, normal_scores: Sequence[float] = (), probe_scores: Sequence[float] = ()
+    ) -> LoadedModel:
         network = STLM.__new__(STLM)  # the same weights, judged in another way
         network.__dict__ = dict(tiny_model.__dict__)
-        calibration = Calibration(threshold, 0.01, 20, "log-odds-t", "2026-01-02") if threshold is not None else None
-        network.judging = tiny_model.judging.replace(calibration=calibration, held_out_scores=tuple(normal_scores))
+        calibration = None
+        if threshold is not None:
+            calibration = Calibration(threshold, threshold, 0.01, 20, 0.14, None, "order statistic", "2026-01-02")
+        network.judging = tiny_model.judging.replace(
+            calibration=calibration, normal_scores=tuple(normal_scores), probe_scores=tuple(probe_scores)
+        )
         return LoadedModel("some-part", network, None, LocalModel(tmp_path, str(tmp_path)))
 
     return make

@@ -154,6 +154,30 @@ def test_the_files_hold_what_was_judged(make_prediction: Callable[..., Predictio
     assert np.array_equal(mask > 0, bad.mask)
 
 
+def test_what_needs_a_look_is_called_so_and_counted_apart(
+    make_prediction: Callable[..., Prediction], tmp_path: Path
+) -> None:
+    run = Run(tmp_path)
+    run.add("bad.png", make_prediction())
+    run.add("near.png", make_prediction(score=0.4, review_threshold=0.3))
+    run.add("cat.png", make_prediction(unfamiliarity=2.0))
+    run.add("good.png", make_prediction(score=0.2, review_threshold=0.3))
+    assert [row[1] for row in run.rows] == ["anomalous", "look again", "unfamiliar", "normal"]
+    assert (run.anomalous, run.others, run.unusable) == (1, 2, 0)
+    assert [caption for _, caption in run.gallery][1:3] == ["near.png: look again, 0.400", "cat.png: unfamiliar, 0.900"]
+
+
+def test_a_batch_says_how_many_more_need_a_look(
+    six: list[Path], make_prediction: Callable[..., Prediction], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def near(name: str, photographs: list[np.ndarray]) -> list[Prediction]:
+        return [make_prediction(score=0.4, review_threshold=0.3) for _ in photographs]
+
+    monkeypatch.setattr(batch_tab, "judge", near)
+    last = list(judge_all(sent(six[:2]), "model", VISITOR))[-1]
+    assert last[SUMMARY] == "**0 of 2 photographs look anomalous**, 2 more need a look."
+
+
 def test_paths_of_the_upload_do_not_become_paths_of_the_archive(
     make_prediction: Callable[..., Prediction], tmp_path: Path
 ) -> None:

@@ -69,10 +69,10 @@ def test_calibration_ends_with_a_model_that_can_be_used(
     assert isinstance(made, Made) and made.name == "line-2" and made.model != own_model
     calibration = MODELS.get(made.model).network.calibration
     assert calibration is not None and calibration.n == 5 and calibration.false_alarm_rate == pytest.approx(0.05)
-    assert "line-2 is finished" in last[STATUS] and "Of 5 held-out good photographs 0 reach it" in last[STATUS]
+    assert "line-2 is finished" in last[STATUS] and "Of 5 good photographs 0 reach it" in last[STATUS]
     assert "<svg" in last[SCALE]["value"] and last[FINISHED]["visible"] and last[START]["interactive"]
     with zipfile.ZipFile(last[ARCHIVE]) as archive:
-        assert {"config.json", "model.safetensors", "results.json", "README.md"} <= set(archive.namelist())
+        assert {"config.json", "model.safetensors", "familiarity.safetensors", "results.json", "README.md"} <= set(archive.namelist())
     assert not list(scratch_folders.rglob("*.png"))  # the visitor's photographs are not kept
     shown = offer(made)
     assert shown["value"] == made.model and (f"{made.name} · made here", made.model) in shown["choices"]

@@ -301,8 +301,8 @@ def licensed(license: str) -> Results:
 def test_results_are_read(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     maps = {"aggregation": MapFigures(0.98, 0.5), "cosine": MapFigures(0.11, 0.12)}
     results = dataclasses.replace(licensed("cc-by-nc-sa-4.0"), maps=maps)
-    calibration = Calibration(0.75, 0.01, 4, "conformal", "2026-01-02")
-    judging = Judging(calibration=calibration, held_out_scores=(0.1, 0, 0.3, 1))
+    calibration = Calibration(0.75, 0.5, 0.01, 4, 0.53, None, "order statistic", "2026-01-02")
+    judging = Judging(calibration=calibration, normal_scores=(0.1, 0, 0.3, 1))
     model = with_results(monkeypatch, tmp_path, results, judging)
     assert model.results == results
     assert model.normal_scores == [0.1, 0.0, 0.3, 1.0] and model.threshold == 0.75

@@ -6,17 +6,21 @@ import json
 from collections.abc import Callable
 from html import escape
 from pathlib import Path
+from typing import get_args
 from xml.etree import ElementTree
 
 import cv2
 import numpy as np
 import pytest
 
-from stlm_hub.predict.predictor import Prediction
+from stlm_hub.predict.prediction import Prediction, Verdict
+from stlm_page import batch_tab
+from stlm_page.batch_tab import WORDS
 from stlm_page.models import LoadedModel
 from stlm_page.pictures import (
     MAX_SIDE,
     MIN_SIDE,
+    VERDICTS,
     empty_verdict,
     facts,
     mask_png,
@@ -125,7 +129,8 @@ def test_the_json_file_says_verdict_model_and_rate(make_prediction: MakePredicti
     assert (said["is_anomalous"], said["score"], said["threshold"]) == (True, 0.9, 0.5)
     assert (said["width"], said["height"]) == (80, 60)
     assert said["anomalous_area"] == pytest.approx(200 / 4800)
-    assert 0 < said["expected_false_alarm_rate"] < 0.1
+    assert (said["verdict"], said["review_threshold"], said["unfamiliarity"]) == ("reject", None, 0.0)
+    assert said["expected_false_alarm_rate"] == pytest.approx(0.1)  # none of 9: no less than 1 in 10 can be said
 
 
 def test_the_rate_is_null_where_it_is_not_known(make_prediction: MakePrediction, make_loaded: MakeLoaded) -> None:
@@ -162,7 +167,7 @@ def test_the_verdict_on_an_anomalous_part(make_prediction: MakePrediction, make_
     assert root.get("class") == "verdict anomalous" and root.get("role") == "status"
     assert "Looks anomalous" in text and "score 0.9 reaches the threshold 0.5" in text
     assert "4.2 % of it is marked" in text and "Judged in 123 ms; 80 x 60 px" in text
-    assert "Bars: scores of 9 good parts" in text
+    assert "Bars: scores of 9 photographs of good parts." in text
     assert len(root.findall("svg")) == 1
 
 
@@ -174,6 +179,36 @@ def test_the_verdict_on_a_normal_part(make_prediction: MakePrediction, make_load
     assert "Bars" not in text  # there are none
 
 
+def test_the_verdict_on_a_part_that_is_worth_a_second_look(
+    make_prediction: MakePrediction, make_loaded: MakeLoaded
+) -> None:
+    html = verdict(make_prediction(score=0.4, review_threshold=0.3), make_loaded(0.5, NORMAL), 0.1)
+    text = text_of(html)
+    assert ElementTree.fromstring(html).get("class") == "verdict review"
+    assert "? Look again" in text and "score 0.4 is close below the threshold 0.5" in text
+    assert "Nothing is marked" in text and "Looks normal" not in text
+    below = text_of(verdict(make_prediction(score=0.2, review_threshold=0.3), make_loaded(0.5, NORMAL), 0.1))
+    assert "Looks normal" in below
+
+
+@pytest.mark.parametrize("score", [0.2, 0.9])
+def test_the_verdict_on_what_is_not_the_part(
+    make_prediction: MakePrediction, make_loaded: MakeLoaded, score: float
+) -> None:
+    html = verdict(make_prediction(score=score, unfamiliarity=1.5), make_loaded(0.5, NORMAL), 0.1)
+    text = text_of(html)
+    assert ElementTree.fromstring(html).get("class") == "verdict unfamiliar"
+    assert "Not the part that this model knows" in text and "so its score says nothing" in text
+    assert "Looks" not in text and "marked" not in text
+
+
+def test_every_verdict_of_the_library_has_words_and_a_style(page_cache: Path) -> None:
+    assert set(VERDICTS) == set(get_args(Verdict)) == set(WORDS)
+    style = (Path(batch_tab.__file__).parent / "style.css").read_text(encoding="utf-8")
+    for kind, _, _ in VERDICTS.values():
+        assert f".verdict.{kind}" in style
+
+
 def test_a_score_at_the_threshold_is_anomalous_in_words_too(
     make_prediction: MakePrediction, make_loaded: MakeLoaded
 ) -> None:
@@ -183,12 +218,17 @@ def test_a_score_at_the_threshold_is_anomalous_in_words_too(
 def test_the_calibrated_threshold_is_called_so_with_its_rate(make_loaded: MakeLoaded) -> None:
     model = make_loaded(0.2, NORMAL)
     calibrated = threshold_words(model, 0.2)
-    assert (
-        "At 0.2 (the calibrated one) about" in calibrated and "Of 9 held-out good photographs 0 reach it" in calibrated
-    )
+    assert "At 0.2 (the calibrated one) about 10 %" in calibrated and "Of 9 good photographs 0 reach it." in calibrated
     other = threshold_words(model, 0.075)
     assert "calibrated" not in other
-    assert "At 0.075 about 30 % of good parts" in other and "Of 9 held-out good photographs 2 reach it" in other
+    assert "At 0.075 about 30 % of good parts" in other and "Of 9 good photographs 2 reach it." in other
+    assert "faint defects" not in calibrated + other
+
+
+def test_what_a_threshold_misses_of_painted_defects_is_said(make_loaded: MakeLoaded) -> None:
+    model = make_loaded(0.2, NORMAL, [0.1, 0.2, 0.3, 0.9])
+    assert "Of 4 faint defects painted on good photographs it misses 25 %." in threshold_words(model, 0.2)
+    assert "it misses 100 %." in threshold_words(model, 0.95)
 
 
 @pytest.mark.parametrize("scores", [[], NORMAL[:3]])

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ...errors import ConfigError
-from ..familiarity import Familiarity, describe
+from ..familiarity import Description, Familiarity, describe
 from ..patch_memory import PatchMemory
 from .config import LEVEL_CHANNELS, STLMConfig
 from .judging import ANOMALY_MAPS, Judging
@@ -44,17 +44,17 @@ class ScoredMaps(NamedTuple):
 
 
 class Raw(NamedTuple):
-    """Raw values of a batch on the maps' own grids, Bx1xhxw each, and what familiarity looks at, Bx2D float32.
+    """Raw values of a batch on the maps' own grids, Bx1xhxw each, and what familiarity looks at.
 
     aggregation: logits. cosine: mean logarithm of the distances between the streams. memory: distances.
     """
 
     values: dict[str, Tensor]
-    description: Tensor
+    description: Description
 
 
 class Seen(NamedTuple):
-    """What a model sees of a batch: its maps by name, and how far each image is from good ones, B float32."""
+    """What a model sees of a batch: its maps by name, and how far each image is from good ones, Bx2 float32."""
 
     maps: dict[str, ScoredMaps]
     distances: Tensor
@@ -75,7 +75,7 @@ class AnomalyMaps(nn.Module):
     def __init__(self, config: STLMConfig, judging: Judging, network: STLMNetwork | None = None) -> None:
         super().__init__()
         self.config = config
-        self.network = STLMNetwork(config.network) if network is None else network
+        self.network = (network or STLMNetwork(config.network)) if config.streams else None
         self.patch_memory = PatchMemory(config.patch_memory) if config.patch_memory else None
         self.familiarity = Familiarity(self._channels)
         self.judging = judging
@@ -90,6 +90,7 @@ class AnomalyMaps(nn.Module):
     def available(self) -> tuple[str, ...]:
         """Names of the maps that this model yields, in the order of `ANOMALY_MAPS`."""
         missing = set() if self.patch_memory is not None else {"memory"}
+        missing |= set() if self.network is not None else {"aggregation", "cosine"}
         missing |= set() if self.judging.scales else {"combined"}
         return tuple(name for name in ANOMALY_MAPS if name not in missing or name == self.judging.judge_by)
 
@@ -109,7 +110,7 @@ class AnomalyMaps(nn.Module):
         wanted = tuple(which) or (self.judging.judge_by,)
         raw, description = self.raw(image, self.needed(wanted), without)
         size = (image.shape[-2], image.shape[-1])
-        return Seen({name: self.scored(name, raw, size) for name in wanted}, self.familiarity.distance(description))
+        return Seen({name: self.scored(name, raw, size) for name in wanted}, self.familiarity(description))
 
     def raw(self, image: Tensor, which: Sequence[str], without: Sequence[int] | None = None) -> Raw:
         """Everything that photographs decide, before anything that a calibration decides.
@@ -118,11 +119,13 @@ class AnomalyMaps(nn.Module):
             image, without: as `forward` takes them.
             which: names of maps, not "combined".
         """
-        memory = self.patch_memory
+        memory, network = self.patch_memory, self.network
         if "memory" in which and memory is None:
             raise ConfigError("This model has no memory of normal patches; train it with memory entries.")
-        streams = memory is None or any(name != "memory" for name in which)
-        output = self.network(image) if streams else None
+        asked = [name for name in which if name != "memory"]
+        if asked and network is None:
+            raise ConfigError(f"This model has no streams, so it has no map {asked[0]!r}; train it with steps.")
+        output = network(image) if network is not None and (asked or memory is None) else None
         patches = memory.patches(image) if memory is not None else _finest(output)
         found: dict[str, Tensor] = {}
         for name in which:
@@ -214,6 +217,8 @@ def check_judging(config: STLMConfig, judging: Judging) -> None:
             "This model has no memory of normal patches, so it cannot judge by that map; name another map, or train it "
             "with memory entries."
         )
+    if not config.streams and {"aggregation", "cosine"} & set(maps):
+        raise ConfigError("This model has no streams, so it cannot judge by their maps; train it with steps.")
     if judging.score_top_k > config.network.image_size**2:
         raise ConfigError(f"score_top_k must be at most the {config.network.image_size}^2 values of a map.")
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ...errors import ConfigError
-from ...validate import check_choice, check_fields, check_integer, check_text, read_json
+from ...validate import check_choice, check_fields, check_flag, check_integer, check_text, read_json
 from ..backbones import BACKBONES
 
 CONFIG_NAME = "config.json"
@@ -118,14 +118,16 @@ class STLMConfig:
     """What a model is made of, and what it was made for.
 
     Args:
-        network: streams, decoder and aggregation.
+        network: streams, decoder and aggregation; of a model without streams only the image size counts.
         patch_memory: None: the paper's model, without a memory.
+        streams: whether there are streams; False: the memory judges alone.
         category: what the part is, e.g. "bottle"; shown to people, used for nothing else.
         dataset: where the normal photographs came from, e.g. "MVTec AD".
     """
 
     network: NetworkConfig = field(default_factory=NetworkConfig)
     patch_memory: PatchMemoryConfig | None = None
+    streams: bool = True
     category: str = ""
     dataset: str = ""
 
@@ -134,6 +136,9 @@ class STLMConfig:
             raise ConfigError(f"network must be a NetworkConfig, not {self.network!r:.60}.")
         if self.patch_memory is not None and not isinstance(self.patch_memory, PatchMemoryConfig):
             raise ConfigError(f"patch_memory must be a PatchMemoryConfig or None, not {self.patch_memory!r:.60}.")
+        check_flag("streams", self.streams)
+        if not self.streams and self.patch_memory is None:
+            raise ConfigError("A model needs streams or a patch_memory; this config has neither.")
         check_text("category", self.category)
         check_text("dataset", self.dataset)
 
@@ -149,6 +154,7 @@ class STLMConfig:
             "dataset": self.dataset,
             "network": self.network.to_dict(),
             "patch_memory": self.patch_memory.to_dict() if self.patch_memory else None,
+            "streams": self.streams,
         }
 
     @classmethod
@@ -175,6 +181,7 @@ class STLMConfig:
         return cls(
             network=NetworkConfig.from_dict(fields["network"]),
             patch_memory=PatchMemoryConfig.from_dict(memory) if memory is not None else None,
+            streams=fields.get("streams", True),
             category=fields.get("category", ""),
             dataset=fields.get("dataset", ""),
         )

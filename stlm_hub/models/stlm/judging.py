@@ -24,7 +24,7 @@ SMALLEST_HEIGHT = 1e-6
 MAX_SCORES = 10_000  # the page draws them all at each verdict
 
 _SCORES = ("normal_scores", "disturbed_scores", "probe_scores")
-_LISTS = ("scales", *_SCORES)
+_LISTS = ("scales", "familiarity_limits", *_SCORES)
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,8 @@ class Judging:
         draw_gain: what drawn values are multiplied with, as odds, to have the threshold of the map that judges.
         score_top_k: a map's score is the mean of this many highest values at the network's size.
         calibration: the thresholds and where they come from; None: not calibrated.
-        familiarity_limit: distance of a whole photograph above which it is unfamiliar; None: not measured.
+        familiarity_limits: distances by content and by layout above which a whole photograph is unfamiliar; (): not
+            measured.
         normal_scores: anomaly scores in [0, 1] of the normal photographs behind the threshold.
         disturbed_scores: of disturbed copies of them.
         probe_scores: of pseudo anomalies on them.
@@ -108,7 +109,7 @@ class Judging:
     draw_gain: float = 1.0
     score_top_k: int = 100
     calibration: Calibration | None = None
-    familiarity_limit: float | None = None
+    familiarity_limits: tuple[float, ...] = ()
     normal_scores: tuple[float, ...] = ()
     disturbed_scores: tuple[float, ...] = ()
     probe_scores: tuple[float, ...] = ()
@@ -129,8 +130,10 @@ class Judging:
             raise ConfigError(f"scales must name each map once, not {measured}.")
         check_number("draw_gain", self.draw_gain, 1e-6, 1e6)
         check_integer("score_top_k", self.score_top_k, 1, 2**22)
-        if self.familiarity_limit is not None:
-            check_number("familiarity_limit", self.familiarity_limit, 0.0, 1e9)
+        if len(self.familiarity_limits) not in (0, 2):
+            raise ConfigError("familiarity_limits must be two numbers or none; calibrate the model again.")
+        for limit in self.familiarity_limits:
+            check_number("familiarity_limits", limit, 1e-9, 1e9)
         for name in _SCORES:
             scores = getattr(self, name)
             if len(scores) > MAX_SCORES:
