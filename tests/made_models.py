@@ -50,7 +50,7 @@ def make_memory_model(*, toy: bool = False) -> STLM:
             method="order statistic, balanced with pseudo anomalies",
             date="2026-01-31",
         ),
-        familiarity_limit=100.0,  # so wide that whatever a test draws is familiar
+        familiarity_limits=(100.0, 100.0),  # so wide that whatever a test draws is familiar
         normal_scores=(0.25, 0.375, 0.5, 0.25),
         disturbed_scores=(0.375, 0.25, 0.5, 0.375),
         probe_scores=(0.5, 0.75, 0.875, 0.9375),

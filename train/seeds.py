@@ -103,7 +103,7 @@ def _figures(results: Results) -> SeedFigures:
 
 
 def _recipe(results: Results, folder: Path) -> tuple[Any, ...]:
-    """What two seeds of one recipe have in common: settings, photographs, starting weights, command, model, map."""
+    """What two seeds of one recipe have in common: settings, photographs, weights, command, model, map, nuisance."""
     config, judging = read_folder(folder)
     training, dataset = results.training, results.dataset
     assert training is not None
@@ -115,4 +115,4 @@ def _recipe(results: Results, folder: Path) -> tuple[Any, ...]:
     ]  # it names other textures
     test = dataset.test.sha256 if dataset.test else None
     weights = training.starting_weights.sha256
-    return settings, training.steps, photographs, test, weights, commands, config, judging.judge_by
+    return settings, training.steps, photographs, test, weights, commands, config, judging.judge_by, results.nuisance

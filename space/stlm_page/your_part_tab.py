@@ -14,6 +14,7 @@ import gradio as gr
 
 from stlm_hub.errors import ConfigError, DataError, STLMError, TrainingError
 from stlm_hub.model_folder.publish import publish
+from stlm_hub.predict.good_ones import good_members
 from stlm_hub.training.budget import MAX_STEPS
 from stlm_hub.training.finetune import Options, finetune
 from stlm_hub.training.observer import Observer
@@ -281,9 +282,17 @@ def _upload_in_words(folder: Path) -> Iterator[None]:
 
 
 def _unpack(files: list[dict[str, Any]] | None, folder: Path) -> Path:
-    """Writes the uploaded photographs into one folder, which the training reads; names stay, clashes are numbered."""
+    """Writes the uploaded good photographs into one folder, which the training reads; names stay, clashes are numbered.
+
+    Of an archive of a whole data set, its train/good counts.
+    """
     folder.mkdir()
-    for number, upload in enumerate(uploads(files)):
+    found = uploads(files)
+    chosen, note = good_members([upload.name for upload in found])
+    if note:
+        gr.Info(note)
+    for number in chosen:
+        upload = found[number]
         name = Path(upload.name).name[-60:]  # at most 240 bytes
         target = folder / name if not (folder / name).exists() else folder / f"{number:04d}_{name}"
         target.write_bytes(upload.read())

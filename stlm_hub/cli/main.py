@@ -160,6 +160,8 @@ def calibrate(
     found = check_photographs(folder, at_least=MIN_HELD_OUT, work="calibration", near_copies=False)
     for duplicate, original in found.duplicates:
         console.print(f"{duplicate.name} is the same frame as {original.name} and is left out.", markup=False)
+    for note in found.notes:
+        console.print(note, markup=False)
     local = hub.resolve(model)
     if output.resolve() == local.folder.resolve():
         raise ConfigError(f"{output} is the folder of the model itself; name another --output.")

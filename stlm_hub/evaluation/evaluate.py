@@ -29,7 +29,8 @@ class TestSet:
     Args:
         good: normal photographs.
         anomalous: photographs with a defect.
-        masks: for each anomalous photograph its mask file, non-zero where the defect is.
+        masks: for each anomalous photograph its mask file, non-zero where the defect is; none: only whole photographs
+            are compared.
     """
 
     __test__ = False  # its name looks like a test case's to pytest
@@ -65,6 +66,7 @@ class Evaluation:
     labels: list[int] = field(repr=False)
     maps: list[np.ndarray] = field(repr=False)
     masks: list[np.ndarray] = field(repr=False)
+    has_masks: bool = True
 
 
 def evaluate(
@@ -85,7 +87,7 @@ def evaluate(
         ImageError: a photograph cannot be read.
     """
     check_both_kinds(test, "The test set")
-    if len(test.masks) != len(test.anomalous):
+    if test.masks and len(test.masks) != len(test.anomalous):
         raise DataError(f"There are {len(test.anomalous)} defective photographs, but {len(test.masks)} masks.")
     started = time.monotonic()
     which, judging = model.available, model.judging.judge_by
@@ -118,7 +120,8 @@ def evaluate(
         for name in which:
             found = chosen if name == judging else _read_maps(Path(folder) / name, masks)
             threshold = thresholds.get(name)
-            figures[name] = compute_metrics(scores_of[name], labels, found, masks, threshold=threshold)
+            truth = masks if test.masks else None
+            figures[name] = compute_metrics(scores_of[name], labels, found, truth, threshold=threshold)
             del found
     scores = scores_of[judging]
     return Evaluation(
@@ -130,6 +133,7 @@ def evaluate(
         labels=labels,
         maps=chosen,
         masks=masks,
+        has_masks=bool(test.masks),
     )
 
 
@@ -148,7 +152,7 @@ def _infer(model: AnomalyMaps, which: tuple[str, ...], images: list[np.ndarray])
 
 def _true_mask(test: TestSet, index: int, shape: tuple[int, int]) -> np.ndarray:
     """HxW bool: where the photograph of this number is anomalous."""
-    if index < len(test.good):
+    if index < len(test.good) or not test.masks:
         return np.zeros(shape, bool)
     return read_mask(test.masks[index - len(test.good)], shape)
 
@@ -175,14 +179,12 @@ def _read_maps(path: Path, like: Sequence[np.ndarray]) -> list[np.ndarray]:
 
 
 def curves(evaluation: Evaluation) -> dict[str, dict[str, tuple[float, ...]]]:
-    """ "image_roc", "pixel_roc" and "pro", as `plots.plot_curves` draws them."""
-    pixels = np.concatenate([m.ravel() for m in evaluation.maps])
-    truth = np.concatenate([m.ravel() for m in evaluation.masks])
-    found = {
-        "image_roc": roc_points(np.asarray(evaluation.scores), np.asarray(evaluation.labels)),
-        "pixel_roc": roc_points(pixels, truth),
-        "pro": pro_points(evaluation.maps, evaluation.masks),
-    }
+    """ "image_roc" and, where there are masks, "pixel_roc" and "pro", as `plots.plot_curves` draws them."""
+    found = {"image_roc": roc_points(np.asarray(evaluation.scores), np.asarray(evaluation.labels))}
+    if evaluation.has_masks:
+        pixels = np.concatenate([m.ravel() for m in evaluation.maps])
+        truth = np.concatenate([m.ravel() for m in evaluation.masks])
+        found |= {"pixel_roc": roc_points(pixels, truth), "pro": pro_points(evaluation.maps, evaluation.masks)}
     return {name: {axis: tuple(points) for axis, points in curve.items()} for name, curve in found.items()}
 
 

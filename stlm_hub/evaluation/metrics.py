@@ -8,6 +8,7 @@ slanted piece of the curve, which counts a tie as one half, as the Mann-Whitney 
 
 from __future__ import annotations
 
+import dataclasses
 import heapq
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -30,7 +31,7 @@ def compute_metrics(
     scores: Sequence[float] | np.ndarray,
     labels: Sequence[int] | np.ndarray,
     maps: Sequence[np.ndarray],
-    masks: Sequence[np.ndarray],
+    masks: Sequence[np.ndarray] | None,
     *,
     threshold: float | None,
     fpr_limit: float = 0.3,
@@ -42,7 +43,8 @@ def compute_metrics(
         labels: label of each image, 0 (normal) or 1 (anomalous).
         maps: anomaly map of each image, HxW float in [0, 1]. Images may differ in size.
         masks: ground-truth mask of each image, bool of the map's shape, True where the defect is. Regions are connected
-            over edges and corners (8-neighbourhood), as in MVTec's evaluation code.
+            over edges and corners (8-neighbourhood), as in MVTec's evaluation code. None: there are none, and no
+            figures of pixels.
         threshold: an image is judged anomalous if its score is >= the threshold. Only `fnr` needs it.
         fpr_limit: highest false-positive rate of the AUPRO integral, in (0, 1]. The rate counts the normal pixels of
             all images, anomalous ones included.
@@ -59,20 +61,25 @@ def compute_metrics(
         raise DataError(f"The threshold must be a number from 0 to 1, not {threshold!r}.")
     if len(maps) != len(values):
         raise DataError(f"There are {len(values)} scores, but {len(maps)} maps; each image needs one of each.")
+    anomalous = truth == 1
+    both = bool(anomalous.any() and not anomalous.all())
+    images = MapFigures(
+        i_auroc=float(roc_auc_score(anomalous, values)) if both else None,
+        fnr=float(np.mean(values[anomalous] < threshold)) if anomalous.any() and threshold is not None else None,
+    )
+    if masks is None:
+        return images
     counts = _count_pixels(maps, masks, fpr_limit)
     for index, (mask, label) in enumerate(zip(masks, truth, strict=True)):
         if not label and mask.any():
             raise DataError(f"Image {index} is labelled normal, but its mask marks a defect; correct one of them.")
-    anomalous = truth == 1
-    both = bool(anomalous.any() and not anomalous.all())
     fpr, recall, overlap = counts.curve()
-    return MapFigures(
-        i_auroc=float(roc_auc_score(anomalous, values)) if both else None,
+    return dataclasses.replace(
+        images,
         p_auroc=float(auc(fpr, recall)) if len(fpr) else None,
         aupro=float(auc(*_up_to(fpr, overlap, fpr_limit)) / fpr_limit) if len(fpr) else None,
         ap=counts.average_precision(),
         f1_max=counts.f1_max(),
-        fnr=float(np.mean(values[anomalous] < threshold)) if anomalous.any() and threshold is not None else None,
     )
 
 

@@ -49,7 +49,7 @@ class JudgedPhotograph:
         kind: kind of defect, which is the name of the photograph's folder, or `GOOD`.
         score: anomaly score in [0, 1].
         anomaly_map: HxW float32 in [0, 1].
-        truth: ground-truth mask, HxW bool, True where the defect is.
+        truth: ground-truth mask, HxW bool, True where the defect is; None: there is none.
         iou: overlap of the model's mask with the ground truth, in [0, 1]; None for a good photograph and for one whose
             ground truth marks nothing.
     """
@@ -58,7 +58,7 @@ class JudgedPhotograph:
     kind: str
     score: float
     anomaly_map: np.ndarray
-    truth: np.ndarray
+    truth: np.ndarray | None
     iou: float | None
 
     @property
@@ -97,7 +97,12 @@ def judged_photographs(test: TestSet, evaluation: Evaluation, threshold: float) 
     kinds = [GOOD] * len(test.good) + [path.parent.name for path in test.anomalous]
     return [
         JudgedPhotograph(
-            path, kind, score, anomaly_map, truth, _overlap(score, anomaly_map, truth, threshold) if label else None
+            path,
+            kind,
+            score,
+            anomaly_map,
+            truth if evaluation.has_masks else None,
+            _overlap(score, anomaly_map, truth, threshold) if label and evaluation.has_masks else None,
         )
         for path, kind, score, anomaly_map, truth, label in zip(
             test.photographs,
@@ -114,12 +119,14 @@ def judged_photographs(test: TestSet, evaluation: Evaluation, threshold: float) 
 def ranked(photographs: Sequence[JudgedPhotograph]) -> list[JudgedPhotograph]:
     """Ranks photographs from worst to best.
 
-    If there are good photographs, only these are ranked. Anomalous ones whose ground truth marks nothing are left out.
-    Of two equal overlaps the one with the lower score is worse.
+    If there are good photographs, only these are ranked. Anomalous ones whose ground truth marks nothing are left out;
+    without any masks they are ranked by the score. Of two equal overlaps the one with the lower score is worse.
     """
     good = [judged for judged in photographs if judged.kind == GOOD]
     if good:
         return sorted(good, key=lambda judged: (-judged.score, judged.name))
+    if all(judged.truth is None for judged in photographs):
+        return sorted(photographs, key=lambda judged: (judged.score, judged.name))
     return [
         judged
         for _, _, judged in sorted(

@@ -105,7 +105,7 @@ def plot_curves(path: str | Path, curves: Mapping[str, Mapping[str, Sequence[flo
     Args:
         path: PNG file to write.
         curves: "image_roc" and "pixel_roc" as `metrics.roc_points` returns them, "pro" as `metrics.pro_points` does. A
-            curve without points is labelled "not defined".
+            curve that is missing or without points is labelled "not defined".
     """
     figure = Figure(figsize=(WIDTH, 3.1), dpi=DPI, layout="constrained")
     panels = figure.subplots(1, 3)
@@ -118,7 +118,8 @@ def plot_curves(path: str | Path, curves: Mapping[str, Mapping[str, Sequence[flo
         ),
         strict=True,
     ):
-        fpr, y = curves[key]["fpr"], curves[key][y_key]
+        curve = curves.get(key, {})
+        fpr, y = curve.get("fpr", ()), curve.get(y_key, ())
         _style(axes)
         axes.grid(True, axis="x", color=GRID, linewidth=0.8)
         limit = fpr[-1] if fpr else 1.0

@@ -138,10 +138,17 @@ def kind_figures(judged: Sequence[JudgedPhotograph], threshold: float) -> list[K
                 n=len(same),
                 i_auroc=float(roc_auc_score([0] * len(good) + [1] * len(scores), good + scores)),
                 missed=sum(score < threshold for score in scores),
-                ap=average_precision([photograph.anomaly_map for photograph in same], [p.truth for p in same]),
+                ap=_pixel_precision(same),
             )
         )
     return rows
+
+
+def _pixel_precision(photographs: Sequence[JudgedPhotograph]) -> float | None:
+    masks = [photograph.truth for photograph in photographs if photograph.truth is not None]
+    if len(masks) < len(photographs):
+        return None
+    return average_precision([photograph.anomaly_map for photograph in photographs], masks)
 
 
 def _test_set(folder: Path) -> TestSet:
@@ -224,6 +231,7 @@ def _metrics_table(evaluation: Evaluation, used: str) -> list[str]:
     return [
         "## Figures\n",
         *_table(["", *(MAP_LABELS[name] for name in evaluation.figures)], rows),
+        *([] if evaluation.has_masks else ["There are no masks, so there are no figures of pixels.\n"]),
         f"Verdicts, plots and pictures are of the map {MAP_LABELS[used]}; the threshold is not for the others.\n",
     ]
 

@@ -123,7 +123,8 @@ def _read(path: Path, expected: Mapping[str, Tensor]) -> bytes:
     try:
         with path.open("rb") as file:
             start = file.read(24)
-            if start.startswith((b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")):
+            pickled = start.startswith((b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05"))
+            if pickled and start[8:9] != b"{":  # a header of 640 bytes begins with 80 02, too
                 raise WeightsError(
                     f"{path} is a pickle, which can run any code when it is read; stlm_hub reads only safetensors. Ask "
                     "whoever made it to save it with STLM.save_pretrained."

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import cv2
 import numpy as np
 
 from ..errors import DataError, ImageError
+from .good_ones import good_folder
 from .images import list_images, load_image
 
 MIN_TRAINING_PHOTOGRAPHS = 8
-MAX_SIZE_RATIO = 4.0  # longest side of the largest photograph / longest side of the smallest
-MAX_ASPECT_RATIO_SPREAD = 1.5  # aspect ratio of the widest photograph / aspect ratio of the narrowest
+USUAL_SIZE_RATIO = 4.0  # longest side of the largest photograph / longest side of the smallest
+USUAL_ASPECT_RATIO_SPREAD = 1.5  # aspect ratio of the widest photograph / aspect ratio of the narrowest
 _THUMBNAIL = 64  # px, side of the thumbnail that shows whether a photograph is blank, or a copy of another one
 NEAR_COPY = 1.2
 """Grey levels, root mean square over thumbnails: photographs of two parts differ by 2 and more, the same frame with
@@ -29,10 +30,12 @@ class Photographs:
     Args:
         paths: different photographs, in natural order.
         duplicates: (duplicate, original) for photographs of the same frame; the duplicates are not in `paths`.
+        notes: a sentence for what is unusual of them.
     """
 
     paths: list[Path]
     duplicates: list[tuple[Path, Path]]
+    notes: list[str] = field(default_factory=list)
 
 
 def check_photographs(
@@ -41,18 +44,20 @@ def check_photographs(
     """Reads every photograph of a folder of good parts once and checks whether they can be used together.
 
     Args:
-        folder: holds PNG, JPEG, WebP, BMP or TIFF files. Other files and subfolders are ignored.
+        folder: holds PNG, JPEG, WebP, BMP or TIFF files; of a whole data set, its train/good counts. Other files and
+            subfolders are ignored.
         at_least: lowest number of different photographs.
         work: what the photographs are needed for, in the words of error messages.
         near_copies: whether the same frame with other noise counts. For a threshold it must not: it hides how much
             parts differ.
 
     Raises:
-        DataError: the folder is missing; a file cannot be read; fewer than `at_least` different photographs; sizes or
-            aspect ratios differ too much; a photograph has one single colour. The first five files are named.
+        DataError: the folder is missing; a file cannot be read; fewer than `at_least` different photographs; a
+            photograph has one single colour. The first five files are named.
     """
     if not folder.is_dir():
         raise DataError(f"{folder} is not a folder; pass the folder with the photographs of good parts.")
+    folder, note = good_folder(folder)
     paths = list_images(folder)
     if len(paths) < at_least:
         raise DataError(
@@ -99,8 +104,7 @@ def check_photographs(
             f"{folder} holds {len(paths)} photographs, but only {len(sizes)} different ones ({duplicates[0][0].name} "
             f"is the same frame as {duplicates[0][1].name}); {work} needs at least {at_least}, each of another part."
         )
-    _check_sizes(sizes)
-    return Photographs(list(sizes), duplicates)
+    return Photographs(list(sizes), duplicates, [*filter(None, [note]), *_size_notes(sizes)])
 
 
 def load_each(
@@ -135,26 +139,25 @@ def _near_copy(thumbnail: np.ndarray, others: Sequence[np.ndarray], paths: Seque
     return paths[int(differences.argmin())] if differences.min() < NEAR_COPY else None
 
 
-def _check_sizes(sizes: dict[Path, tuple[int, int]]) -> None:
-    """
-    Raises:
-        DataError: two photographs differ too much in size or aspect ratio; see the constants.
-    """
+def _size_notes(sizes: dict[Path, tuple[int, int]]) -> list[str]:
+    """What is unusual of the sizes: all photographs are squeezed to one frame, in which parts then look different."""
+    notes = []
     by_area = sorted(sizes, key=lambda path: sizes[path][0] * sizes[path][1])
     small, large = by_area[0], by_area[-1]
-    if max(sizes[large]) > MAX_SIZE_RATIO * max(sizes[small]):
-        raise DataError(
-            f"{small.name} is {_pixels(sizes[small])} and {large.name} {_pixels(sizes[large])} px; all photographs "
-            "of one part should come from one camera setting. Sort them into folders of like size."
+    if max(sizes[large]) > USUAL_SIZE_RATIO * max(sizes[small]):
+        notes.append(
+            f"{small.name} is {_pixels(sizes[small])} and {large.name} {_pixels(sizes[large])} px. Photographs of one "
+            "part from one camera setting give a sharper model."
         )
     by_aspect = sorted(sizes, key=lambda path: sizes[path][0] / sizes[path][1])
     narrow, wide = by_aspect[0], by_aspect[-1]
     spread = (sizes[wide][0] / sizes[wide][1]) / (sizes[narrow][0] / sizes[narrow][1])
-    if spread > MAX_ASPECT_RATIO_SPREAD:
-        raise DataError(
-            f"{narrow.name} is {_pixels(sizes[narrow])} and {wide.name} {_pixels(sizes[wide])} px; "
-            "photographs of one part should have one shape. Crop them alike or sort them into folders."
+    if spread > USUAL_ASPECT_RATIO_SPREAD:
+        notes.append(
+            f"{narrow.name} is {_pixels(sizes[narrow])} and {wide.name} {_pixels(sizes[wide])} px. All are squeezed to "
+            "one frame; photographs of one shape give a sharper model."
         )
+    return notes
 
 
 def _pixels(size: tuple[int, int]) -> str:

@@ -59,7 +59,7 @@ def stain(image: np.ndarray, rng: np.random.Generator, place: tuple[int, int]) -
     radius, flat, angle = rng.uniform(0.02, 0.10) * size, rng.uniform(0.5, 1.0), rng.uniform(0, np.pi)
     x, y = _offsets(size, place)
     along, across = x * np.cos(angle) + y * np.sin(angle), y * np.cos(angle) - x * np.sin(angle)
-    opacity = 1 / (1 + np.exp(8 * (np.hypot(along, across / flat) / radius - 1)).clip(max=1e6))
+    opacity = 1 / (1 + np.exp((8 * (np.hypot(along, across / flat) / radius - 1)).clip(max=14)))
     gain = 1 + _sign(rng) * rng.uniform(0.2, 0.5) * rng.uniform(0.5, 1.5, 3)
     return _mixed(image, (image * gain.clip(0.2, 1.8)).clip(0, 255), opacity)
 

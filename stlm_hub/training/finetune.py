@@ -231,6 +231,8 @@ def _split(folder: Path, training: TrainingConfig, observer: Observer) -> Split:
     found = check_photographs(folder)
     for duplicate, original in found.duplicates:
         observer.on_message(f"{duplicate.name} is the same frame as {original.name} and is left out.")
+    for note in found.notes:
+        observer.on_message(note)
     return split_normals(found.paths, training.held_out, training.seed, at_least=held_out_of(len(found.paths)))
 
 

@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 import copy
-import dataclasses
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from drawn import judging_by, texture, write_photographs
+from drawn import grey, judging_by, texture, write_photographs
 from PIL import Image
 
 from stlm_hub.calibration import normals
-from stlm_hub.calibration.calibrate import FAMILIAR, calibrate
+from stlm_hub.calibration.calibrate import calibrate
 from stlm_hub.calibration.normals import PROBES, Normal, chosen, look
 from stlm_hub.calibration.threshold import choose_threshold
 from stlm_hub.errors import DataError, ImageError
+from stlm_hub.models.stlm.anomaly_maps import times
 from stlm_hub.models.stlm.judging import ANOMALY_MAPS, Judging
 from stlm_hub.predict.images import load_image
-from stlm_hub.predict.predictor import infer
+from stlm_hub.predict.predictor import infer, input_of
 from stlm_hub.pseudo_anomalies.nuisance import Nuisance, of_camera
 from stlm_hub.stlm import STLM
 
@@ -99,27 +99,27 @@ def test_the_same_seed_gives_the_same_judging_and_a_nuisance_changes_the_copies(
         calibrate(model, normals_of(good_parts), 0.05, seed=seed, nuisance=of_camera(camera))
     first, again, other_seed, rough = (model.judging for model in models)
     assert first == again
-    for state in models[0].familiarity.state_dict().items():
-        assert torch.equal(state[1], models[1].familiarity.state_dict()[state[0]])
+    same = models[1].familiarity.state_dict()
+    assert all(torch.equal(tensor, same[name]) for name, tensor in models[0].familiarity.state_dict().items())
     assert other_seed.probe_scores != first.probe_scores and other_seed.disturbed_scores != first.disturbed_scores
     assert rough.disturbed_scores != first.disturbed_scores
 
 
-def test_an_unusual_photograph_is_named_and_moves_no_threshold(
-    toy_memory_model: STLM, tmp_path: Path
-) -> None:
-    paths = write_photographs(tmp_path / "parts", 16)
-    clean = copy_of(toy_memory_model, judge_by="memory")
-    assert calibrate(clean, normals_of(paths), 0.01).unusual == []
-    strange = tmp_path / "strange.png"
-    Image.fromarray(np.tile(np.array([[[255, 0, 255], [0, 255, 0]]], np.uint8), (64, 32, 1))).save(strange)
+def test_an_unusual_photograph_is_named_and_moves_no_threshold(toy_memory_model: STLM, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    paths = [tmp_path / f"{i}.png" for i in range(17)]
+    for path in paths:
+        Image.fromarray(texture(64, 64) // 2 + rng.integers(0, 9, (64, 64, 3), dtype=np.uint8)).save(path)
+    Image.fromarray(grey(255)).save(paths[5])
     model = copy_of(toy_memory_model, judge_by="memory")
-    found = calibrate(model, normals_of([*paths, strange]), 0.01)
-    assert [path for path, _ in found.unusual] == [strange]
-    score = found.unusual[0][1]
-    assert score == model.judging.normal_scores[-1] > model.judging.threshold
-    assert model.judging.calibration is not None and model.judging.calibration.n == 17
-    assert max(model.judging.normal_scores[:-1]) < 0.5 + 1e-5  # the limit is that of the usual ones
+    found = calibrate(model, normals_of(paths), 0.01)
+    (path, score), judging = found.unusual[0], model.judging
+    assert [path for path, _ in found.unusual] == [paths[5]] == [path]
+    assert score == max(judging.normal_scores) == judging.normal_scores[5] > judging.threshold
+    assert sorted(judging.normal_scores)[-2] < judging.threshold < 0.6  # the limit is that of the usual ones
+    assert judging.calibration is not None and judging.calibration.n == 17
+    usual = copy_of(toy_memory_model, judge_by="memory")
+    assert calibrate(usual, normals_of([*paths[:5], *paths[6:]]), 0.01).unusual == []
 
 
 # ---------------------------------------------------------------- photographs that the model knows
@@ -133,8 +133,8 @@ def remembering(toy_memory_model: STLM, good_parts: list[Path]) -> STLM:
     assert memory is not None
     with torch.inference_mode():
         for number, path in enumerate(good_parts):
-            image = torch.from_numpy(np.asarray(Image.open(path).resize((64, 64)))).permute(2, 0, 1)[None].float()
-            memory.entries[number] = ((memory.patches(image)[0, 4, 4] - memory.mean) @ memory.components).clone()
+            patches = memory.patches(input_of(model, [load_image(path)]))
+            memory.entries[number] = (patches[0, 4, 4] - memory.mean) @ memory.components
     memory.sources.copy_(torch.arange(6))
     return model
 
@@ -200,24 +200,24 @@ def test_probes_are_painted_on_the_size_that_the_network_sees(toy_model: STLM, g
 # ---------------------------------------------------------------- what is drawn
 
 
-@pytest.mark.parametrize("draw_by", ["", "memory"])
+@pytest.mark.parametrize("name", ["memory", "combined"])
 def test_the_drawn_map_reaches_the_threshold_as_often_as_the_score(
-    draw_by: str, toy_memory_model: STLM, good_parts: list[Path]
+    name: str, toy_memory_model: STLM, good_parts: list[Path]
 ) -> None:
-    model = copy_of(toy_memory_model, draw_by=draw_by)
+    model = copy_of(toy_memory_model, judge_by=name)
     calibrate(model, normals_of(good_parts), 0.3)
-    judging = dataclasses.replace(model.judging, draw_by=draw_by)
-    assert judging.draw_gain > 0
-    model.judging = judging
-    judged = [*judging.normal_scores, *judging.disturbed_scores]
-    reached = np.mean(np.array(judged) >= judging.threshold)
+    judging = model.judging
+    assert judging.drawn == name and judging.draw_gain > 0.95  # a mean over places is no higher than a score
+    judged = np.array([*judging.normal_scores, *judging.disturbed_scores])
     measured = look(model, normals_of(good_parts), Nuisance(), 0)
-    size, drawn = (64, 64), []
+    drawn = []
     for looks in (measured.good, measured.disturbed):
         for i in range(6):
-            raw = {name: looks.values[name][i] for name in model.needed((judging.drawn,))}
-            values = float(model.peak(model.scored(judging.drawn, raw, size).values))
-            drawn.append(values * judging.draw_gain / (1 + values * (judging.draw_gain - 1)))
+            raw = {needed: looks.values[needed][i] for needed in model.needed((name,))}
+            values = times(model.scored(name, raw, (64, 64)).values.numpy(), judging.draw_gain)
+            drawn.append(float(model.peak(torch.from_numpy(values))))
+    reached = np.mean(judged >= judging.threshold)
+    assert 0 < reached < 1
     assert np.mean(np.array(drawn) >= judging.threshold) == pytest.approx(reached, abs=1.01 / 12)
 
 
@@ -228,32 +228,35 @@ def test_photographs_of_the_part_are_familiar_and_others_are_not(toy_memory_mode
     paths = write_photographs(tmp_path / "parts", 16)
     model = copy_of(toy_memory_model)
     calibrate(model, normals_of(paths[:12]), 0.05)
-    assert model.judging.familiarity_limit is not None and model.judging.familiarity_limit > 0
-    for prediction in model.predict([str(path) for path in paths]):  # four of them are new
+    assert len(model.judging.familiarity_limits) == 2 and min(model.judging.familiarity_limits) > 0
+    for prediction in map(model.predict, paths):  # four of them are new
         assert prediction.unfamiliarity < 1 and prediction.verdict != "unfamiliar"
-    for other in (np.full((64, 64, 3), 255, np.uint8), np.zeros((70, 90, 3), np.uint8)):
-        assert model.predict(other).verdict == "unfamiliar"
+    for level in (0, 255):
+        assert model.predict(grey(level, 70, 90)).verdict == "unfamiliar"
 
 
-def test_the_limit_of_what_is_familiar_lies_above_the_farthest_photograph(
-    toy_memory_model: STLM, good_parts: list[Path]
-) -> None:
+def test_a_part_that_lies_upside_down_is_unfamiliar(toy_memory_model: STLM, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    images = [np.full((64, 64, 3), 60, np.uint8) for _ in range(12)]
+    for image in images:
+        image[:24] = 200
+        image += rng.integers(0, 30, image.shape, dtype=np.uint8)
+    paths = [tmp_path / f"{i}.png" for i in range(12)]
+    for path, image in zip(paths, images, strict=True):
+        Image.fromarray(image).save(path)
     model = copy_of(toy_memory_model)
-    calibrate(model, normals_of(good_parts), 0.05)
-    limit = model.judging.familiarity_limit
-    assert limit is not None and FAMILIAR > 1
-    assert max(prediction.unfamiliarity for prediction in model.predict(good_parts)) < 1
+    calibrate(model, normals_of(paths), 0.05)
+    assert model.predict(images[0]).unfamiliarity < 1 < model.predict(images[0][::-1].copy()).unfamiliarity
 
 
 def test_a_model_that_is_calibrated_again_knows_what_it_knew(toy_memory_model: STLM, good_parts: list[Path]) -> None:
     model = copy_of(toy_memory_model)
     calibrate(model, normals_of(good_parts), 0.05)
-    before, limit = copy.deepcopy(model.familiarity.state_dict()), model.judging.familiarity_limit
+    before, limits = copy.deepcopy(model.familiarity.state_dict()), model.judging.familiarity_limits
     calibrate(model, normals_of(good_parts[:5]), 0.05)
     for name, tensor in model.familiarity.state_dict().items():
         assert torch.equal(tensor, before[name]), name
-    assert limit is not None and model.judging.familiarity_limit is not None
-    assert model.judging.familiarity_limit >= limit
+    assert all(now >= then for now, then in zip(model.judging.familiarity_limits, limits, strict=True))
 
 
 def test_photographs_of_another_part_are_refused(
@@ -263,9 +266,20 @@ def test_photographs_of_another_part_are_refused(
     calibrate(model, normals_of(good_parts), 0.05)
     others = [tmp_path / f"wall_{i}.png" for i in range(4)]
     for i, path in enumerate(others):
-        Image.fromarray((250 + texture(64, 64, i) // 64).astype(np.uint8)).save(path)
+        Image.fromarray(250 + texture(64, 64, i) // 64).save(path)
     with pytest.raises(DataError, match=r"4 of 4 photographs do not look like .*same part.*stlm finetune"):
         calibrate(model, normals_of(others), 0.05)
+
+
+def test_a_memory_alone_is_calibrated_like_any_model(toy_memory_model: STLM, good_parts: list[Path]) -> None:
+    model = STLM(toy_memory_model.config.replace(streams=False), Judging("memory")).eval()
+    state = toy_memory_model.state_dict()
+    model.load_state_dict({name: state[name] for name in model.state_dict()})
+    found = calibrate(model, normals_of(good_parts), 0.05)
+    assert list(found.thresholds) == ["memory", "combined"] and model.judging.compared == ("memory",)
+    whole = copy_of(toy_memory_model, judge_by="memory")
+    calibrate(whole, normals_of(good_parts), 0.05)
+    assert model.calibration == whole.calibration
 
 
 # ---------------------------------------------------------------- refusals
@@ -281,7 +295,7 @@ def test_what_cannot_be_calibrated_changes_nothing(toy_model: STLM, good_parts: 
     with pytest.raises(ImageError, match=r"broken\.png"):
         calibrate(model, normals_of([*good_parts, tmp_path / "broken.png"]), 0.01)
     assert model.judging == toy_model.judging
-    assert not model.familiarity.mean.any()
+    assert not model.familiarity.content.mean.any()
 
 
 def test_maps_that_do_not_vary_have_no_scale(toy_model: STLM, good_parts: list[Path]) -> None:

@@ -231,7 +231,7 @@ def test_hostile_configs_are_refused(
         ({"judge_by": "memory"}, "no memory of normal patches"),
         ({"anomaly_map": "cosine"}, "has no field 'anomaly_map'"),  # of an older version
         ({"draw_by": "memory"}, "no memory of normal patches"),
-        ({"familiarity_limit": "wide"}, "familiarity_limit must be a number"),
+        ({"familiarity_limits": [1.0]}, "familiarity_limits must be two numbers or none"),
         ({"score_top_k": 64 * 64 + 1}, "score_top_k must be at most"),
         ({"normal_scores": [2.0]}, "normal_scores must be a number"),
         (b"{}[", "not valid JSON"),

@@ -157,6 +157,15 @@ def test_a_pickle_is_named_and_never_run(path: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "ran").exists()
 
 
+@pytest.mark.parametrize("size", [0x280, 0x380, 0x480, 0x580])
+def test_a_header_whose_length_looks_like_a_pickle_is_none(size: int, path: Path) -> None:
+    save_file(weights(), path)
+    data = path.read_bytes()
+    header = data[8 : 8 + struct.unpack("<Q", data[:8])[0]].ljust(size)  # spaces may follow it
+    path.write_bytes(struct.pack("<Q", size) + header + data[-56:])
+    assert path.read_bytes()[:1] == b"\x80" and read_weights(path, EXPECTED)["norm.count"] == 7
+
+
 def test_what_is_no_file_is_missing(path: Path) -> None:
     with pytest.raises(WeightsError, match="is missing"):
         read_weights(path, EXPECTED)
@@ -223,6 +232,7 @@ def test_what_cannot_be_written_leaves_the_file_of_before(path: Path, monkeypatc
 
 def test_the_memory_is_in_a_file_of_its_own(toy_memory_model: STLM, saved_memory_toy: Path) -> None:
     network, memory = load_file(saved_memory_toy / FILES[2]), load_file(saved_memory_toy / FILES[3])
+    assert toy_memory_model.network is not None
     assert network.keys() == toy_memory_model.network.state_dict().keys()
     assert toy_memory_model.patch_memory is not None
     assert memory.keys() == toy_memory_model.patch_memory.state_dict().keys() and "entries" in memory
@@ -235,12 +245,19 @@ def test_what_is_familiar_is_in_a_file_of_its_own_in_full_precision(
     assert kept.keys() == state.keys() and all(torch.equal(kept[name], value) for name, value in state.items())
 
 
-def test_a_memory_in_the_file_of_the_network_is_refused(
+def test_a_memory_in_the_file_of_the_network_is_left_out(
     toy_memory_model: STLM, saved_memory_toy: Path, tmp_path: Path
 ) -> None:
+    """Streams of before hold it in both files; the one that counts is in a file of its own."""
     folder = shutil.copytree(saved_memory_toy, tmp_path / "model")
-    save_file({**load_file(folder / FILES[2]), "memory.entries": torch.zeros(1)}, folder / FILES[2])
-    with pytest.raises(WeightsError, match=r"1 are unknown \('memory.entries'\)"):
+    more = {"memory.entries": torch.zeros(6, 16), "memory_encoder.network.stem": torch.full((3,), torch.nan)}
+    save_file({**load_file(folder / FILES[2]), **more}, folder / FILES[2])
+    state = read_model_weights(folder, toy_memory_model)
+    assert toy_memory_model.network is not None
+    assert state["network"].keys() == toy_memory_model.network.state_dict().keys()
+    assert state["patch_memory"]["entries"].abs().sum() > 0
+    save_file({**load_file(folder / FILES[2]), "memories.entries": torch.zeros(1)}, folder / FILES[2])
+    with pytest.raises(WeightsError, match=r"1 are unknown \('memories.entries'\)"):
         read_model_weights(folder, toy_memory_model)
 
 

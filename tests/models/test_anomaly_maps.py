@@ -196,7 +196,8 @@ def test_forward_hands_out_the_wanted_maps_their_scores_and_the_distances(tiny_m
         again = tiny_memory_model.scored(name, raw.values, (64, 64))
         torch.testing.assert_close(values, again.values, msg=name)
         torch.testing.assert_close(scores, again.scores, msg=name)
-    torch.testing.assert_close(distances, tiny_memory_model.familiarity.distance(raw.description))
+    assert distances.shape == (2, 2)  # by content and by layout
+    torch.testing.assert_close(distances, tiny_memory_model.familiarity(raw.description))
     (judged,) = tiny_memory_model(image).maps.items()
     assert judged[0] == "combined" and torch.equal(judged[1].values, found["combined"].values)
 
@@ -214,11 +215,12 @@ def test_familiarity_looks_at_the_memorys_patches_else_at_the_finest_level_of_th
 ) -> None:
     image, memory = pixels(n=2), tiny_memory_model.patch_memory
     assert memory is not None
-    torch.testing.assert_close(tiny_memory_model.raw(image, ("memory",)).description, describe(memory.patches(image)))
+    expected = describe(memory.patches(image))
+    torch.testing.assert_close(tiny_memory_model.raw(image, ("memory",)).description, expected)
     plain = tiny_model.network(image).plain
     finest = next(iter(plain.values())).permute(0, 2, 3, 1)
     torch.testing.assert_close(tiny_model.raw(image, ("cosine",)).description, describe(finest))
-    assert tiny_model(image).distances.shape == (2,)
+    assert tiny_model(image).distances.shape == (2, 2)
 
 
 @torch.inference_mode()
@@ -249,6 +251,23 @@ def test_only_what_is_asked_is_computed(tiny_memory_model: STLM, monkeypatch: py
         assert without(pixels()).maps["combined"].values.std() > 0
     monkeypatch.setattr(tiny_memory_model.network, "forward", lambda image: pytest.fail("the streams were asked"))
     assert tiny_memory_model(pixels(), ("memory",)).maps["memory"].values.std() > 0
+
+
+@torch.inference_mode()
+def test_a_memory_alone_is_a_model_too(tiny_memory_model: STLM) -> None:
+    config = tiny_memory_model.config.replace(streams=False)
+    model = STLM(config, Judging("memory")).eval()
+    model.load_state_dict({k: v for k, v in tiny_memory_model.state_dict().items() if not k.startswith("network.")})
+    assert model.network is None and model.available == ("memory",)
+    image = pixels(n=2)
+    found, same = model(image), judging_by(tiny_memory_model, scales=())(image, ("memory",))
+    torch.testing.assert_close(found.maps["memory"].values, same.maps["memory"].values)
+    torch.testing.assert_close(found.distances, same.distances)
+    for ask in (model, model.raw):
+        with pytest.raises(ConfigError, match="has no streams, so it has no map 'cosine'; train it with steps"):
+            ask(image, ("cosine",))
+    with pytest.raises(ConfigError, match="no streams, so it cannot judge by their maps"):
+        AnomalyMaps(config, Judging("aggregation"))
 
 
 def test_a_model_that_combines_predicts_the_map_that_inference_hands_out(tiny_memory_model: STLM) -> None:

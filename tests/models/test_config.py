@@ -41,7 +41,7 @@ def config_json(network: dict[str, Any] | None = None, **fields: Any) -> dict[st
 
 def test_defaults_are_the_papers() -> None:
     config = STLMConfig()
-    assert config.network == NetworkConfig() and config.patch_memory is None
+    assert config.network == NetworkConfig() and config.patch_memory is None and config.streams
     network = config.network
     assert (network.image_size, network.feature_levels) == (1024, ("embedding", "decoder"))
     assert (network.aggregation_channels, network.aggregation_dilations) == (128, (3,))
@@ -65,6 +65,7 @@ def test_defaults_are_the_papers() -> None:
                 aggregation_dilations=(6, 12, 18),
             ),
             PatchMemoryConfig(entries=65536, channels=288, backbone="mobile_sam"),
+            streams=False,
             category="Flasche Größe 3",
             dataset="MVTec AD",
         ),
@@ -180,6 +181,9 @@ def test_a_bad_network_is_refused_by_name(network: Any, message: str) -> None:
         ({"patch_memory": {"levels": 2}}, "patch_memory has no field 'levels'"),
         ({"patch_memory": []}, "patch_memory must be a JSON object"),
         ({"patch_memory": False}, "patch_memory must be a JSON object"),
+        ({"streams": 1}, "streams"),
+        ({"streams": None}, "streams"),
+        ({"streams": False}, "needs streams or a patch_memory; this config has neither"),
         ({"category": 5}, "category"),
         ({"category": "x" * 201}, "category"),
         ({"dataset": None}, "dataset"),

@@ -36,7 +36,7 @@ def test_defaults_are_the_papers() -> None:
     judging = Judging()
     assert (judging.judge_by, judging.score_top_k, judging.scales) == ("aggregation", 100, ())
     assert judging.calibration is None and judging.threshold == judging.review_threshold == DEFAULT_THRESHOLD == 0.5
-    assert (judging.drawn, judging.draw_gain, judging.familiarity_limit) == ("aggregation", 1.0, None)
+    assert (judging.drawn, judging.draw_gain, judging.familiarity_limits) == ("aggregation", 1.0, ())
     calibrated = Judging(calibration=CALIBRATION)
     assert (calibrated.threshold, calibrated.review_threshold) == (0.25, 0.125)
 
@@ -58,7 +58,7 @@ def test_the_map_that_judges_is_drawn_unless_another_is_named() -> None:
             1.75,
             1,
             dataclasses.replace(CALIBRATION, miss_rate=None),
-            2.5,
+            (2.5, 3),
             (0.0, 0.1 + 0.2, 1.0, 5e-324),
             (0.5,),
             (0.25, 1),
@@ -113,8 +113,11 @@ def test_a_top_k_that_is_no_whole_number_in_range_is_refused(value: Any) -> None
         ({"draw_by": None}, "draw_by must be one of"),
         ({"draw_gain": 0}, "draw_gain must be a number"),
         ({"draw_gain": float("inf")}, "draw_gain must be a number"),
-        ({"familiarity_limit": -1}, "familiarity_limit must be a number"),
-        ({"familiarity_limit": "far"}, "familiarity_limit must be a number"),
+        ({"familiarity_limits": [-1, 2]}, "familiarity_limits must be a number"),
+        ({"familiarity_limits": [1, 0]}, "familiarity_limits must be a number"),
+        ({"familiarity_limits": [1, "far"]}, "familiarity_limits must be a number"),
+        ({"familiarity_limits": [1]}, "familiarity_limits must be two numbers or none"),
+        ({"familiarity_limits": 2.5}, "familiarity_limits in calibration.json must be a list"),
         ({"scales": None}, "scales in calibration.json must be a list"),
         ({"scales": {"0": SCALE}}, "scales in calibration.json must be a list"),
         ({"scales": [SCALE, SCALE]}, "name each map once"),
@@ -232,6 +235,11 @@ def test_a_model_judges_only_by_what_it_has() -> None:
         check_judging(remembers, judging)
         with pytest.raises(ConfigError, match="no memory of normal patches"):
             check_judging(plain, judging)
+    alone = remembers.replace(streams=False)
+    check_judging(alone, Judging("memory"))
+    for judging in (Judging("cosine"), Judging("memory", "aggregation")):
+        with pytest.raises(ConfigError, match="no streams, so it cannot judge by their maps; train it with steps"):
+            check_judging(alone, judging)
     check_judging(plain, Judging("combined", scales=(MapScale("cosine", 0.0, 1.0),), score_top_k=64 * 64))
     with pytest.raises(ConfigError, match=r"score_top_k must be at most the 64\^2 values"):
         check_judging(plain, Judging(score_top_k=64 * 64 + 1))

@@ -168,13 +168,13 @@ def test_what_needs_a_look_is_called_so_and_counted_apart(
 
 
 def test_a_batch_says_how_many_more_need_a_look(
-    six: list[Path], make_prediction: Callable[..., Prediction], monkeypatch: pytest.MonkeyPatch
+    six: list[Path], own_model: str, make_prediction: Callable[..., Prediction], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def near(name: str, photographs: list[np.ndarray]) -> list[Prediction]:
         return [make_prediction(score=0.4, review_threshold=0.3) for _ in photographs]
 
     monkeypatch.setattr(batch_tab, "judge", near)
-    last = list(judge_all(sent(six[:2]), "model", VISITOR))[-1]
+    last = list(judge_all(sent(six[:2]), own_model, VISITOR))[-1]
     assert last[SUMMARY] == "**0 of 2 photographs look anomalous**, 2 more need a look."
 
 

@@ -72,7 +72,8 @@ def test_calibration_ends_with_a_model_that_can_be_used(
     assert "line-2 is finished" in last[STATUS] and "Of 5 good photographs 0 reach it" in last[STATUS]
     assert "<svg" in last[SCALE]["value"] and last[FINISHED]["visible"] and last[START]["interactive"]
     with zipfile.ZipFile(last[ARCHIVE]) as archive:
-        assert {"config.json", "model.safetensors", "familiarity.safetensors", "results.json", "README.md"} <= set(archive.namelist())
+        names = {"config.json", "model.safetensors", "familiarity.safetensors", "results.json", "README.md"}
+        assert names <= set(archive.namelist())
     assert not list(scratch_folders.rglob("*.png"))  # the visitor's photographs are not kept
     shown = offer(made)
     assert shown["value"] == made.model and (f"{made.name} · made here", made.model) in shown["choices"]

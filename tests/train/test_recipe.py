@@ -2,12 +2,14 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 
 from stlm_hub.errors import ConfigError
 from stlm_hub.models.stlm.config import PatchMemoryConfig
+from stlm_hub.pseudo_anomalies.nuisance import Nuisance
 from stlm_hub.training.finetune import small_machine
 from train.datasets import dagm, mvtec_ad, visa
 from train.recipe import RECIPES, load_recipe
@@ -17,6 +19,10 @@ ALIASES = [
     *(f"visa-{name}" for name in visa.OFFICIAL_COUNTS),
     *(f"dagm-{name.lower()}" for name in dagm.COUNTS),
 ]
+
+
+BEFORE_NUISANCE = tuple(f"mvtec-{name}" for name in ("bottle", "grid", "pill", "screw", "toothbrush"))
+"""Whose streams were trained before photographs were disturbed."""
 
 
 def test_every_recipe_and_profile_is_valid() -> None:
@@ -69,6 +75,8 @@ def test_there_are_no_other_recipes_and_all_train_on_a_cpu_as_fine_tuning_does()
         same = small_machine(training.steps, training.seed, training.rotation)
         if alias in ("mvtec-bottle", "mvtec-pill", "mvtec-toothbrush"):  # trained before the plain stream was
             same = dataclasses.replace(same, plain_stream="frozen")
+        if alias in BEFORE_NUISANCE:
+            same = dataclasses.replace(same, nuisance=None)
         if alias in ("mvtec-screw", "mvtec-pill"):
             assert "erase" in training.synthesis.families and training.synthesis.on_part
             training = dataclasses.replace(training, synthesis=same.synthesis)
@@ -91,6 +99,25 @@ def test_the_cpu_profile_remembers_patches_and_the_papers_has_nothing_of_it() ->
         assert cpu.model.patch_memory == PatchMemoryConfig(4096, 128, "efficientnet_lite0")
         assert cpu.anomaly_map == "combined"
         assert (paper.model.patch_memory, paper.anomaly_map) == (None, "aggregation")
+
+
+def test_memory_and_calibration_see_disturbed_copies_also_where_the_streams_did_not() -> None:
+    for alias in (*ALIASES, "sample-brick"):
+        recipe = load_recipe(alias, "cpu")
+        assert recipe.nuisance == Nuisance(), alias
+        untouched = (*BEFORE_NUISANCE, "sample-brick")
+        assert recipe.training.nuisance == (None if alias in untouched else recipe.nuisance), alias
+
+
+def test_the_papers_profile_disturbs_nothing() -> None:
+    paper = load_recipe("mvtec-bottle", "paper-gpu")
+    assert paper.nuisance is None and paper.training.nuisance is None
+
+
+def test_the_sample_part_is_made_like_the_others() -> None:
+    recipe = load_recipe("sample-brick", "cpu")
+    assert recipe.model.patch_memory == PatchMemoryConfig(4096, 128, "efficientnet_lite0")
+    assert recipe.anomaly_map == "combined" and recipe.model.network.image_size == 256
 
 
 def test_parts_that_lie_in_any_direction_are_turned() -> None:
@@ -125,10 +152,13 @@ def test_unknown_names_are_refused(alias: str, profile: str, sentence: str) -> N
         load_recipe(alias, profile)
 
 
-def test_an_unknown_field_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("training", [{"learning_speed": 1}, {"nuisance": {"learning_speed": 1}}])
+def test_an_unknown_field_is_refused(
+    training: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     data = yaml.safe_load((RECIPES / "mvtec_ad.yaml").read_text())
-    data["profiles"]["cpu"]["training"] = {"learning_speed": 1}
+    data["profiles"]["cpu"]["training"] = training
     (tmp_path / "x.yaml").write_text(yaml.safe_dump(data))
     monkeypatch.setattr("train.recipe.RECIPES", tmp_path)
     with pytest.raises(ConfigError, match="learning_speed"):
-        load_recipe("mvtec-bottle", "cpu")
+        load_recipe("mvtec-cable", "cpu")

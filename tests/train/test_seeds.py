@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import shutil
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import pytest
+from card_model import CONFIG, JUDGING, RESULTS, TRAINING
 
 import train.__main__ as main
 from stlm_hub.model_folder import results as model_results
@@ -16,15 +18,15 @@ from stlm_hub.model_folder.card.card import write_card
 from stlm_hub.model_folder.folder import read_folder, write_config, write_judging
 from stlm_hub.model_folder.results import Circumstances, Results
 from stlm_hub.models.stlm.config import PatchMemoryConfig
+from stlm_hub.pseudo_anomalies.nuisance import Nuisance
 from stlm_hub.samples.parts import write_samples
+from stlm_hub.training.finetune import small_machine
 from stlm_hub.training.observer import Observer
 from stlm_hub.training.pipeline import Job
 from train import photographs
 from train.seeds import folder_of, tell_other_seeds, told_before
 
 CODE = "89ab" * 10
-ROOT = Path(__file__).resolve().parents[2]
-SMALL_FILES = ("config.json", "calibration.json")
 
 
 def load(folder: Path) -> Results:
@@ -60,17 +62,28 @@ def made_by(results: Results, commit: str) -> Results:
 
 @pytest.fixture
 def model(tmp_path: Path) -> Path:
-    """A finished model without its weights."""
+    """A finished model of invented figures, without its weights."""
     folder = tmp_path / "sample-brick"
-    shutil.copytree(ROOT / "model_cards" / "sample-brick", folder, ignore=shutil.ignore_patterns("*.safetensors"))
-    save(made_by(load(folder), CODE), folder)
+    folder.mkdir()
+    write_config(folder, CONFIG)
+    write_judging(folder, JUDGING)
+    training = dataclasses.replace(TRAINING, settings=small_machine(1237).to_dict())
+    nuisance = dataclasses.asdict(Nuisance())
+    save(made_by(dataclasses.replace(RESULTS, training=training, nuisance=nuisance), CODE), folder)
     return folder
 
 
 def run_with(
-    model: Path, runs: Path, seed: int, ap: float, *, memory: PatchMemoryConfig | None = None, **settings: Any
+    model: Path,
+    runs: Path,
+    seed: int,
+    ap: float,
+    *,
+    memory: PatchMemoryConfig | None = None,
+    more: Mapping[str, Any] = MappingProxyType({}),
+    **settings: Any,
 ) -> Path:
-    """The folder of the same training with another seed, as far as cards look into it."""
+    """The folder of the same training with another seed, as far as cards look into it; `more` are other results."""
     results = with_figures(load(model), ap=ap)
     assert results.training is not None
     changed = {**results.training.settings, "seed": seed, **settings}
@@ -80,7 +93,7 @@ def run_with(
     config, judging = read_folder(model)
     write_config(folder, config.replace(patch_memory=memory))
     write_judging(folder, judging)
-    save(dataclasses.replace(results, training=training, other_seeds=()), folder)
+    save(dataclasses.replace(results, training=training, other_seeds=(), **more), folder)
     return folder
 
 
@@ -92,11 +105,12 @@ def test_the_card_shows_each_seed_their_mean_and_their_range(model: Path, tmp_pa
     run_with(model, runs, 2, ap - 0.02)
     run_with(model, runs, 3, 0.99, steps=7)  # another recipe
     run_with(model, runs, 4, 0.99, memory=PatchMemoryConfig())
+    run_with(model, runs, 6, 0.99, more={"nuisance": None})
     broken = run_with(model, runs, 5, 0.99)
     (broken / "results.json").write_text("{")
     said: list[str] = []
     assert tell_other_seeds(model, runs, "sample-brick", "cpu", said.append) == 2
-    assert len(said) == 3 and "is not what stlm_hub writes" in said[2]
+    assert len(said) == 4 and "is not what stlm_hub writes" in said[2]
     results = load(model)
     assert [other.seed for other in results.other_seeds] == [2, 10]
     assert dataclasses.replace(results, other_seeds=()) == own
@@ -216,7 +230,7 @@ def test_seeds_from_before_the_memory_are_shown_by_a_map_that_all_have(model: Pa
     results = load(model)
     combined = dataclasses.replace(results.maps["aggregation"], ap=0.9)
     save(dataclasses.replace(results, maps={**results.maps, "combined": combined}), model)
-    write_judging(model, read_folder(model)[1].replace(anomaly_map="combined"))
+    write_judging(model, read_folder(model)[1].replace(judge_by="combined"))
     card = write_card(model, "me/brick").read_text()
     assert "with aggregation, which is not the map that judges, since not all of these trainings have it)" in card
     assert "| **mean** | " in card and f"{25 + 50 * ap_of(results):.2f} %" in card and "| - |" not in card

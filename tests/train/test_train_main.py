@@ -17,6 +17,7 @@ import train.__main__ as main
 from stlm_hub.errors import ConfigError, DataError
 from stlm_hub.model_folder.results import MapFigures, Results
 from stlm_hub.models.stlm.config import PatchMemoryConfig
+from stlm_hub.pseudo_anomalies.nuisance import Nuisance
 from stlm_hub.training.observer import Observer
 from stlm_hub.training.pipeline import Job
 from train import describe
@@ -53,7 +54,7 @@ def test_visa_goes_to_its_reader(
     assert (job.dataset.name, job.dataset.license) == ("VisA", "cc-by-4.0")
     assert job.dataset.split is not None and not job.dataset.split.official
     assert job.dataset.note.startswith("Trained and evaluated on photographs scaled down to 8x8 px")
-    assert job.paper is None
+    assert job.paper is None and job.nuisance == Nuisance()
     assert (job.work, job.output) == (tmp_path / "runs" / "visa-candle-cpu", tmp_path / "out" / "visa-candle")
     assert (job.provenance.alias, job.provenance.repo_id) == ("visa-candle", "stlm-hub/stlm-visa-candle")
     assert [command.line for command in job.provenance.commands] == [
@@ -143,7 +144,7 @@ def test_options_reach_the_run_and_the_command(visa_root: Path, tmp_path: Path, 
     make("visa-candle", visa_root, tmp_path, memory_entries=0)
     first, second, third = handed_over
     assert first.config.patch_memory == PatchMemoryConfig(16, 128, "mobile_sam") and first.anomaly_map == "combined"
-    assert (second.teacher_checkpoint, second.workers) == (checkpoint, 3)
+    assert (second.teacher_checkpoint, second.workers, second.nuisance) == (checkpoint, 3, None)
     assert third.config.patch_memory is None and third.anomaly_map == "aggregation"
     assert [job.provenance.commands[0].line.partition("--profile ")[2] for job in handed_over] == [
         "cpu --data DIR --weights w.safetensors --memory-entries 16 --backbone mobile_sam",

@@ -1,0 +1,42 @@
+"""The sets of photographs that verdicts are measured on, in MVTec AD's layout, under one folder."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from stlm_hub.errors import DataError
+from stlm_hub.evaluation.evaluate import check_both_kinds
+from stlm_hub.evaluation.test_folder import read_test_set
+from stlm_hub.predict.images import list_images
+
+MVTEC = ("bottle", "pill", "screw", "grid", "toothbrush")
+SETS = {
+    **{name: f"mvtec_ad/{name}" for name in MVTEC},
+    **{name: name for name in ("hazelnut_toy", "cookies", "aliens", "magnetic_tile")},
+}
+"""Name of each set, and its folder."""
+
+
+@dataclass(frozen=True)
+class PhotoSet:
+    """Photographs of one part: good ones to learn from, good and anomalous ones to test with."""
+
+    name: str
+    train: list[Path]
+    good: list[Path]
+    anomalous: list[Path]
+
+
+def read_set(data: Path, name: str) -> PhotoSet:
+    """One of `SETS` under the folder `data`.
+
+    Raises:
+        DataError: there is no such set, or photographs are missing.
+    """
+    if name not in SETS:
+        raise DataError(f"There is no set {name!r}; choose from {', '.join(SETS)}.")
+    folder = data / SETS[name]
+    test = read_test_set(folder)
+    check_both_kinds(test, folder)
+    return PhotoSet(name, list_images(folder / "train" / "good"), test.good, test.anomalous)

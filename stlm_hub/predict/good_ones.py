@@ -1,0 +1,64 @@
+"""Where the good photographs are in a folder as people have it.
+
+A whole category is easily given where good photographs alone are meant: training on its defects and masks would teach a
+model that they are normal.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+from pathlib import Path, PurePosixPath
+
+from ..errors import DataError
+from .images import list_images
+
+GOOD_NAMES = ("good", "ok", "normal")
+"""Folders of good photographs, in any spelling of upper and lower case."""
+_NOT_FOR_TRAINING = ("test", "ground_truth")
+
+
+def is_good(name: str) -> bool:
+    """Whether a folder of this name holds good photographs."""
+    return name.casefold() in GOOD_NAMES
+
+
+def good_folder(folder: Path) -> tuple[Path, str]:
+    """The folder with the good photographs of `folder`, and a sentence that says so where it is another one.
+
+    Raises:
+        DataError: it holds photographs in subfolders alone, and none of them is known to hold good ones.
+    """
+    if not folder.is_dir() or list_images(folder):
+        return folder, ""
+    for parent in (folder / "train", folder):
+        for inner in sorted(parent.iterdir()) if parent.is_dir() else []:
+            if inner.is_dir() and is_good(inner.name):
+                return inner, f"{folder} holds a whole data set; the good photographs in {inner} are used."
+    inside = [path.name for path in sorted(folder.iterdir()) if path.is_dir() and list_images(path, recursive=True)]
+    if inside:
+        raise DataError(f"{folder} itself holds no photographs; pass the one of good parts: {', '.join(inside[:5])}.")
+    return folder, ""
+
+
+def good_members(names: Sequence[str]) -> tuple[list[int], str]:
+    """Which files of an archive are good photographs, by their paths, and a sentence where that is not all of them.
+
+    Args:
+        names: paths with "/" between folders.
+
+    Raises:
+        DataError: some are test photographs or masks, and none is in train/good.
+    """
+    folders = [[part.casefold() for part in PurePosixPath(name).parts[:-1]] for name in names]
+    good = [i for i, parts in enumerate(folders) if any(a == "train" and is_good(b) for a, b in pairwise(parts))]
+    if good:
+        left = len(names) - len(good)
+        return good, f"{left} files outside train/good are left out." if left else ""
+    wrong = [name for name, parts in zip(names, folders, strict=True) if set(_NOT_FOR_TRAINING) & set(parts)]
+    if wrong:
+        raise DataError(
+            f"{wrong[0]} looks like a test photograph or a mask, and there is no train/good; pack the "
+            "good photographs alone."
+        )
+    return list(range(len(names))), ""
