@@ -34,6 +34,7 @@ from stlm_hub.cli.progress import console, exit_on_error  # noqa: E402
 from stlm_hub.errors import ConfigError, TrainingError  # noqa: E402
 from stlm_hub.models.stlm.config import NetworkConfig  # noqa: E402
 from stlm_hub.models.stlm.network import STLMNetwork  # noqa: E402
+from stlm_hub.pseudo_anomalies.nuisance import Nuisance  # noqa: E402
 from stlm_hub.samples.parts import write_samples  # noqa: E402
 from stlm_hub.starting_weights.sources import starting_weights  # noqa: E402
 from stlm_hub.starting_weights.starting_weights import StartingWeights  # noqa: E402
@@ -43,7 +44,8 @@ from stlm_hub.training.loop import train  # noqa: E402
 STEPS, UNCOUNTED = 12, 5
 CPU_LEVELS = ["stage1", "stage2", "embedding", "decoder"]
 FAMILIES = {"families": ["perlin", "perlin", "nsa", "cutpaste_union"]}
-CPU = {"teacher": "mobile", "frozen_stages": 1, "batch_size": 4, "synthesis": FAMILIES}
+CAMERA = dataclasses.asdict(Nuisance())
+CPU = {"teacher": "mobile", "frozen_stages": 1, "batch_size": 4, "synthesis": FAMILIES, "nuisance": CAMERA}
 PAPER = {"teacher": "mobile", "batch_size": 2}
 
 

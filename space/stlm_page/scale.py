@@ -16,7 +16,7 @@ _TICKS = (0.0001, 0.001, 0.01, 0.1, 0.5, 0.9, 0.99, 0.999, 0.9999)
 
 
 def score_scale(normal_scores: Sequence[float], threshold: float, score: float | None = None) -> str:
-    """A drawing of the scores of held-out normal parts as a histogram, with the threshold and one score as lines.
+    """A drawing of the scores of normal parts as a histogram, with the threshold and one score as lines.
 
     The axis is in log-odds and labelled with probabilities: there a sample of normal parts is a hill, wherever it lies.
 
@@ -60,7 +60,7 @@ def score_scale(normal_scores: Sequence[float], threshold: float, score: float |
 
 def _in_words(normal_scores: Sequence[float], threshold: float, score: float | None) -> str:
     normal = (
-        f"{len(normal_scores)} held-out normal parts lie from {min(normal_scores):.3g} to {max(normal_scores):.3g}. "
+        f"{len(normal_scores)} normal parts lie from {min(normal_scores):.3g} to {max(normal_scores):.3g}. "
         if normal_scores
         else "Where normal parts lie is not known. "
     )

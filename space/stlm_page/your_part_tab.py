@@ -299,7 +299,7 @@ def _unpack(files: list[dict[str, Any]] | None, folder: Path) -> Path:
     return folder
 
 
-_SCALE = '{}<p class="hint">Bars: scores of the good photographs that were held out.</p>'
+_SCALE = '{}<p class="hint">Bars: scores of the good photographs.</p>'
 _WHY_TRAIN = """
 A model of **your** part, from photographs of good ones: no photographs of defects are needed. 8 photographs are the
 least, 50 or more are better, taken as they will be taken on the line.

@@ -86,6 +86,24 @@ def calibrate(
     return Calibrated(found, _unusual(measured, judged.good))
 
 
+@dataclass(frozen=True)
+class Scored:
+    """Scores of good photographs and of disturbed copies by a calibrated model, and Nx2 distances of the former."""
+
+    good: tuple[float, ...]
+    disturbed: tuple[float, ...]
+    distances: np.ndarray
+
+
+def score_photographs(model: AnomalyMaps, measured: Measured) -> Scored:
+    """What a calibrated model says of further good photographs."""
+    name = model.judging.judge_by
+    peaks = {one: _peaks(model, one, measured) for one in model.needed((name,))}
+    scores = _scores(model, name, peaks)
+    described = _joined(measured.good.descriptions, model.familiarity.content.mean.device)
+    return Scored(scores.good, scores.disturbed, model.familiarity(described).cpu().numpy())
+
+
 class Peaks(NamedTuple):
     """The score of each image by one map: raw values or, as `Scores`, in [0, 1)."""
 
@@ -112,7 +130,7 @@ def _peaks(model: AnomalyMaps, name: str, measured: Measured) -> Peaks:
     size = (model.image_size, model.image_size)
 
     def of(looks: Looks) -> np.ndarray:
-        resized = (functional.interpolate(v, size=size, mode="bilinear") for v in looks.values[name])
+        resized = (functional.interpolate(v, size=size, mode="bilinear") for v in looks.values.get(name, []))
         return np.array([float(model.peak(values)) for values in resized])
 
     good, disturbed, probes = of(measured.good), of(measured.disturbed), of(measured.probes)

@@ -91,6 +91,8 @@ def look(
     nuisance: Nuisance,
     seed: int,
     on_image: Callable[[int, int], None] | None = None,
+    *,
+    probes: bool = True,
 ) -> Measured:
     """Runs the model on good photographs, disturbed copies and pseudo anomalies.
 
@@ -100,6 +102,7 @@ def look(
         nuisance: how the copies are disturbed.
         seed: of everything random.
         on_image: called with (done, total) after each photograph.
+        probes: whether there are pseudo anomalies.
 
     Raises:
         ImageError: a photograph cannot be used.
@@ -107,7 +110,7 @@ def look(
     which = tuple(name for name in model.available if name != "combined")
     rng = np.random.default_rng(seed)
     measured = Measured(list(photographs), Looks(), Looks(), Looks())
-    wanted = _probes_of(measured.photographs)
+    wanted = _probes_of(measured.photographs) if probes else [0] * len(measured.photographs)
     with evaluating(model):
         for done, (normal, n) in enumerate(zip(photographs, wanted, strict=True), start=1):
             image = load_image(normal.path)

@@ -17,8 +17,10 @@ from ..models.stlm.judging import Calibration
 
 MIN_HELD_OUT = 4
 DEFAULT_FALSE_ALARM_RATE = 0.01
-HIGHEST_RATE = 0.1
-"""Most good parts that are judged anomalous where that finds more pseudo anomalies."""
+HIGHEST_RATE = 0.05
+"""Most good parts that are judged anomalous where that finds more pseudo anomalies, photographed as they are."""
+HIGHEST_DISTURBED_RATE = 0.2
+"""The same under every disturbance at once and at full strength, which is worse than any line."""
 REVIEW_RATE = 0.1
 """Share of good parts that may be set aside for a second look, those judged anomalous among them."""
 CONFIDENCE = 0.95
@@ -37,35 +39,39 @@ def choose_threshold(
     Args:
         scores: anomaly scores in [0, 1] of normal photographs that the model does not know.
         false_alarm_rate: share of future normal parts that may be judged anomalous, in (0, 0.5].
-        disturbed: scores of the same photographs, disturbed. They count as much as `scores`.
+        disturbed: scores of the same photographs, disturbed.
         probes: scores of pseudo anomalies on such photographs.
 
     Returns:
-        `threshold` lies between two order statistics (split conformal prediction, Vovk et al.): that of `HIGHEST_RATE`
-        and that of `false_alarm_rate`, or the highest score where n photographs are too few for the rate. Between them
-        it
-        is where the balanced accuracy on normal photographs and probes is best: a higher threshold that costs more
-        defects than it saves false alarms helps nobody. `review_threshold` is the order statistic of `REVIEW_RATE`.
-        Unusual scores, see `unusual`, raise neither; they do count as false alarms.
+        `threshold` is an order statistic of the scores (split conformal prediction, Vovk et al.). It is at most that of
+        `false_alarm_rate` among all of them, or the highest where they are too few for the rate, and at least those of
+        `HIGHEST_RATE` and `HIGHEST_DISTURBED_RATE` among the two kinds. Between these bounds it is where the balanced
+        accuracy on good photographs and probes is best: a higher threshold that costs more defects than it saves false
+        alarms helps nobody. `review_threshold` is the order statistic of `REVIEW_RATE`. Unusual scores, see `unusual`,
+        raise neither; they do count as false alarms.
 
     Raises:
         DataError: fewer than 4 scores, a score outside [0, 1] or a rate outside (0, 0.5].
     """
     check_held_out(len(scores))
     check_false_alarm_rate(false_alarm_rate)
-    normal = _checked([*scores, *disturbed])
-    painted = _checked(probes)
-    kept = np.sort(normal[~unusual(normal)])
+    good, copies, painted = _checked(scores), _checked(disturbed), _checked(probes)
+    far = unusual([*good, *copies])
+    usual, usual_copies = np.sort(good[~far[: len(good)]]), np.sort(copies[~far[len(good) :]])
+    kept = np.sort([*usual, *usual_copies])
     threshold = order_statistic(kept, false_alarm_rate)
     if len(painted):
-        lowest = min(threshold, order_statistic(kept, HIGHEST_RATE))
+        lowest = order_statistic(usual, HIGHEST_RATE)
+        if len(usual_copies):
+            lowest = max(lowest, order_statistic(usual_copies, HIGHEST_DISTURBED_RATE))
         candidates = [_just_above(score) for score in np.unique(kept)]
-        candidates = [c for c in candidates if lowest <= c <= threshold][::-1]  # of equally good ones the highest
-        gains = [float((painted >= c).mean() - (normal >= c).mean()) for c in candidates]
+        candidates = [c for c in candidates if min(lowest, threshold) <= c <= threshold][::-1]
+        # Of equally good ones the highest.
+        gains = [float((painted >= c).mean() - (good >= c).mean()) for c in candidates]
         threshold = candidates[int(np.argmax(gains))]
-    review = min(threshold, order_statistic(kept, REVIEW_RATE))
+    review = min(threshold, order_statistic(usual, REVIEW_RATE))
     n = len(scores)
-    reached = math.ceil(int((normal >= threshold).sum()) * n / len(normal))
+    reached = int((good >= threshold).sum())
     return Calibration(
         threshold=threshold,
         review_threshold=review,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -107,6 +108,9 @@ def finetune(
     backbone: Annotated[
         str, typer.Option(help="Network whose features these are: efficientnet_lite0 or mobile_sam.")
     ] = "efficientnet_lite0",
+    leave_out: Annotated[
+        list[str] | None, typer.Option(help="Name of a photograph in the folder that is not good after all.")
+    ] = None,
     textures: Annotated[Path | None, typer.Option(help="Folder of textures to paste; default: built in.")] = None,
     weights: Annotated[Path | None, typer.Option(help="Starting weights; default: fetched and kept.")] = None,
 ) -> None:
@@ -131,6 +135,7 @@ def finetune(
             backbone=backbone,
             textures=textures,
             starting_from=weights,
+            leave_out=leave_out or (),
             observer=observer,
         )
     console.print(f"Try it: stlm predict PHOTO --model {made} --output panels", highlight=False, soft_wrap=True)
@@ -268,6 +273,58 @@ def publish(
 
     made = run(folder, repo, token=token, private=private, tag=tag)
     console.print(f"{made.url} is published at revision {made.revision}.", highlight=False, soft_wrap=True)
+
+
+@app.command()
+def accept(
+    photographs: Annotated[list[Path], typer.Argument(help="Photographs of parts that were good.")],
+    model: Annotated[Path, typer.Option("--model", "-m", help="Folder of your model.")],
+) -> None:
+    """Tells a model that these were good: in seconds its memory knows them and its threshold counts them."""
+    with Progress(console=console, transient=True) as bars:
+        task = bars.add_task("looking", total=len(photographs))
+        made = _feedback().accept(
+            model, photographs, lambda done, total: bars.update(task, completed=done, total=total)
+        )
+    for path, score in zip(photographs, made.scores, strict=True):
+        console.print(f"{escape(path.name)} scored {score:.4f} and is known as good now.", highlight=False)
+    console.print(f"The threshold is {made.after:.4f}; before it was {made.before:.4f}.", highlight=False)
+    _print_known_defects(made.known_defects, made.after)
+    console.print(f"Take it back: stlm undo --model {model}", highlight=False, soft_wrap=True)
+
+
+@app.command()
+def reject(
+    photographs: Annotated[list[Path], typer.Argument(help="Photographs with a defect.")],
+    model: Annotated[Path, typer.Option("--model", "-m", help="Folder of your model.")],
+) -> None:
+    """Keeps photographs as known defects: never trained on, shown with their scores at every new threshold."""
+    from ..stlm import STLM
+
+    known = _feedback().reject(model, photographs)
+    _print_known_defects(known, STLM.from_pretrained(model).judging.threshold)
+
+
+@app.command()
+def undo(model: Annotated[Path, typer.Option("--model", "-m", help="Folder of your model.")]) -> None:
+    """Takes the last `stlm accept` back."""
+    threshold, known = _feedback().undo(model)
+    console.print(f"The model is as it was before. Its threshold is {threshold:.4f}.", highlight=False)
+    _print_known_defects(known, threshold)
+
+
+def _feedback() -> ModuleType:
+    try:
+        from ..training import feedback
+    except ImportError as error:
+        raise DataError(f'This needs {error.name}: pip install "stlm_hub[train]"') from None
+    return feedback
+
+
+def _print_known_defects(known: list[tuple[str, float]], threshold: float) -> None:
+    for name, score in known:
+        verdict = "is found" if score >= threshold else "[bold red]passes[/]"
+        console.print(f"Known defect {escape(name)}: score {score:.4f}, {verdict}.", highlight=False)
 
 
 def _flat_name(path: Path) -> str:

@@ -31,10 +31,14 @@ from ..drawing.panel import (
 )
 from ..predict.images import load_image
 from ..predict.prediction import Prediction, found_mask
+from ..stlm import STLM
 from .evaluate import Evaluation, TestSet
 
 GOOD = "good"
 """The kind of photographs without a defect."""
+
+MOST_UNUSUAL = 6
+"""Photographs in the picture of unusual ones."""
 
 _TILE_AREA, _TILE_MAX_SIDE = 300 * 300, 450  # px, tiles of the overview
 _LABELS = 250  # px, width of the overview's first column
@@ -172,6 +176,26 @@ def write_panels(folder: Path, photographs: Sequence[JudgedPhotograph], threshol
             Image.fromarray(pixels).save(path)
             written.append(Picture(path, place, n, judged))
     return written
+
+
+def write_unusual(path: Path, model: STLM, photographs: Sequence[Path]) -> Path:
+    """Writes one picture of photographs that score unusually high, as the model sees them, the first few of them.
+
+    Args:
+        path: PNG file to write.
+        model: that judges them.
+        photographs: the most unusual first.
+    """
+    panels = [
+        Image.fromarray(model.predict(photograph).panel(photograph.name)) for photograph in photographs[:MOST_UNUSUAL]
+    ]
+    sheet = Image.new("RGB", (max(panel.width for panel in panels), sum(panel.height for panel in panels)), PAPER)
+    top = 0
+    for one in panels:
+        sheet.paste(one, (0, top))
+        top += one.height
+    sheet.save(path)
+    return path
 
 
 def write_overview(path: Path, photographs: Sequence[JudgedPhotograph], threshold: float, title: str) -> None:

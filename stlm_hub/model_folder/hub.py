@@ -45,6 +45,7 @@ from .names import (
     WEIGHT_FILES,
     WEIGHTS_NAME,
 )
+from .versions import settle
 
 if TYPE_CHECKING:
     from .results import Results
@@ -207,6 +208,7 @@ def results_of(local: LocalModel, *, token: str | bool | None = None) -> Results
 
 def in_folder(folder: Path, entry: zoo.ZooEntry | None) -> LocalModel:
     """The model of a folder; of a zoo entry where it must be that one."""
+    settle(folder)
     names = [path.name for path in folder.iterdir()]
     if not {WEIGHTS_NAME, MEMORY_NAME} & set(names):
         raise WeightsError(_no_weights(str(folder), names))

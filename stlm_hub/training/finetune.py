@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ..calibration.threshold import DEFAULT_FALSE_ALARM_RATE, MIN_HELD_OUT, check_false_alarm_rate
-from ..errors import ConfigError
+from ..errors import ConfigError, DataError
 from ..model_folder.folder import check_output
 from ..model_folder.names import PLOTS
 from ..model_folder.results import Command, DatasetFacts, Provenance
 from ..models.stlm.config import NetworkConfig, PatchMemoryConfig, STLMConfig
-from ..predict.photographs import check_photographs
+from ..predict.photographs import MIN_TRAINING_PHOTOGRAPHS, check_photographs
 from ..pseudo_anomalies.nuisance import of_camera
 from ..pseudo_anomalies.synthesis import SynthesisConfig
 from ..pseudo_anomalies.textures import TextureSource
@@ -139,6 +140,7 @@ def finetune(
     backbone: str = MEMORY.backbone,
     textures: str | Path | None = None,
     starting_from: str | Path | None = None,
+    leave_out: Sequence[str] = (),
     observer: Observer | None = None,
 ) -> Path:
     """Trains a model of one part from photographs of good parts.
@@ -163,6 +165,7 @@ def finetune(
         backbone: whose features these patches are, one of `BACKBONES`.
         textures: folder of photographs whose material is pasted; by default the built-in source.
         starting_from: file of starting weights; by default MobileSAM's, see `starting_weights.sources`.
+        leave_out: names of photographs in the folder that are not good after all.
         observer: called while it works.
 
     Returns:
@@ -182,7 +185,7 @@ def finetune(
     check_false_alarm_rate(false_alarm_rate)
     folder, target = Path(photographs), _target(output, name, Path(photographs))
     source_of_textures = TextureSource.from_folder(textures) if textures else None
-    split = _split(folder, training, observer)
+    split = _split(folder, training, leave_out, observer)
     if memory_entries is None and config.patch_memory is not None:
         entries = min(MEMORY.entries, count_patches(image_size, len(split.train)))
         config = config.replace(patch_memory=dataclasses.replace(config.patch_memory, entries=entries))
@@ -227,13 +230,19 @@ def _target(output: str | Path | None, name: str, photographs: Path) -> Path:
     return target
 
 
-def _split(folder: Path, training: TrainingConfig, observer: Observer) -> Split:
+def _split(folder: Path, training: TrainingConfig, leave_out: Sequence[str], observer: Observer) -> Split:
     found = check_photographs(folder)
+    names = {path.name for path in found.paths}
+    if unknown := [name for name in leave_out if name not in names]:
+        raise ConfigError(f"There is no photograph {unknown[0]} in {folder} that could be left out.")
+    paths = [path for path in found.paths if path.name not in leave_out]
+    if len(paths) < MIN_TRAINING_PHOTOGRAPHS:
+        raise DataError(f"{len(paths)} photographs are left; training needs at least {MIN_TRAINING_PHOTOGRAPHS}.")
     for duplicate, original in found.duplicates:
         observer.on_message(f"{duplicate.name} is the same frame as {original.name} and is left out.")
     for note in found.notes:
         observer.on_message(note)
-    return split_normals(found.paths, training.held_out, training.seed, at_least=held_out_of(len(found.paths)))
+    return split_normals(paths, training.held_out, training.seed, at_least=held_out_of(len(paths)))
 
 
 def _make_work(target: Path) -> Path:

@@ -19,6 +19,7 @@ from ..calibration.calibrate import calibrate
 from ..calibration.normals import MOST_PHOTOGRAPHS, Normal
 from ..calibration.threshold import DEFAULT_FALSE_ALARM_RATE, check_false_alarm_rate, check_held_out
 from ..evaluation.evaluate import Evaluation, TestSet, curves, evaluate
+from ..evaluation.pictures import write_unusual
 from ..evaluation.plots import LOSSES, plot_curves, plot_losses, plot_score_histogram
 from ..fingerprint import fingerprint
 from ..model_folder.folder import make_parent, move_folder
@@ -209,8 +210,13 @@ def _calibrate(job: Job, model: STLM, folder: Path, observer: Observer) -> dict[
         on_image=observer.on_image,
     )
     model.save_calibration(folder)
-    for path, _ in found.unusual:
-        observer.on_message(f"{path.name} is unusual for a good part and does not count; look at it.")
+    if found.unusual:
+        names = ", ".join(path.name for path, _ in found.unusual)
+        job.work.mkdir(parents=True, exist_ok=True)
+        picture = write_unusual(job.work / "unusual.png", model, [path for path, _ in found.unusual])
+        observer.on_message(
+            f"Unusual for good parts, so the threshold does not count them: {names}. Look at {picture}."
+        )
     return {name: calibration.threshold for name, calibration in found.thresholds.items()}
 
 

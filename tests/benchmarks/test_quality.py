@@ -27,7 +27,7 @@ from benchmarks.peer_runner import ROOT, PeerError, figures, run_process, versio
 from benchmarks.quality_report import QUALITY, behind, find, not_compared, show, with_row
 from stlm_hub.errors import ConfigError, DataError
 from stlm_hub.fingerprint import fingerprint
-from stlm_hub.model_folder.names import MEMORY_NAME, RESULTS_NAME, WEIGHTS_NAME
+from stlm_hub.model_folder.names import FAMILIARITY_NAME, MEMORY_NAME, RESULTS_NAME, WEIGHTS_NAME
 from stlm_hub.model_folder.results import (
     Circumstances,
     DatasetFacts,
@@ -236,13 +236,14 @@ def test_rows_are_kept_unless_a_fact_changes_or_again_is_given(category: Path, j
     assert len(result["rows"]) == 2 and result["splits"].keys() == {"bottle", "grid"}
 
 
-def test_the_patch_memory_counts_as_part_of_stlms_weights(category: Path, jobs: list[Job]) -> None:
+def test_patch_memory_and_familiarity_count_as_part_of_stlms_weights(category: Path, jobs: list[Job]) -> None:
     run(category, methods="stlm")
     model = category / "models" / "mvtec-bottle"
     (model / MEMORY_NAME).write_bytes(b"x" * 500)
     assert run(category, methods="stlm") == 0 and len(jobs) == 2  # the row of other weights is not kept
     (own,) = json.loads((category / "quality.json").read_text())["rows"]
-    assert own["measured"]["size_bytes"] == (model / WEIGHTS_NAME).stat().st_size + 500
+    others = sum((model / name).stat().st_size for name in (WEIGHTS_NAME, FAMILIARITY_NAME))
+    assert own["measured"]["size_bytes"] == others + 500
 
 
 def test_all_methods_get_the_photographs_that_stlm_was_trained_and_is_tested_on(

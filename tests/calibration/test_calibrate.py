@@ -41,6 +41,18 @@ def scores_of(model: STLM, photographs: list[Path], name: str) -> list[float]:
     return [inferred.maps[name].score for inferred in infer(model, map(load_image, photographs), (name,))]
 
 
+def remember(model: STLM, photographs: list[Path]) -> STLM:
+    """The model, whose memory now has one patch of each of six photographs."""
+    memory = model.patch_memory
+    assert memory is not None
+    with torch.inference_mode():
+        for number, path in enumerate(photographs):
+            patches = memory.patches(input_of(model, [load_image(path)]))
+            memory.entries[number] = (patches[0, 4, 4] - memory.mean) @ memory.components
+    memory.sources.copy_(torch.arange(6))
+    return model
+
+
 # ---------------------------------------------------------------- thresholds and scales
 
 
@@ -111,38 +123,24 @@ def test_an_unusual_photograph_is_named_and_moves_no_threshold(toy_memory_model:
     for path in paths:
         Image.fromarray(texture(64, 64) // 2 + rng.integers(0, 9, (64, 64, 3), dtype=np.uint8)).save(path)
     Image.fromarray(grey(255)).save(paths[5])
-    model = copy_of(toy_memory_model, judge_by="memory")
+    model = remember(copy_of(toy_memory_model, judge_by="memory"), paths[6:12])
     found = calibrate(model, normals_of(paths), 0.01)
     (path, score), judging = found.unusual[0], model.judging
     assert [path for path, _ in found.unusual] == [paths[5]] == [path]
     assert score == max(judging.normal_scores) == judging.normal_scores[5] > judging.threshold
     assert sorted(judging.normal_scores)[-2] < judging.threshold < 0.6  # the limit is that of the usual ones
     assert judging.calibration is not None and judging.calibration.n == 17
-    usual = copy_of(toy_memory_model, judge_by="memory")
-    assert calibrate(usual, normals_of([*paths[:5], *paths[6:]]), 0.01).unusual == []
+    assert calibrate(model, normals_of([*paths[:5], *paths[6:]]), 0.01).unusual == []
 
 
 # ---------------------------------------------------------------- photographs that the model knows
 
 
-@pytest.fixture
-def remembering(toy_memory_model: STLM, good_parts: list[Path]) -> STLM:
-    """It remembers one patch of each photograph."""
-    model = copy_of(toy_memory_model)
-    memory = model.patch_memory
-    assert memory is not None
-    with torch.inference_mode():
-        for number, path in enumerate(good_parts):
-            patches = memory.patches(input_of(model, [load_image(path)]))
-            memory.entries[number] = (patches[0, 4, 4] - memory.mean) @ memory.components
-    memory.sources.copy_(torch.arange(6))
-    return model
-
-
 def test_a_photograph_is_compared_with_what_the_memory_has_of_others(
-    remembering: STLM, good_parts: list[Path]
+    toy_memory_model: STLM, good_parts: list[Path]
 ) -> None:
     """As by a memory in which it never was."""
+    remembering = remember(copy_of(toy_memory_model), good_parts)
     known = [Normal(path, remembered=number) for number, path in enumerate(good_parts)]
     found = look(remembering, known, Nuisance(), 0)
     ordinary = look(remembering, normals_of(good_parts), Nuisance(), 0)

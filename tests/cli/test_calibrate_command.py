@@ -7,13 +7,17 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 from drawn import write_photographs
+from PIL import Image
 from recalibrated import RESULTS
 
 from stlm_hub.fingerprint import file_sha256
 from stlm_hub.model_folder import results as facts
+from stlm_hub.model_folder.folder import write_judging
 from stlm_hub.model_folder.results import FileFacts
+from stlm_hub.models.stlm.judging import Judging
 from stlm_hub.stlm import STLM
 
 Stlm = Callable[..., tuple[int, str, str]]
@@ -33,12 +37,15 @@ def test_it_writes_a_model_with_a_threshold_of_its_own(stlm: Stlm, model: Path, 
     folder, output = tmp_path / "good", tmp_path / "line-2"
     write_photographs(folder, 5)
     (folder / "copy.png").write_bytes((folder / "part_0.png").read_bytes())
+    noise = np.random.default_rng(0).integers(0, 2, (70, 90, 3), np.uint8)
+    Image.fromarray(np.asarray(Image.open(folder / "part_1.png")) // 2 * 2 + noise).save(folder / "part_1_again.png")
     code, out, _ = stlm("calibrate", folder, "-m", model, "-o", output, "--false-alarm-rate", "0.2")
     assert code == 0
     calibration = STLM.from_pretrained(output, device="cpu").calibration
     assert calibration is not None
     assert (calibration.n, calibration.false_alarm_rate) == (5, 0.2) and calibration.threshold != 0.625
-    assert "part_0.png is the same photograph as copy.png" in out
+    assert "part_0.png is the same frame as copy.png and is left out." in out
+    assert "part_1_again.png is the same frame as part_1.png and is left out." in out  # but for its noise
     assert (
         f"The threshold of the map combined is {calibration.threshold:.4f}, from 5 photographs; before, on other "
         "scales, it was 0.6250."
@@ -64,6 +71,14 @@ def test_a_model_that_was_not_calibrated_says_so(stlm: Stlm, saved_toy: Path, tm
     write_photographs(tmp_path / "good", 4)
     code, out, _ = stlm("calibrate", tmp_path / "good", "-m", saved_toy, "-o", tmp_path / "new")
     assert code == 0 and "from 4 photographs; before it was not calibrated." in " ".join(out.split())
+
+
+def test_photographs_of_another_part_are_refused(stlm: Stlm, model: Path, tmp_path: Path) -> None:
+    write_judging(model, Judging.load(model / "calibration.json").replace(familiarity_limits=(1e-3, 1e-3)))
+    write_photographs(tmp_path / "good", 4)
+    code, _, err = stlm("calibrate", tmp_path / "good", "-m", model, "-o", tmp_path / "m")
+    assert code == 1 and "4 of 4 photographs do not look like those that the model learned from" in err
+    assert not (tmp_path / "m").exists()
 
 
 def test_it_refuses_in_a_sentence(stlm: Stlm, saved_toy: Path, tmp_path: Path) -> None:

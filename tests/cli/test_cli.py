@@ -24,8 +24,8 @@ def test_help_names_every_command(stlm: Stlm) -> None:
 @pytest.mark.parametrize(
     ("command", "options"),
     [
-        ("predict", ("--model", "--output", "--threshold", "--json", "--device")),
-        ("finetune", ("--name", "--steps", "--memory-entries", "--backbone", "--rotation", "--weights")),
+        ("predict", ("--model", "--output", "--threshold", "--review", "--json", "--device")),
+        ("finetune", ("--name", "--steps", "--memory-entries", "--backbone", "--rotation", "--camera", "--weights")),
         ("calibrate", ("--model", "--output", "--false-alarm-rate", "--map")),
         ("publish", ("--repo", "--private", "--tag", "--token")),
     ],
@@ -75,6 +75,9 @@ def test_zoo_verify_tells_whole_from_altered(stlm: Stlm, tmp_path: Path, monkeyp
         (("finetune", "nowhere", "--name", "part", "--size", "100"), "multiple of 64"),
         (("finetune", "nowhere", "--name", "part", "--backbone", "plain"), "patch_memory backbone must be one of"),
         (("finetune", "nowhere", "--name", "part", "--memory-entries", "-1"), "patch_memory entries must be"),
+        (("finetune", "nowhere", "--name", "part", "--camera", "dim"), "camera must be one of fixed, normal, rough"),
+        (("finetune", "nowhere", "--name", "part", "--steps", "0", "--memory-entries", "0"), "nothing to judge by"),
+        (("predict", "x.png", "-m", "MODEL", "--review", "2"), "threshold must be a number from 0 to 1"),
         (("calibrate", "nowhere", "-m", "MODEL", "-o", "out"), "nowhere is not a folder"),
         (("report", "sample-brik", "--data", "nowhere"), "Did you mean sample-brick"),
         (("report", "MODEL", "--data", "nowhere"), "nowhere/test is missing; pass --data"),

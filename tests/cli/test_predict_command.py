@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from drawn import write_photographs
 from PIL import Image
+from rich.text import Text
 
+from stlm_hub.cli.progress import VERDICTS
+from stlm_hub.model_folder.folder import write_judging
+from stlm_hub.models.stlm.judging import Judging
+from stlm_hub.predict.prediction import Verdict
 from stlm_hub.stlm import STLM
 
 Stlm = Callable[..., tuple[int, str, str]]
 pytestmark = pytest.mark.usefixtures("toy_streams")
+WORDS = {"pass": "normal    ", "review": "look again", "reject": "ANOMALOUS ", "unfamiliar": "UNFAMILIAR"}
 
 
 @pytest.fixture
@@ -33,8 +41,39 @@ def test_a_line_for_each_photograph(stlm: Stlm, photographs: Path, saved_memory_
     for name in ("part_0.png", "part_1.png", "more/part_0.png", "more/part_1.png"):
         prediction = model.predict(photographs / name)
         (line,) = [line for line in lines if line.endswith(str(photographs / name))]
-        assert line.startswith("ANOMALOUS" if prediction.is_anomalous else "normal")
+        assert line.startswith(WORDS[prediction.verdict])
         assert f"score {prediction.score:.4f}  threshold 0.6250" in line
+
+
+def test_every_verdict_of_the_library_has_a_word_of_one_width() -> None:
+    assert {verdict: Text.from_markup(word).plain for verdict, word in VERDICTS.items()} == WORDS
+    assert set(WORDS) == set(get_args(Verdict))
+
+
+def test_a_review_threshold_sets_the_nearly_anomalous_aside(
+    stlm: Stlm, photographs: Path, saved_memory_toy: Path
+) -> None:
+    def verdicts(*options: str) -> set[str]:
+        code, out, _ = stlm("predict", photographs, "-m", saved_memory_toy, "--threshold", "1", *options)
+        assert code == 0
+        return {line.partition("  score")[0].strip() for line in out.splitlines()}
+
+    assert verdicts("--review", "0") == {"look again"}
+    assert verdicts("--review", "1") == {"normal"}
+    code, out, err = stlm("predict", photographs, "-m", saved_memory_toy, "--threshold", "0.5", "--review", "0.75")
+    assert code == 1 and not out and "The review threshold 0.75 lies above the threshold 0.5" in err
+
+
+def test_what_is_not_the_part_is_called_so(
+    stlm: Stlm, photographs: Path, saved_memory_toy: Path, tmp_path: Path
+) -> None:
+    folder = shutil.copytree(saved_memory_toy, tmp_path / "narrow")
+    write_judging(folder, Judging.load(folder / "calibration.json").replace(familiarity_limits=(1e-3, 1e-3)))
+    code, out, _ = stlm("predict", photographs, "-m", folder, "-o", tmp_path / "panels")
+    assert code == 0 and out.count("UNFAMILIAR") == 4 and len(list((tmp_path / "panels").iterdir())) == 4
+    _, out, _ = stlm("predict", photographs / "part_0.png", "-m", folder, "--json")
+    told = json.loads(out)
+    assert told["verdict"] == "unfamiliar" and told["unfamiliarity"] > 1
 
 
 def test_json_is_one_object_a_line(stlm: Stlm, photographs: Path, saved_toy: Path, tmp_path: Path) -> None:
@@ -48,7 +87,8 @@ def test_json_is_one_object_a_line(stlm: Stlm, photographs: Path, saved_toy: Pat
     for one in (told[0], told[2]):
         expected = model.predict(one["path"], threshold=0.25).to_dict()
         assert one["panel"] is None and one["score"] == pytest.approx(expected["score"], abs=1e-6)
-        assert (one["is_anomalous"], one["threshold"]) == (True, 0.25)
+        assert (one["is_anomalous"], one["threshold"], one["verdict"]) == (True, 0.25, "reject")
+        assert (one["review_threshold"], one["unfamiliarity"]) == (expected["review_threshold"], 0.0)
     assert told[1].keys() == {"path", "error"} and "broken.png is empty" in told[1]["error"]
     assert code == 1 and "1 of 3 photographs could not be used; see above." in err
 

@@ -8,7 +8,7 @@ import pytest
 
 from stlm_hub.drawing import heatmap
 from stlm_hub.drawing.heatmap import colorize, draw_contour, overlay
-from stlm_hub.drawing.panel import INK, panel, tile_size
+from stlm_hub.drawing.panel import BADGES, INK, panel, tile_size
 from stlm_hub.errors import ConfigError, ImageError
 
 THRESHOLDS = [0.0, 1e-7, 0.001, 0.01, 0.3, 0.5, 0.9, 0.999, 1.0]
@@ -47,7 +47,7 @@ def picture(**changes: object) -> np.ndarray:
         "threshold": 0.3,
         "mask": blob() >= 0.3,
         "score": 0.8,
-        "is_anomalous": True,
+        "verdict": "reject",
     }
     return panel(**{**arguments, **changes})  # type: ignore[arg-type]
 
@@ -85,11 +85,17 @@ def test_colour_is_relative_to_the_threshold_in_odds() -> None:
         ratio = odds * threshold / (1 - threshold)
         return np.full((1, 1), ratio / (1 + ratio))
 
-    for odds in (1 / 30, 1 / 5, 5, 30):
+    for odds in (1 / 3, 2 / 3, 3 / 2, 3):
         colours = [colorize(value(threshold, odds), threshold)[0, 0].astype(int) for threshold in (0.001, 0.3, 0.99)]
         assert np.abs(np.diff(colours, axis=0)).max() <= 3
-    distinct = {tuple(colorize(value(0.001, odds), 0.001)[0, 0]) for odds in (1 / 30, 1 / 5, 1, 5, 30)}
+    distinct = {tuple(colorize(value(0.001, odds), 0.001)[0, 0]) for odds in (1 / 3, 2 / 3, 1, 3 / 2, 3)}
     assert len(distinct) == 5
+
+
+def test_the_scale_ends_at_three_and_a_half_times_the_limits_of_the_threshold() -> None:
+    assert np.exp(heatmap.SPAN) == pytest.approx(3.49, abs=0.01)
+    limits = np.array([[0.25, 3.6]])  # of a threshold of one limit
+    assert np.array_equal(colorize(limits / (1 + limits), 0.5)[0], [heatmap._CALM[0], heatmap._HOT[-1]])
 
 
 def test_values_of_0_and_1_have_the_colours_at_the_ends_of_the_scale() -> None:
@@ -108,7 +114,7 @@ def test_overlay_leaves_the_photograph_of_a_normal_part_unchanged() -> None:
 
 def test_opacity_grows_with_the_value_up_to_the_strength() -> None:
     image = np.full((1, 4, 3), 128, np.uint8)
-    row = np.array([[0.01, 0.1, 0.29, 1.0]], np.float32)
+    row = np.array([[0.1, 0.2, 0.29, 1.0]], np.float32)
     result = overlay(image, row, 0.3, strength=0.6).astype(int)
     share = np.abs(result - 128).sum(2) / np.abs(colorize(row, 0.3).astype(int) - 128).sum(2)
     assert (np.diff(share[0]) > 0.02).all()
@@ -179,12 +185,14 @@ def test_panel_has_a_sensible_size_for_every_photograph(height: int, width: int)
 
 
 def test_the_verdict_changes_the_header_only() -> None:
-    anomalous, normal = picture(is_anomalous=True), picture(is_anomalous=False)
-    assert anomalous.shape == normal.shape
-    assert np.array_equal(anomalous[72:], normal[72:])
-    badge = {"anomalous": anomalous[22, 40].astype(int), "normal": normal[22, 40].astype(int)}
-    assert badge["anomalous"][0] > badge["anomalous"][2] + 100
-    assert badge["normal"][2] > badge["normal"][0] + 100
+    pictures = {verdict: picture(verdict=verdict) for verdict in BADGES}
+    assert set(pictures) == {"pass", "review", "reject", "unfamiliar"}
+    for verdict, drawn in pictures.items():
+        assert drawn.shape == pictures["pass"].shape and np.array_equal(drawn[72:], pictures["pass"][72:])
+        assert drawn[22, 40].tolist() == list(BADGES[verdict][1])
+    assert len({tuple(drawn[22, 40]) for drawn in pictures.values()}) == 4
+    reject, calm = pictures["reject"][22, 40].astype(int), pictures["pass"][22, 40].astype(int)
+    assert reject[0] > reject[2] + 100 and calm[2] > calm[0] + 100
 
 
 def test_header_shows_score_threshold_and_title() -> None:
@@ -207,7 +215,7 @@ def test_long_titles_are_shortened_and_foreign_letters_replaced() -> None:
 
 def test_heatmap_and_outline_of_a_normal_part_look_like_its_photograph() -> None:
     quiet = np.full((120, 160), 0.005, np.float32)
-    result = picture(anomaly_map=quiet, mask=quiet >= 0.3, score=0.01, is_anomalous=False)
+    result = picture(anomaly_map=quiet, mask=quiet >= 0.3, score=0.01, verdict="pass")
     width, height = tile_size(120, 160)
     first, second, third = (
         result[96 : 96 + height, left : left + width] for left in (20 + n * (width + 20) for n in range(3))

@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 
 from stlm_hub.errors import DataError, ImageError
-from stlm_hub.evaluation.evaluate import TestSet, evaluate, read_mask
+from stlm_hub.evaluation.evaluate import TestSet, curves, evaluate, read_mask
 from stlm_hub.evaluation.metrics import compute_metrics
 from stlm_hub.models.stlm.anomaly_maps import AnomalyMaps
 from stlm_hub.models.stlm.config import NetworkConfig, STLMConfig
@@ -53,10 +53,10 @@ def test_set(tmp_path: Path) -> TestSet:
 
 @pytest.mark.parametrize("anomaly_map", ["aggregation", "cosine"])
 def test_figures_are_those_of_the_predictors_maps(model: AnomalyMaps, test_set: TestSet, anomaly_map: str) -> None:
-    judging = model.judging.replace(anomaly_map=anomaly_map)
+    judging = model.judging.replace(judge_by=anomaly_map)
     model = AnomalyMaps(model.config, judging, model.network).eval()
     images = [load_image(path) for path in test_set.photographs]
-    found = list(infer(model, images, ("aggregation", "cosine")))
+    found = [inferred.maps for inferred in infer(model, images, ("aggregation", "cosine"))]
     masks = [np.zeros(shape, bool) for shape in SHAPES]
     for i in (2, 3, 4):
         masks[i][10 : 20 + i, 5:30] = True
@@ -87,6 +87,18 @@ def test_figures_are_those_of_the_predictors_maps(model: AnomalyMaps, test_set: 
         np.testing.assert_allclose(result.maps[i], prediction.anomaly_map, atol=1e-6)
         np.testing.assert_array_equal(result.masks[i], masks[i])
         assert result.maps[i].shape == SHAPES[i]
+
+
+def test_without_masks_only_whole_photographs_are_compared(model: AnomalyMaps, test_set: TestSet) -> None:
+    marked = evaluate(model, test_set, {"aggregation": 0.5})
+    result = evaluate(model, dataclasses.replace(test_set, masks=[]), {"aggregation": 0.5})
+    assert marked.has_masks and not result.has_masks and result.scores == marked.scores
+    for name, figures in result.figures.items():
+        assert (figures.i_auroc, figures.fnr) == (marked.figures[name].i_auroc, marked.figures[name].fnr)
+        assert (figures.p_auroc, figures.aupro, figures.ap, figures.f1_max) == (None, None, None, None)
+    assert set(curves(result)) == {"image_roc"} and set(curves(marked)) == {"image_roc", "pixel_roc", "pro"}
+    with pytest.raises(DataError, match="3 defective photographs, but 2 masks"):
+        evaluate(model, dataclasses.replace(test_set, masks=test_set.masks[:2]), {})
 
 
 def test_thresholds_decide_the_false_negative_rate_only(model: AnomalyMaps, test_set: TestSet) -> None:

@@ -99,7 +99,7 @@ def test_panels_are_written_for_each_kind_and_show_the_ground_truth(tmp_path: Pa
         ("good_best.png", "good/000.png", 2),
     ]
     pixels = np.asarray(Image.open(tmp_path / "out" / "hole_worst.png"))
-    plain = panel(np.full((40, 60, 3), 120, np.uint8), photographs[3].anomaly_map, 0.5, MASK, 0.9, True, title="a")
+    plain = panel(np.full((40, 60, 3), 120, np.uint8), photographs[3].anomaly_map, 0.5, MASK, 0.9, "reject", title="a")
     width = tile_size(40, 60)[0]
     assert pixels.shape == (plain.shape[0], plain.shape[1] + width + 20, 3)
     outline = (pixels == GROUND_TRUTH_COLOUR).all(axis=2)

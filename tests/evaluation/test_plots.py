@@ -12,6 +12,7 @@ from PIL import Image
 
 from stlm_hub.evaluation.metrics import compute_metrics, pro_points, roc_points
 from stlm_hub.evaluation.plots import plot_curves, plot_losses, plot_score_histogram
+from stlm_hub.models.stlm.judging import Calibration, Judging
 
 
 @pytest.fixture
@@ -28,14 +29,14 @@ def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     return figures
 
 
-def picture(path: Path, width: int = 800) -> np.ndarray:
+def picture(path: Path, width: int = 800, most: int = 500) -> np.ndarray:
     """Pixels of a PNG file, after checks that hold for every plot."""
     assert path.read_bytes().startswith(b"\x89PNG")
     assert path.stat().st_size < 200_000
     with Image.open(path) as image:
         pixels = np.asarray(image.convert("RGB"))
     assert pixels.shape[1] == width
-    assert 150 <= pixels.shape[0] <= 500
+    assert 150 <= pixels.shape[0] <= most
     assert (pixels[0, 0] == 255).all()
     assert (pixels.std(axis=2) > 20).sum() > 50  # something has a colour
     return pixels
@@ -50,21 +51,38 @@ def bars(axes: Any) -> list[tuple[float, float, int]]:
 SCORES = np.random.default_rng(0).beta(2, 40, 60).tolist()
 
 
+def judging(normal: list[float], threshold: float, review: float | None = None, **scores: Any) -> Judging:
+    calibration = Calibration(threshold, threshold if review is None else review, 0.01, 4, 0.5, None, "", "")
+    return Judging(calibration=calibration, normal_scores=tuple(normal), **scores)
+
+
 def test_histogram_has_a_row_for_each_kind_of_photograph(tmp_path: Path, drawn: list[Any]) -> None:
-    plot_score_histogram(tmp_path / "all.png", SCORES[:20], 0.12, SCORES[20:], [0.05, 0.3, 0.9, 0.999, 1.0])
-    plot_score_histogram(tmp_path / "own.png", SCORES[:20], 0.12)
-    assert len(picture(tmp_path / "all.png")) > len(picture(tmp_path / "own.png"))
-    assert [len(figure.axes) for figure in drawn] == [3, 1]
-    for axes, scores in zip(drawn[0].axes, [SCORES[:20], SCORES[20:], [0.05, 0.3, 0.9, 0.999, 1.0]], strict=True):
+    kinds = [SCORES[:20], SCORES[10:30], [0.1, 0.4], SCORES[30:], [0.05, 0.3, 0.9, 0.999, 1.0]]
+    whole = judging(kinds[0], 0.12, disturbed_scores=tuple(kinds[1]), probe_scores=tuple(kinds[2]))
+    plot_score_histogram(tmp_path / "all.png", whole, kinds[3], kinds[4])
+    plot_score_histogram(tmp_path / "own.png", judging(SCORES[:20], 0.12))
+    assert len(picture(tmp_path / "all.png", most=900)) > len(picture(tmp_path / "own.png"))
+    assert [len(figure.axes) for figure in drawn] == [5, 1]
+    for axes, scores in zip(drawn[0].axes, kinds, strict=True):
         assert sum(height for _, _, height in bars(axes)) == len(scores)
         reached = sum(score >= 0.12 for score in scores)
         assert f"{reached} of {len(scores)}" in axes.get_title("left")
 
 
+def test_the_zone_of_a_second_look_is_shaded_where_there_is_one(tmp_path: Path, drawn: list[Any]) -> None:
+    for review in (0.05, 0.12):
+        plot_score_histogram(tmp_path / "a.png", judging(SCORES, 0.12, review))
+    with_zone, without = (figure.axes[0] for figure in drawn)
+    assert len(with_zone.patches) == len(without.patches) + 1
+    left, right = with_zone.patches[-1].get_extents().get_points()[:, 0]
+    ends = with_zone.transData.transform([(np.log(0.05 / 0.95), 0), (np.log(0.12 / 0.88), 0)])[:, 0]
+    assert (left, right) == pytest.approx(tuple(ends), abs=1)
+
+
 def test_no_bar_crosses_the_threshold(tmp_path: Path, drawn: list[Any]) -> None:
     cases = [(SCORES, 0.05), ([0.0, 1e-9, 1e-7, 2e-7], 1e-7), ([0.0, 1.0, 1 - 1e-9], 1.0), ([0.5], 0.5)]
     for index, (scores, threshold) in enumerate(cases):
-        plot_score_histogram(tmp_path / f"{index}.png", scores, threshold)
+        plot_score_histogram(tmp_path / f"{index}.png", judging(scores, threshold))
         axes = drawn[-1].axes[0]
         line = axes.lines[0].get_xdata()[0]
         above = sum(height for left, _, height in bars(axes) if left >= line - 1e-9)
@@ -74,7 +92,7 @@ def test_no_bar_crosses_the_threshold(tmp_path: Path, drawn: list[Any]) -> None:
 
 
 def test_the_score_axis_labels_log_odds_with_probabilities(tmp_path: Path, drawn: list[Any]) -> None:
-    plot_score_histogram(tmp_path / "a.png", [0.0, 0.001, 0.5, 1.0], 0.9)
+    plot_score_histogram(tmp_path / "a.png", judging([0.0, 0.001, 0.5, 1.0], 0.9))
     axis = drawn[0].axes[0].xaxis
     ticks = dict(zip([label.get_text() for label in axis.get_ticklabels()], axis.get_ticklocs(), strict=True))
     assert ticks["0.5"] == 0
@@ -86,15 +104,20 @@ def test_the_score_axis_labels_log_odds_with_probabilities(tmp_path: Path, drawn
 
 @pytest.mark.parametrize("value", [0.0, 1e-6, 3e-6, 1e-5, 0.02, 0.5, 0.99, 0.99998, 1.0])
 def test_equal_scores_are_shown_with_a_tick_in_view(tmp_path: Path, drawn: list[Any], value: float) -> None:
-    plot_score_histogram(tmp_path / "a.png", [value] * 5, value, [value], [value] * 2)
+    plot_score_histogram(tmp_path / "a.png", judging([value] * 5, value), [value], [value] * 2)
     picture(tmp_path / "a.png")
     low, high = drawn[0].axes[-1].get_xlim()
     assert any(low <= tick <= high for tick in drawn[0].axes[-1].get_xticks())
 
 
 def test_a_threshold_near_one_is_not_written_as_one(tmp_path: Path, drawn: list[Any]) -> None:
-    plot_score_histogram(tmp_path / "a.png", [0.5], 0.99995)
+    plot_score_histogram(tmp_path / "a.png", judging([0.5], 0.99995))
     assert [text.get_text() for text in drawn[0].axes[0].texts] == ["threshold 1 - 5e-05"]
+
+
+def test_an_uncalibrated_model_has_the_default_threshold_in_its_histogram(tmp_path: Path, drawn: list[Any]) -> None:
+    plot_score_histogram(tmp_path / "a.png", Judging(), SCORES, [0.9])
+    assert [axes.lines[0].get_xdata()[0] for axes in drawn[0].axes] == [0, 0]
 
 
 def test_the_legend_of_a_curve_shows_its_metric(tmp_path: Path, drawn: list[Any]) -> None:

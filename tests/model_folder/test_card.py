@@ -67,10 +67,12 @@ def test_pseudo_anomalies_are_told_with_their_shares() -> None:
 
 def test_how_copies_of_the_photographs_were_disturbed_is_told() -> None:
     def row(nuisance: dict[str, Any] | None) -> str:
-        return table(section(rendered(changed(nuisance=nuisance)), "How it was trained")).get("Disturbed copies", [""])[0]
+        rows = table(section(rendered(changed(nuisance=nuisance)), "How it was trained"))
+        return rows.get("Disturbed copies", [""])[0]
 
     assert row(dataclasses.asdict(Nuisance())) == (
-        "brightness +-15 %, fall-off of light +-15 %, blur up to 1.2 px, noise up to 6 grey levels, JPEG from quality 60"
+        "brightness +-15 %, fall-off of light +-15 %, blur up to 1.2 px, noise up to 6 grey levels, "
+        "JPEG from quality 60"
     )
     assert row({"gain": 0.0, "blur": 0, "noise": 2.5}) == "noise up to 2.5 grey levels"  # 0 leaves one out
     assert row({"gain": "0.3", "noise": None, "blur": [1]}) == ""  # what is of another kind is left out

@@ -42,9 +42,7 @@ def test_each_cell_of_the_figures_table_is_the_figure_of_its_row_and_column() ->
 
 def test_a_model_that_judges_without_aggregation_shows_those_figures_as_its_own() -> None:
     other = dataclasses.replace(COSINE, fnr=2 / 7)
-    text = rendered(
-        changed(maps={"aggregation": FIGURES, "cosine": other}), judging=JUDGING.replace(judge_by="cosine")
-    )
+    text = rendered(changed(maps={"aggregation": FIGURES, "cosine": other}), judging=JUDGING.replace(judge_by="cosine"))
     rows = table(section(text, "How good it is"))
     assert rows[""][:2] == ["**This model**, without aggregation", "This model, with aggregation"]
     assert rows["AUPRO"][:2] == ["82.19 %", "88.37 %"]

@@ -11,8 +11,8 @@ import pytest
 from drawn import grey, texture
 from PIL import Image
 
-from stlm_hub.errors import ImageError
-from stlm_hub.predict.prediction import Prediction, found_mask
+from stlm_hub.errors import ConfigError, ImageError
+from stlm_hub.predict.prediction import Prediction, found_mask, moved_review
 
 
 def drawn_prediction(threshold: float = 0.5) -> Prediction:
@@ -38,6 +38,67 @@ def test_the_mask_is_where_the_map_reaches_the_threshold_and_empty_for_a_normal_
     assert normal.mask.dtype == np.bool_ and normal.mask.shape == (2, 2) and not normal.mask.any()
 
 
+# ---------------------------------------------------------------- verdicts
+
+
+def test_the_verdict_has_a_zone_in_which_a_second_look_is_worth_it() -> None:
+    zones = {0.0: "pass", 0.39: "pass", 0.4: "review", 0.59: "review", 0.6: "reject", 1.0: "reject"}
+    for score, verdict in zones.items():
+        prediction = dataclasses.replace(judged(score, 0.6), review_threshold=0.4)
+        assert prediction.verdict == verdict == prediction.to_dict()["verdict"]
+        assert prediction.is_anomalous == (verdict == "reject")
+
+
+def test_without_a_review_threshold_there_are_two_verdicts() -> None:
+    assert [judged(score, 0.6).verdict for score in (0.59, 0.6)] == ["pass", "reject"]
+    same = [dataclasses.replace(judged(score, 0.6), review_threshold=0.6) for score in (0.59, 0.6)]
+    assert [prediction.verdict for prediction in same] == ["pass", "reject"]
+
+
+@pytest.mark.parametrize("score", [0.1, 0.5, 0.9])
+def test_what_is_no_photograph_of_the_part_is_unfamiliar_whatever_its_score(score: float) -> None:
+    prediction = dataclasses.replace(judged(score, 0.6), review_threshold=0.4)
+    assert dataclasses.replace(prediction, unfamiliarity=1.0).verdict == prediction.verdict != "unfamiliar"
+    far = dataclasses.replace(prediction, unfamiliarity=1.001)
+    assert far.verdict == "unfamiliar" == far.with_threshold(0.95).verdict
+    assert far.is_anomalous == prediction.is_anomalous
+
+
+def test_another_threshold_takes_the_review_threshold_with_it_in_limits() -> None:
+    prediction = dataclasses.replace(judged(0.7, 0.5), review_threshold=1 / 3)  # 1 limit and half a limit
+    moved = prediction.with_threshold(0.75)  # 3 limits
+    assert moved.threshold == 0.75 and moved.review_threshold == pytest.approx(0.6)  # 1.5 limits
+    assert moved.verdict == "review"
+    back = moved.with_threshold(0.5)
+    assert back.review_threshold == pytest.approx(1 / 3) and back.verdict == "reject"
+    assert judged(0.7, 0.5).with_threshold(0.75).review_threshold is None
+
+
+def test_a_review_threshold_of_ones_own_is_taken_as_it_is() -> None:
+    own = dataclasses.replace(judged(0.7, 0.5), review_threshold=0.25).with_threshold(0.9, 0.6)
+    assert (own.threshold, own.review_threshold, own.verdict) == (0.9, 0.6, "review")
+    assert judged(0.7, 0.5).with_threshold(0.8, 0.8).verdict == "pass"
+
+
+@pytest.mark.parametrize("threshold", [0.0, 1e-6, 0.3, 0.999, 1.0])
+@pytest.mark.parametrize("before, review", [(0.0, 0.0), (0.5, 0.0), (0.5, 0.5), (0.6, 0.2), (1.0, 0.4)])
+def test_a_moved_review_threshold_is_never_above_the_threshold(threshold: float, before: float, review: float) -> None:
+    moved = moved_review(review, before, threshold)
+    assert 0 <= moved <= threshold
+    if threshold == before:
+        assert moved == pytest.approx(review)
+
+
+def test_a_review_threshold_above_the_threshold_is_a_sentence() -> None:
+    with pytest.raises(ConfigError, match=r"review threshold 0\.7 lies above the threshold 0\.6; name one below it"):
+        judged(0.5, 0.5).with_threshold(0.6, 0.7)
+    with pytest.raises(ConfigError, match="must be a number from 0 to 1"):
+        judged(0.5, 0.5).with_threshold(0.6, -0.1)
+
+
+# ---------------------------------------------------------------- mask and data
+
+
 def test_the_mask_is_kept_and_not_computed_each_time() -> None:
     prediction = judged(0.7, 0.5)
     assert prediction.mask is prediction.mask
@@ -53,12 +114,15 @@ def test_a_detector_may_hand_in_a_mask_of_its_own_which_another_threshold_replac
 
 
 def test_a_prediction_as_plain_data() -> None:
-    prediction = drawn_prediction(threshold=0.3)
+    prediction = dataclasses.replace(drawn_prediction(threshold=0.3), review_threshold=0.2, unfamiliarity=0.5)
     data = json.loads(json.dumps(prediction.to_dict()))
     assert data == {
+        "verdict": "reject",
         "is_anomalous": prediction.is_anomalous,
         "score": prediction.score,
         "threshold": 0.3,
+        "review_threshold": 0.2,
+        "unfamiliarity": 0.5,
         "width": 60,
         "height": 40,
         "map_max": pytest.approx(prediction.anomaly_map.max(), abs=1e-9),

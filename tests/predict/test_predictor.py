@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from drawn import grey, texture
+from drawn import grey, judging_by, texture
 from PIL import ExifTags, Image
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -27,7 +27,16 @@ from stlm_hub.predict.prediction import Prediction
 from stlm_hub.predict.predictor import evaluating, infer, predict
 from stlm_hub.stlm import STLM
 
-CALIBRATION = Calibration(threshold=0.3, false_alarm_rate=0.01, n=31, method="conformal", date="2026-01-31")
+CALIBRATION = Calibration(
+    threshold=0.3,
+    review_threshold=0.2,
+    false_alarm_rate=0.01,
+    n=31,
+    highest_rate=0.1,
+    miss_rate=None,
+    method="order statistic",
+    date="2026-01-31",
+)
 
 
 class Brightness(nn.Module):
@@ -48,6 +57,7 @@ class Brightness(nn.Module):
         cosine = 1 - brightness
         denoising = torch.cat([cosine, (1 - cosine**2).clamp(min=0).sqrt()], dim=1)
         plain = torch.cat([torch.ones_like(cosine), torch.zeros_like(cosine)], dim=1)
+        plain, denoising = (F.pad(seen, (0, 0, 0, 0, 0, 254)) for seen in (plain, denoising))  # to its real channels
         return STLMOutput(torch.logit(brightness), {"embedding": plain}, {"embedding": denoising})
 
 
@@ -116,10 +126,10 @@ def test_a_large_network_takes_one_image_at_a_time() -> None:
 def test_images_of_mixed_sizes_in_one_batch_are_judged_as_alone(tiny_model: STLM) -> None:
     images = [texture(64, 64), texture(100, 40, 1), texture(33, 129, 2), texture(64, 64, 3)]
     for which in ("aggregation", "cosine"):
-        together = [maps[which] for maps in infer(tiny_model, images, (which,))]
+        together = [one.maps[which] for one in infer(tiny_model, images, (which,))]
         assert len({scored.score for scored in together}) == 4
         for image, scored in zip(images, together, strict=True):
-            (alone,) = infer(tiny_model, [image], (which,))
+            alone = next(infer(tiny_model, [image], (which,))).maps
             assert scored.anomaly_map.shape == image.shape[:2]
             np.testing.assert_allclose(scored.anomaly_map, alone[which].anomaly_map, rtol=0, atol=1e-5)
             assert scored.score == pytest.approx(alone[which].score, abs=1e-5)
@@ -204,20 +214,32 @@ def test_maps_are_not_stretched_per_image() -> None:
 
 @pytest.mark.parametrize("which, scale", [("aggregation", 1.0), ("cosine", 0.5)])
 def test_the_judging_says_which_map_is_judged(which: str, scale: float) -> None:
-    prediction = model_of(anomaly_map=which).predict(grey(204))
+    prediction = model_of(judge_by=which).predict(grey(204))
     assert prediction.score == pytest.approx(0.8 * scale, abs=1e-5)
     np.testing.assert_allclose(prediction.anomaly_map, 0.8 * scale, rtol=0, atol=1e-5)
 
 
 def test_inference_hands_out_the_maps_that_are_asked_for() -> None:
-    (both,) = infer(model_of(), [grey(204)], ("cosine", "aggregation"))
+    both = next(infer(model_of(), [grey(204)], ("cosine", "aggregation"))).maps
     assert list(both) == ["cosine", "aggregation"]
     assert both["aggregation"].score == pytest.approx(0.8, abs=1e-5)
     assert both["cosine"].score == pytest.approx(0.4, abs=1e-5)
-    (one,) = infer(model_of(), [grey(204)], ("cosine",))
+    one = next(infer(model_of(), [grey(204)], ("cosine",))).maps
     assert one.keys() == {"cosine"}
     with pytest.raises(ConfigError, match="There is no map 'heat'"):
         next(infer(model_of(), [grey(204)], ("heat",)))
+
+
+def test_another_map_than_the_one_that_judges_can_be_drawn() -> None:
+    prediction = model_of(judge_by="aggregation", draw_by="cosine").predict(grey(204))
+    assert prediction.score == pytest.approx(0.8, abs=1e-5)
+    np.testing.assert_allclose(prediction.anomaly_map, 0.4, rtol=0, atol=1e-5)
+
+
+def test_the_drawn_map_is_brought_to_the_threshold_of_the_one_that_judges() -> None:
+    prediction = model_of(draw_gain=1.5).predict(grey(102))  # 0.4, two thirds of a limit
+    assert prediction.score == pytest.approx(0.4, abs=1e-5)
+    np.testing.assert_allclose(prediction.anomaly_map, 0.5, rtol=0, atol=1e-5)  # one limit
 
 
 # ---------------------------------------------------------------- the score
@@ -225,11 +247,12 @@ def test_inference_hands_out_the_maps_that_are_asked_for() -> None:
 
 @pytest.mark.parametrize("top_k", [1, 7, 100, 64 * 64])
 @pytest.mark.parametrize("shape", [(64, 64), (150, 90)])
-def test_the_score_is_the_mean_of_the_highest_values_at_the_networks_size(top_k: int, shape: tuple[int, int]) -> None:
+def test_the_score_is_the_mean_of_the_highest_values_as_odds(top_k: int, shape: tuple[int, int]) -> None:
     image = texture(*shape)
     cells = resize_image(image, 64).astype(np.float64).mean(2).reshape(4, 16, 4, 16).mean((1, 3)) / 255
     fine = F.interpolate(torch.from_numpy(cells)[None, None], size=(64, 64), mode="bilinear", align_corners=False)
-    expected = np.sort(fine.numpy().ravel())[-top_k:].mean()
+    odds = np.sort((fine / (1 - fine)).numpy().ravel())[-top_k:].mean()
+    expected = odds / (1 + odds)
     prediction = model_of(score_top_k=top_k).predict(image)
     assert prediction.score == pytest.approx(expected, abs=1e-5)
     assert type(prediction.score) is float
@@ -237,7 +260,7 @@ def test_the_score_is_the_mean_of_the_highest_values_at_the_networks_size(top_k:
 
 def test_a_score_never_exceeds_1() -> None:
     prediction = model_of().predict(grey(255))
-    assert prediction.score == 1.0 and prediction.anomaly_map.max() == 1.0
+    assert 0.99999 < prediction.score <= 1.0 and 0.99999 < prediction.anomaly_map.max() <= 1.0
 
 
 # ---------------------------------------------------------------- thresholds
@@ -253,6 +276,38 @@ def test_the_threshold_is_the_calibrated_one_unless_another_is_given() -> None:
     assert not calibrated.predict(image, threshold=np.float32(0.45)).is_anomalous
     assert calibrated.predict(image, threshold=0).is_anomalous
     assert calibrated.predict([image, image], threshold=1)[1].threshold == 1.0
+
+
+def test_the_review_threshold_is_the_calibrated_one_and_moves_with_another_threshold() -> None:
+    calibrated, image = model_of(calibration=CALIBRATION), grey(64)  # 0.25
+    assert calibrated.predict(image).review_threshold == 0.2 and calibrated.predict(image).verdict == "review"
+    moved = calibrated.predict(image, threshold=0.6)  # 1.5 limits in the place of 3 / 7
+    assert moved.review_threshold == pytest.approx(0.875 / 1.875) and moved.verdict == "pass"
+    own = calibrated.predict([image], threshold=0.6, review_threshold=0.1)[0]
+    assert (own.review_threshold, own.verdict) == (0.1, "review")
+    assert model_of().predict(image).review_threshold == 0.5 and model_of().predict(image).verdict == "pass"
+
+
+@pytest.mark.parametrize("ask", [STLM.predict, STLM.predict_many])
+def test_an_impossible_review_threshold_is_refused_before_the_model_runs(ask: Callable[..., Any]) -> None:
+    model = model_of(calibration=CALIBRATION)
+    for threshold, review in ((None, 0.31), (0.6, 0.7)):
+        with pytest.raises(ConfigError, match="lies above the threshold"):
+            ask(model, [grey(10)], threshold=threshold, review_threshold=review)
+    with pytest.raises(ConfigError, match="must be a number from 0 to 1"):
+        ask(model, [grey(10)], review_threshold=-1)
+    assert batches_of(model) == []
+
+
+def test_unfamiliarity_is_the_larger_distance_in_limits(tiny_model: STLM) -> None:
+    image = texture(64, 64)
+    by_content, by_layout = next(infer(tiny_model, [image], ("aggregation",))).distances
+    assert tiny_model.predict(image).unfamiliarity == 0  # nothing was measured
+    for limits in ((by_content / 2, by_layout * 4), (by_content * 4, by_layout / 2)):
+        prediction = judging_by(tiny_model, familiarity_limits=limits).predict(image)
+        assert prediction.unfamiliarity == pytest.approx(2, rel=1e-4) and prediction.verdict == "unfamiliar"
+    familiar = judging_by(tiny_model, familiarity_limits=(by_content * 2, by_layout * 4)).predict(image)
+    assert familiar.unfamiliarity == pytest.approx(0.5, rel=1e-4) and familiar.verdict != "unfamiliar"
 
 
 @pytest.mark.parametrize("threshold", [-0.01, 1.01, float("nan"), float("inf"), "0.5", True, [0.5]])

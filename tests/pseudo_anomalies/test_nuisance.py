@@ -93,8 +93,9 @@ def test_a_loose_fixture_moves_the_part_and_leaves_no_black_border() -> None:
 
 def test_compression_takes_no_less_than_the_lowest_quality() -> None:
     image = texture(64, 64)
-    errors = {q: np.mean([(c - image.astype(float)).std() for c in disturbed(image, 60, jpeg_quality=q)]) for q in (20,
-    90)}
+    errors = {
+        q: np.mean([(c - image.astype(float)).std() for c in disturbed(image, 60, jpeg_quality=q)]) for q in (20, 90)
+    }
     assert errors[20] > errors[90] > 0
 
 

@@ -100,9 +100,7 @@ def test_a_mixture_draws_every_family_in_its_share(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(
         "stlm_hub.pseudo_anomalies.synthesis.cutpaste_patch", lambda image, rng: counted("patch", image)
     )
-    monkeypatch.setattr(
-        "stlm_hub.pseudo_anomalies.synthesis.cutpaste_scar", lambda image, rng: counted("scar", image)
-    )
+    monkeypatch.setattr("stlm_hub.pseudo_anomalies.synthesis.cutpaste_scar", lambda image, rng: counted("scar", image))
     config = SynthesisConfig(families=("cutpaste_patch", "cutpaste_scar"), probability=1.0)
     rng = np.random.default_rng(0)
     for _ in range(400):

@@ -106,10 +106,14 @@ def test_recalibration_goes_by_the_visitors_photographs(
 ) -> None:
     paths = write_photographs(tmp_path / "good", 5)
     made = judge.recalibrate_on_gpu(own_model, tmp_path / "good", tmp_path / "made", "line-2", 0.2)
-    calibration = STLM.from_pretrained(made).calibration
-    assert calibration is not None and (calibration.n, calibration.false_alarm_rate) == (5, 0.2)
-    scores = [p.score for p in judge.judge(own_model, [load_image(path) for path in paths])]
-    assert calibration.threshold == pytest.approx(max(scores), rel=1e-4)  # conformal: the fifth of five
+    judging = STLM.from_pretrained(made).judging
+    assert judging.calibration is not None
+    assert (judging.calibration.n, judging.calibration.false_alarm_rate) == (5, 0.2)
+    scores = [p.score for p in judge.judge(MODELS.add_own(Path(made)), [load_image(path) for path in paths])]
+    assert judging.normal_scores == pytest.approx(scores, abs=1e-3)
+    assert len(judging.disturbed_scores) == 5 and len(judging.probe_scores) == 60
+    known = sorted([*judging.normal_scores, *judging.disturbed_scores])
+    assert known[0] < judging.threshold <= known[-1] + 1e-6
 
 
 def test_too_few_photographs_are_said_before_the_graphics_card_is_asked_for(

@@ -70,7 +70,7 @@ def test_the_text_alternative_says_all_figures() -> None:
     svg = drawn([0.01, 0.2, 0.05], 0.3, 0.7654)
     assert svg.get("role") == "img"
     assert svg.get("aria-label") == (
-        "Scale of the anomaly score. 3 held-out normal parts lie from 0.01 to 0.2. The threshold is at 0.3. "
+        "Scale of the anomaly score. 3 normal parts lie from 0.01 to 0.2. The threshold is at 0.3. "
         "This photograph is at 0.765."
     )
 

@@ -39,6 +39,14 @@ def test_train_good_comes_first_and_a_test_set_is_read(tmp_path: Path, picture: 
     )
 
 
+def test_without_ground_truth_there_are_no_masks(tmp_path: Path, picture: Callable[..., None]) -> None:
+    picture(tmp_path / "0.png")
+    picture(tmp_path / "test" / "dent" / "1.png")
+    picture(tmp_path / "test" / ".hidden" / "2.png")
+    test = read_folder(tmp_path).test
+    assert [path.name for path in test.anomalous] == ["1.png"] and test.masks == []
+
+
 def test_folders_that_cannot_be_used_are_refused(tmp_path: Path, picture: Callable[..., None]) -> None:
     with pytest.raises(DataError, match=r"no photographs in .*train.good or right in"):
         read_folder(tmp_path)
@@ -46,5 +54,6 @@ def test_folders_that_cannot_be_used_are_refused(tmp_path: Path, picture: Callab
         read_folder(tmp_path / "nowhere")
     picture(tmp_path / "0.png")
     picture(tmp_path / "test" / "dent" / "1.png")
+    (tmp_path / "ground_truth").mkdir()
     with pytest.raises(DataError, match=r"dent.1_mask\.png is missing; every photograph under test/dent"):
         read_folder(tmp_path)

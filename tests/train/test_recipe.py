@@ -153,9 +153,7 @@ def test_unknown_names_are_refused(alias: str, profile: str, sentence: str) -> N
 
 
 @pytest.mark.parametrize("training", [{"learning_speed": 1}, {"nuisance": {"learning_speed": 1}}])
-def test_an_unknown_field_is_refused(
-    training: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_unknown_field_is_refused(training: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     data = yaml.safe_load((RECIPES / "mvtec_ad.yaml").read_text())
     data["profiles"]["cpu"]["training"] = training
     (tmp_path / "x.yaml").write_text(yaml.safe_dump(data))

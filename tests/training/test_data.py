@@ -14,11 +14,12 @@ import torch
 from torch.utils.data import DataLoader
 
 from stlm_hub.fingerprint import fingerprint
+from stlm_hub.pseudo_anomalies.nuisance import Nuisance
+from stlm_hub.pseudo_anomalies.synthesis import FAMILIES, SynthesisConfig
+from stlm_hub.pseudo_anomalies.textures import TextureSource
 from stlm_hub.training import data
 from stlm_hub.training.config import TrainingConfig
 from stlm_hub.training.data import NormalPhotographs, StepSampler, collate, rotate, split_normals
-from stlm_hub.pseudo_anomalies.synthesis import FAMILIES, SynthesisConfig
-from stlm_hub.pseudo_anomalies.textures import TextureSource
 
 
 def names(n: int) -> list[Path]:
@@ -115,6 +116,27 @@ def test_a_worker_process_hands_out_the_same_samples(photographs: list[Path], te
         assert batch.keys() == direct.keys() == {"clean", "pseudo", "mask", "pasted", "key"}
         assert all(torch.equal(batch[name], direct[name]) for name in ("clean", "pseudo", "mask"))
         assert (batch["pasted"], batch["key"]) == (direct["pasted"], direct["key"])
+
+
+def test_half_of_the_samples_are_disturbed_clean_and_damaged_image_alike(
+    photographs: list[Path], textures: TextureSource
+) -> None:
+    dataset = samples(photographs, textures, nuisance=Nuisance(), synthesis=SynthesisConfig(probability=0.5))
+    plain = samples(photographs, textures)
+    disturbed = []
+    for epoch in range(40):
+        sample, clean = dataset[epoch, 3], plain[epoch, 3]["clean"]
+        disturbed.append(not torch.equal(sample["clean"], clean))
+        assert sample["key"] == ("" if disturbed[-1] else "3")  # what comes back alone has features that are kept
+        outside = sample["mask"].expand(3, -1, -1) == 0
+        assert torch.equal(sample["pseudo"][outside], sample["clean"][outside])
+        assert torch.equal(dataset[epoch, 3]["clean"], sample["clean"])
+    assert 10 <= sum(disturbed) <= 30
+
+
+def test_a_split_has_all_photographs_those_to_train_on_first() -> None:
+    split = split_normals(names(20), 0.2, 0)
+    assert split.photographs == [*split.train, *split.held_out] and len(split.held_out) == 4
 
 
 def test_shapes_types_and_ranges_of_a_batch(photographs: list[Path], textures: TextureSource) -> None:

@@ -1,4 +1,4 @@
-"""What a memory remembers: normal patches of the training photographs that lie far from one another."""
+"""What a memory remembers: normal patches of good photographs that lie far from one another."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ from PIL import Image
 from torch import Tensor
 
 from stlm_hub.errors import TrainingError
-from stlm_hub.models.patch_memory import PatchMemory
+from stlm_hub.models.patch_memory import PatchMemory, smooth
 from stlm_hub.models.stlm.config import PatchMemoryConfig
 from stlm_hub.predict.frame import to_input
 from stlm_hub.predict.images import load_image
+from stlm_hub.pseudo_anomalies.nuisance import Nuisance, photographed_again
 from stlm_hub.training import fill_memory as memory
 from stlm_hub.training.fill_memory import fill_memory, greedy_coreset, principal_components
 
@@ -55,6 +56,10 @@ def photographs(tmp_path: Path) -> list[Path]:
     return paths
 
 
+def loaded(photographs: list[Path]) -> list[np.ndarray]:
+    return [load_image(path) for path in photographs]
+
+
 def memory_of(entries: int) -> PatchMemory:
     """An empty memory whose backbone has random weights."""
     with torch.random.fork_rng(devices=[]):
@@ -66,7 +71,7 @@ def test_what_is_remembered_is_near_and_what_was_never_seen_is_far(photographs: 
     images: list[tuple[int, int]] = []
     entries: list[tuple[int, int]] = []
     full = memory_of(entries=3 * 64)
-    fill_memory(full, photographs, 64, 0, lambda *done: images.append(done), lambda *done: entries.append(done))
+    fill_memory(full, photographs, 64, 0, None, lambda *done: images.append(done), lambda *done: entries.append(done))
     assert images == [(1, 3), (2, 3), (3, 3)] and entries == [(0, 192)]
     other = np.random.default_rng(9).integers(0, 256, (64, 64, 3)).astype(np.uint8)
     with torch.inference_mode():
@@ -78,6 +83,40 @@ def test_what_is_remembered_is_near_and_what_was_never_seen_is_far(photographs: 
     fill_memory(same, photographs, 64, 0)
     fill_memory(another, photographs, 64, 0)
     torch.testing.assert_close(same.entries, another.entries)
+
+
+def test_each_entry_knows_its_photograph(photographs: list[Path]) -> None:
+    full = memory_of(entries=3 * 64)
+    assert full.sources.tolist() == [-1] * 192
+    fill_memory(full, photographs, 64, 0)
+    assert torch.bincount(full.sources).tolist() == [64, 64, 64]
+    with torch.inference_mode():
+        images = to_input(loaded(photographs), 64)
+        own, others = full(images), full(images, without=[0, 1, 2])
+        reduced = (full.patches(images) - full.mean) @ full.components
+    assert others.min() > own.max()
+    for number in range(3):
+        rest = full.entries[full.sources != number]
+        expected = smooth(torch.cdist(reduced[number].flatten(0, 1), rest).amin(1).view(1, 1, 8, 8))
+        torch.testing.assert_close(others[number, None], expected, rtol=1e-3, atol=1e-2)
+
+
+def test_a_disturbed_copy_of_each_photograph_is_remembered_too(photographs: list[Path]) -> None:
+    darker = Nuisance(0.4, 0, 0, 0, 0, 100, 0, 0)
+    plain, disturbed, again = (memory_of(entries=150) for _ in range(3))
+    fill_memory(plain, photographs, 64, 0)
+    for one in (disturbed, again):
+        fill_memory(one, photographs, 64, 0, darker)
+    torch.testing.assert_close(disturbed.entries, again.entries)
+    assert set(disturbed.sources.tolist()) == {0, 1, 2}  # a copy is of the photograph that it shows
+    rng = np.random.default_rng(0)
+    copies = [photographed_again(image, rng, darker) for image in loaded(photographs)]
+    full = memory_of(entries=2 * 192)
+    with pytest.raises(TrainingError, match="3 photographs have 192"):  # copies are no further photographs
+        fill_memory(full, photographs, 64, 0, darker)
+    with torch.inference_mode():
+        known, unknown = (one(to_input(copies, 64)).mean() for one in (disturbed, plain))
+    assert known < unknown
 
 
 def test_the_seed_decides_which_patches_are_candidates(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 import sys
@@ -16,10 +17,12 @@ from stlm_hub import STLM, finetune
 from stlm_hub.cli.main import main
 from stlm_hub.errors import ConfigError, DataError, TrainingError
 from stlm_hub.model_folder import results as model_results
+from stlm_hub.model_folder.names import FAMILIARITY_NAME
 from stlm_hub.model_folder.results import Results
 from stlm_hub.models.stlm.config import PatchMemoryConfig
 from stlm_hub.models.stlm.judging import Judging
-from stlm_hub.training.finetune import MEMORY, held_out_of
+from stlm_hub.pseudo_anomalies.nuisance import CAMERAS, of_camera
+from stlm_hub.training.finetune import MEMORY, Options, held_out_of
 from stlm_hub.training.observer import Observer
 from train.recipe import load_recipe
 
@@ -52,19 +55,30 @@ def test_a_model_remembers_patches_as_the_zoos_do_but_no_more_than_there_are(mod
     assert load_recipe("mvtec-bottle", "cpu").model.patch_memory == MEMORY
 
 
-def test_threshold_comes_from_held_out_photographs_only(
-    tiny_run: TinyRun, model: STLM, results: Results, good_parts: Path
+def test_thresholds_come_from_all_photographs_with_those_that_were_held_out_first(
+    tiny_run: TinyRun, model: STLM, results: Results
 ) -> None:
     train, held_out = results.dataset.train, results.dataset.held_out
     assert train is not None and held_out is not None
     assert train.n == 6 and held_out.n == 4 and train.sha256 != held_out.sha256
-    calibration, scores = model.calibration, model.judging.normal_scores
-    assert calibration is not None and calibration.n == 4 == len(scores)
-    assert calibration.false_alarm_rate == 0.05
-    everyone = {prediction.score for prediction in model.predict(sorted(good_parts.iterdir()))}
-    assert all(any(abs(score - other) < 1e-5 for other in everyone) for score in scores)
-    assert max(scores) < calibration.threshold
-    assert any("4 are held out" in line for line in tiny_run.said)
+    calibration, judging = model.calibration, model.judging
+    assert calibration is not None and calibration.n == 10
+    assert len(judging.normal_scores) == len(judging.disturbed_scores) == 10 and len(judging.probe_scores) == 60
+    assert calibration.false_alarm_rate == 0.05 and calibration.miss_rate is not None
+    assert calibration.review_threshold <= calibration.threshold
+    assert len(judging.familiarity_limits) == 2
+    assert any("Calibrating on 10 photographs of good parts" in line for line in tiny_run.said)
+
+
+def test_the_camera_decides_how_copies_are_disturbed(results: Results) -> None:
+    assert results.nuisance == dataclasses.asdict(of_camera("normal"))
+    for camera in CAMERAS:
+        options = Options(steps=3, camera=camera)
+        assert options.training().nuisance == of_camera(camera)
+        command = options.command("part", textures=False, weights=False).line
+        assert (f"--camera {camera}" in command) == (camera != "normal")
+    with pytest.raises(ConfigError, match="camera must be one of fixed, normal, rough, not 'phone'"):
+        Options(camera="phone").training()
 
 
 def test_results_claim_no_figure_without_a_test_set(tiny_run: TinyRun, results: Results) -> None:
@@ -82,6 +96,7 @@ def test_results_claim_no_figure_without_a_test_set(tiny_run: TinyRun, results: 
         "calibration.json",
         "model.safetensors",
         "patch_memory.safetensors",
+        "familiarity.safetensors",
         "results.json",
         "scores.png",
         "losses.png",
@@ -112,8 +127,8 @@ def test_a_finished_model_gets_another_memory_or_none_without_being_trained_agai
         assert steps == [] and (folder / "model.safetensors").read_bytes() == weights
         return STLM.from_pretrained(folder, device="cpu"), model_results.load(folder / "results.json")
 
-    with pytest.raises(TrainingError, match="6 photographs have 384"):
-        train(memory_entries=385)
+    with pytest.raises(TrainingError, match="10 photographs have 640"):
+        train(memory_entries=641)
     assert not folder.exists()
     model, made = train(memory_entries=300)
     assert model.judging.judge_by == "combined"
@@ -121,7 +136,7 @@ def test_a_finished_model_gets_another_memory_or_none_without_being_trained_agai
     assert made.provenance.commands[0].options["memory-entries"] == 300
     model, made = train(memory_entries=0)
     assert model.patch_memory is None and model.judging.judge_by == "aggregation"
-    assert Judging.load(folder / "calibration.json").scales == ()
+    assert Judging.load(folder / "calibration.json").compared == ("aggregation", "cosine")
     assert not (folder / "patch_memory.safetensors").exists()
     assert "--memory-entries 0" in made.provenance.commands[0].line
     assert made.training is not None and results.training is not None
@@ -133,7 +148,7 @@ def test_the_same_call_again_does_not_train_again(tiny_run: TinyRun, good_parts:
     folder = tmp_path / "my-part"
     shutil.copytree(tiny_run.folder, folder)
     shutil.copytree(tiny_run.work, folder.with_name("my-part.run"))
-    deciding = ("model.safetensors", "patch_memory.safetensors", "config.json", "calibration.json")
+    deciding = ("model.safetensors", "patch_memory.safetensors", FAMILIARITY_NAME, "config.json", "calibration.json")
     before = {name: (folder / name).read_bytes() for name in deciding}
     steps: list[int] = []
     observer = Observer(on_step=lambda report: steps.append(report.step))
@@ -169,11 +184,32 @@ def test_predict_on_the_command_line(
             assert panel.width > 300
 
 
+def test_without_steps_a_memory_alone_is_made(good_parts: Path, tmp_path: Path) -> None:
+    """Neither starting weights nor a training; a photograph that is not good after all can be left out."""
+    folder = finetune(good_parts, "quick", steps=0, image_size=64, leave_out=["part 3.png"], output=tmp_path / "quick")
+    model, made = STLM.from_pretrained(folder, device="cpu"), model_results.load(folder / "results.json")
+    assert not model.config.streams and model.network is None and model.available == ("memory", "combined")
+    assert not (folder / "model.safetensors").exists() and made.training is None
+    assert made.dataset.train is not None and made.dataset.held_out is not None
+    assert made.dataset.train.n + made.dataset.held_out.n == 9
+    assert model.calibration is not None and model.calibration.n == 9
+    assert all(prediction.unfamiliarity < 1 for prediction in model.predict(sorted(good_parts.iterdir())))
+    assert "--steps 0" in made.provenance.commands[0].line
+
+
 def test_refusals_come_before_any_work(good_parts: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="name"):
         finetune(good_parts, "../evil", output=tmp_path / "m")
-    with pytest.raises(ConfigError, match="steps must be at least 1, not 0"):  # a recipe's 0 means 200 epochs
-        finetune(good_parts, "part", steps=0, output=tmp_path / "m")
+    with pytest.raises(ConfigError, match="steps must be at least 0, not -1"):
+        finetune(good_parts, "part", steps=-1, output=tmp_path / "m")
+    with pytest.raises(ConfigError, match="Without steps and without memory entries there is nothing to judge by"):
+        finetune(good_parts, "part", steps=0, memory_entries=0, output=tmp_path / "m")
+    with pytest.raises(ConfigError, match="camera must be one of"):
+        finetune(good_parts, "part", camera="phone", output=tmp_path / "m")
+    with pytest.raises(ConfigError, match=r"no photograph other\.png in .* that could be left out"):
+        finetune(good_parts, "part", leave_out=["other.png"], output=tmp_path / "m")
+    with pytest.raises(DataError, match="7 photographs are left; training needs at least 8"):
+        finetune(good_parts, "part", leave_out=[f"part {i}.png" for i in range(3)], output=tmp_path / "m")
     with pytest.raises(ConfigError, match="multiple of 64"):
         finetune(good_parts, "part", image_size=100, output=tmp_path / "m")
     with pytest.raises(DataError, match="false-alarm rate"):

@@ -22,14 +22,14 @@ from torch import Tensor
 import stlm_hub
 from stlm_hub.errors import TrainingError, WeightsError
 from stlm_hub.models.stlm.network import STLMNetwork
+from stlm_hub.pseudo_anomalies.synthesis import SynthesisConfig
+from stlm_hub.pseudo_anomalies.textures import TextureSource
 from stlm_hub.starting_weights.starting_weights import StartingWeights
 from stlm_hub.training import checkpoint, loop
 from stlm_hub.training.config import TrainingConfig
 from stlm_hub.training.data import NormalPhotographs
 from stlm_hub.training.loop import StepReport, train
 from stlm_hub.training.objective import Losses, freeze, load_starting_weights, make_optimizers
-from stlm_hub.pseudo_anomalies.synthesis import SynthesisConfig
-from stlm_hub.pseudo_anomalies.textures import TextureSource
 from stlm_hub.training.targets import Targets
 from stlm_hub.training.teacher import MobileTeacher
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,7 +17,8 @@ import torch
 from tiny_run import TinyRun
 
 from stlm_hub import STLM
-from stlm_hub.calibration.map_scales import measure_scales
+from stlm_hub.calibration.calibrate import calibrate
+from stlm_hub.calibration.normals import Normal
 from stlm_hub.calibration.recalibrate import recalibrate
 from stlm_hub.errors import ConfigError, STLMError, TrainingError, WeightsError
 from stlm_hub.evaluation.evaluate import TestSet
@@ -27,8 +28,8 @@ from stlm_hub.model_folder.zoo_files import register
 from stlm_hub.models.backbones.efficientnet_lite0 import EfficientNetLite0
 from stlm_hub.models.stlm.config import PatchMemoryConfig
 from stlm_hub.models.stlm.judging import Judging
-from stlm_hub.predict.images import list_images, load_image
-from stlm_hub.predict.predictor import infer
+from stlm_hub.predict.images import list_images
+from stlm_hub.pseudo_anomalies.nuisance import of_camera
 from stlm_hub.starting_weights.starting_weights import StartingWeights
 from stlm_hub.training import fill_memory
 from stlm_hub.training.data import Split, split_normals
@@ -87,6 +88,7 @@ def finished(
         dataset=DatasetFacts(name="Plates", license="cc0-1.0"),
         work=work,
         output=work / "model",
+        nuisance=of_camera("normal"),
         test=test_parts,
         commit=COMMIT,
     )
@@ -105,7 +107,7 @@ def finished(
 def trained(finished: Finished) -> Trained:
     """The network of `finished`, read out of its folder."""
     job = finished.job
-    return read_trained(job.output, job.config, job.anomaly_map, job.training, job.split)
+    return read_trained(job.output, job.config, job.anomaly_map, job.training, job.split, job.nuisance)
 
 
 @pytest.fixture(scope="module")
@@ -118,37 +120,43 @@ def test_a_finished_model_remembers_and_combines(finished: Finished, model: STLM
     results = finished.results
     assert model.patch_memory is not None and model.patch_memory.entries.shape == (40, 16)
     assert model.patch_memory.entries.std() > 0
-    assert [scale.anomaly_map for scale in model.judging.scales] == ["aggregation", "cosine", "memory"]
-    held_out = [load_image(path) for path in finished.job.split.held_out]
-    for scale, again in zip(model.judging.scales, measure_scales(model, held_out), strict=True):
-        assert (scale.typical, scale.peak) == pytest.approx((again.typical, again.peak))
-    scores = [maps["combined"].score for maps in infer(model, held_out, ("combined",))]
-    assert model.judging.normal_scores == pytest.approx(scores)
-    assert model.calibration is not None and max(scores) < model.calibration.threshold
+    assert set(model.patch_memory.sources.tolist()) == set(range(10))  # held-out photographs are remembered, too
+    assert model.judging.compared == ("aggregation", "cosine", "memory")
+    assert results.nuisance == dataclasses.asdict(of_camera("normal"))
+    assert model.calibration is not None and model.calibration.n == 10
     # a red bar on plates without red: the memory alone finds it, whatever three steps have made of the streams
     assert (results.maps["memory"].p_auroc or 0) > 0.95
     assert model_results.load(finished.job.output / "results.json") == results
 
 
-def test_the_held_out_photographs_give_the_scales_again_and_others_give_others(
-    finished: Finished, model: STLM, tmp_path: Path
-) -> None:
-    results, split = finished.results, finished.job.split
-    options: dict[str, Any] = {"repo_id": "me/again", "results": results, "false_alarm_rate": 0.2}
-    again = recalibrate(model, split.held_out, tmp_path / "again", **options)
-    assert again.judging.scales == model.judging.scales
-    assert Judging.load(tmp_path / "again" / "calibration.json") == again.judging
-    made = model_results.load(tmp_path / "again" / "results.json")
-    assert made.test_scores is not None and made.test_scores == results.test_scores  # so the test scores are its own
-    threshold, scores = again.judging.threshold, made.test_scores.anomalous
-    assert again.calibration is not None and threshold < model.judging.threshold
-    assert made.maps["combined"].fnr == sum(score < threshold for score in scores) / len(scores)
-    assert made.maps["memory"].fnr is None  # nothing chose a threshold for it here
+def test_all_photographs_calibrate_each_without_its_own_entries(finished: Finished, model: STLM) -> None:
+    split = finished.job.split
+    normals = [Normal(path, i, i < len(split.train)) for i, path in enumerate(split.photographs)]
+    again = STLM.from_pretrained(finished.job.output, device="cpu")
+    again.judging = Judging("combined")
+    options: dict[str, Any] = {"nuisance": finished.job.nuisance, "seed": finished.job.training.seed}
+    calibrate(again, normals, finished.job.false_alarm_rate, **options)
+    assert again.judging == model.judging
+    for name, tensor in again.familiarity.state_dict().items():
+        torch.testing.assert_close(tensor, model.familiarity.state_dict()[name])
+    # those that are held out of the training come first; by a memory that holds them they score lower
+    held_out = [prediction.score for prediction in model.predict(split.held_out)]
+    assert len(model.judging.normal_scores) == 10
+    assert all(low < high for low, high in zip(held_out, model.judging.normal_scores[:4], strict=True))
 
-    other = recalibrate(model, split.train + split.held_out, tmp_path / "other", **options)
-    assert other.judging.scales != model.judging.scales
-    made = model_results.load(tmp_path / "other" / "results.json")
-    assert made.test_scores is None and made.maps["combined"].fnr is None
+
+def test_other_photographs_give_other_scales_and_the_test_scores_are_no_longer_its_own(
+    finished: Finished, model: STLM, draw_part: Callable[..., Path], tmp_path: Path
+) -> None:
+    (tmp_path / "new").mkdir()
+    photographs = [draw_part(tmp_path / "new" / f"{i}.png", 50 + i) for i in range(5)]
+    other = recalibrate(model, photographs, tmp_path / "m", repo_id="me/m", results=finished.results)
+    assert other.judging.compared == model.judging.compared and other.judging.scales != model.judging.scales
+    assert Judging.load(tmp_path / "m" / "calibration.json") == other.judging
+    made = model_results.load(tmp_path / "m" / "results.json")
+    assert finished.results.test_scores is not None and made.test_scores is None
+    assert {name: figures.fnr for name, figures in made.maps.items()} == dict.fromkeys(MAPS)
+    assert made.nuisance == finished.results.nuisance
 
 
 def test_figures_of_every_map_are_told_and_the_zoo_takes_those_of_the_map_in_use(
@@ -227,12 +235,13 @@ def test_neither_another_map_nor_memory_nor_name_makes_it_another_network(
     def read(**changes: Any) -> Trained:
         anomaly_map = changes.pop("anomaly_map", "combined")
         kept = dataclasses.replace(job.training, checkpoint_every=7)  # changes no loss
-        found = read_trained(folder, job.config.replace(**changes), anomaly_map, kept, job.split)
+        nuisance = changes.pop("nuisance", job.nuisance)
+        found = read_trained(folder, job.config.replace(**changes), anomaly_map, kept, job.split, nuisance)
         assert found.facts == results.training  # when it was trained first
         return found
 
     assert read(category="plates of tin", dataset="Plates, reworded").other_seeds == (other,)
-    for changes in ({"patch_memory": LITE0}, {"patch_memory": None}, {"anomaly_map": "cosine"}):
+    for changes in ({"patch_memory": LITE0}, {"patch_memory": None}, {"anomaly_map": "cosine"}, {"nuisance": None}):
         assert read(**changes).other_seeds == ()  # theirs judge in another way
 
 
@@ -283,7 +292,7 @@ def test_a_module_that_was_not_trained_gets_no_figures(finished: Finished, taken
     assert results.maps["cosine"] == finished.results.maps["cosine"]  # the memory changes nothing of the streams
     assert results.training == finished.results.training  # of the first of three generations
     assert not (job.output / "patch_memory.safetensors").exists()
-    assert Judging.load(job.output / "calibration.json").scales == ()
+    assert Judging.load(job.output / "calibration.json").compared == ("cosine",)
     assert "with aggregation" not in (job.output / "README.md").read_text().partition("## How good")[2][:800]
 
 
@@ -336,7 +345,7 @@ def test_what_comes_after_the_training_can_be_stopped_too(finished: Finished, tr
     observer = Observer(on_image=lambda *done: seen.append(done), should_stop=lambda: len(seen) == 2)
     with pytest.raises(TrainingError, match="Stopped after the training; the same command goes on"):
         run(finished.again(tmp_path / "model", trained=trained), observer)
-    assert seen == [(1, 6), (2, 6)] and not (tmp_path / "model").exists()
+    assert seen == [(1, 10), (2, 10)] and not (tmp_path / "model").exists()
 
 
 @pytest.mark.parametrize("after", ["Filling the memory", "Choosing", "Calibrating"])

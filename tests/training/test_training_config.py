@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from stlm_hub.errors import ConfigError
-from stlm_hub.training.config import TrainingConfig
+from stlm_hub.pseudo_anomalies.nuisance import Nuisance, of_camera
 from stlm_hub.pseudo_anomalies.synthesis import SynthesisConfig
+from stlm_hub.training.config import TrainingConfig
 
 
 def test_defaults_are_the_papers() -> None:
@@ -32,6 +33,7 @@ def test_json_round_trip() -> None:
         plain_stream="frozen",
         rotation="full",
         synthesis=SynthesisConfig(families=("nsa", "perlin"), probability=0.75, rotation=10),
+        nuisance=of_camera("rough"),
         learning_rate=3e-4,
         seed=5,
     )
@@ -39,6 +41,12 @@ def test_json_round_trip() -> None:
     assert data["betas"] == [0.9, 0.99] and data["synthesis"]["families"] == ["nsa", "perlin"]
     assert TrainingConfig.from_dict(data) == config
     assert config.to_dict() == data  # a checkpoint compares the two
+
+
+def test_the_paper_disturbs_nothing_and_a_part_of_the_disturbances_can_be_named() -> None:
+    assert TrainingConfig().nuisance is None and TrainingConfig.from_dict({"nuisance": None}).nuisance is None
+    assert TrainingConfig.from_dict({"nuisance": {"noise": 2.0}}).nuisance == Nuisance(noise=2.0)
+    assert TrainingConfig(nuisance=Nuisance()).deciding != TrainingConfig().deciding  # it decides the losses
 
 
 def test_a_part_of_the_settings_leaves_the_rest_at_its_defaults() -> None:
@@ -89,6 +97,9 @@ def test_a_part_of_the_settings_leaves_the_rest_at_its_defaults() -> None:
         {"synthesis": None},
         {"synthesis": {"families": ["perlin", "nothing"]}},
         {"synthesis": {"probability": 2}},
+        {"nuisance": "normal"},
+        {"nuisance": {"noise": -1.0}},
+        {"nuisance": {"zoom": 1.0}},
         {"recompute_activations": 1},
         {"teacher": "none"},  # what only an ablation has is no setting
         {"plain_stream": "teacher"},

@@ -42,6 +42,7 @@ CODE = (  # what makes a row
     "stlm_hub/calibration/*.py",
     "stlm_hub/evaluation/metrics.py",
     "stlm_hub/evaluation/evaluate.py",
+    "stlm_hub/pseudo_anomalies/*.py",
     "stlm_hub/training/**/*.py",
     "train/ablations/objectives.py",
     "train/ablations/masks.py",

@@ -13,13 +13,13 @@ from torch import Tensor
 
 from stlm_hub.errors import TrainingError
 from stlm_hub.models.stlm.network import STLMNetwork
+from stlm_hub.pseudo_anomalies.textures import TextureSource
 from stlm_hub.starting_weights.starting_weights import StartingWeights
 from stlm_hub.training import checkpoint
 from stlm_hub.training.log import Record
 from stlm_hub.training.loop import train
 from stlm_hub.training.losses import cosine_distance, focal, l1
 from stlm_hub.training.objective import PAPER
-from stlm_hub.pseudo_anomalies.textures import TextureSource
 from train.ablations.masks import mask_head_of
 from train.ablations.objectives import OBJECTIVES
 

@@ -1,0 +1,207 @@
+"""What people on the line know: "this was good" and "this is a defect". Neither trains the streams.
+
+A photograph that is accepted is taken into the memory and into the threshold, in seconds. One that is rejected is kept
+and judged again at every new threshold, and nothing learns from it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from ..calibration.calibrate import score_photographs
+from ..calibration.normals import Normal, look
+from ..calibration.threshold import choose_threshold
+from ..errors import ConfigError
+from ..evaluation.plots import plot_score_histogram
+from ..model_folder import hub, versions
+from ..model_folder.folder import write_config
+from ..model_folder.names import FAMILIARITY_NAME, MEMORY_NAME, PLOTS
+from ..model_folder.results import Command, Results
+from ..model_folder.weights_file import write_weights
+from ..model_folder.write import file_facts, write_results
+from ..models.patch_memory import PatchMemory, nearest_distances
+from ..models.stlm.judging import Judging
+from ..predict.frame import to_input
+from ..predict.images import list_images, load_image
+from ..pseudo_anomalies.nuisance import Nuisance, photographed_again
+from ..stlm import STLM
+
+NEW_ENTRIES = 256
+"""Patches of one photograph that are remembered at most, those farthest from what is known."""
+
+
+@dataclass(frozen=True)
+class Changed:
+    """What a change did.
+
+    Args:
+        before, after: thresholds.
+        scores: of the photographs, before they were taken in.
+        known_defects: (name, score now) of the photographs that were rejected earlier.
+    """
+
+    before: float
+    after: float
+    scores: list[float]
+    known_defects: list[tuple[str, float]]
+
+
+def accept(folder: Path, photographs: Sequence[Path], on_image: Callable[[int, int], None] | None = None) -> Changed:
+    """Takes photographs of good parts into the memory and the threshold of a model.
+
+    Args:
+        folder: of a model with a memory. Its earlier version is kept, see `model_folder.versions`.
+        photographs: of good parts.
+        on_image: called with (done, total) after each photograph.
+
+    Raises:
+        ConfigError: `folder` is no folder, or the model has no memory or was never calibrated.
+        ImageError: a photograph cannot be used; nothing is changed then.
+    """
+    model, results = _load(folder)
+    memory, before = model.patch_memory, model.judging
+    if memory is None:
+        raise ConfigError(
+            f"{folder} has no memory that could take a photograph in; calibrate it with: stlm calibrate, or train it "
+            "with memory entries."
+        )
+    if before.calibration is None:
+        raise ConfigError(f"{folder} was never calibrated; do that first with: stlm calibrate")
+    nuisance = Nuisance.from_dict(results.nuisance) if results and results.nuisance else Nuisance()
+    measured = look(model, [Normal(path) for path in photographs], nuisance, 0, on_image, probes=False)
+    found = score_photographs(model, measured)
+    grown = _grown(model, memory, photographs, nuisance)
+    judging = _judged_anew(before, found.good, found.disturbed).replace(
+        familiarity_limits=tuple(
+            max(limit, 1.05 * float(distances.max()))
+            for limit, distances in zip(before.familiarity_limits, found.distances.T, strict=True)
+        )
+        if before.familiarity_limits
+        else ()
+    )
+    versions.change(folder, lambda new: _write(new, folder, model, grown, judging, results, len(photographs)))
+    return Changed(before.threshold, judging.threshold, list(found.good), known_defects(folder))
+
+
+def reject(folder: Path, photographs: Sequence[Path]) -> list[tuple[str, float]]:
+    """Keeps photographs as known defects beside a model, which learns nothing of them.
+
+    Returns:
+        (name, score) of all known defects.
+
+    Raises:
+        ConfigError: `folder` is no model's folder.
+        ImageError: a photograph cannot be used; none is kept then.
+    """
+    _load(folder)
+    for path in photographs:
+        load_image(path)
+    kept = _rejected(folder)
+    kept.mkdir(parents=True, exist_ok=True)
+    for path in photographs:
+        shutil.copyfile(path, kept / path.name)
+    return known_defects(folder)
+
+
+def undo(folder: Path) -> tuple[float, list[tuple[str, float]]]:
+    """Takes the last change back; returns the threshold and the known defects with their scores.
+
+    Raises:
+        ConfigError: there is nothing to take back.
+    """
+    _load(folder)
+    versions.undo(folder)
+    return STLM.from_pretrained(folder).judging.threshold, known_defects(folder)
+
+
+def known_defects(folder: Path) -> list[tuple[str, float]]:
+    """Names and scores of the photographs that were rejected, by the model as it is now."""
+    kept = _rejected(folder)
+    if not kept.is_dir():
+        return []
+    model = STLM.from_pretrained(folder)
+    return [(path.name, model.predict(path).score) for path in list_images(kept)]
+
+
+def _rejected(folder: Path) -> Path:
+    return versions.history_of(folder) / "rejected"
+
+
+def _load(folder: Path) -> tuple[STLM, Results | None]:
+    if not folder.is_dir():
+        raise ConfigError(
+            f"There is no folder {folder}; name the folder of a model of your own. One of the zoo is copied into a "
+            "folder with: stlm calibrate"
+        )
+    return STLM.from_pretrained(folder), hub.results_of(hub.resolve(folder))
+
+
+@torch.inference_mode()
+def _grown(model: STLM, memory: PatchMemory, photographs: Sequence[Path], nuisance: Nuisance) -> PatchMemory:
+    """A memory with what is new in these photographs and in a disturbed copy of each."""
+    rng = np.random.default_rng(len(memory.entries))
+    scale = model.judging.scale("memory")
+    near = scale.typical if scale else 0.0
+    entries, sources = memory.entries, memory.sources
+    for path in photographs:
+        image = load_image(path)
+        images = [image, photographed_again(image, rng, nuisance)]
+        patches = memory.patches(to_input(images, model.image_size, entries.device)).flatten(0, 2)
+        reduced = (patches - memory.mean) @ memory.components
+        distances = nearest_distances(reduced, entries)
+        added: list[torch.Tensor] = []
+        while len(added) < NEW_ENTRIES and float(distances.max()) > near:
+            farthest = reduced[distances.argmax()]
+            added.append(farthest)
+            distances = torch.minimum(distances, (reduced - farthest).norm(dim=1))
+        if added:
+            number = int(sources.max()) + 1
+            entries = torch.cat([entries, torch.stack(added)])
+            sources = torch.cat([sources, sources.new_full((len(added),), number)])
+    grown = PatchMemory(dataclasses.replace(memory.config, entries=len(entries))).to(entries.device)
+    grown.load_state_dict(memory.state_dict() | {"entries": entries, "sources": sources})
+    return grown.eval()
+
+
+def _judged_anew(before: Judging, good: Sequence[float], disturbed: Sequence[float]) -> Judging:
+    """Thresholds from the scores that are known and these. A larger memory lowers the known ones, if at all."""
+    assert before.calibration is not None
+    normal, copies = (*before.normal_scores, *good), (*before.disturbed_scores, *disturbed)
+    calibration = choose_threshold(
+        normal, before.calibration.false_alarm_rate, disturbed=copies, probes=before.probe_scores
+    )
+    return before.replace(calibration=calibration, normal_scores=normal, disturbed_scores=copies)
+
+
+def _write(
+    new: Path, folder: Path, model: STLM, memory: PatchMemory, judging: Judging, results: Results | None, n: int
+) -> None:
+    """The files that change: memory, familiarity's limits, thresholds, and what is known of the model."""
+    write_weights(new / MEMORY_NAME, memory.state_dict(), torch.float16)
+    write_weights(new / FAMILIARITY_NAME, model.familiarity.state_dict())
+    write_config(new, model.config.replace(patch_memory=memory.config))
+    for name in PLOTS:
+        if (folder / name).is_file():
+            shutil.copyfile(folder / name, new / name)
+    plot_score_histogram(new / "scores.png", judging)
+    known = results or Results()
+    source = known.provenance
+    changed = dataclasses.replace(
+        known,
+        # Figures and scores of test photographs are of the model before.
+        maps={name: dataclasses.replace(figures, fnr=None) for name, figures in known.maps.items()},
+        test_scores=None,
+        files=known.files | file_facts(new),
+        provenance=dataclasses.replace(
+            source,
+            commands=(*source.commands, Command("stlm accept", ("PHOTO",) * n, {"model": source.alias or "MODEL"})),
+        ),
+    )
+    write_results(new, changed, judging, source.repo_id or folder.name)

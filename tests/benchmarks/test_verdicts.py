@@ -1,0 +1,118 @@
+"""benchmarks/verdicts.py and robustness.py: thresholds of each rule, what is counted, and disturbed photographs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from drawn import grey, texture, write_photographs
+from PIL import Image
+
+from benchmarks import data_sets, robustness, verdicts
+from benchmarks.data_sets import PhotoSet, read_set
+from stlm_hub.errors import DataError
+from stlm_hub.predict.prediction import Prediction
+
+SCORES = np.linspace(0.1, 0.3, 41)
+
+
+@pytest.fixture
+def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with one set, "part", of six good photographs, two of the test and three anomalous ones."""
+    monkeypatch.setattr(data_sets, "SETS", {"part": "some/part"})
+    for folder, n in (("train/good", 6), ("test/good", 2), ("test/dent", 3)):
+        place = tmp_path / "some" / "part" / folder
+        place.parent.mkdir(parents=True, exist_ok=True)
+        write_photographs(place, n)
+    return tmp_path
+
+
+def test_a_set_is_read_without_masks(data: Path) -> None:
+    found = read_set(data, "part")
+    assert [len(paths) for paths in (found.train, found.good, found.anomalous)] == [6, 2, 3]
+    with pytest.raises(DataError, match="There is no set 'parts'; choose from part"):
+        read_set(data, "parts")
+
+
+def test_rules_lie_where_their_names_say() -> None:
+    thresholds = {name: rule(SCORES) for name, rule in verdicts.RULES.items()}
+    assert thresholds["highest"] == thresholds["conformal"] == pytest.approx(0.3)  # 41 do not carry 1 %
+    assert thresholds["log-odds t"] > 0.3
+    assert thresholds["gaussian"] == pytest.approx(0.2 + 2.326 * SCORES.std(ddof=1), abs=1e-4)
+    assert verdicts.conformal(np.arange(199) / 200) == pytest.approx(197 / 200)
+    assert 0.26 < thresholds["pareto"] < 0.4
+
+
+def test_a_rule_is_told_by_what_it_rejects_and_misses() -> None:
+    good, anomalous = np.array([0.1, 0.2, 0.3, 0.4]), np.array([0.3, 0.5])
+    assert verdicts._rule(good, anomalous, 0.3) == {"balanced": 75.0, "rejected": 50.0, "missed": 0.0}
+    assert verdicts._rule(good, anomalous, 0.45) == {"balanced": 75.0, "rejected": 0.0, "missed": 50.0}
+
+
+def test_a_row_learns_from_some_photographs_and_judges_the_others(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    learnt: list[str] = []
+
+    def finetune(photographs: Path, name: str, *, output: Path, steps: int, seed: int, observer: object) -> Path:
+        learnt.extend(path.name for path in photographs.iterdir())
+        assert (name, steps, seed) == ("part", 0, 3) and not output.exists()
+        return output
+
+    def predict(path: Path) -> Prediction:
+        score = {"good": 0.2, "dent": 0.8}[path.parent.name]
+        return Prediction(grey(0, 8, 8), np.zeros((8, 8), np.float32), score, 0.5)
+
+    judging = SimpleNamespace(threshold=0.9, normal_scores=(0.1, 0.15, 0.2, 0.3, 0.35, 0.4))
+    model = SimpleNamespace(predict=predict, judging=judging)
+    monkeypatch.setattr(verdicts, "finetune", finetune)
+    monkeypatch.setattr(verdicts, "STLM", SimpleNamespace(from_pretrained=lambda folder: model))
+    row = verdicts.measure(read_set(data, "part"), 4, 0, 3)
+    assert len(set(learnt)) == row["photographs"] == 4 and row["set"] == "part"
+    assert row["verdicts"] == {"good": {"pass": 2}, "anomalous": {"reject": 3}}
+    assert (row["i_auroc"], row["best"]) == (100.0, 100.0)
+    assert row["rules"]["stlm_hub"] == {"balanced": 50.0, "rejected": 0.0, "missed": 100.0}  # of its threshold
+    assert set(row["rules"]) == {"stlm_hub", *verdicts.RULES}
+    assert row["rules"]["highest"]["balanced"] == 100.0
+
+
+def test_rows_that_were_measured_are_kept(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    measured: list[int] = []
+
+    def measure(found: PhotoSet, n: int, steps: int, seed: int) -> dict[str, object]:
+        measured.append(n)
+        return {"set": found.name, "photographs": n or len(found.train), "steps": steps, "seed": seed}
+
+    monkeypatch.setattr(verdicts, "SETS", data_sets.SETS)
+    monkeypatch.setattr(verdicts, "measure", measure)
+    monkeypatch.setattr(verdicts, "show", lambda rows: None)
+    output = tmp_path / "verdicts.json"
+    verdicts.main(data, output, photographs=[4, 0, 10])
+    assert measured == [4, 0]  # there are no ten
+    verdicts.main(data, output, photographs=[4, 0])
+    assert measured == [4, 0] and len(json.loads(output.read_text())["rows"]) == 2
+    verdicts.main(data, output, photographs=[4], seed=1)
+    assert measured == [4, 0, 4] and len(json.loads(output.read_text())["rows"]) == 3
+
+
+@pytest.mark.parametrize("name", robustness.DISTURBANCES)
+def test_a_disturbance_keeps_the_photograph_recognisable(name: str) -> None:
+    image = texture(96, 128)
+    changed = robustness.DISTURBANCES[name](image)
+    assert changed.dtype == np.uint8 and changed.shape[2] == 3
+    assert changed.shape == ((48, 64, 3) if name == "half size" else image.shape)
+    assert np.array_equal(changed, image) == (name == "as it is")
+    resized = np.asarray(Image.fromarray(changed).resize((128, 96)))
+    assert np.abs(resized.astype(int) - image).mean() < 40
+
+
+@pytest.mark.parametrize("change", [robustness.painted_out, robustness.half_out])
+def test_a_part_is_taken_out_of_its_photograph(change: Callable[[np.ndarray], np.ndarray | None]) -> None:
+    image = grey(200, 96, 128)
+    image[30:66, 44:84] = (40, 60, 160)
+    changed = change(image)
+    assert changed is not None and changed.shape == image.shape and changed.dtype == np.uint8
+    dark = (changed[..., 0] < 120).mean() / (image[..., 0] < 120).mean()
+    assert dark < 0.1 if change is robustness.painted_out else 0.3 < dark < 0.7
