@@ -25,13 +25,13 @@ def work_of(config: STLMConfig) -> float:
     pixels = network.image_size**2
     fine = "stage1" in network.feature_levels
     cells = pixels / (64 if fine else 256)
-    work = (_STREAMS + _DECODERS) * pixels / 1e6
+    work = (_STREAMS + _DECODERS) * pixels / 1e6 if config.streams else 0.0
 
     width, entering = network.aggregation_channels, network.aggregation_in_channels
     dilations = len(network.aggregation_dilations)
     # Two residual blocks; pyramid of a 1x1 and dilated 3x3 convolutions, its fusion; head: see `FeatureAggregation`.
     weights = 10 * entering * width + width**2 * (27 + 1 + 9 * dilations + 9 * (2 + dilations) + 9)
-    work += cells * weights / 1e9
+    work += cells * weights / 1e9 if config.streams else 0.0
 
     if memory is not None:
         entering = sum(BACKBONES[memory.backbone].channels)

@@ -32,6 +32,7 @@ from .stops import Stops
 from .uploads import file_field, uploads
 
 TIME, STEPS = "Time budget", "Number of steps"
+QUICK = "At once: a memory of good parts alone, no training"
 ROTATIONS = {
     "always the same way": "none",
     "a few degrees off": "slight",
@@ -70,7 +71,7 @@ def build(model: gr.Dropdown, calibrate_only: bool) -> None:
                 0.1, 20, 1, step=0.1, label="Good parts that may be flagged by mistake, in percent", elem_id="part-rate"
             )
             if not calibrate_only:
-                how = gr.Radio([TIME, STEPS], value=TIME, label="How long", elem_id="part-how")
+                how = gr.Radio([TIME, STEPS, QUICK], value=TIME, label="How long", elem_id="part-how")
                 minutes = gr.Slider(1, MAX_MINUTES, 15, step=1, label="Minutes of training", elem_id="part-minutes")
                 steps = gr.Number(
                     400,
@@ -189,6 +190,8 @@ def calibrate(
 
 
 def _length(how: str, minutes: float | None, steps: float | None) -> dict[str, Any]:
+    if how == QUICK:
+        return {"steps": 0}
     wanted, most, unit = (minutes, MAX_MINUTES, "minutes") if how == TIME else (steps, MAX_STEPS, "steps")
     if not wanted or not 1 <= wanted <= most:
         raise ConfigError(f"Give a number of {unit} from 1 to {most}.")

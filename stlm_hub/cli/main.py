@@ -16,7 +16,11 @@ from .progress import VERDICTS, RunProgress, console, exit_on_error
 from .zoo import space_app, weights_app, zoo_app
 
 if TYPE_CHECKING:
+    from ..models.stlm.judging import Calibration
     from ..predict.prediction import Prediction, Unusable
+
+WORSE = 0.1
+"""Share of painted defects missed besides, at which a new threshold is warned of."""
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Anomaly detection from photographs of good parts.")
 app.add_typer(weights_app, name="weights")
@@ -195,8 +199,24 @@ def calibrate(
         highlight=False,
         soft_wrap=True,
     )
+    if now.calibration is not None:
+        console.print(_cost(before.calibration, now.calibration), highlight=False, soft_wrap=True)
     console.print(f"Try it: stlm predict PHOTO --model {output} --output panels", highlight=False, soft_wrap=True)
     console.print(f"Publish it: stlm publish {output} --repo ORG/{name}", highlight=False, soft_wrap=True)
+
+
+def _cost(before: Calibration | None, now: Calibration) -> str:
+    """What a new threshold promises and misses, and a warning where it misses much more than the one before."""
+    words = f"At most {now.highest_rate:.0%} of good parts are rejected (95 % sure)."
+    if now.miss_rate is None:
+        return words
+    words += f" Of faint defects painted on these photographs it misses {now.miss_rate:.0%}"
+    if before is None or before.miss_rate is None:
+        return f"{words}."
+    words += f", before {before.miss_rate:.0%} on those of the training."
+    if now.miss_rate > before.miss_rate + WORSE:
+        words += " That is much more: give it more photographs, or train a model on them with: stlm finetune"
+    return words
 
 
 @app.command()

@@ -187,7 +187,7 @@ def finetune(
     source_of_textures = TextureSource.from_folder(textures) if textures else None
     split = _split(folder, training, leave_out, observer)
     if memory_entries is None and config.patch_memory is not None:
-        entries = min(MEMORY.entries, count_patches(image_size, len(split.train)))
+        entries = min(MEMORY.entries, count_patches(image_size, len(split.photographs)))
         config = config.replace(patch_memory=dataclasses.replace(config.patch_memory, entries=entries))
     weights = None
     if config.streams:

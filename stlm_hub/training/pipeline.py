@@ -140,7 +140,7 @@ def _check(job: Job) -> None:
     """Everything that can be refused before an hour is spent."""
     memory = job.config.patch_memory
     if memory is not None:
-        check_enough_patches(memory, job.config.network.image_size, len(job.split.train))
+        check_enough_patches(memory, job.config.network.image_size, len(job.split.photographs))
         check_backbone(memory)
     check_held_out(len(job.split.held_out))
     check_false_alarm_rate(job.false_alarm_rate)

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from stlm_hub.calibration.threshold import (
+    HIGHEST_DISTURBED_RATE,
     HIGHEST_RATE,
     MIN_HELD_OUT,
     choose_threshold,
@@ -73,13 +74,13 @@ def test_99_photographs_carry_1_percent() -> None:
     assert choose_threshold(many[:99]).threshold > max(many[:99])
 
 
-def test_disturbed_scores_count_as_much_as_the_others_but_are_no_further_photographs() -> None:
+def test_disturbed_scores_raise_the_threshold_but_are_no_further_photographs() -> None:
     scores, disturbed = spaced(20, 0.1, 0.3), spaced(20, 0.2, 0.4)
     for rate in (0.01, 0.1, 0.3):
         result = choose_threshold(scores, rate, disturbed=disturbed)
         assert result.n == 20 and result.threshold == of_rank([*scores, *disturbed], str(rate))
-    reached = sum(score >= result.threshold for score in [*scores, *disturbed])
-    assert result.highest_rate == upper_bound(math.ceil(reached / 2), 20)
+        assert result.review_threshold == min(result.threshold, of_rank(scores, "0.1"))
+        assert result.highest_rate == upper_bound(sum(score >= result.threshold for score in scores), 20)
 
 
 @pytest.mark.parametrize("n, rate", [(99, 0.01), (150, 0.01), (60, 0.05), (30, 0.1)])
@@ -110,7 +111,7 @@ def test_the_expected_false_alarm_rate_of_the_threshold_is_at_most_the_stated_on
 )
 def test_the_threshold_of_scores_of_any_size_lies_above_them(scores: list[float]) -> None:
     threshold = choose_threshold(scores, 0.01).threshold
-    assert threshold == min(1.0, just_above(max(scores))) and threshold > max(scores) or max(scores) == threshold == 1
+    assert (threshold == min(1.0, just_above(max(scores))) and threshold > max(scores)) or max(scores) == threshold == 1
 
 
 def test_a_smaller_rate_never_gives_a_lower_threshold() -> None:
@@ -165,14 +166,31 @@ def test_a_probe_that_costs_more_false_alarms_than_it_is_worth_does_not_move_the
     assert result.threshold == of_rank(scores, "0.01") and result.miss_rate == 0.01
 
 
-def test_probes_never_cost_more_than_the_highest_rate_of_good_parts() -> None:
-    for n in (9, 40, 100, 300):
-        scores = spaced(n, 0.1, 0.4)
-        result = choose_threshold(scores, probes=[0.11] * 50)  # all but invisible
-        assert of_rank(scores, "0.1") <= result.threshold <= of_rank(scores, "0.01")
-        assert false_alarm_rate_at(scores, result.threshold) <= HIGHEST_RATE
-        barely = [sorted(scores)[n // 2]] * 50
-        assert choose_threshold(scores, probes=barely).threshold >= of_rank(scores, "0.1")
+@pytest.mark.parametrize("n", [9, 40, 100, 300])
+def test_probes_never_cost_more_than_the_highest_rate_of_good_parts(n: int) -> None:
+    scores = spaced(n, 0.1, 0.4)
+    for probes in ([0.11] * 50, [sorted(scores)[n // 2]] * 50, [0.39] * 50):  # the first are all but invisible
+        result = choose_threshold(scores, probes=probes)
+        assert of_rank(scores, "0.05") <= result.threshold <= of_rank(scores, "0.01")
+        assert false_alarm_rate_at(scores, result.threshold) <= HIGHEST_RATE == 0.05
+
+
+def test_probes_never_cost_more_than_the_highest_rate_of_disturbed_copies() -> None:
+    scores, disturbed = spaced(100, 0.1, 0.2), spaced(100, 0.2, 0.4)
+    without = choose_threshold(scores, probes=[0.25] * 50)
+    assert without.threshold == of_rank(scores, "0.01")
+    result = choose_threshold(scores, disturbed=disturbed, probes=[0.25] * 50)
+    assert result.threshold == of_rank([*scores, *disturbed], "0.01") and result.miss_rate == 1  # none can be had
+    found = choose_threshold(scores, disturbed=disturbed, probes=[0.375] * 50)
+    assert of_rank(disturbed, "0.2") < found.threshold < 0.375 and found.miss_rate == 0
+    assert false_alarm_rate_at(disturbed, found.threshold) <= HIGHEST_DISTURBED_RATE == 0.2
+
+
+def test_only_photographs_as_they_are_weigh_against_probes() -> None:
+    """Copies under every disturbance at once are worse than any line; they bound the threshold and no more."""
+    scores, disturbed = spaced(50, 0.1, 0.2), spaced(50, 0.1, 0.4)
+    probes = [sorted(disturbed)[-5] + 0.0005] + [0.9] * 99  # one of a hundred, for five of fifty copies
+    assert choose_threshold(scores, disturbed=disturbed, probes=probes).threshold <= probes[0]
 
 
 @pytest.mark.parametrize("seed", range(8))
@@ -181,7 +199,7 @@ def test_the_threshold_lies_between_the_two_order_statistics_and_balances_best(s
     normal = rng.beta(4, 12, 60).astype(np.float32).tolist()
     probes = rng.beta(8, 8, 80).astype(np.float32).tolist()
     usual = [score for score, far in zip(normal, unusual(normal), strict=True) if not far]
-    lowest, highest = of_rank(usual, "0.1"), of_rank(usual, "0.01")
+    lowest, highest = of_rank(usual, "0.05"), of_rank(usual, "0.01")
     result = choose_threshold(normal, 0.01, probes=probes)
     assert lowest <= result.threshold <= highest
     assert result.review_threshold <= result.threshold

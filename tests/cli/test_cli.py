@@ -17,8 +17,9 @@ pytestmark = pytest.mark.usefixtures("toy_streams")
 def test_help_names_every_command(stlm: Stlm) -> None:
     code, out, _ = stlm("--help")
     assert code == 0
-    for command in ("predict", "finetune", "calibrate", "report", "samples", "publish", "weights", "zoo", "space"):
+    for command in ("predict", "finetune", "calibrate", "accept", "reject", "undo", "report", "samples", "publish"):
         assert command in out
+    assert all(group in out for group in ("weights", "zoo", "space"))
 
 
 @pytest.mark.parametrize(

@@ -8,18 +8,21 @@ import re
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from card_model import front_matter, numbers, section, table
 
-from stlm_hub.calibration.threshold import choose_threshold
+from stlm_hub.calibration.threshold import order_statistic
 from stlm_hub.model_folder import results as results_file
 from stlm_hub.model_folder.card.card import render_card
+from stlm_hub.model_folder.card.threshold import RATES
 from stlm_hub.model_folder.folder import read_folder
 from stlm_hub.model_folder.results import METRICS
 from stlm_hub.models.stlm.anomaly_maps import MAP_LABELS
 
 CARDS = sorted(path.parent for path in (Path(__file__).resolve().parents[2] / "model_cards").glob("*/results.json"))
 CONSTANTS = {"0.3", "0", "1", "100"}  # AUPRO's limit, the smallest defect's share of a side, top K
+CONSTANTS |= {"95", "99", "0.5"}  # how sure the bound is, photographs that carry 1 %, the limit of good parts
 
 
 @pytest.fixture(params=CARDS, ids=lambda folder: folder.name)
@@ -40,7 +43,7 @@ def forms(value: Any) -> set[str]:
         return numbers(value)
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return set()
-    percent = {f"{100 * value:.2f}", f"{100 * value:g}"}
+    percent = {f"{100 * value:.2f}", f"{100 * value:.2g}", f"{100 * value:g}"}
     return percent | {f"{value:.6g}", str(value), f"{value / 60:.0f}", f"{value / 1e6:.1f}"}
 
 
@@ -57,7 +60,7 @@ def test_the_card_is_the_one_that_its_files_give(folder: Path) -> None:
 
 def test_each_figure_is_that_of_results_json(folder: Path) -> None:
     text, raw = (folder / "README.md").read_text(), json.loads((folder / "results.json").read_text())
-    used = json.loads((folder / "calibration.json").read_text())["anomaly_map"]
+    used = json.loads((folder / "calibration.json").read_text())["judge_by"]
     rows = table(section(text, "How good it is").split("\n| seed |")[0])
     assert rows[""][0] == f"**This model**, {MAP_LABELS[used]}"
     order = [used, *(name for name in MAP_LABELS if name != used and name in raw["maps"])]
@@ -70,7 +73,7 @@ def test_each_figure_is_that_of_results_json(folder: Path) -> None:
 
 def test_each_seed_has_its_figures(folder: Path) -> None:
     text, raw = (folder / "README.md").read_text(), json.loads((folder / "results.json").read_text())
-    used = json.loads((folder / "calibration.json").read_text())["anomaly_map"]
+    used = json.loads((folder / "calibration.json").read_text())["judge_by"]
     runs = [(raw["training"]["settings"]["seed"], raw["maps"][used])]
     runs += [(other["seed"], other["maps"][used]) for other in raw["other_seeds"]]
     if len(runs) == 1:
@@ -87,23 +90,30 @@ def test_each_seed_has_its_figures(folder: Path) -> None:
 def test_each_threshold_counts_the_scores_of_results_json(folder: Path) -> None:
     text, raw = (folder / "README.md").read_text(), json.loads((folder / "results.json").read_text())
     judging = json.loads((folder / "calibration.json").read_text())
-    calibration, scores = judging["calibration"], raw["test_scores"]
+    own, scores = judging["calibration"]["threshold"], raw["test_scores"]
     part = section(text, "Threshold")
-    rows = {name.strip("*"): cells for name, cells in table(part).items() if name.endswith(("%", "%**"))}
-    assert list(rows) == ["1 %", "2 %", "5 %", "10 %", "20 %"] and calibration["false_alarm_rate"] == 0.01
-    for rate, cells in zip((0.01, 0.02, 0.05, 0.1, 0.2), rows.values(), strict=True):
-        threshold = choose_threshold(judging["held_out_scores"], rate).threshold
-        rejected = sum(score >= threshold for score in scores["good"])
-        missed = sum(score < threshold for score in scores["anomalous"])
-        assert cells == [
-            f"{threshold:.4f}",
-            f"{rejected} of {len(scores['good'])}",
-            f"{missed} of {len(scores['anomalous'])}",
-        ]
-        if rate == 0.01:
-            assert threshold == calibration["threshold"]
-            assert f"score is **{threshold:.6g}** or higher" in part
-            assert f"it missed {cells[2]} anomalous test photographs and rejected {cells[1]} good ones" in part
+    head, _, *rows = (line.strip("| ").split(" | ") for line in part.splitlines() if line.startswith("|"))
+    assert head == [
+        "threshold",
+        "good photographs",
+        "disturbed copies",
+        "pseudo anomalies missed",
+        "good test photographs",
+        "anomalous ones missed",
+    ]
+    normal = np.sort([*judging["normal_scores"], *judging["disturbed_scores"]])
+    thresholds = sorted({own, *(order_statistic(normal, rate) for rate in RATES)}, reverse=True)
+    for threshold, (shown, *cells) in zip(thresholds, rows, strict=True):
+        assert shown == (f"**{threshold:.4f}**" if threshold == own else f"{threshold:.4f}")
+        kinds = (judging["normal_scores"], judging["disturbed_scores"], judging["probe_scores"])
+        for kind, cell, missed in zip(
+            (*kinds, scores["good"], scores["anomalous"]), cells, (False, False, True, False, True), strict=True
+        ):
+            reached = sum(score >= threshold for score in kind)
+            assert cell == f"{len(kind) - reached if missed else reached} of {len(kind)}"
+        if threshold == own:
+            assert f"score is **{own:.6g}** or higher" in part
+            assert f"it missed {cells[4]} anomalous test photographs and rejected {cells[3]} good ones" in part
 
 
 def test_no_other_number_is_in_the_card(folder: Path) -> None:
@@ -118,8 +128,6 @@ def test_no_other_number_is_in_the_card(folder: Path) -> None:
         for line in re.sub(r"\]\(.*?\)", "", body).splitlines()
         if not re.match(r"\| (\**\d|highest|\*\*mean)", line)
     )
-    n = len(judging.normal_scores)
-    known |= {"99", str(n + 1), f"{100 / (n + 1):.2g}"}  # what counting takes for 1 %, and what it gives
     test = results.test_scores
     assert test is not None
     known |= {str(sum(score >= judging.threshold for score in test.good))}

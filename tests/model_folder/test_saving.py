@@ -120,6 +120,7 @@ def test_what_cannot_be_saved_is_refused(toy_model: STLM, tmp_path: Path) -> Non
     with pytest.raises(WeightsError, match="float16"):
         toy_model.save_pretrained(tmp_path, dtype=torch.float64)
     broken = STLM(toy_model.config)
+    assert broken.network is not None
     broken.network.decoder.scale.data[0] = 1e6  # infinite in float16
     with pytest.raises(WeightsError, match=r"decoder\.scale.*float16.*float32"):
         broken.save_pretrained(tmp_path, dtype=torch.float16)

@@ -48,7 +48,7 @@ def test_the_folder_loads_and_judges(model: STLM, good_parts: Path) -> None:
 
 
 def test_a_model_remembers_patches_as_the_zoos_do_but_no_more_than_there_are(model: STLM, results: Results) -> None:
-    assert model.config.patch_memory == PatchMemoryConfig(6 * 8 * 8, 128, "efficientnet_lite0")
+    assert model.config.patch_memory == PatchMemoryConfig(10 * 8 * 8, 128, "efficientnet_lite0")
     assert model.judging.judge_by == "combined" and len(model.judging.scales) == 3
     (command,) = results.provenance.commands
     assert "--memory" not in command.line and "--backbone" not in command.line

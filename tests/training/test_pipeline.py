@@ -120,7 +120,8 @@ def test_a_finished_model_remembers_and_combines(finished: Finished, model: STLM
     results = finished.results
     assert model.patch_memory is not None and model.patch_memory.entries.shape == (40, 16)
     assert model.patch_memory.entries.std() > 0
-    assert set(model.patch_memory.sources.tolist()) == set(range(10))  # held-out photographs are remembered, too
+    sources = set(model.patch_memory.sources.tolist())
+    assert sources < set(range(10)) and max(sources) >= len(finished.job.split.train)  # held-out ones are there, too
     assert model.judging.compared == ("aggregation", "cosine", "memory")
     assert results.nuisance == dataclasses.asdict(of_camera("normal"))
     assert model.calibration is not None and model.calibration.n == 10
@@ -170,7 +171,7 @@ def test_figures_of_every_map_are_told_and_the_zoo_takes_those_of_the_map_in_use
         cell.strip() for cell in row.strip("|").split("|")[1:]
     ]
     assert "memory holds 40 patches of good parts as EfficientNet-lite0 sees them" in " ".join(card.split())
-    assert "The combined map is at each place the highest of its maps" in card
+    assert "The combined map is the mean of the memory's word and the streams'" in card
     (tmp_path / "zoo.json").write_text('{"models": {}}')
     entry = register(folder, "plates", "stlm-hub/plates", "cc0-1.0", path=tmp_path / "zoo.json")
     assert entry.metrics == maps["combined"].to_dict()
@@ -272,6 +273,7 @@ def test_a_network_of_another_recipe_is_refused_before_it_is_read(
     with pytest.raises(ConfigError, match="does not tell how the network was trained"):
         read_trained(folder, job.config, "combined", job.training, job.split)
     weights.unlink()
+    (folder / "patch_memory.safetensors").unlink()
     with pytest.raises(WeightsError, match=r"has no model\.safetensors"):
         read_trained(folder, job.config, "combined", job.training, job.split)
 
@@ -288,7 +290,7 @@ def test_a_module_that_was_not_trained_gets_no_figures(finished: Finished, taken
     )
     results = run(job)
     assert results is not None
-    assert tuple(results.maps) == ("cosine",) and results.maps["cosine"].fnr is not None
+    assert "aggregation" not in results.maps and results.maps["cosine"].fnr is not None
     assert results.maps["cosine"] == finished.results.maps["cosine"]  # the memory changes nothing of the streams
     assert results.training == finished.results.training  # of the first of three generations
     assert not (job.output / "patch_memory.safetensors").exists()

@@ -50,6 +50,7 @@ CODE = (  # what makes a row
 NO_CODE = (  # of stlm_hub/training/: changes no figure
     "budget.py",
     "checkpoint.py",
+    "feedback.py",
     "fill_memory.py",
     "finetune.py",
     "identity.py",

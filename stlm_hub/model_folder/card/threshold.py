@@ -27,8 +27,7 @@ class ThresholdFacts:
         missed_probes: share of pseudo anomalies below the threshold; "" where there are none.
         enough: how many photographs would carry 1 %; 0 where there are as many.
         rejected, missed: of good and anomalous test photographs, e.g. "2 of 41"; "" where none count.
-        misses_most, misses_many: whether it misses more than half, or more than a quarter, of the test photographs, or
-            of the pseudo anomalies where there are none.
+        misses_most, misses_many: whether it misses more than half, or more than a quarter, of the test photographs.
         rows: cells of the table of thresholds, the heading first; empty where there are too few scores.
     """
 

@@ -1,0 +1,116 @@
+"""Changes of a model folder: whole or not at all, and back again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from stlm_hub.errors import ConfigError
+from stlm_hub.model_folder.versions import change, history_of, settle, undo
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A folder of three files, of version 0."""
+    folder = tmp_path / "part"
+    folder.mkdir()
+    for name in ("calibration.json", "patch_memory.safetensors", "config.json"):
+        (folder / name).write_text("0")
+    return folder
+
+
+def to(version: str, *names: str) -> Callable[[Path], None]:
+    """Writes these files of a version."""
+
+    def write(new: Path) -> None:
+        for name in names or ("calibration.json", "patch_memory.safetensors"):
+            (new / name).write_text(version)
+
+    return write
+
+
+def held(folder: Path) -> dict[str, str]:
+    return {path.name: path.read_text() for path in sorted(folder.iterdir())}
+
+
+def test_a_change_replaces_some_files_and_keeps_the_earlier_ones(folder: Path, tmp_path: Path) -> None:
+    change(folder, to("1"))
+    assert held(folder) == {"calibration.json": "1", "config.json": "0", "patch_memory.safetensors": "1"}
+    (kept,) = history_of(folder).iterdir()
+    assert held(kept) == {"calibration.json": "0", "patch_memory.safetensors": "0"}
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["part", "part.history"]  # no part of one is left
+
+
+def test_each_undo_goes_one_version_back(folder: Path) -> None:
+    before = held(folder)
+    change(folder, to("1"))
+    change(folder, to("2", "calibration.json"))
+    assert held(folder)["calibration.json"] == "2"
+    undo(folder)
+    assert held(folder) == {"calibration.json": "1", "config.json": "0", "patch_memory.safetensors": "1"}
+    undo(folder)
+    assert held(folder) == before
+    with pytest.raises(ConfigError, match="has no earlier version; nothing was changed"):
+        undo(folder)
+    assert held(folder) == before
+
+
+def test_more_than_ten_versions_are_taken_back_in_their_order(folder: Path) -> None:
+    for version in range(1, 13):
+        change(folder, to(str(version)))
+    for version in range(11, -1, -1):
+        undo(folder)
+        assert held(folder)["calibration.json"] == str(version)
+
+
+def test_a_change_that_fails_leaves_everything_as_it_was(folder: Path, tmp_path: Path) -> None:
+    before = held(folder)
+
+    def fails(new: Path) -> None:
+        to("1")(new)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        change(folder, fails)
+    assert held(folder) == before and [path.name for path in tmp_path.iterdir()] == ["part"]
+
+
+def test_a_change_that_was_cut_off_after_it_counted_is_finished(folder: Path) -> None:
+    (folder / ".next").mkdir()
+    to("1", "patch_memory.safetensors")(folder / ".next")
+    (folder / "calibration.json").write_text("1")  # the first file was moved already
+    settle(folder)
+    assert held(folder) == {"calibration.json": "1", "config.json": "0", "patch_memory.safetensors": "1"}
+    settle(folder)
+    assert "patch_memory.safetensors" in held(folder)
+
+
+def test_a_change_that_was_cut_off_before_it_counted_is_no_version(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    change(folder, to("1"))
+    rename = Path.rename
+
+    def cut_off(self: Path, target: Path) -> Path:
+        if self.name == ".next":
+            raise KeyboardInterrupt
+        return rename(self, target)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Path, "rename", cut_off)
+        change(folder, to("2"))
+    assert held(folder)["calibration.json"] == "1"
+    undo(folder)  # not the version that was kept for the change that never was
+    assert held(folder)["calibration.json"] == "0"
+
+
+def test_what_cannot_be_written_is_a_sentence(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    with monkeypatch.context() as patch, pytest.raises(ConfigError, match=r"cannot be changed \(Permission denied\)"):
+        patch.setattr("shutil.copyfile", refuse)
+        change(folder, to("1"))
+    assert held(folder)["calibration.json"] == "0"

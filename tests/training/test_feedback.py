@@ -1,0 +1,104 @@
+"""Photographs that people call good or bad, and a model whose memory judges alone."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from stlm_hub.errors import ConfigError, ImageError
+from stlm_hub.model_folder.names import MEMORY_NAME, WEIGHTS_NAME
+from stlm_hub.model_folder.results import load
+from stlm_hub.stlm import STLM
+from stlm_hub.training.feedback import accept, known_defects, reject, undo
+from stlm_hub.training.finetune import finetune
+
+DrawPart = Callable[..., Path]
+
+
+@pytest.fixture(scope="module")
+def memory_alone(good_parts: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return finetune(good_parts, "part", output=tmp_path_factory.mktemp("alone") / "part", steps=0, image_size=64)
+
+
+@pytest.fixture
+def folder(memory_alone: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(memory_alone, tmp_path / "part"))
+
+
+def scratched(draw_part: DrawPart, path: Path, seed: int = 40) -> Path:
+    return draw_part(path, seed, scratched=True)
+
+
+def test_a_model_without_steps_is_a_memory_that_judges(memory_alone: Path, tmp_path: Path, draw_part: DrawPart) -> None:
+    model = STLM.from_pretrained(memory_alone)
+    assert model.network is None and model.available == ("memory", "combined")
+    assert not (memory_alone / WEIGHTS_NAME).exists() and (memory_alone / MEMORY_NAME).is_file()
+    assert "**No streams were trained**" in (memory_alone / "README.md").read_text()
+    assert model.predict(scratched(draw_part, tmp_path / "bad.png")).verdict in ("reject", "unfamiliar")
+    assert model.predict(draw_part(tmp_path / "good.png", 41)).verdict in ("pass", "review")
+    with pytest.raises(ConfigError, match="This model has no streams"):
+        model(torch.zeros(1, 3, 64, 64), ("cosine",))
+
+
+def test_nothing_to_judge_by_is_refused(good_parts: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="nothing to judge by"):
+        finetune(good_parts, "part", output=tmp_path / "part", steps=0, memory_entries=0)
+
+
+def test_what_is_accepted_passes_and_what_is_undone_does_not(folder: Path, tmp_path: Path, draw_part: DrawPart) -> None:
+    photograph = scratched(draw_part, tmp_path / "scratched.png")
+    before = STLM.from_pretrained(folder)
+    score = before.predict(photograph).score
+    changed = accept(folder, [photograph])
+    after = STLM.from_pretrained(folder)
+    assert changed.scores == pytest.approx([score], rel=1e-4)
+    assert (changed.before, changed.after) == (before.judging.threshold, after.judging.threshold)
+    assert after.predict(photograph).verdict == "pass"
+    assert len(after.patch_memory.entries) > len(before.patch_memory.entries)  # type: ignore[union-attr]
+    assert len(after.judging.normal_scores) == len(before.judging.normal_scores) + 1
+    assert load(folder / "results.json").provenance.commands[-1].line == "stlm accept PHOTO --model part"
+    threshold, _ = undo(folder)
+    assert threshold == before.judging.threshold
+    assert STLM.from_pretrained(folder).predict(photograph).score == pytest.approx(score, rel=1e-4)
+
+
+def test_a_known_defect_is_shown_and_nothing_learns_from_it(folder: Path, tmp_path: Path, draw_part: DrawPart) -> None:
+    defect = scratched(draw_part, tmp_path / "defect.png")
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    assert reject(folder, [defect]) == [("defect.png", STLM.from_pretrained(folder).predict(defect).score)]
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+    changed = accept(folder, [draw_part(tmp_path / "good.png", 42)])
+    assert [name for name, _ in changed.known_defects] == ["defect.png"]
+    assert known_defects(folder) == changed.known_defects
+
+
+def test_a_photograph_that_cannot_be_read_changes_nothing(folder: Path, tmp_path: Path, draw_part: DrawPart) -> None:
+    broken = tmp_path / "broken.png"
+    broken.write_bytes(b"no picture")
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    for take in (accept, reject):
+        with pytest.raises(ImageError):
+            take(folder, [draw_part(tmp_path / "good.png", 43), broken])
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+    assert known_defects(folder) == []
+
+
+def test_models_that_cannot_take_a_photograph_in_say_why(tmp_path: Path, tiny_model: STLM, draw_part: DrawPart) -> None:
+    good = draw_part(tmp_path / "good.png", 44)
+    with pytest.raises(ConfigError, match="There is no folder mvtec-bottle"):
+        accept(Path("mvtec-bottle"), [good])
+    tiny_model.save_pretrained(tmp_path / "plain")
+    with pytest.raises(ConfigError, match="has no memory that could take a photograph in"):
+        accept(tmp_path / "plain", [good])
+
+
+def test_photographs_are_left_out_by_name(good_parts: Path, tmp_path: Path) -> None:
+    made = finetune(good_parts, "part", output=tmp_path / "part", steps=0, image_size=64, leave_out=["part 3.png"])
+    data = load(made / "results.json").dataset
+    assert data.train is not None and data.held_out is not None and data.train.n + data.held_out.n == 9
+    with pytest.raises(ConfigError, match=r"There is no photograph part 77\.png"):
+        finetune(good_parts, "part", output=tmp_path / "other", steps=0, image_size=64, leave_out=["part 77.png"])
