@@ -52,7 +52,8 @@ def spans(text: str) -> list[str]:
 def card_maps(results: dict[str, Any]) -> dict[str, dict[str, float]]:
     """Figures of each map that results.json holds. The only place that knows where they stand."""
     if "maps" in results:
-        return {name: results["maps"][name] for name in MAPS if name in results["maps"]}
+        known = {name: results["maps"][name] for name in MAPS if name in results["maps"]}
+        return {name: {k: v for k, v in figures.items() if v is not None} for name, figures in known.items()}
     keys = {"aggregation": "metrics", "cosine": "metrics_without_aggregation"}
     keys |= {"memory": "metrics_memory", "combined": "metrics_combined"}
     return {name: results[key] for name, key in keys.items() if results.get(key)}

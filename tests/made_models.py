@@ -73,6 +73,7 @@ def _made(config: STLMConfig, name: str, *, seed: int, toy: bool) -> STLM:
             install(patch)
         torch.manual_seed(seed)
         model = STLM(config, name=name).eval()
+    assert model.network is not None
     for module in model.network.aggregation.modules():
         if isinstance(module, nn.BatchNorm2d):  # maps of an untrained aggregation are flat
             nn.init.constant_(module.weight, 5.0)

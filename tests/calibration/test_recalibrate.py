@@ -233,6 +233,7 @@ def test_a_map_that_the_model_lacks_is_refused(
 def test_maps_that_do_not_vary_have_no_scales(trained: STLM, tmp_path: Path) -> None:
     blank = write_photographs(tmp_path / "blank", 4, 64, 64)
     model = copy.deepcopy(trained)
+    assert model.network is not None
     torch.nn.init.zeros_(model.network.aggregation.head[-1].weight)  # type: ignore[arg-type]
     with pytest.raises(DataError, match="do not vary, so they have no scale"):
         recalibrate(model, blank, tmp_path / "new", repo_id="me/new", anomaly_map="combined")

@@ -315,9 +315,10 @@ def test_what_cannot_be_calibrated_is_refused(scores: list[float], rate: float, 
 @pytest.mark.parametrize("bad", [1.5, math.nan])
 def test_scores_of_copies_and_probes_are_checked_too(bad: float) -> None:
     good = [0.1, 0.2, 0.3, 0.4]
-    for other in ({"disturbed": [bad]}, {"probes": [bad]}):
-        with pytest.raises(DataError, match=r"scores in \[0, 1\]"):
-            choose_threshold(good, **other)
+    with pytest.raises(DataError, match=r"scores in \[0, 1\]"):
+        choose_threshold(good, disturbed=[bad])
+    with pytest.raises(DataError, match=r"scores in \[0, 1\]"):
+        choose_threshold(good, probes=[bad])
 
 
 def test_the_expected_rate_needs_photographs() -> None:

@@ -94,7 +94,11 @@ def test_the_table_of_maps_is_that_of_the_cards() -> None:
             shown[alias].append(cells[2:])
     assert set(shown) == set(FIVE)
     for alias, table in shown.items():
-        assert table == [percent(card(alias).maps[name], (*QUALITY, "fnr"), 1) for name in MAPS], alias
+        for name, cells in zip(MAPS, table, strict=True):
+            figures = card(alias).maps[name]
+            # Maps that do not judge may have no threshold of their own.
+            fnr = percent(figures, ("fnr",), 1) if "fnr" in figures else ["-"]
+            assert cells == [*percent(figures, QUALITY, 1), *fnr], (alias, name)
 
 
 HEADINGS_OF_TRAININGS = (
@@ -113,7 +117,8 @@ def test_the_tables_of_trainings_are_those_of_the_files(heading: str) -> None:
     models = [*(card_maps(json.loads(path.read_text())) for path in paths), *(card(alias).maps for alias in FIVE)]
     measured = set(OF_OLDER_CARDS)
     for figures in (figures for maps in models for figures in maps.values()):
-        measured.add(" | ".join(percent(figures, (*QUALITY, "fnr"), 1)))
+        if "fnr" in figures:
+            measured.add(" | ".join(percent(figures, (*QUALITY, "fnr"), 1)))
         measured.add(" | ".join([*percent(figures, QUALITY, 1), "-"]))  # "-": its FNR said nothing then
     cells = [cells[-5:] for cells in rows(section("docs/benchmarks.md", heading))]
     shown = [" | ".join(row) for row in cells if row[0].replace(".", "").isdigit()]

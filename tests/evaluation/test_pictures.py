@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from drawn import write_photographs
 from PIL import Image
 
 from stlm_hub.drawing.heatmap import GROUND_TRUTH_COLOUR, draw_contour
@@ -13,14 +14,17 @@ from stlm_hub.drawing.panel import panel, tile_size
 from stlm_hub.evaluation.evaluate import Evaluation, TestSet
 from stlm_hub.evaluation.pictures import (
     GOOD,
+    MOST_UNUSUAL,
     JudgedPhotograph,
     choose,
     judged_photographs,
     ranked,
     write_overview,
     write_panels,
+    write_unusual,
 )
 from stlm_hub.model_folder.results import MapFigures
+from stlm_hub.stlm import STLM
 
 MASK = np.zeros((40, 60), bool)
 MASK[10:20, 15:30] = True
@@ -128,6 +132,29 @@ def test_overview_has_a_row_for_each_place_and_the_worst_good_photograph(tmp_pat
     assert (four[:, :290] == alarm).all(axis=2).any()  # the good one is a false alarm
     assert not (drawn([*good, *defects], 0.8)[:, :290] == alarm).all(axis=2).any()
     assert (drawn([*good, *defects], 0.95)[:, :290] == alarm).all(axis=2).sum() > 1000  # missed
+
+
+def test_without_masks_photographs_are_ranked_by_score_and_have_no_overlap(tmp_path: Path) -> None:
+    test = TestSet([tmp_path / "good" / "0.png"], [tmp_path / "dent" / f"{i}.png" for i in range(3)], [])
+    scores, maps = [0.1, 0.7, 0.4, 0.9], [np.full((40, 60), 0.5, np.float32)] * 4
+    nothing = [np.zeros((40, 60), bool)] * 4
+    evaluation = Evaluation(
+        {"aggregation": MapFigures()}, scores[:1], scores[1:], 1.0, scores, [0, 1, 1, 1], maps, nothing, has_masks=False
+    )
+    found = judged_photographs(test, evaluation, 0.5)
+    assert all(photograph.truth is None and photograph.iou is None for photograph in found)
+    assert [photograph.score for photograph in ranked(found[1:])] == [0.4, 0.7, 0.9]  # the one that is missed first
+
+
+def test_unusual_photographs_stand_one_below_the_other_the_first_few_of_them(tiny_model: STLM, tmp_path: Path) -> None:
+    photographs = write_photographs(tmp_path / "parts", MOST_UNUSUAL + 2)
+    heights = [tiny_model.predict(path).panel(path.name).shape[0] for path in photographs]
+    for n in (1, 2, len(photographs)):
+        path = write_unusual(tmp_path / "unusual.png", tiny_model, photographs[:n])
+        with Image.open(path) as sheet:
+            assert sheet.height == sum(heights[: min(n, MOST_UNUSUAL)])
+            first = tiny_model.predict(photographs[0]).panel(photographs[0].name)
+            assert np.array_equal(np.asarray(sheet)[: heights[0], : first.shape[1]], first)
 
 
 def test_the_outline_of_the_ground_truth_has_a_colour_of_its_own() -> None:

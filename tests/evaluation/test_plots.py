@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 from PIL import Image
 
 from stlm_hub.evaluation.metrics import compute_metrics, pro_points, roc_points
@@ -118,6 +119,12 @@ def test_a_threshold_near_one_is_not_written_as_one(tmp_path: Path, drawn: list[
 def test_an_uncalibrated_model_has_the_default_threshold_in_its_histogram(tmp_path: Path, drawn: list[Any]) -> None:
     plot_score_histogram(tmp_path / "a.png", Judging(), SCORES, [0.9])
     assert [axes.lines[0].get_xdata()[0] for axes in drawn[0].axes] == [0, 0]
+
+
+def test_a_curve_that_is_missing_is_not_defined(tmp_path: Path, drawn: list[Any]) -> None:
+    plot_curves(tmp_path / "curves.png", {"image_roc": roc_points(np.array([0.1, 0.9]), np.array([0, 1]))})
+    texts = [" ".join(text.get_text() for text in axes.findobj(Text)) for axes in drawn[0].axes]
+    assert ["not defined" in text for text in texts] == [False, True, True]
 
 
 def test_the_legend_of_a_curve_shows_its_metric(tmp_path: Path, drawn: list[Any]) -> None:

@@ -217,6 +217,7 @@ def test_familiarity_looks_at_the_memorys_patches_else_at_the_finest_level_of_th
     assert memory is not None
     expected = describe(memory.patches(image))
     torch.testing.assert_close(tiny_memory_model.raw(image, ("memory",)).description, expected)
+    assert tiny_model.network is not None
     plain = tiny_model.network(image).plain
     finest = next(iter(plain.values())).permute(0, 2, 3, 1)
     torch.testing.assert_close(tiny_model.raw(image, ("cosine",)).description, describe(finest))

@@ -225,7 +225,7 @@ def test_a_newer_format_asks_for_an_upgrade_whatever_else_it_holds() -> None:
 
 
 def test_an_older_format_asks_for_the_command_that_made_the_model() -> None:
-    older = {"format_version": FORMAT_VERSION - 1, "network": {}}
+    older: dict[str, Any] = {"format_version": FORMAT_VERSION - 1, "network": {}}
     with pytest.raises(ConfigError, match=r"format 1 by an older stlm_hub.*reads format 2\. Make it again"):
         STLMConfig.from_dict(older)
 

@@ -338,6 +338,7 @@ def test_another_threshold_does_not_run_the_model_again() -> None:
 def test_a_model_in_training_is_asked_in_eval_mode_without_gradient_and_goes_on_training() -> None:
     model = model_of().train()
     model.predict(grey(10))
+    assert isinstance(model.network, Brightness)
     assert model.network.modes == [(False, False)] and model.training
     assert model.network.weight.grad is None
 

@@ -310,12 +310,12 @@ def test_without_a_plain_background_everything_is_foreground() -> None:
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_anomalies_lie_on_the_part_where_that_is_asked(family: str, textures: TextureSource) -> None:
+def test_anomalies_lie_on_the_part_where_that_is_asked(family: str) -> None:
     image, _ = scene()
     found = foreground(image)
     config = SynthesisConfig(families=(family,), probability=1.0, on_part=True)
     for seed in range(10):
-        result, mask = synthesize(image, np.random.default_rng(seed), config, textures)
+        result, mask = synthesize(image, np.random.default_rng(seed), config, TEXTURES)
         assert mask.any() and found[mask > 0].all()
         assert np.array_equal(result[mask == 0], image[mask == 0])
 
