@@ -103,6 +103,7 @@ def make(
                 anomaly_map=recipe.anomaly_map,
                 training=recipe.training,
                 nuisance=recipe.nuisance,
+                careful=recipe.careful,
                 weights=None if network else starting_weights(weights, on_message=observer.on_message),
                 provenance=provenance,
                 dataset=dataset_facts(recipe, category),

@@ -38,6 +38,7 @@ class Recipe:
     model: STLMConfig
     anomaly_map: str  # that judges
     training: TrainingConfig
+    careful: bool  # whether the threshold stays above all photographs
     nuisance: Nuisance | None  # how the copies are disturbed that memory and calibration see
 
 
@@ -84,6 +85,7 @@ def load_recipe(alias: str, profile: str) -> Recipe:
         ),
         anomaly_map=anomaly_map,
         training=TrainingConfig.from_dict(training),
+        careful=changes.get("careful", False),
         nuisance=Nuisance.from_dict(base["nuisance"]) if "nuisance" in base else None,
     )
 

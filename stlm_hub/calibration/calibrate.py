@@ -44,10 +44,11 @@ def calibrate(
     *,
     nuisance: Nuisance | None = None,
     seed: int = 0,
+    careful: bool = False,
     left_out: Sequence[str] = (),
     on_image: Callable[[int, int], None] | None = None,
 ) -> Calibrated:
-    """Measures everything in `Judging` but the map that judges, and sets `model.judging` and `model.familiarity`.
+    """Measures all that `Judging` holds but the maps that judge and are drawn; sets `model.judging` and familiarity.
 
     Args:
         model: as it will be used, with the weights that are in its folder.
@@ -55,6 +56,7 @@ def calibrate(
         false_alarm_rate: share of good parts that may be judged anomalous, in (0, 0.5].
         nuisance: how copies of the photographs are disturbed; None: as a normal camera does.
         seed: of everything random.
+        careful: see `choose_threshold`.
         left_out: maps of what was not trained; they get no scale.
         on_image: called with (done, total) after each photograph.
 
@@ -67,10 +69,10 @@ def calibrate(
     names = [name for name in model.available if name not in ("combined", *left_out)]
     peaks = {name: _peaks(model, name, measured) for name in names}
     scales = tuple(_scale(name, peaks[name], measured, false_alarm_rate) for name in names)
-    model.judging = model.judging.replace(scales=scales, draw_by="", draw_gain=1.0)
+    model.judging = model.judging.replace(scales=scales, draw_gain=1.0)
     scores = {name: _scores(model, name, peaks) for name in (*names, "combined")}
     found = {
-        name: choose_threshold(s.good, false_alarm_rate, disturbed=s.disturbed, probes=s.probes)
+        name: choose_threshold(s.good, false_alarm_rate, disturbed=s.disturbed, probes=s.probes, careful=careful)
         for name, s in scores.items()
     }
     judged = scores[model.judging.judge_by]
@@ -124,8 +126,7 @@ def _peaks(model: AnomalyMaps, name: str, measured: Measured) -> Peaks:
     """Scores of one map in raw values.
 
     On photographs that the streams were trained on, theirs are lower than on others. They are lifted by the distance
-    between the medians: what is left of the difference is small against how much photographs differ
-        (docs/decisions.md).
+    between the medians; what is left of the difference is small against how much photographs differ.
     """
     size = (model.image_size, model.image_size)
 

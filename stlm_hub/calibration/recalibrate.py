@@ -16,7 +16,7 @@ from .. import __version__
 from ..fingerprint import fingerprint
 from ..model_folder import results as facts
 from ..model_folder.folder import check_output, make_parent, move_folder
-from ..model_folder.results import CalibrationFacts, Command, MapFigures, Photographs, Results
+from ..model_folder.results import CalibrationFacts, Command, Photographs, Results
 from ..model_folder.write import file_facts, write_results
 from ..models.stlm.anomaly_maps import check_judging
 from ..models.stlm.judging import ANOMALY_MAPS, Judging
@@ -36,6 +36,7 @@ def recalibrate(
     results: Results | None = None,
     false_alarm_rate: float = DEFAULT_FALSE_ALARM_RATE,
     anomaly_map: str | None = None,
+    draw_by: str | None = None,
     on_image: Callable[[int, int], None] | None = None,
 ) -> STLM:
     """Writes a model folder with the network of `model` and a threshold from a user's own good photographs.
@@ -50,15 +51,14 @@ def recalibrate(
         repo_id: `org/repo` that the card shows.
         results: what results.json of `model` says; without it the new one holds only what is known here.
         false_alarm_rate: share of good parts that may be judged anomalous, in (0, 0.5].
-        anomaly_map: that judges from now on, one of `ANOMALY_MAPS`; None: the one that did. "combined" gets its scales
-            from these photographs too: where another light lifts one of its maps as a whole, that map would decide
-            alone on the scales of before.
-        on_image: called with (done, total) after each photograph; "combined" looks at each of them twice.
+        anomaly_map: that judges from now on, one of `ANOMALY_MAPS`; None: the one that did. All maps get their scales
+            from these photographs: where another light lifts one as a whole, it would decide alone on those of before.
+        draw_by: map that is shown and outlined from now on; None: the one that was.
+        on_image: called with (done, total) after each photograph.
 
     Returns:
         The model of the new folder. `recalibration` in its results.json says that the threshold is not the training's,
-        and what was before; `fnr` is at the new threshold, and None for the maps that have none. Scores and curves of
-        the test photographs go where another map judges, or the combined one on other scales: they are not its own.
+        and what was before. Scores and curves of the test photographs go, and each `fnr`: they are on other scales.
 
     Raises:
         DataError: fewer than 4 photographs, or the false-alarm rate is out of range.
@@ -73,7 +73,9 @@ def recalibrate(
     measured = tuple(scale.anomaly_map for scale in before.scales)
     if results is not None:
         facts.validate(results, before)
-    judging = before.replace(judge_by=anomaly_map or before.judge_by)
+    judging = before.replace(
+        judge_by=anomaly_map or before.judge_by, draw_by=before.draw_by if draw_by is None else draw_by
+    )
     check_judging(model.config, judging)
     make_parent(output)
     with TemporaryDirectory(prefix=f".{output.name}.", dir=output.parent) as name:
@@ -117,10 +119,10 @@ def _amended(results: Results | None, before: Judging, now: Judging, repo_id: st
         options["false-alarm-rate"] = calibration.false_alarm_rate
     if now.judge_by != before.judge_by:
         options["map"] = now.judge_by
+    if now.draw_by != before.draw_by:
+        options["draw"] = now.draw_by
     weights = known.files.get("model.safetensors")
     earlier = known.recalibration
-    same_map = (now.judge_by, now.scales) == (before.judge_by, before.scales)
-    scores = known.test_scores if same_map else None
     return dataclasses.replace(
         known,
         provenance=dataclasses.replace(
@@ -140,23 +142,13 @@ def _amended(results: Results | None, before: Judging, now: Judging, repo_id: st
             trained_map=earlier.trained_map if earlier else before.judge_by,
             training_results=earlier.training_results if earlier else results is not None,
         ),
-        maps={
-            name: _at_new_threshold(figures, scores.anomalous if scores and name == now.judge_by else None, now)
-            for name, figures in known.maps.items()
-        },
-        # Theirs were at thresholds of their own.
+        maps={name: dataclasses.replace(figures, fnr=None) for name, figures in known.maps.items()},
         other_seeds=tuple(
             dataclasses.replace(
                 seed, maps={name: dataclasses.replace(figures, fnr=None) for name, figures in seed.maps.items()}
             )
             for seed in known.other_seeds
         ),
-        test_scores=scores,
-        curves=known.curves if same_map else None,
+        test_scores=None,
+        curves=None,
     )
-
-
-def _at_new_threshold(figures: MapFigures, anomalous: Sequence[float] | None, judging: Judging) -> MapFigures:
-    """The same figures with the share of missed photographs at the new threshold, where the scores are known."""
-    missed = sum(score < judging.threshold for score in anomalous) / len(anomalous) if anomalous else None
-    return dataclasses.replace(figures, fnr=missed)

@@ -34,6 +34,7 @@ def choose_threshold(
     *,
     disturbed: Sequence[float] = (),
     probes: Sequence[float] = (),
+    careful: bool = False,
 ) -> Calibration:
     """
     Args:
@@ -41,6 +42,8 @@ def choose_threshold(
         false_alarm_rate: share of future normal parts that may be judged anomalous, in (0, 0.5].
         disturbed: scores of the same photographs, disturbed.
         probes: scores of pseudo anomalies on such photographs.
+        careful: whether probes must not lower the threshold, because future parts differ from the photographs more than
+            these do from one another.
 
     Returns:
         `threshold` is an order statistic of the scores (split conformal prediction, Vovk et al.). It is at most that of
@@ -60,7 +63,7 @@ def choose_threshold(
     usual, usual_copies = np.sort(good[~far[: len(good)]]), np.sort(copies[~far[len(good) :]])
     kept = np.sort([*usual, *usual_copies])
     threshold = order_statistic(kept, false_alarm_rate)
-    if len(painted):
+    if len(painted) and not careful:
         lowest = order_statistic(usual, HIGHEST_RATE)
         if len(usual_copies):
             lowest = max(lowest, order_statistic(usual_copies, HIGHEST_DISTURBED_RATE))
@@ -79,7 +82,7 @@ def choose_threshold(
         n=n,
         highest_rate=upper_bound(reached, n),
         miss_rate=float((painted < threshold).mean()) if len(painted) else None,
-        method="order statistic, balanced with pseudo anomalies" if len(painted) else "order statistic",
+        method="order statistic" + (", balanced with pseudo anomalies" if len(painted) and not careful else ""),
         date=datetime.date.today().isoformat(),
     )
 

@@ -99,6 +99,9 @@ def finetune(
     camera: Annotated[
         str, typer.Option(help="How much light, focus and noise may differ: fixed, normal or rough.")
     ] = "normal",
+    careful: Annotated[
+        bool, typer.Option("--careful", help="Keep the threshold above all photographs: the next batch will differ.")
+    ] = False,
     rotation: Annotated[
         str,
         typer.Option(help="How parts may lie: none, slight (up to 5 degrees), quarter (by 90, 180, 270), full (both)."),
@@ -133,6 +136,7 @@ def finetune(
             image_size=size,
             rotation=rotation,
             camera=camera,
+            careful=careful,
             false_alarm_rate=false_alarm_rate,
             seed=seed,
             memory_entries=memory_entries,
@@ -156,6 +160,7 @@ def calibrate(
         str | None,
         typer.Option("--map", help="Map to judge by: aggregation, cosine, memory, combined; default: the model's."),
     ] = None,
+    draw: Annotated[str | None, typer.Option(help="Map to show and outline; default: the model's.")] = None,
     device: DeviceOption = None,
 ) -> None:
     """Finds a model's threshold, and its combined map's scales, anew: for your light, or for another of its maps."""
@@ -186,6 +191,7 @@ def calibrate(
             results=results,
             false_alarm_rate=false_alarm_rate,
             anomaly_map=anomaly_map,
+            draw_by=draw,
             on_image=lambda done, total: bars.update(task, completed=done, total=total),
         )
     before, now = network.judging, made.judging

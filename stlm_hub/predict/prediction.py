@@ -25,7 +25,7 @@ class Prediction:
     Args:
         image: HxWx3 uint8 RGB as displayed, i.e. after EXIF rotation.
         anomaly_map: HxW float32 in [0, 1], in the frame of `image`; never re-normalised per image.
-        score: anomaly score in [0, 1], the mean of the highest map values at the network's size. Of a calibrated model
+        score: anomaly score in [0, 1], from the highest map values at the network's size. Of a calibrated model
             it counts in limits of normal photographs, x / (1 + x): 0.5 is the limit, 0.67 is twice, 0.9 nine times as
             far.
         threshold: score at or above which the photograph is judged anomalous.

@@ -106,7 +106,8 @@ def reject(folder: Path, photographs: Sequence[Path]) -> list[tuple[str, float]]
     kept = _rejected(folder)
     kept.mkdir(parents=True, exist_ok=True)
     for path in photographs:
-        shutil.copyfile(path, kept / path.name)
+        name = path.name if not (kept / path.name).exists() else f"{len(list(kept.iterdir()))}_{path.name}"
+        shutil.copyfile(path, kept / name)
     return known_defects(folder)
 
 

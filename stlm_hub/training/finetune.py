@@ -73,6 +73,7 @@ class Options:
     backbone: str = MEMORY.backbone
     false_alarm_rate: float = DEFAULT_FALSE_ALARM_RATE
     camera: str = "normal"
+    careful: bool = False
 
     def model(self, name: str) -> STLMConfig:
         """The model that is trained, with as large a memory as is wanted.
@@ -116,6 +117,7 @@ class Options:
             "backbone": (default.backbone if self.memory_entries == 0 else self.backbone, default.backbone),
             "rotation": (self.rotation, default.rotation),
             "camera": (self.camera, default.camera),
+            "careful": (self.careful, default.careful),
             "false-alarm-rate": (self.false_alarm_rate, default.false_alarm_rate),
         }
         changed = {option: value for option, (value, usual) in values.items() if value != usual}
@@ -135,6 +137,7 @@ def finetune(
     false_alarm_rate: float = DEFAULT_FALSE_ALARM_RATE,
     rotation: str = "none",
     camera: str = "normal",
+    careful: bool = False,
     seed: int = 0,
     memory_entries: int | None = None,
     backbone: str = MEMORY.backbone,
@@ -158,6 +161,7 @@ def finetune(
         rotation: "none", or how parts may lie: "slight", "quarter", "full" (see `TrainingConfig.rotation`).
         camera: how much photographs of one part may differ in light, focus and noise: "fixed", "normal" or "rough", see
             `pseudo_anomalies.nuisance`.
+        careful: keeps the threshold above all photographs, for parts of which the next batch differs.
         seed: decides held-out photographs, shuffling, pseudo anomalies and initial weights.
         memory_entries: number of normal patches to remember beside the streams, by default 4096 (2.5 MB), or as many as
             the photographs have; the combined map then judges, see `anomaly_maps`. 0 is the paper's method, judged by
@@ -178,7 +182,7 @@ def finetune(
         WeightsError: the starting weights, or those of the memory's backbone, cannot be had.
     """
     observer = observer or Observer()
-    options = Options(steps, image_size, rotation, seed, memory_entries, backbone, false_alarm_rate, camera)
+    options = Options(steps, image_size, rotation, seed, memory_entries, backbone, false_alarm_rate, camera, careful)
     config, training = options.model(name), options.training()
     if minutes is not None:
         check_seconds(60 * minutes)
@@ -202,6 +206,7 @@ def finetune(
         anomaly_map="combined" if config.patch_memory else "aggregation",
         training=options.training(),
         nuisance=of_camera(camera),
+        careful=careful,
         weights=weights,
         provenance=Provenance(
             alias=name,

@@ -66,6 +66,7 @@ class Job:
         commit: of the code, where it is known.
         nuisance: how the copies of photographs are disturbed that memory and calibration see; None: the memory sees
             none.
+        careful: whether the threshold stays above all photographs, see `calibration.threshold.choose_threshold`.
         objective: what the training minimises and moves.
         trained: a network to take over instead of training one.
         test: photographs to evaluate on; None where a user has only good ones.
@@ -85,6 +86,7 @@ class Job:
     output: Path
     commit: str = ""
     nuisance: Nuisance | None = None
+    careful: bool = False
     objective: Objective = PAPER
     trained: Trained | None = None
     test: TestSet | None = None
@@ -206,6 +208,7 @@ def _calibrate(job: Job, model: STLM, folder: Path, observer: Observer) -> dict[
         job.false_alarm_rate,
         nuisance=job.nuisance,
         seed=job.training.seed,
+        careful=job.careful,
         left_out=job.maps_left_out,
         on_image=observer.on_image,
     )

@@ -120,6 +120,7 @@ class AnomalyMaps(nn.Module):
             which: names of maps, not "combined".
         """
         memory, network = self.patch_memory, self.network
+        self.needed(which)  # refuses what is no map
         if "memory" in which and memory is None:
             raise ConfigError("This model has no memory of normal patches; train it with memory entries.")
         asked = [name for name in which if name != "memory"]
