@@ -43,7 +43,7 @@ def choose_threshold(
         disturbed: scores of the same photographs, disturbed.
         probes: scores of pseudo anomalies on such photographs.
         careful: whether probes must not lower the threshold, because future parts differ from the photographs more than
-            these do from one another.
+            these do from one another; nor are more than twice as many reviewed as rejected.
 
     Returns:
         `threshold` is an order statistic of the scores (split conformal prediction, Vovk et al.). It is at most that of
@@ -72,7 +72,8 @@ def choose_threshold(
         # Of equally good ones the highest.
         gains = [float((painted >= c).mean() - (good >= c).mean()) for c in candidates]
         threshold = candidates[int(np.argmax(gains))]
-    review = min(threshold, order_statistic(usual, REVIEW_RATE))
+    review = order_statistic(kept, 2 * false_alarm_rate) if careful else order_statistic(usual, REVIEW_RATE)
+    review = min(threshold, review)
     n = len(scores)
     reached = int((good >= threshold).sum())
     return Calibration(

@@ -113,7 +113,7 @@ def test_verdicts_on_a_defective_and_on_a_good_part(open_page, photographs: Path
     expect_accessible(tab, "start")
     upload(tab, photographs / "crack.png")
     expect_verdict(tab, "Looks anomalous")
-    expect(tab.locator("#rate")).to_contain_text("about 1 % of good parts are flagged by mistake")
+    expect(tab.locator("#rate")).to_contain_text("of good parts are flagged by mistake")
     expect(tab.locator("#compare img").first).to_be_visible()
     expect(tab.locator("#outline img")).to_be_visible()
     picture(tab, f"anomalous-{width}-{theme}")
@@ -137,7 +137,7 @@ def test_the_threshold_judges_again_without_the_model(open_page, photographs: Pa
     expect_verdict(tab, "Looks normal")
     expect(tab.locator("#rate")).to_contain_text("At 0.95 about")
     assert judged_in is not None and judged_in[0] in tab.inner_text("#verdict")
-    number.fill("0.02")
+    number.fill("0.35")
     number.press("Tab")
     expect_verdict(tab, "Looks anomalous")
     expect(tab.locator("#rate")).to_contain_text(re.compile(r"about [2-9]\d % of good parts are flagged"))
@@ -220,7 +220,7 @@ def test_a_photograph_comes_from_the_webcam_or_the_clipboard(open_page, photogra
     tab.wait_for_function("document.querySelector('#photo video')?.videoWidth > 0")
     tab.wait_for_timeout(500)  # until the first frame is there
     tab.get_by_label("capture photo").click()
-    expect(tab.locator("#verdict .word")).to_contain_text("Looks", timeout=JUDGED)
+    expect_verdict(tab, "Not the part that this model knows")  # the browser's made-up picture
     tab.get_by_role("button", name="Remove Image").click()
     expect(tab.locator("#verdict")).to_contain_text("Add a photograph")
     data = base64.b64encode((photographs / "crack.png").read_bytes()).decode()
