@@ -152,8 +152,10 @@ def checked_review(review_threshold: float | None, threshold: float) -> float | 
 
 def moved_review(review_threshold: float, before: float, threshold: float) -> float:
     """The review threshold for another threshold: the same share of it in limits, x / (1 + x)."""
-    if threshold == before or before in (0.0, 1.0) or threshold == 1.0:
+    if threshold == before or before in (0.0, 1.0):
         return min(review_threshold, threshold)
+    if threshold == 1.0:
+        return 1.0
     share = review_threshold / (1 - review_threshold) / (before / (1 - before))
     limits = share * threshold / (1 - threshold)
     return min(threshold, limits / (1 + limits))

@@ -52,7 +52,7 @@ def test_zoo_list_shows_the_figures_of_zoo_json(stlm: Stlm, monkeypatch: pytest.
 
 def test_zoo_verify_tells_whole_from_altered(stlm: Stlm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     code, out, _ = stlm("zoo", "verify", "sample-brick")
-    assert code == 0 and "is whole" in out and "34.2 MB" in out
+    assert code == 0 and "is whole" in out and "36.8 MB" in out
     source = zoo.checkout_folder("sample-brick")
     assert source is not None
     altered = shutil.copytree(source, tmp_path / "sample-brick")

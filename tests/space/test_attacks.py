@@ -18,6 +18,7 @@ from PIL import Image
 
 from benchmarks.page_process import Page
 from stlm_hub.model_folder import zoo
+from stlm_hub.model_folder.names import DECIDING
 from stlm_page.bodies import MAX_EVENT_BYTES, MAX_MCP_BYTES
 
 pytestmark = pytest.mark.timeout(300)
@@ -88,7 +89,7 @@ def brick() -> dict[str, bytes]:
     """The files of a model that works, to be changed into a hostile one."""
     folder = zoo.checkout_folder("sample-brick")
     assert folder is not None
-    names = ("config.json", "calibration.json", "model.safetensors", "scores.png")
+    names = (*DECIDING, "scores.png")
     return {name: (folder / name).read_bytes() for name in names}
 
 
