@@ -139,3 +139,19 @@ def test_the_hazelnuts_are_those_of_the_file() -> None:
     assert len(expected) == 12
     for cells, row in zip(shown, expected, strict=True):
         assert cells[1:5] == row[:4] and cells[5] in (row[4], "-"), cells  # "-": its threshold said nothing then
+
+
+def test_the_verdicts_are_those_of_the_file() -> None:
+    measured = []
+    for row in json.loads((ROOT / "benchmarks" / "verdicts.json").read_text())["rows"]:
+        rules = row["rules"]
+        regrets = {name: f"{row['best'] - rules[name]['balanced']:.1f}" for name in rules}
+        own = rules["stlm_hub"]
+        measured.append(
+            [
+                *(row["set"], str(row["photographs"]), f"{row['i_auroc']:.1f}", regrets["stlm_hub"]),
+                *(f"{own['rejected']:.1f} %", f"{own['missed']:.1f} %", regrets["highest"], regrets["log-odds t"]),
+            ]
+        )
+    shown = [cells for cells in rows(section("docs/benchmarks.md", "Verdicts")) if cells[1].isdigit()]
+    assert shown == measured and len(shown) > 15
