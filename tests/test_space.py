@@ -139,13 +139,14 @@ def test_front_matter_names_every_model_and_preloads_the_published_ones(checkout
     made = front_matter(build(tmp_path / "space") / "README.md")
     assert made["models"] == ["someone/stlm-test-bottle", "someone/stlm-test-nut"]
     assert made["preload_from_hub"] == [
-        f"someone/stlm-test-nut config.json,model.safetensors,calibration.json,results.json,README.md {COMMIT}"
+        "someone/stlm-test-nut config.json,model.safetensors,familiarity.safetensors,calibration.json,results.json,"
+        f"README.md {COMMIT}"
     ]
     entry = zoo.load_zoo()["test-nut"]
     remembers = dataclasses.replace(entry, sha256=entry.sha256 | {"patch_memory.safetensors": "ab" * 32})
     zoo.save_zoo({"test-nut": remembers}, zoo.ZOO_PATH)
     (preloaded,) = front_matter(build(tmp_path / "other") / "README.md")["preload_from_hub"]
-    assert "model.safetensors,patch_memory.safetensors,calibration.json" in preloaded
+    assert "model.safetensors,patch_memory.safetensors,familiarity.safetensors,calibration.json" in preloaded
     committed = front_matter(checkout / "space" / "README.md")
     changed = {"models", "preload_from_hub"}
     assert {k: v for k, v in made.items() if k not in changed} == {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -75,13 +76,13 @@ def test_figures_are_those_of_evaluate(finished: Path, category: Path) -> None:
     model = STLM.from_pretrained("sample-brick", device="cpu")
     assert model.calibration is not None
     threshold = model.calibration.threshold
-    found = evaluate(model, read_test_set(category), {"aggregation": threshold})
+    found = evaluate(model, read_test_set(category), {"combined": threshold})
     report = finished / "report.md"
     for label, key in (("Image-level AUROC", "i_auroc"), ("AUPRO", "aupro"), ("Pixel-level AP", "ap")):
         measured = [getattr(figures, key) for figures in found.figures.values()]
         assert rows(report, label) == [f"{100 * value:.2f} %" for value in measured]
-    fnr = found.figures["aggregation"].fnr
-    assert fnr is not None and rows(report, "FNR at the threshold") == [f"{100 * fnr:.2f} %", "-"]
+    fnr = found.figures["combined"].fnr
+    assert fnr is not None and rows(report, "FNR at the threshold") == ["-", "-", "-", f"{100 * fnr:.2f} %"]
     missed = [score < threshold for score in found.anomalous_scores]
     for kind, is_missed in zip(("crack", "fibre", "hole", "scratch", "stain"), missed, strict=True):
         cells = rows(report, kind)
@@ -178,3 +179,18 @@ def test_a_log_that_is_none_is_refused_before_any_work(
     with pytest.raises(DataError, match=sentence):
         write_report(tiny_model, "m", category, tmp_path / "out", log=log)
     assert not (tmp_path / "out").exists()
+
+
+def test_a_test_set_without_masks_gets_figures_of_whole_photographs(
+    tiny_model: STLM, category: Path, tmp_path: Path
+) -> None:
+    plain = tmp_path / "plain"
+    shutil.copytree(category / "test", plain / "test")
+    (plain / "test" / "good").rename(plain / "test" / "OK")
+    (plain / "test" / ".ipynb_checkpoints").mkdir()
+    shutil.copy(next((plain / "test" / "OK").iterdir()), plain / "test" / ".ipynb_checkpoints")
+    made = write_report(tiny_model, "tiny", plain, tmp_path / "out")
+    assert rows(made, "AUPRO") == rows(made, "Pixel-level AP") == ["-"] * len(rows(made, "AUPRO"))
+    assert all(cell.endswith(" %") for cell in rows(made, "Image-level AUROC"))
+    assert "There are no masks, so there are no figures of pixels." in made.read_text()
+    assert rows(made, "crack")[-1] == "-"
