@@ -13,6 +13,7 @@ from tempfile import TemporaryDirectory
 import torch
 
 from .. import __version__
+from ..errors import DataError
 from ..fingerprint import fingerprint
 from ..model_folder import results as facts
 from ..model_folder.folder import check_output, make_parent, move_folder
@@ -20,11 +21,16 @@ from ..model_folder.results import CalibrationFacts, Command, Photographs, Resul
 from ..model_folder.write import file_facts, write_results
 from ..models.stlm.anomaly_maps import check_judging
 from ..models.stlm.judging import ANOMALY_MAPS, Judging
+from ..predict.images import load_image
+from ..predict.predictor import input_of
 from ..pseudo_anomalies.nuisance import Nuisance
 from ..stlm import STLM
 from .calibrate import calibrate
 from .normals import Normal
 from .threshold import DEFAULT_FALSE_ALARM_RATE, check_false_alarm_rate, check_held_out
+
+KNOWN = 0.05
+"""A patch this near to a remembered one, as a share of the typical distance, is the same one."""
 
 
 def recalibrate(
@@ -83,6 +89,7 @@ def recalibrate(
         model.save_pretrained(folder, dtype=torch.float16)
         saved = STLM.from_pretrained(folder, device=next(model.parameters()).device)
         saved.judging = judging
+        _check_unknown(saved, photographs)
         calibrate(
             saved,
             [Normal(path) for path in photographs],
@@ -103,6 +110,24 @@ def recalibrate(
         write_results(folder, made, saved.judging, repo_id)
         move_folder(folder, output)
     return saved
+
+
+@torch.inference_mode()
+def _check_unknown(model: STLM, photographs: Sequence[Path]) -> None:
+    """Raises DataError for photographs that are in the memory: their scores would say nothing of other parts."""
+    memory, scale = model.patch_memory, model.judging.scale("memory")
+    if memory is None or scale is None:
+        return
+    known = [
+        path.name
+        for path in photographs
+        if float(memory.closest(input_of(model, [load_image(path)]))) < KNOWN * scale.typical
+    ]
+    if known:
+        raise DataError(
+            f"{len(known)} of {len(photographs)} photographs are in the memory of the model ({known[0]}); name others, "
+            "of good parts that it has not seen."
+        )
 
 
 def _amended(results: Results | None, before: Judging, now: Judging, repo_id: str) -> Results:

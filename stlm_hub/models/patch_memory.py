@@ -111,6 +111,14 @@ class PatchMemory(nn.Module):
         nearest = [nearest_distances(p, self._others(n)) for p, n in zip(reduced, left_out, strict=True)]
         return smooth(torch.stack(nearest).unsqueeze(1))
 
+    def closest(self, image: Tensor) -> Tensor:
+        """Bx3xHxW as `forward` takes it -> B float32: the distance of the patch that is nearest to an entry.
+
+        That of an image whose own patches are remembered is 0 but for rounding.
+        """
+        reduced = (self.patches(image) - self.mean) @ self.components
+        return torch.stack([nearest_distances(patches, self.entries).min() for patches in reduced])
+
     def _others(self, photograph: int) -> Tensor:
         """Entries that are not of this photograph; all of them for -1."""
         return self.entries if photograph < 0 else self.entries[self.sources != photograph]

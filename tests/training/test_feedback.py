@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from stlm_hub.errors import ConfigError, ImageError
+from stlm_hub.calibration.recalibrate import recalibrate
+from stlm_hub.errors import ConfigError, DataError, ImageError
 from stlm_hub.model_folder.names import MEMORY_NAME, WEIGHTS_NAME
 from stlm_hub.model_folder.results import load
 from stlm_hub.stlm import STLM
@@ -94,6 +95,17 @@ def test_models_that_cannot_take_a_photograph_in_say_why(tmp_path: Path, tiny_mo
     tiny_model.save_pretrained(tmp_path / "plain")
     with pytest.raises(ConfigError, match="has no memory that could take a photograph in"):
         accept(tmp_path / "plain", [good])
+
+
+def test_a_calibration_on_photographs_of_the_memory_is_refused(
+    memory_alone: Path, good_parts: Path, tmp_path: Path, draw_part: DrawPart
+) -> None:
+    model, remembered = STLM.from_pretrained(memory_alone), sorted(good_parts.iterdir())
+    with pytest.raises(DataError, match=r"of 10 photographs are in the memory of the model \(part \d"):
+        recalibrate(model, remembered, tmp_path / "again", repo_id="me/again")
+    others = [draw_part(tmp_path / f"new {i}.png", 60 + i) for i in range(5)]
+    made = recalibrate(model, others, tmp_path / "new", repo_id="me/new")
+    assert made.calibration is not None and made.calibration.n == 5
 
 
 def test_photographs_are_left_out_by_name(good_parts: Path, tmp_path: Path) -> None:
