@@ -10,6 +10,7 @@ from hub_server import HubServer
 
 from benchmarks.page_process import Page, chromium
 from stlm_hub.model_folder import zoo
+from stlm_hub.model_folder.names import DECIDING
 
 sync_api = pytest.importorskip("playwright.sync_api")
 expect = sync_api.expect
@@ -66,7 +67,7 @@ def test_a_message_shows_the_name_of_a_file_as_text(tab: sync_api.Page, tmp_path
 def test_a_card_fetches_nothing(tab: sync_api.Page, hub: HubServer) -> None:
     folder = zoo.checkout_folder("sample-brick")
     assert folder is not None
-    names = ("config.json", "calibration.json", "model.safetensors", "scores.png")
+    names = (*DECIDING, "scores.png")
     files = {name: (folder / name).read_bytes() for name in names}
     card = f"""# Card of a stranger
 
