@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import importlib.metadata
+import json
 import os
 import platform
 import shlex
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -125,6 +127,18 @@ def command_line(program: str, arguments: Sequence[str]) -> str:
         return option + equals + ("FILE" if path.suffix else "DIR") if path.is_absolute() else word
 
     return shlex.join(["python", program, *map(public, arguments)])
+
+
+def read_rows(path: Path) -> list[dict[str, Any]]:
+    """Rows of a file that `write_rows` wrote; none where there is no file."""
+    rows: list[dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))["rows"] if path.is_file() else []
+    return rows
+
+
+def write_rows(path: Path, program: str, rows: Sequence[dict[str, Any]]) -> None:
+    """Writes what was measured, with the command that ran and the machine."""
+    facts = {"command": command_line(program, sys.argv[1:]), "machine": machine(), "rows": rows}
+    path.write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
 
 
 def machine() -> dict[str, Any]:

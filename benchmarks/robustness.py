@@ -10,7 +10,6 @@ of the part upside down, inverted, painted out with its own background, or half 
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -27,7 +26,7 @@ if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
 from benchmarks.data_sets import MVTEC, SETS, read_set  # noqa: E402
-from benchmarks.figures import command_line, machine  # noqa: E402
+from benchmarks.figures import read_rows, write_rows  # noqa: E402
 from stlm_hub.cli.progress import console, exit_on_error  # noqa: E402
 from stlm_hub.predict.images import load_image  # noqa: E402
 from stlm_hub.pseudo_anomalies.foreground import foreground  # noqa: E402
@@ -185,17 +184,12 @@ def main(
     limit: Annotated[int, typer.Option(help="Good and anomalous photographs of each model.")] = 20,
 ) -> None:
     """Measures models under disturbances and on foreign pictures."""
-    rows: list[dict[str, Any]] = json.loads(output.read_text())["rows"] if output.is_file() else []
+    rows = read_rows(output)
     for given in model or [f"mvtec-{part}" for part in MVTEC]:
         name, _, part = given.partition("=")
         row = measure(STLM.from_pretrained(name), data, part or name.removeprefix("mvtec-"), limit)
         rows = [r for r in rows if r["model"] != row["model"]] + [row]
-        facts = {
-            "command": command_line("benchmarks/robustness.py", sys.argv[1:]),
-            "machine": machine(),
-            "rows": rows,
-        }
-        output.write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
+        write_rows(output, "benchmarks/robustness.py", rows)
     show(rows)
 
 

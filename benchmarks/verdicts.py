@@ -10,7 +10,6 @@ measured before is kept.
 
 from __future__ import annotations
 
-import json
 import math
 import sys
 import tempfile
@@ -29,7 +28,7 @@ if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
 from benchmarks.data_sets import SETS, PhotoSet, read_set  # noqa: E402
-from benchmarks.figures import command_line, machine  # noqa: E402
+from benchmarks.figures import read_rows, write_rows  # noqa: E402
 from stlm_hub.cli.progress import RunProgress, console, exit_on_error  # noqa: E402
 from stlm_hub.log_odds import log_odds  # noqa: E402
 from stlm_hub.stlm import STLM  # noqa: E402
@@ -172,7 +171,7 @@ def main(
     seed: Annotated[int, typer.Option(help="Decides which photographs.")] = 0,
 ) -> None:
     """Measures thresholds on every set."""
-    rows: list[dict[str, Any]] = json.loads(output.read_text())["rows"] if output.is_file() else []
+    rows = read_rows(output)
     for one in name or list(SETS):
         found = read_set(data, one)
         for n in photographs or NUMBERS:
@@ -182,12 +181,7 @@ def main(
             if any((row["set"], row["photographs"], row["steps"], row["seed"]) == wanted for row in rows):
                 continue
             rows.append(measure(found, n, steps, seed))
-            facts = {
-                "command": command_line("benchmarks/verdicts.py", sys.argv[1:]),
-                "machine": machine(),
-                "rows": rows,
-            }
-            output.write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
+            write_rows(output, "benchmarks/verdicts.py", rows)
     show(rows)
 
 

@@ -163,7 +163,7 @@ def _scores(model: AnomalyMaps, name: str, peaks: Mapping[str, Peaks]) -> Scores
         for one in compared:
             scale = model.judging.scale(one)
             assert scale is not None
-            limits[one] = torch.from_numpy((peaks[one][group] - scale.typical) / (scale.limit - scale.typical))
+            limits[one] = torch.from_numpy(scale.in_limits(peaks[one][group]))
         return tuple(in_unit(agreed(limits)).tolist())
 
     return Scores(of(0), of(1), of(2))

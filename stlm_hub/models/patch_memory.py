@@ -105,7 +105,7 @@ class PatchMemory(nn.Module):
 
     def distances(self, patches: Tensor, without: Sequence[int] | None = None) -> Tensor:
         """`forward` from what `patches` returns."""
-        reduced = (patches - self.mean) @ self.components
+        reduced = self.reduced(patches)
         left_out = [-1] * len(reduced) if without is None else without
         # One photograph after the other: the matrix of distances is the largest thing here.
         nearest = [nearest_distances(p, self._others(n)) for p, n in zip(reduced, left_out, strict=True)]
@@ -116,8 +116,12 @@ class PatchMemory(nn.Module):
 
         That of an image whose own patches are remembered is 0 but for rounding.
         """
-        reduced = (self.patches(image) - self.mean) @ self.components
+        reduced = self.reduced(self.patches(image))
         return torch.stack([nearest_distances(patches, self.entries).min() for patches in reduced])
+
+    def reduced(self, patches: Tensor) -> Tensor:
+        """...xD of `patches` -> ...xC: principal components, as the entries are."""
+        return (patches - self.mean) @ self.components
 
     def _others(self, photograph: int) -> Tensor:
         """Entries that are not of this photograph; all of them for -1."""

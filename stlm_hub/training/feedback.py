@@ -155,7 +155,7 @@ def _grown(model: STLM, memory: PatchMemory, photographs: Sequence[Path], nuisan
         image = load_image(path)
         images = [image, photographed_again(image, rng, nuisance)]
         patches = memory.patches(to_input(images, model.image_size, entries.device)).flatten(0, 2)
-        reduced = (patches - memory.mean) @ memory.components
+        reduced = memory.reduced(patches)
         distances = nearest_distances(reduced, entries)
         added: list[torch.Tensor] = []
         while len(added) < NEW_ENTRIES and float(distances.max()) > near:

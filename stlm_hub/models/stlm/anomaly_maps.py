@@ -182,11 +182,11 @@ class AnomalyMaps(nn.Module):
         scale = self.judging.scale(name)
         if scale is None:
             return _unscaled(name, raw, size)
-        return (_resize(raw, size) - scale.typical) / (scale.limit - scale.typical)
+        return scale.in_limits(_resize(raw, size))
 
 
 def agreed(limits: Mapping[str, Tensor]) -> Tensor:
-    """What several maps say together, in limits: their mean, in which the memory counts as much as all others twice.
+    """What several maps say together, in limits: their mean, in which the memory counts twice as much as the streams.
 
     Streams and memory err in different places, so that a mean has less noise than either; the highest of them would
     have the false alarms of all.

@@ -5,10 +5,16 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from ...errors import ConfigError
 from ...validate import check_choice, check_fields, check_integer, check_number, check_text, read_json
+
+if TYPE_CHECKING:  # a zoo is listed without loading either
+    import numpy as np
+    from torch import Tensor
+
+    Scaled = TypeVar("Scaled", np.ndarray, Tensor)
 
 CALIBRATION_NAME = "calibration.json"
 
@@ -83,6 +89,10 @@ class MapScale:
         check_number("scales limit", self.limit, -1e6, 1e6)
         if not self.limit - self.typical >= SMALLEST_HEIGHT:
             raise ConfigError("scales: limit must be above typical; calibrate the model again.")
+
+    def in_limits(self, raw: Scaled) -> Scaled:
+        """Raw values, an array or a tensor of any shape -> how often the limit they lie above the typical value."""
+        return (raw - self.typical) / (self.limit - self.typical)
 
 
 @dataclass(frozen=True)
