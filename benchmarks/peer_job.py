@@ -74,7 +74,7 @@ class Job:
 
 def as_tensor(image: np.ndarray, size: int) -> Tensor:
     """HxWx3 uint8 -> 1x3xSxS float32 in [0, 255], resized as STLM resizes its input."""
-    pixels = resize_image(image, size).transpose(2, 0, 1)[None]
+    pixels = resize_image(image, (size, size)).transpose(2, 0, 1)[None]
     return torch.from_numpy(np.ascontiguousarray(pixels)).float()
 
 

@@ -114,7 +114,7 @@ def read_subject(data: Path, category: str, models: Path, size: int | None, limi
     if results.training is None or results.dataset.train is None:
         raise ConfigError(f"{model} holds no finished model; make it with: python -m train mvtec-{category} --data DIR")
     training = TrainingConfig.from_dict(dict(results.training.settings))
-    size = size or config.network.image_size
+    size = size or max(config.network.frame_size)
     if size % SIZE_STEP:
         raise ConfigError(f"--size must be a multiple of {SIZE_STEP}, not {size}.")
     found = mvtec_ad.read_category(data / category)
@@ -125,7 +125,7 @@ def read_subject(data: Path, category: str, models: Path, size: int | None, limi
             f"{data / category} does not hold the photographs that {model} was trained on; pass --data with those."
         )
     test = TestSet(found.test.good[:limit], found.test.anomalous[:limit], found.test.masks[:limit])
-    return Subject(category, model, size, config.network.image_size, results, split.train[:limit], test)
+    return Subject(category, model, size, max(config.network.frame_size), results, split.train[:limit], test)
 
 
 def facts_of(

@@ -64,16 +64,16 @@ class Setting:
 
 
 SETTINGS: dict[str, Setting] = {
-    "cpu recipe, 256 px, 4 a step": Setting({"image_size": 256, "feature_levels": CPU_LEVELS}, CPU),
-    "cpu recipe, 512 px, 4 a step": Setting({"image_size": 512, "feature_levels": CPU_LEVELS}, CPU),
+    "cpu recipe, 256 px, 4 a step": Setting({"input_size": [256, 256], "feature_levels": CPU_LEVELS}, CPU),
+    "cpu recipe, 512 px, 4 a step": Setting({"input_size": [512, 512], "feature_levels": CPU_LEVELS}, CPU),
     # the recipe before, of the zoo's bottle, toothbrush and pill
     "the same, plain stream kept, 512 px, 4 a step": Setting(
-        {"image_size": 512, "feature_levels": CPU_LEVELS}, {**CPU, "plain_stream": "frozen"}
+        {"input_size": [512, 512], "feature_levels": CPU_LEVELS}, {**CPU, "plain_stream": "frozen"}
     ),
-    "paper's levels, both streams, 256 px, 4 a step": Setting({"image_size": 256}, {**PAPER, "batch_size": 4}),
-    "paper's levels, both streams, 1024 px, 2 a step": Setting({"image_size": 1024}, PAPER, memory_gb=10),
+    "paper's levels, both streams, 256 px, 4 a step": Setting({"input_size": [256, 256]}, {**PAPER, "batch_size": 4}),
+    "paper's levels, both streams, 1024 px, 2 a step": Setting({"input_size": [1024, 1024]}, PAPER, memory_gb=10),
     "the same, activations recomputed": Setting(
-        {"image_size": 1024}, {**PAPER, "recompute_activations": True}, memory_gb=10
+        {"input_size": [1024, 1024]}, {**PAPER, "recompute_activations": True}, memory_gb=10
     ),
 }
 
@@ -158,9 +158,9 @@ def _measure_all(folder: Path, settings: dict[str, Setting], steps: int) -> list
     rows = []
     for name, setting in settings.items():
         console.print(name, highlight=False)
-        samples = folder / f"samples-{setting.network['image_size']}"
+        samples = folder / f"samples-{setting.network['input_size'][0]}"
         if not samples.is_dir():
-            size = min(512, setting.network["image_size"])
+            size = min(512, setting.network["input_size"][0])
             write_samples(samples, part="brick", n_train=8, n_good=1, n_defect_each=1, size=size, seed=0)
         found = measure(setting, weights, sorted(samples.glob("*/train/good/*")), steps)
         seconds = median(found["seconds"][UNCOUNTED:])

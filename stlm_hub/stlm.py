@@ -12,7 +12,7 @@ import torch
 from .errors import ConfigError
 from .model_folder import hub
 from .model_folder.folder import read_folder, write_config, write_judging
-from .model_folder.names import FAMILIARITY_NAME, MEMORY_NAME, WEIGHTS_NAME
+from .model_folder.names import FAMILIARITY_NAME, MEMORY_NAME, REGION_NAME, WEIGHTS_NAME
 from .model_folder.weights_file import read_model_weights, write_weights
 from .models.stlm.anomaly_maps import AnomalyMaps
 from .models.stlm.config import STLMConfig
@@ -58,8 +58,8 @@ class STLM(AnomalyMaps):
 
     @property
     def input_size(self) -> tuple[int, int]:
-        """Height and width in pixels that photographs are squeezed to."""
-        return (self.image_size, self.image_size)
+        """Height and width in pixels that photographs are brought to, all tiles together."""
+        return self.frame_size
 
     @classmethod
     def from_pretrained(
@@ -154,7 +154,7 @@ class STLM(AnomalyMaps):
         wanted = None if threshold is None else checked_threshold(threshold)
         review = checked_review(review_threshold, self.judging.threshold if wanted is None else wanted)
         return predict_many(
-            lambda images: predict(self, images, wanted, review), photographs, batch=batch_size(self.image_size)
+            lambda images: predict(self, images, wanted, review), photographs, batch=batch_size(self.frame_size)
         )
 
     def save_pretrained(self, save_directory: str | os.PathLike[str], *, dtype: torch.dtype | None = None) -> None:
@@ -177,8 +177,10 @@ class STLM(AnomalyMaps):
         self.save_calibration(folder)
 
     def save_calibration(self, folder: Path) -> None:
-        """Writes what a calibration decides, into a folder that holds the model: calibration.json and familiarity."""
+        """Writes what a calibration decides, into a folder of the model: calibration.json, familiarity, region."""
         write_weights(folder / FAMILIARITY_NAME, self.familiarity.state_dict())  # kilobytes, in full precision
+        if self.region is not None:
+            write_weights(folder / REGION_NAME, self.region.state_dict())
         write_judging(folder, self.judging)
 
     def push_to_hub(self, repo_id: str, *, token: str | None = None, private: bool = False, **options: Any) -> str:

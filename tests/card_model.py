@@ -33,7 +33,9 @@ REPO_ID = "some-org/stlm-mvtec-bottle"
 GOOD_SCORES = (0.11, 0.2371, 0.4523, 0.1987)
 ANOMALOUS_SCORES = (0.9031, 0.3127, 0.7719, 0.5573, 0.8642, 0.2718, 0.6643)  # two of seven are below the threshold
 CONFIG = STLMConfig(
-    network=NetworkConfig(image_size=384, feature_levels=("stage1", "decoder")), category="bottle", dataset="MVTec AD"
+    network=NetworkConfig(input_size=(384, 384), feature_levels=("stage1", "decoder")),
+    category="bottle",
+    dataset="MVTec AD",
 )
 CALIBRATION = Calibration(
     threshold=0.413279,

@@ -20,7 +20,7 @@ SEEN = 12
 def make_model(*, toy: bool = False) -> STLM:
     """A bottle's at 64 px without a memory, not calibrated; of `toy_streams` where that is wanted."""
     config = STLMConfig(
-        NetworkConfig(image_size=64, aggregation_channels=8), category="bottle", dataset="drawn by the tests"
+        NetworkConfig(input_size=(64, 64), aggregation_channels=8), category="bottle", dataset="drawn by the tests"
     )
     return _made(config, "test-bottle", seed=0, toy=toy)
 
@@ -28,7 +28,7 @@ def make_model(*, toy: bool = False) -> STLM:
 def make_memory_model(*, toy: bool = False) -> STLM:
     """A screw's at 64 px with a memory, judged by the combined map and calibrated."""
     config = STLMConfig(
-        NetworkConfig(image_size=64, feature_levels=("stage1", "stage2"), aggregation_channels=8),
+        NetworkConfig(input_size=(64, 64), feature_levels=("stage1", "stage2"), aggregation_channels=8),
         PatchMemoryConfig(entries=6, channels=16),
         category="screw",
         dataset="drawn by the tests",

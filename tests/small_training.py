@@ -69,7 +69,7 @@ def starting_weights(textures: TextureSource) -> StartingWeights:
 @pytest.fixture(scope="session")
 def batch(photographs: list[Path], textures: TextureSource) -> dict[str, Any]:
     """Two samples, the first with a pseudo anomaly. Shared by all tests: do not change it."""
-    dataset = NormalPhotographs(photographs, 64, TrainingConfig(), textures)
+    dataset = NormalPhotographs(photographs, NetworkConfig((64, 64)), TrainingConfig(), textures)
     samples = [dataset[0, i] for i in range(8)]
     return collate([next(s for s in samples if s["pasted"]), next(s for s in samples if not s["pasted"])])
 
@@ -81,7 +81,7 @@ def make_network() -> Callable[..., STLMNetwork]:
 
     def make(seed: int = 0, **fields: object) -> STLMNetwork:
         network = copy.deepcopy(base)  # initialising takes longer than a training step
-        network.config = NetworkConfig.from_dict({"image_size": 64, "aggregation_channels": 8, **fields})
+        network.config = NetworkConfig.from_dict({"input_size": [64, 64], "aggregation_channels": 8, **fields})
         if network.config.decoders == "separate":
             network.denoising_decoder = copy.deepcopy(base.decoder)
         with torch.random.fork_rng(devices=[]):

@@ -34,13 +34,13 @@ def load(request: pytest.FixtureRequest) -> Load:
         b'{"network": {},}',
         b"[" * 100_000 + b"]" * 100_000,
         b'{"a":' * 100_000 + b"1" + b"}" * 100_000,
-        b'{"network": {"image_size": ' + b"9" * 5000 + b"}}",
+        b'{"network": {"input_size": ' + b"9" * 5000 + b"}}",
         b'{"score_top_k": ' + b"9" * 5000 + b"}",
         b'{"calibration": {"threshold": 1'
         + b"0" * 400
         + b', "false_alarm_rate": 0.1, "n": 4, "method": "", "date": ""}}',
-        b'{"network": {"image_size": NaN}, "score_top_k": NaN}',
-        b'{"network": {"image_size": 1e999}, "score_top_k": 1e999}',
+        b'{"network": {"input_size": NaN}, "score_top_k": NaN}',
+        b'{"network": {"input_size": [1, 1]e999}, "score_top_k": 1e999}',
         b'"text"',
         b"null",
     ],

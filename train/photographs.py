@@ -57,7 +57,7 @@ def write_examples(folder: Path, test: TestSet, repo_id: str) -> None:
 
 
 def _samples(recipe: Recipe, runs: Path) -> Category:
-    size = recipe.model.network.image_size
+    size = max(recipe.model.network.frame_size)
     folder = runs / f"samples-{size}-{SAMPLE_SEED}"
     with PartialState().main_process_first():  # of a distributed training
         if not (folder / recipe.category).is_dir():

@@ -5,11 +5,12 @@ A valid configuration can be a hundred times the paper's, and whoever names such
 
 from __future__ import annotations
 
+import math
 import os
 
 from stlm_hub.errors import ConfigError
 from stlm_hub.models.backbones import BACKBONES
-from stlm_hub.models.stlm.config import STLMConfig
+from stlm_hub.models.stlm.config import STLMConfig, size_text
 
 MAX_WORK = float(os.environ.get("STLM_SPACE_MODEL_WORK", 200))
 """Billion multiplications for one photograph. The largest model of the zoo takes 35, the paper's at 1024 px 94, that of
@@ -22,7 +23,7 @@ _BACKBONES = {"efficientnet_lite0": 5.0, "mobile_sam": 26.0}  # the same
 def work_of(config: STLMConfig) -> float:
     """Billion multiplications that a model takes for one photograph, to about 30 %."""
     network, memory = config.network, config.patch_memory
-    pixels = network.image_size**2
+    pixels = math.prod(network.input_size) * math.prod(network.tiles)
     fine = "stage1" in network.feature_levels
     cells = pixels / (64 if fine else 256)
     work = (_STREAMS + _DECODERS) * pixels / 1e6 if config.streams else 0.0
@@ -49,7 +50,7 @@ def check_budget(config: STLMConfig) -> None:
     work = work_of(config)
     if work > MAX_WORK:
         raise ConfigError(
-            f"This model takes {work:,.0f} billion multiplications for a photograph, at {config.network.image_size} "
-            f"px; this page lends at most {MAX_WORK:,.0f}. Choose a smaller one, or use it on your own computer: "
-            "`stlm predict`."
+            f"This model takes {work:,.0f} billion multiplications for a photograph, at "
+            f"{size_text(config.network)}; this page lends at most {MAX_WORK:,.0f}. Choose a smaller one, or use it on "
+            "your own computer: `stlm predict`."
         )

@@ -11,6 +11,7 @@ import gradio as gr
 
 from stlm_hub.model_folder.card.card import LICENSES
 from stlm_hub.model_folder.results import METRICS, Results
+from stlm_hub.models.stlm.config import size_text
 
 from . import about_tab, batch_tab, inspect_tab, your_part_tab
 from .errors import user_errors
@@ -115,7 +116,7 @@ def _facts(model: LoadedModel) -> str:
         lines.append(f"Licence: {LICENSES.get(license, (license, ''))[0]}.")
         if "-nc" in license:
             lines.append("**Not for commercial use.**")
-    lines.append(f"Input: {model.network.image_size} x {model.network.image_size} px.")
+    lines.append(f"Input: {size_text(model.network.config.network)}.")
     return " ".join(line for line in lines if line)
 
 
@@ -123,10 +124,10 @@ def list_models() -> list[dict[str, Any]]:
     """The models of the zoo that can be used here.
 
     Returns:
-        For each: alias, data set, input size in px, licence of the weights, metrics as fractions, and whether these are
-        of the data set's official split (null: it has none).
+        For each: alias, data set, height and width of its input in px, licence of the weights, metrics as
+        fractions, and whether these are of the data set's official split (null: it has none).
     """
-    names = ("alias", "dataset", "image_size", "license", "metrics", "official_split")
+    names = ("alias", "dataset", "input_size", "license", "metrics", "official_split")
     return [{name: getattr(entry, name) for name in names} for entry in offered()]
 
 

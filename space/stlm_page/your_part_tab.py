@@ -152,8 +152,9 @@ def train(
     """Fine-tunes; yields what the tab shows until the model is done, the visitor stops it or has left."""
     if size not in SIZES or rotation not in ROTATIONS:
         raise ConfigError("Choose one of the listed input sizes, and how the part lies.")
-    options: dict[str, Any] = {"image_size": size, "rotation": ROTATIONS[rotation]}
-    check_budget(Options(**options).model(name))  # and not after an hour, when the model is to be loaded
+    # Tiles would take more than this page lends for a photograph.
+    options: dict[str, Any] = {"size": size, "tiles": "none", "rotation": ROTATIONS[rotation]}
+    check_budget(Options(**options).model(name, (size, size)))  # and not after an hour, when the model is to be loaded
     options |= _length(how, minutes, steps)
     rate = percent / 100
     folder = SCRATCH.folder()
@@ -174,7 +175,7 @@ def calibrate(
     files: list[dict[str, Any]] | None, base: str, name: str, percent: float, request: gr.Request
 ) -> Iterator[list[Any]]:
     """Chooses the threshold of an existing model anew, from the visitor's good photographs."""
-    Options().model(name)  # the name becomes that of a file: the same names are refused as by `train`
+    Options().model(name, (1, 1))  # the name becomes that of a file: the same names are refused as by `train`
     folder = SCRATCH.folder()
     try:
         photographs = _unpack(files, folder / "photographs")

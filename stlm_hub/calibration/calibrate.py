@@ -128,7 +128,7 @@ def _peaks(model: AnomalyMaps, name: str, measured: Measured) -> Peaks:
     On photographs that the streams were trained on, theirs are lower than on others. They are lifted by the distance
     between the medians; what is left of the difference is small against how much photographs differ.
     """
-    size = (model.image_size, model.image_size)
+    size = model.frame_size
 
     def of(looks: Looks) -> np.ndarray:
         resized = (functional.interpolate(v, size=size, mode="bilinear") for v in looks.values.get(name, []))
@@ -174,7 +174,7 @@ def _draw_gain(model: AnomalyMaps, measured: Measured, judged: Scores, threshold
 
     Scores are means over maps wherever each is highest, so that at no single place the drawn map need be as high.
     """
-    size = (model.image_size, model.image_size)
+    size = model.frame_size
     drawn = []
     needed = model.needed((model.judging.drawn,))
     for looks in (measured.good, measured.disturbed):

@@ -19,7 +19,7 @@ from ..predict.frame import resize_image
 from ..predict.images import load_image
 from ..predict.predictor import evaluating, input_of
 from ..pseudo_anomalies.nuisance import Nuisance, photographed_again
-from ..pseudo_anomalies.probes import probe
+from ..pseudo_anomalies.probes import MAX_DRAWS, probe
 
 MOST_PHOTOGRAPHS = 150
 """Photographs that a calibration looks at: 99 carry a false-alarm rate of 1 %."""
@@ -119,11 +119,23 @@ def look(
             copy = photographed_again(image, rng, nuisance)
             measured.disturbed.add(model.raw(input_of(model, [copy]), which, without))
             for _ in range(n):
-                damaged, mask = probe(resize_image(image, model.image_size), rng)
+                damaged, mask = _probe(model, resize_image(image, model.frame_size), rng)
                 measured.probes.add(model.raw(input_of(model, [damaged]), which, without), mask)
             if on_image:
                 on_image(done, len(photographs))
     return measured
+
+
+def _probe(model: AnomalyMaps, image: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """A pseudo anomaly on a photograph in the model's frame, in its region where it has one."""
+    if model.region is None:
+        return probe(image, rng)
+    inside = model.region.inside.cpu().numpy()
+    for _ in range(MAX_DRAWS):
+        damaged, mask = probe(image, rng)
+        if (mask * inside).sum() * 2 >= mask.sum():
+            break
+    return damaged, mask
 
 
 def _probes_of(photographs: Sequence[Normal]) -> list[int]:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import numpy as np
 import torch
 
 from .. import __version__
@@ -23,6 +24,7 @@ from ..models.stlm.anomaly_maps import check_judging
 from ..models.stlm.judging import ANOMALY_MAPS, Judging
 from ..predict.images import load_image
 from ..predict.predictor import input_of
+from ..predict.region_mask import area_on_frame, on_frame
 from ..pseudo_anomalies.nuisance import Nuisance
 from ..stlm import STLM
 from .calibrate import calibrate
@@ -43,6 +45,8 @@ def recalibrate(
     false_alarm_rate: float = DEFAULT_FALSE_ALARM_RATE,
     anomaly_map: str | None = None,
     draw_by: str | None = None,
+    looked_at: np.ndarray | None = None,
+    minimum_area: float | None = None,
     on_image: Callable[[int, int], None] | None = None,
 ) -> STLM:
     """Writes a model folder with the network of `model` and a threshold from a user's own good photographs.
@@ -60,6 +64,8 @@ def recalibrate(
         anomaly_map: that judges from now on, one of `ANOMALY_MAPS`; None: the one that did. All maps get their scales
             from these photographs: where another light lifts one as a whole, it would decide alone on those of before.
         draw_by: map that is shown and outlined from now on; None: the one that was.
+        looked_at: HxW bool of a photograph, the part that counts from now on; None: what did.
+        minimum_area: pixels of a photograph; a smaller connected region is no defect. None: as it was.
         on_image: called with (done, total) after each photograph.
 
     Returns:
@@ -80,15 +86,19 @@ def recalibrate(
     if results is not None:
         facts.validate(results, before)
     judging = before.replace(
-        judge_by=anomaly_map or before.judge_by, draw_by=before.draw_by if draw_by is None else draw_by
+        judge_by=anomaly_map or before.judge_by,
+        draw_by=before.draw_by if draw_by is None else draw_by,
+        minimum_area=before.minimum_area
+        if minimum_area is None
+        else area_on_frame(minimum_area, load_image(photographs[0]).shape[:2], model.frame_size),
     )
     check_judging(model.config, judging)
     make_parent(output)
     with TemporaryDirectory(prefix=f".{output.name}.", dir=output.parent) as name:
         folder = Path(name)
-        model.save_pretrained(folder, dtype=torch.float16)
+        (model if looked_at is None else _with_region(model, looked_at)).save_pretrained(folder, dtype=torch.float16)
         saved = STLM.from_pretrained(folder, device=next(model.parameters()).device)
-        saved.judging = judging
+        saved.judging = judging.replace(familiarity_limits=saved.judging.familiarity_limits)
         _check_unknown(saved, photographs)
         calibrate(
             saved,
@@ -99,7 +109,9 @@ def recalibrate(
             on_image=on_image,
         )
         saved.save_calibration(folder)
-        made = _amended(results, before, saved.judging, repo_id)
+        changed: dict[str, bool | int | float | str] = {"region": "FILE"} if looked_at is not None else {}
+        changed |= {"minimum-area": minimum_area} if minimum_area is not None else {}
+        made = _amended(results, before, saved.judging, repo_id, changed)
         held_out = Photographs(len(photographs), fingerprint(photographs))
         made = dataclasses.replace(
             made,
@@ -112,6 +124,16 @@ def recalibrate(
     return saved
 
 
+def _with_region(model: STLM, looked_at: np.ndarray) -> STLM:
+    """The same model, of whose frame only a part counts. Another part of a photograph is familiar in another way."""
+    judging = model.judging.replace(familiarity_limits=())
+    other = STLM(model.config.replace(region=True), judging, model.name, network=model.network)
+    other.patch_memory = model.patch_memory
+    assert other.region is not None
+    other.region.inside.copy_(torch.from_numpy(on_frame(looked_at, model.frame_size)))
+    return other
+
+
 @torch.inference_mode()
 def _check_unknown(model: STLM, photographs: Sequence[Path]) -> None:
     """Raises DataError for photographs that are in the memory: their scores would say nothing of other parts."""
@@ -121,7 +143,7 @@ def _check_unknown(model: STLM, photographs: Sequence[Path]) -> None:
     known = [
         path.name
         for path in photographs
-        if float(memory.closest(input_of(model, [load_image(path)]))) < KNOWN * scale.typical
+        if float(memory.closest(model.patches(input_of(model, [load_image(path)])))) < KNOWN * scale.typical
     ]
     if known:
         raise DataError(
@@ -130,7 +152,13 @@ def _check_unknown(model: STLM, photographs: Sequence[Path]) -> None:
         )
 
 
-def _amended(results: Results | None, before: Judging, now: Judging, repo_id: str) -> Results:
+def _amended(
+    results: Results | None,
+    before: Judging,
+    now: Judging,
+    repo_id: str,
+    changed: dict[str, bool | int | float | str],
+) -> Results:
     """What the training's results still say, with what the new threshold changes, and perhaps the new map.
 
     `recalibration` keeps of earlier calibrations what they change for good: the map that judged after the training.
@@ -146,6 +174,7 @@ def _amended(results: Results | None, before: Judging, now: Judging, repo_id: st
         options["map"] = now.judge_by
     if now.draw_by != before.draw_by:
         options["draw"] = now.draw_by
+    options |= changed
     weights = known.files.get("model.safetensors")
     earlier = known.recalibration
     return dataclasses.replace(

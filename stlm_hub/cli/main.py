@@ -27,6 +27,8 @@ app.add_typer(weights_app, name="weights")
 app.add_typer(zoo_app, name="zoo")
 app.add_typer(space_app, name="space")
 
+RegionOption = Annotated[Path | None, typer.Option(help="Picture of where to look: white on black, as a photograph.")]
+IgnoreOption = Annotated[Path | None, typer.Option(help="Picture of where not to look: white on black.")]
 DeviceOption = Annotated[str | None, typer.Option(help="cpu, cuda, ...; default: cuda where there is one.")]
 
 
@@ -95,7 +97,20 @@ def finetune(
     steps: Annotated[
         int, typer.Option(min=0, help="Training steps of 4 photographs; 0: a memory alone, in half a minute.")
     ] = 400,
-    size: Annotated[int, typer.Option(help="Side of the network's input in px, a multiple of 64.")] = 256,
+    size: Annotated[
+        int | None,
+        typer.Option(
+            help="Longer side of the network's input in px, a multiple of 64. Default: of about 256 x 256 px."
+        ),
+    ] = None,
+    tiles: Annotated[
+        str, typer.Option(help="Cut large photographs into tiles: auto, none, or rows and columns like 3x4.")
+    ] = "auto",
+    region: RegionOption = None,
+    ignore: IgnoreOption = None,
+    minimum_area: Annotated[
+        float, typer.Option(help="Smallest defect in px of a photograph; smaller regions do not count.")
+    ] = 0.0,
     camera: Annotated[
         str, typer.Option(help="How much light, focus and noise may differ: fixed, normal or rough.")
     ] = "normal",
@@ -133,7 +148,11 @@ def finetune(
             name,
             output=output,
             steps=steps,
-            image_size=size,
+            size=size,
+            tiles=tiles,
+            region=region,
+            ignore=ignore,
+            minimum_area=minimum_area,
             rotation=rotation,
             camera=camera,
             careful=careful,
@@ -161,6 +180,11 @@ def calibrate(
         typer.Option("--map", help="Map to judge by: aggregation, cosine, memory, combined; default: the model's."),
     ] = None,
     draw: Annotated[str | None, typer.Option(help="Map to show and outline; default: the model's.")] = None,
+    region: RegionOption = None,
+    ignore: IgnoreOption = None,
+    minimum_area: Annotated[
+        float | None, typer.Option(help="Smallest defect in px of a photograph; default: the model's.")
+    ] = None,
     device: DeviceOption = None,
 ) -> None:
     """Finds a model's threshold, and its combined map's scales, anew: for your light, or for another of its maps."""
@@ -169,6 +193,7 @@ def calibrate(
     from ..model_folder import hub
     from ..models.stlm.anomaly_maps import MAP_LABELS
     from ..predict.photographs import check_photographs
+    from ..predict.region_mask import looked_at
     from ..stlm import STLM
 
     found = check_photographs(folder, at_least=MIN_HELD_OUT, work="calibration", near_copies=False)
@@ -192,6 +217,8 @@ def calibrate(
             false_alarm_rate=false_alarm_rate,
             anomaly_map=anomaly_map,
             draw_by=draw,
+            looked_at=looked_at(region, ignore, found.shape),
+            minimum_area=minimum_area,
             on_image=lambda done, total: bars.update(task, completed=done, total=total),
         )
     before, now = network.judging, made.judging

@@ -56,7 +56,7 @@ def zoo_list() -> None:
             f"{100 * entry.metrics[name]:.1f}" if name in entry.metrics else "-"
             for name in ("i_auroc", "p_auroc", "aupro", "ap", "fnr")
         ]
-        table.add_row(entry.alias, dataset, str(entry.image_size), *figures, entry.license)
+        table.add_row(entry.alias, dataset, "x".join(str(side) for side in entry.input_size), *figures, entry.license)
     console.print(table)
     console.print(
         "FNR: share of the test photographs with a defect that the model misses at its threshold.", highlight=False

@@ -140,7 +140,7 @@ def evaluate(
 def _judged(model: AnomalyMaps, test: TestSet, which: tuple[str, ...]) -> Iterator[Inferred]:
     """Maps of the test photographs, in order; the first that cannot be read ends it."""
     judge = functools.partial(_infer, model, which)
-    for inferred in predict_many(judge, test.photographs, batch=batch_size(model.image_size)):
+    for inferred in predict_many(judge, test.photographs, batch=batch_size(model.frame_size)):
         if isinstance(inferred, Unusable):
             raise inferred.error
         yield inferred

@@ -20,6 +20,7 @@ from ..fingerprint import fingerprint
 from ..model_folder.card.text import markdown
 from ..model_folder.results import METRICS, Results
 from ..models.stlm.anomaly_maps import MAP_LABELS
+from ..models.stlm.config import size_text
 from ..stlm import STLM
 from .evaluate import Evaluation, TestSet, check_both_kinds, curves, evaluate
 from .metrics import average_precision
@@ -210,7 +211,7 @@ def _facts(model: STLM, test: TestSet, threshold: float, seconds: float) -> list
     pace = f"{1000 * seconds / len(test.photographs):.0f} ms a photograph, reading and all maps"
     return [
         f"{len(test.good)} good and {len(test.anomalous)} defective test photographs, network input "
-        f"{model.image_size} px, threshold {threshold:.6g} ({how}). {pace} "
+        f"{size_text(model.config.network)}, threshold {threshold:.6g} ({how}). {pace} "
         f"on {next(model.parameters()).device}. stlm_hub {__version__}, {datetime.date.today().isoformat()}.\n"
     ]
 

@@ -41,6 +41,7 @@ from .names import (
     DECIDING,
     FAMILIARITY_NAME,
     MEMORY_NAME,
+    REGION_NAME,
     RESULTS_NAME,
     WEIGHT_FILES,
     WEIGHTS_NAME,
@@ -298,6 +299,7 @@ def needed_files(config: STLMConfig) -> list[str]:
     """Names of the files that decide a prediction of a model with this config."""
     absent = {MEMORY_NAME} if config.patch_memory is None else set()
     absent |= set() if config.streams else {WEIGHTS_NAME}
+    absent |= set() if config.region else {REGION_NAME}
     return [name for name in DECIDING if name not in absent]
 
 

@@ -8,12 +8,13 @@ from ..models.stlm.judging import CALIBRATION_NAME
 WEIGHTS_NAME = "model.safetensors"
 MEMORY_NAME = "patch_memory.safetensors"
 FAMILIARITY_NAME = "familiarity.safetensors"
+REGION_NAME = "region.safetensors"
 RESULTS_NAME = "results.json"
 CARD_NAME = "README.md"
 PLOTS = ("scores.png", "curves.png", "losses.png")
 
-WEIGHT_FILES = (WEIGHTS_NAME, MEMORY_NAME, FAMILIARITY_NAME)
-"""Files of tensors. The memory's is there only where there is one."""
+WEIGHT_FILES = (WEIGHTS_NAME, MEMORY_NAME, FAMILIARITY_NAME, REGION_NAME)
+"""Files of tensors. Those of streams, memory and region are there only where a model has them."""
 
 DECIDING = (CONFIG_NAME, *WEIGHT_FILES, CALIBRATION_NAME)
 """Files that decide a prediction; zoo.json pins the SHA-256 of each."""

@@ -145,6 +145,7 @@ class DatasetFacts:
         hub_id: of the data set on the Hub, where it is there.
         note: what a reader of the figures must know.
         split: None where the data set has none, or there is no test set.
+        photograph: usual height and width in pixels of the good ones; None: not known.
     """
 
     name: Text = ""
@@ -153,6 +154,7 @@ class DatasetFacts:
     hub_id: Text = ""
     note: Text = ""
     split: Split | None = None
+    photograph: tuple[Count, Count] | None = None
     train: Photographs | None = None
     held_out: Photographs | None = None
     test: TestPhotographs | None = None
@@ -306,7 +308,7 @@ class Latency:
     milliseconds_per_image: Annotated[float, Field(ge=0)]
     threads: Count
     device: Text
-    image_size: Count
+    image_size: Count  # longer side of the frame in pixels
 
 
 @dataclass(frozen=True, config=_STRICT)

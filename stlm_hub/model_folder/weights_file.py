@@ -19,12 +19,12 @@ from torch import Tensor
 from ..errors import WeightsError
 from ..models.stlm.anomaly_maps import AnomalyMaps
 from ..models.stlm.config import CONFIG_NAME
-from .names import FAMILIARITY_NAME, MEMORY_NAME, WEIGHTS_NAME
+from .names import FAMILIARITY_NAME, MEMORY_NAME, REGION_NAME, WEIGHTS_NAME
 
 MAX_HEADER_BYTES = 2**20
 SAVED_DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 _FLOATS = ("F32", "F16", "BF16")
-_INTEGERS = {torch.int64: "I64", torch.int32: "I32"}
+_INTEGERS = {torch.int64: "I64", torch.int32: "I32", torch.uint8: "U8"}
 
 
 def read_weights(
@@ -67,7 +67,7 @@ def read_weights(
 def read_model_weights(
     folder: Path, model: AnomalyMaps, sha256: Mapping[str, str] | None = None
 ) -> dict[str, dict[str, Tensor]]:
-    """State dicts of a model's parts: "familiarity" and, where it has them, "network" and "patch_memory".
+    """State dicts of a model's parts: "familiarity" and, where it has them, the others.
 
     Args:
         model: only the names, shapes and dtypes of its tensors are looked at; it may be on the device "meta".
@@ -77,7 +77,12 @@ def read_model_weights(
         WeightsError: as of `read_weights`.
     """
     known = sha256 or {}
-    parts = {"network": WEIGHTS_NAME, "familiarity": FAMILIARITY_NAME, "patch_memory": MEMORY_NAME}
+    parts = {
+        "network": WEIGHTS_NAME,
+        "familiarity": FAMILIARITY_NAME,
+        "patch_memory": MEMORY_NAME,
+        "region": REGION_NAME,
+    }
     state = {}
     for part, name in parts.items():
         module = getattr(model, part)

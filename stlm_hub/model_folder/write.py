@@ -9,17 +9,19 @@ from ..models.stlm.judging import Judging
 from . import results as facts
 from .card.card import write_card
 from .folder import write_judging
-from .names import FAMILIARITY_NAME, RESULTS_NAME, WEIGHT_FILES
+from .names import FAMILIARITY_NAME, REGION_NAME, RESULTS_NAME, WEIGHT_FILES
 from .results import FileFacts, Results
+
+_TYPES = {FAMILIARITY_NAME: "float32", REGION_NAME: "uint8"}  # whatever the type of the others
 
 
 def file_facts(folder: Path, dtype: str = "float16") -> dict[str, FileFacts]:
-    """SHA-256, size and type of each weights file of a folder, by name; familiarity is always in full precision."""
+    """SHA-256, size and type of each weights file of a folder, by name."""
     return {
         name: FileFacts(
             file_sha256(folder / name),
             (folder / name).stat().st_size,
-            "float32" if name == FAMILIARITY_NAME else dtype,
+            _TYPES.get(name, dtype),
         )
         for name in WEIGHT_FILES
         if (folder / name).is_file()

@@ -29,7 +29,7 @@ class ZooEntry:
         bytes: size of these files together.
         license: identifier of the Hub, e.g. "cc-by-nc-sa-4.0".
         dataset: where the normal photographs came from.
-        image_size: side of the network's input in pixels.
+        input_size: height and width in pixels of the frame that photographs are squeezed to.
         metrics: figures of results.json, fractions in [0, 1]; empty where none were measured.
         official_split: whether they are of the data set's own split; None where it has none or nothing is known.
     """
@@ -41,7 +41,7 @@ class ZooEntry:
     bytes: int
     license: str
     dataset: str
-    image_size: int
+    input_size: tuple[int, int]
     metrics: dict[str, float]
     official_split: bool | None = None
 
@@ -75,7 +75,10 @@ def load_zoo(path: Path | None = None) -> dict[str, ZooEntry]:
     path = path or ZOO_PATH
     try:
         models = json.loads(path.read_text(encoding="utf-8"))["models"]
-        return {alias: ZooEntry(alias=alias, **entry) for alias, entry in models.items()}
+        return {
+            alias: ZooEntry(alias=alias, **entry | {"input_size": tuple(entry["input_size"])})
+            for alias, entry in models.items()
+        }
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise HubError(f"{path} is not a zoo ({error}); install stlm_hub again.") from error
 

@@ -98,7 +98,7 @@ def register(
         bytes=_bytes(folder),
         license=license,
         dataset=config.dataset or known_results.dataset.name,
-        image_size=config.network.image_size,
+        input_size=config.network.frame_size,
         metrics=figures.to_dict() if figures else {},
         official_split=split.official if split else None,
     )

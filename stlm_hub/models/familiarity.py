@@ -26,12 +26,24 @@ class Description(NamedTuple):
     layout: Tensor
 
 
-def describe(patches: Tensor) -> Description:
-    """BxhxwxD patch features -> mean and standard deviation over the photograph, and means on a 3x3 grid."""
+def describe(patches: Tensor, weight: Tensor | None = None) -> Description:
+    """Mean and standard deviation of patch features over a photograph, and their means on a 3x3 grid.
+
+    Args:
+        patches: BxhxwxD.
+        weight: hxw in [0, 1], how much each patch counts; None: all alike. A cell of the layout without weight is 0.
+    """
     values = patches.float()
-    flat = values.flatten(1, 2)
-    layout = F.adaptive_avg_pool2d(values.permute(0, 3, 1, 2), LAYOUT).flatten(1)
-    return Description(torch.cat([flat.mean(1), flat.std(1)], dim=1), layout)
+    if weight is None:
+        flat = values.flatten(1, 2)
+        layout = F.adaptive_avg_pool2d(values.permute(0, 3, 1, 2), LAYOUT).flatten(1)
+        return Description(torch.cat([flat.mean(1), flat.std(1)], dim=1), layout)
+    share = weight[..., None] / weight.sum()
+    mean = (values * share).sum((1, 2))
+    spread = ((values - mean[:, None, None]).square() * share).sum((1, 2)).sqrt()
+    pooled = F.adaptive_avg_pool2d((values * weight[..., None]).permute(0, 3, 1, 2), LAYOUT)
+    counted = F.adaptive_avg_pool2d(weight[None, None], LAYOUT)
+    return Description(torch.cat([mean, spread], dim=1), (pooled / counted.clamp_min(1e-6)).flatten(1))
 
 
 class Familiarity(nn.Module):

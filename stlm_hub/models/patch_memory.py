@@ -111,12 +111,12 @@ class PatchMemory(nn.Module):
         nearest = [nearest_distances(p, self._others(n)) for p, n in zip(reduced, left_out, strict=True)]
         return smooth(torch.stack(nearest).unsqueeze(1))
 
-    def closest(self, image: Tensor) -> Tensor:
-        """Bx3xHxW as `forward` takes it -> B float32: the distance of the patch that is nearest to an entry.
+    def closest(self, patches: Tensor) -> Tensor:
+        """BxhxwxD of `patches` -> B float32: the distance of the patch that is nearest to an entry.
 
         That of an image whose own patches are remembered is 0 but for rounding.
         """
-        reduced = self.reduced(self.patches(image))
+        reduced = self.reduced(patches)
         return torch.stack([nearest_distances(patches, self.entries).min() for patches in reduced])
 
     def reduced(self, patches: Tensor) -> Tensor:

@@ -10,16 +10,16 @@ import torch
 from torch import Tensor
 
 
-def resize_image(image: np.ndarray, size: int) -> np.ndarray:
-    """HxWx3 uint8 -> size x size x 3 uint8: bilinear; area means where it shrinks, so that nothing aliases."""
-    if image.shape[:2] == (size, size):
+def resize_image(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """HxWx3 uint8 -> hxwx3 uint8 for `size` (h, w): bilinear; area means where it shrinks, so that nothing aliases."""
+    if image.shape[:2] == size:
         return image
-    shrinks = image.shape[0] >= size and image.shape[1] >= size
-    return cv2.resize(image, (size, size), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
+    shrinks = image.shape[0] >= size[0] and image.shape[1] >= size[1]
+    return cv2.resize(image, size[::-1], interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
 
 
-def to_input(images: Sequence[np.ndarray], size: int, device: torch.device | None = None) -> Tensor:
-    """HxWx3 uint8 RGB each, of any size -> Bx3xSxS float32 in [0, 255]."""
+def to_input(images: Sequence[np.ndarray], size: tuple[int, int], device: torch.device | None = None) -> Tensor:
+    """HxWx3 uint8 RGB each, of any size -> Bx3xhxw float32 in [0, 255] for `size` (h, w)."""
     pixels = np.stack([resize_image(image, size) for image in images]).transpose(0, 3, 1, 2)
     return torch.from_numpy(np.ascontiguousarray(pixels)).to(device, torch.float32)
 

@@ -30,11 +30,13 @@ class Photographs:
     Args:
         paths: different photographs, in natural order.
         duplicates: (duplicate, original) for photographs of the same frame; the duplicates are not in `paths`.
+        shape: median height and width in pixels.
         notes: a sentence for what is unusual of them.
     """
 
     paths: list[Path]
     duplicates: list[tuple[Path, Path]]
+    shape: tuple[int, int]
     notes: list[str] = field(default_factory=list)
 
 
@@ -104,7 +106,8 @@ def check_photographs(
             f"{folder} holds {len(paths)} photographs, but only {len(sizes)} different ones ({duplicates[0][0].name} "
             f"is the same frame as {duplicates[0][1].name}); {work} needs at least {at_least}, each of another part."
         )
-    return Photographs(list(sizes), duplicates, [*filter(None, [note]), *_size_notes(sizes)])
+    width, height = np.median(np.array(list(sizes.values())), axis=0).round().astype(int).tolist()
+    return Photographs(list(sizes), duplicates, (height, width), [*filter(None, [note]), *_size_notes(sizes)])
 
 
 def load_each(

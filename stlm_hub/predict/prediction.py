@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import cv2
 import numpy as np
 from PIL import Image
 
@@ -34,6 +35,7 @@ class Prediction:
             is none.
         unfamiliarity: how far the whole photograph is from good ones, in limits: above 1 it is unfamiliar. 0: not
             measured.
+        minimum_area: pixels of the smallest connected region that is outlined.
     """
 
     image: np.ndarray
@@ -43,10 +45,12 @@ class Prediction:
     mask: np.ndarray = None  # type: ignore[assignment]  # filled on construction
     review_threshold: float | None = None
     unfamiliarity: float = 0.0
+    minimum_area: float = 0.0
 
     def __post_init__(self) -> None:
         if self.mask is None:
-            object.__setattr__(self, "mask", found_mask(self.anomaly_map, self.score, self.threshold))
+            mask = found_mask(self.anomaly_map, self.score, self.threshold, self.minimum_area)
+            object.__setattr__(self, "mask", mask)
 
     @property
     def is_anomalous(self) -> bool:
@@ -76,7 +80,7 @@ class Prediction:
         review = checked_review(review_threshold, threshold)
         if review is None and self.review_threshold is not None:
             review = moved_review(self.review_threshold, self.threshold, threshold)
-        mask = found_mask(self.anomaly_map, self.score, threshold)
+        mask = found_mask(self.anomaly_map, self.score, threshold, self.minimum_area)
         return dataclasses.replace(self, threshold=threshold, review_threshold=review, mask=mask)
 
     def panel(self, title: str = "") -> np.ndarray:
@@ -131,9 +135,19 @@ class Unusable:
     error: ImageError
 
 
-def found_mask(anomaly_map: np.ndarray, score: float, threshold: float) -> np.ndarray:
-    """HxW bool: where the map reaches the threshold; empty where the score does not."""
-    return (anomaly_map >= threshold) & (score >= threshold)
+def found_mask(anomaly_map: np.ndarray, score: float, threshold: float, minimum_area: float = 0.0) -> np.ndarray:
+    """HxW bool: where the map reaches the threshold; empty where the score does not, and without smaller regions."""
+    return without_specks((anomaly_map >= threshold) & (score >= threshold), minimum_area)
+
+
+def without_specks(mask: np.ndarray, area: float) -> np.ndarray:
+    """HxW bool -> same: connected regions of fewer than `area` pixels are gone."""
+    if area <= 1 or not mask.any():
+        return mask
+    _, labels, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=8)
+    large = stats[:, cv2.CC_STAT_AREA] >= area
+    large[0] = False  # the background
+    return np.asarray(large[labels])
 
 
 def checked_review(review_threshold: float | None, threshold: float) -> float | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -71,17 +72,32 @@ def predict(
         review = moved_review(judging.review_threshold, judging.threshold, threshold)
     which = tuple(dict.fromkeys((judging.judge_by, judging.drawn)))
     return [
-        _judge(image, inferred, judging, threshold, review)
+        _judge(image, inferred, judging, model.frame_size, threshold, review)
         for image, inferred in zip(images, infer(model, images, which), strict=True)
     ]
 
 
-def _judge(image: np.ndarray, inferred: Inferred, judging: Judging, threshold: float, review: float) -> Prediction:
+def _judge(
+    image: np.ndarray,
+    inferred: Inferred,
+    judging: Judging,
+    frame_size: tuple[int, int],
+    threshold: float,
+    review: float,
+) -> Prediction:
     score = inferred.maps[judging.judge_by].score
     anomaly_map = times(inferred.maps[judging.drawn].anomaly_map, judging.draw_gain)
     limits = judging.familiarity_limits or (float("inf"),) * len(inferred.distances)
     unfamiliarity = max(distance / limit for distance, limit in zip(inferred.distances, limits, strict=True))
-    return Prediction(image, anomaly_map, score, threshold, review_threshold=review, unfamiliarity=unfamiliarity)
+    return Prediction(
+        image,
+        anomaly_map,
+        score,
+        threshold,
+        review_threshold=review,
+        unfamiliarity=unfamiliarity,
+        minimum_area=judging.minimum_area * math.prod(image.shape[:2]) / math.prod(frame_size),
+    )
 
 
 def predict_many(
@@ -127,7 +143,7 @@ def infer(model: AnomalyMaps, images: Iterable[np.ndarray], which: Sequence[str]
     Raises:
         ConfigError: the model has no such map.
     """
-    for batch in batches(images, model.image_size):
+    for batch in batches(images, model.frame_size):
         with evaluating(model), torch.inference_mode():
             found, distances = model(input_of(model, batch), which)
         arrays = {name: maps.values[:, 0].float().cpu().numpy() for name, maps in found.items()}
@@ -138,21 +154,21 @@ def infer(model: AnomalyMaps, images: Iterable[np.ndarray], which: Sequence[str]
             yield Inferred(maps, tuple(distances[i].tolist()))
 
 
-def batch_size(image_size: int) -> int:
-    """Images of a batch at this network size."""
-    return max(1, BATCH_PIXELS // image_size**2)
+def batch_size(size: tuple[int, int]) -> int:
+    """Photographs of a batch whose frames are this high and wide."""
+    return max(1, BATCH_PIXELS // (size[0] * size[1]))
 
 
-def batches(images: Iterable[np.ndarray], image_size: int) -> Iterator[list[np.ndarray]]:
+def batches(images: Iterable[np.ndarray], size: tuple[int, int]) -> Iterator[list[np.ndarray]]:
     """Images in groups of `batch_size`, in order."""
     iterator = iter(images)
-    while batch := list(islice(iterator, batch_size(image_size))):
+    while batch := list(islice(iterator, batch_size(size))):
         yield batch
 
 
 def input_of(model: AnomalyMaps, images: Sequence[np.ndarray]) -> Tensor:
-    """HxWx3 uint8 RGB of any size -> Bx3xSxS float32 in [0, 255], where the model is."""
-    return to_input(images, model.image_size, next(model.parameters()).device)
+    """HxWx3 uint8 RGB of any size -> Bx3xhxw float32 in [0, 255] in the model's frame, where the model is."""
+    return to_input(images, model.frame_size, next(model.parameters()).device)
 
 
 @contextmanager

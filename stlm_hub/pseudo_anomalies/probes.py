@@ -11,6 +11,7 @@ import numpy as np
 
 from .erase import erase
 from .foreground import foreground
+from .square import put_back, random_square
 
 VISIBLE = 8.0
 """Grey levels that a probe changes at least, as the mean over its pixels; weaker ones are drawn again."""
@@ -21,12 +22,17 @@ def probe(image: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.n
     """Damages a good photograph, on the part where it stands out from a plain background.
 
     Args:
-        image: SxSx3 uint8 RGB, normal.
+        image: HxWx3 uint8 RGB, normal; where it is no square, a random one is damaged.
         rng: decides everything.
 
     Returns:
-        The damaged image, SxSx3 uint8, and its mask, SxS uint8 of 0 and 1.
+        The damaged image, HxWx3 uint8, and its mask, HxW uint8 of 0 and 1.
     """
+    square = random_square(image.shape, rng)
+    return put_back(image, square, *_damaged(np.ascontiguousarray(image[square]), rng))
+
+
+def _damaged(image: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     kind = (scratch, stain, dent, _missing)[rng.integers(4)]
     places = np.argwhere(foreground(image))
     for _ in range(MAX_DRAWS):

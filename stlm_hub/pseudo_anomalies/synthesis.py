@@ -18,6 +18,7 @@ from .erase import erase
 from .foreground import foreground
 from .nsa import nsa
 from .perlin import MIN_MASK_FRACTION, perlin_mask
+from .square import put_back, random_square
 from .textures import TextureSource
 
 FAMILIES = ("perlin", "nsa", "cutpaste_patch", "cutpaste_scar", "cutpaste_union", "erase")
@@ -86,7 +87,7 @@ def synthesize(
     """Damages a normal image with probability `config.probability`.
 
     Args:
-        image: (S, S, 3) uint8 RGB, normal. It is not changed in place.
+        image: (H, W, 3) uint8 RGB, normal. It is not changed in place; where it is no square, a random one is damaged.
         rng: decides everything.
         config: what is done and how often.
         textures: foreign material for the family "perlin".
@@ -94,23 +95,24 @@ def synthesize(
             image itself.
 
     Returns:
-        The image, (S, S, 3) uint8 RGB, and its anomaly mask, (S, S) uint8 of 0 and 1 (all 0 for an image left normal).
+        The image, (H, W, 3) uint8 RGB, and its anomaly mask, (H, W) uint8 of 0 and 1 (all 0 for an image left normal).
 
     Raises:
-        ImageError: an image is not a square RGB uint8 array, or `other` has another shape.
+        ImageError: an image is not an RGB uint8 array, or `other` has another shape.
     """
     _check("image", image)
     if other is not None:
         _check("other", other)
         if other.shape != image.shape:
             raise ImageError(f"other must have the shape of image, {image.shape}, not {other.shape}.")
-    size = image.shape[0]
     if rng.random() >= config.probability:
-        return image.copy(), np.zeros((size, size), np.uint8)
+        return image.copy(), np.zeros(image.shape[:2], np.uint8)
     family = config.families[rng.integers(len(config.families))]
-    if config.on_part:
-        return _damage_part(family, image, rng, config, textures, other)
-    return _damage(family, image, rng, config, textures, other)
+    place = random_square(image.shape, rng)
+    square, beside = (None if whole is None else np.ascontiguousarray(whole[place]) for whole in (image, other))
+    assert square is not None
+    damage = _damage_part if config.on_part else _damage
+    return put_back(image, place, *damage(family, square, rng, config, textures, beside))
 
 
 def _damage_part(
@@ -157,8 +159,8 @@ def _damage(
 
 
 def _check(name: str, image: np.ndarray) -> None:
-    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or image.shape[0] != image.shape[1]:
-        raise ImageError(f"{name} must be a square RGB uint8 array (S, S, 3), not {image.dtype} {image.shape}.")
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+        raise ImageError(f"{name} must be an RGB uint8 array (H, W, 3), not {image.dtype} {image.shape}.")
 
 
 def _perlin(

@@ -6,6 +6,7 @@ another number of workers or another process sees the same samples.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,8 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from ..calibration.threshold import MIN_HELD_OUT
+from ..models.stlm.config import NetworkConfig
+from ..models.stlm.tiles import places
 from ..predict.frame import resize_image
 from ..predict.images import load_image
 from ..pseudo_anomalies.nuisance import disturb
@@ -63,24 +66,35 @@ class NormalPhotographs(Dataset[dict[str, Any]]):
 
     Args:
         paths: normal photographs.
-        image_size: side of the square samples in pixels.
+        network: whose input the samples are: of tiles a random one of a photograph.
         config: augmentation, pseudo anomalies, seed.
         textures: material to paste.
+        region: HxW bool of the frame, outside which nothing is damaged; None: there is none.
     """
 
-    def __init__(self, paths: Sequence[Path], image_size: int, config: TrainingConfig, textures: TextureSource) -> None:
-        self.paths, self.image_size, self.config, self.textures = list(paths), image_size, config, textures
+    def __init__(
+        self,
+        paths: Sequence[Path],
+        network: NetworkConfig,
+        config: TrainingConfig,
+        textures: TextureSource,
+        region: np.ndarray | None = None,
+    ) -> None:
+        self.paths, self.network, self.config, self.textures = list(paths), network, config, textures
+        self.region = region
+        height, width = network.input_size
+        self._tiles = [(slice(y, y + height), slice(x, x + width)) for y, x in places(network)]
         self._pixels: dict[int, np.ndarray] = {}
-        self._keep = len(self.paths) * image_size * image_size * 3 <= PIXEL_CACHE_BYTES
+        self._keep = len(self.paths) * math.prod(network.frame_size) * 3 <= PIXEL_CACHE_BYTES
 
     def __len__(self) -> int:
         return len(self.paths)
 
     def photograph(self, index: int) -> np.ndarray:
-        """One photograph at the model's size: (S, S, 3) uint8 RGB."""
+        """One photograph in the model's frame: (H, W, 3) uint8 RGB."""
         if index in self._pixels:
             return self._pixels[index]
-        pixels = resize_image(load_image(self.paths[index]), self.image_size)
+        pixels = resize_image(load_image(self.paths[index]), self.network.frame_size)
         if self._keep:
             self._pixels[index] = pixels
         return pixels
@@ -91,18 +105,25 @@ class NormalPhotographs(Dataset[dict[str, Any]]):
             place: epoch, and number of the photograph.
 
         Returns:
-            clean and pseudo: (3, S, S) uint8 tensors; mask: (1, S, S) uint8 of 0 and 1; pasted: whether the two differ;
+            clean and pseudo: (3, h, w) uint8 tensors; mask: (1, h, w) uint8 of 0 and 1; pasted: whether the two differ;
             key: names the clean image where it can come back unchanged in a later epoch, else "".
         """
         epoch, index = place
         rng = np.random.Generator(np.random.Philox(key=[self.config.seed, epoch * len(self.paths) + index]))
         clean, key = rotate(self.photograph(index), self.config.rotation, rng, str(index))
+        tile = int(rng.integers(len(self._tiles))) if len(self._tiles) > 1 else 0
+        clean, key = clean[self._tiles[tile]], key and f"{key}:{tile}"
         if self.config.nuisance is not None and rng.random() < DISTURBED_SHARE:
             clean, key = disturb(clean, rng, self.config.nuisance), ""
         other = None
         if "nsa" in self.config.synthesis.families and len(self.paths) > 1:
-            other = self.photograph((index + int(rng.integers(1, len(self.paths)))) % len(self.paths))
+            other = self.photograph((index + int(rng.integers(1, len(self.paths)))) % len(self.paths))[
+                self._tiles[tile]
+            ]
         pseudo, mask = synthesize(clean, rng, self.config.synthesis, self.textures, other)
+        if self.region is not None:
+            mask = mask * self.region[self._tiles[tile]]
+            pseudo = np.where(mask[..., None] > 0, pseudo, clean)
         return {
             "clean": _tensor(clean),
             "pseudo": _tensor(pseudo),
@@ -113,20 +134,20 @@ class NormalPhotographs(Dataset[dict[str, Any]]):
 
 
 def rotate(image: np.ndarray, how: str, rng: np.random.Generator, key: str) -> tuple[np.ndarray, str]:
-    """Turns a photograph by a random angle as `TrainingConfig.rotation` says.
+    """Turns a photograph by a random angle as `TrainingConfig.rotation` says; one that is no square by no quarter.
 
     Returns:
         The image, and the key of what came out: empty where the angle is continuous and will not come back.
     """
     if how in ("quarter", "full"):
-        turns = int(rng.integers(4))
+        turns = int(rng.integers(4)) if image.shape[0] == image.shape[1] else 2 * int(rng.integers(2))
         image, key = np.ascontiguousarray(np.rot90(image, turns)), f"{key}/{turns}"
     if how in ("slight", "full"):
-        side = image.shape[0]
+        height, width = image.shape[:2]
         matrix = cv2.getRotationMatrix2D(
-            ((side - 1) / 2, (side - 1) / 2), rng.uniform(-SLIGHT_DEGREES, SLIGHT_DEGREES), 1.0
+            ((width - 1) / 2, (height - 1) / 2), rng.uniform(-SLIGHT_DEGREES, SLIGHT_DEGREES), 1.0
         )
-        image, key = cv2.warpAffine(image, matrix, (side, side), borderMode=cv2.BORDER_REFLECT_101), ""
+        image, key = cv2.warpAffine(image, matrix, (width, height), borderMode=cv2.BORDER_REFLECT_101), ""
     return image, key
 
 
@@ -176,6 +197,6 @@ class StepSampler:
 
 
 def collate(samples: list[dict[str, Any]]) -> dict[str, Any]:
-    """Samples -> batch: image tensors Bx3xSxS uint8, mask Bx1xSxS uint8, lists of `pasted` and `key`."""
+    """Samples -> batch: image tensors Bx3xhxw uint8, mask Bx1xhxw uint8, lists of `pasted` and `key`."""
     batch: dict[str, Any] = {name: torch.stack([s[name] for s in samples]) for name in ("clean", "pseudo", "mask")}
     return batch | {name: [s[name] for s in samples] for name in ("pasted", "key")}

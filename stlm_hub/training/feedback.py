@@ -154,7 +154,7 @@ def _grown(model: STLM, memory: PatchMemory, photographs: Sequence[Path], nuisan
     for path in photographs:
         image = load_image(path)
         images = [image, photographed_again(image, rng, nuisance)]
-        patches = memory.patches(to_input(images, model.image_size, entries.device)).flatten(0, 2)
+        patches = model.patches(to_input(images, model.frame_size, entries.device)).flatten(0, 2)
         reduced = memory.reduced(patches)
         distances = nearest_distances(reduced, entries)
         added: list[torch.Tensor] = []

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from ..errors import TrainingError
 from ..models.backbones import make_backbone
-from ..models.patch_memory import PatchMemory
-from ..models.stlm.config import PatchMemoryConfig
+from ..models.stlm.anomaly_maps import AnomalyMaps
+from ..models.stlm.config import NetworkConfig, PatchMemoryConfig
 from ..predict.frame import to_input
 from ..predict.photographs import load_each
 from ..pseudo_anomalies.nuisance import Nuisance, photographed_again
@@ -25,24 +25,22 @@ CANDIDATES = 60_000
 
 @torch.inference_mode()
 def fill_memory(
-    memory: PatchMemory,
+    model: AnomalyMaps,
     photographs: Sequence[Path],
-    image_size: int,
     seed: int,
     nuisance: Nuisance | None = None,
     on_image: Callable[[int, int], None] | None = None,
     on_entry: Callable[[int, int], None] | None = None,
 ) -> None:
-    """Fills a memory in place, from a backbone that has its pretrained weights.
+    """Fills a model's memory in place, through a backbone that has its pretrained weights.
 
     Patches are reduced to their principal components; entries are a greedy coreset of them (PatchCore, section 3.2).
     With `nuisance`, they are chosen from each photograph and a disturbed copy of it, so that another light or a noisy
     sensor is as near as what was photographed.
 
     Args:
-        memory: in eval mode, on the device to compute on.
+        model: with a memory, in eval mode, on the device to compute on. Patches outside its region are left out.
         photographs: of good parts. An entry's `sources` is the number of its photograph in this list.
-        image_size: side in pixels that photographs are squeezed to.
         seed: of the choice of candidates. Photographs are not turned as in training: a held-out one, which lies as they
             do, would be farther from a memory that has to hold all its turns.
         nuisance: how the copies are disturbed; None: there are none.
@@ -52,7 +50,11 @@ def fill_memory(
     Raises:
         TrainingError: see `check_enough_patches`.
     """
-    check_enough_patches(memory.config, image_size, len(photographs))
+    memory = model.patch_memory
+    assert memory is not None
+    inside = model.region.inside.cpu().numpy() > 0 if model.region is not None else None
+    check_enough_patches(memory.config, count_patches(model.config.network, len(photographs), inside))
+    kept = torch.from_numpy(_cells(model.config.network, inside)).flatten()
     wanted, channels = memory.entries.shape
     device = memory.entries.device
     random = torch.Generator().manual_seed(seed)
@@ -62,7 +64,7 @@ def fill_memory(
     candidates, sources = [], []
     for number, image in enumerate(load_each(photographs, on_image)):
         images = [image] if nuisance is None else [image, photographed_again(image, disturbing, nuisance)]
-        for patches in memory.patches(to_input(images, image_size, device)).flatten(1, 2).cpu():
+        for patches in model.patches(to_input(images, model.frame_size, device)).flatten(1, 2)[:, kept].cpu():
             candidates.append(patches[torch.randperm(len(patches), generator=random)[:share]])
             sources += [number] * len(candidates[-1])
     patches = torch.cat(candidates)
@@ -76,19 +78,32 @@ def fill_memory(
     memory.sources.copy_(torch.tensor(sources, dtype=torch.int32)[chosen])
 
 
-def count_patches(image_size: int, photographs: int) -> int:
-    """How many patches a memory can choose its entries from."""
-    return photographs * (image_size // CELL) ** 2
+def count_patches(network: NetworkConfig, photographs: int, region: np.ndarray | None = None) -> int:
+    """How many patches of so many photographs a memory can choose its entries from.
+
+    Args:
+        network: whose frame the photographs are brought to.
+        photographs: their number.
+        region: HxW bool of the frame, outside which nothing is remembered; None: there is none.
+    """
+    return photographs * int(np.count_nonzero(_cells(network, region)))
 
 
-def check_enough_patches(memory: PatchMemoryConfig, image_size: int, photographs: int) -> None:
-    """Raises TrainingError where so many photographs have fewer patches than the memory has entries."""
-    patches = count_patches(image_size, photographs)
+def check_enough_patches(memory: PatchMemoryConfig, patches: int) -> None:
+    """Raises TrainingError where there are fewer patches than the memory has entries."""
     if patches < memory.entries:
         raise TrainingError(
-            f"A memory of {memory.entries} entries needs as many patches, but {photographs} photographs have "
-            f"{patches}; set the entries lower or add photographs."
+            f"A memory of {memory.entries} entries needs as many patches, but the photographs have {patches}; set the "
+            "entries lower or add photographs."
         )
+
+
+def _cells(network: NetworkConfig, region: np.ndarray | None) -> np.ndarray:
+    """hxw bool: the patches of a frame at least half of which is in the region."""
+    height, width = (side // CELL for side in network.frame_size)
+    if region is None:
+        return np.ones((height, width), bool)
+    return region.reshape(height, CELL, width, CELL).mean((1, 3)) >= 0.5
 
 
 def check_backbone(memory: PatchMemoryConfig) -> None:

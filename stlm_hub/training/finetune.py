@@ -9,13 +9,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from ..calibration.threshold import DEFAULT_FALSE_ALARM_RATE, MIN_HELD_OUT, check_false_alarm_rate
 from ..errors import ConfigError, DataError
 from ..model_folder.folder import check_output
 from ..model_folder.names import PLOTS
 from ..model_folder.results import Command, DatasetFacts, Provenance
-from ..models.stlm.config import NetworkConfig, PatchMemoryConfig, STLMConfig
+from ..models.stlm.config import NetworkConfig, PatchMemoryConfig, STLMConfig, size_text, smallest_defect
 from ..predict.photographs import MIN_TRAINING_PHOTOGRAPHS, check_photographs
+from ..predict.region_mask import area_on_frame, looked_at, on_frame
 from ..pseudo_anomalies.nuisance import of_camera
 from ..pseudo_anomalies.synthesis import SynthesisConfig
 from ..pseudo_anomalies.textures import TextureSource
@@ -25,11 +28,11 @@ from .budget import check_seconds, steps_of_run, steps_within
 from .config import TrainingConfig
 from .data import Split, split_normals
 from .fill_memory import count_patches
+from .input_size import choose_input
 from .observer import Observer
 from .pipeline import Job, run
 
 DEFAULT_STEPS = 400
-DEFAULT_IMAGE_SIZE = 256
 LEVELS = ("stage1", "stage2", "embedding", "decoder")
 MEMORY = PatchMemoryConfig()
 
@@ -66,7 +69,9 @@ class Options:
     """What a user may choose; the defaults are those of `finetune`, which says what each means."""
 
     steps: int = DEFAULT_STEPS
-    image_size: int = DEFAULT_IMAGE_SIZE
+    size: int | None = None
+    tiles: str = "auto"
+    minimum_area: float = 0.0
     rotation: str = "none"
     seed: int = 0
     memory_entries: int | None = None
@@ -75,8 +80,13 @@ class Options:
     camera: str = "normal"
     careful: bool = False
 
-    def model(self, name: str) -> STLMConfig:
+    def model(self, name: str, shape: tuple[int, int], *, region: bool = False) -> STLMConfig:
         """The model that is trained, with as large a memory as is wanted.
+
+        Args:
+            name: of the model.
+            shape: usual height and width of the photographs in pixels.
+            region: whether only a part of them counts.
 
         Raises:
             ConfigError: an option is out of range.
@@ -90,10 +100,12 @@ class Options:
             raise ConfigError(
                 "Without steps and without memory entries there is nothing to judge by; give one of them."
             )
+        input_size, tiles = choose_input(shape, self.size, self.tiles)
         return STLMConfig(
-            network=NetworkConfig(image_size=self.image_size, feature_levels=LEVELS),
+            network=NetworkConfig(input_size=input_size, tiles=tiles, feature_levels=LEVELS),
             patch_memory=PatchMemoryConfig(entries, MEMORY.channels, self.backbone) if entries else None,
             streams=self.steps > 0,
+            region=region,
             category=name,
             dataset="own photographs",
         )
@@ -106,12 +118,14 @@ class Options:
         """
         return small_machine(max(1, self.steps), self.seed, self.rotation, self.camera)
 
-    def command(self, name: str, *, textures: bool, weights: bool) -> Command:
-        """`stlm finetune` with what differs from the defaults."""
+    def command(self, name: str, **files: bool) -> Command:
+        """`stlm finetune` with what differs from the defaults, and the options that name a file or folder."""
         default = Options()
         values: dict[str, tuple[Any, Any]] = {
             "steps": (self.steps, default.steps),
-            "size": (self.image_size, default.image_size),
+            "size": (self.size, default.size),
+            "tiles": (self.tiles, default.tiles),
+            "minimum-area": (self.minimum_area, default.minimum_area),
             "seed": (self.seed, default.seed),
             "memory-entries": (self.memory_entries, default.memory_entries),
             "backbone": (default.backbone if self.memory_entries == 0 else self.backbone, default.backbone),
@@ -121,9 +135,8 @@ class Options:
             "false-alarm-rate": (self.false_alarm_rate, default.false_alarm_rate),
         }
         changed = {option: value for option, (value, usual) in values.items() if value != usual}
-        files = {"textures": "DIR"} if textures else {}
-        files |= {"weights": "FILE"} if weights else {}
-        return Command("stlm finetune", ("FOLDER",), {"name": name, **changed, **files})
+        named = {option: "DIR" if option == "textures" else "FILE" for option, given in files.items() if given}
+        return Command("stlm finetune", ("FOLDER",), {"name": name, **changed, **named})
 
 
 def finetune(
@@ -133,7 +146,11 @@ def finetune(
     output: str | Path | None = None,
     steps: int = DEFAULT_STEPS,
     minutes: float | None = None,
-    image_size: int = DEFAULT_IMAGE_SIZE,
+    size: int | None = None,
+    tiles: str = "auto",
+    region: str | Path | None = None,
+    ignore: str | Path | None = None,
+    minimum_area: float = 0.0,
     false_alarm_rate: float = DEFAULT_FALSE_ALARM_RATE,
     rotation: str = "none",
     camera: str = "normal",
@@ -156,7 +173,13 @@ def finetune(
         steps: optimiser steps of 4 photographs. 0: a model in half a minute, whose memory judges alone.
         minutes: time for the training, in place of `steps`: a few steps are measured first, see `steps_within`. The
             same call goes on with the number of steps that it began with.
-        image_size: side of the network's square input in pixels, a multiple of 64; smaller defects need a larger one.
+        size: longer side in pixels of what the network sees at once, a multiple of 64; smaller defects need a larger
+            one. None: that of about 256 x 256 px in the photographs' own aspect.
+        tiles: "auto": a photograph that would be shrunk more than four times is cut into overlapping tiles; "none"; or
+            rows and columns, "3x4". See `choose_input`.
+        region: picture of the photographs' shape, white where to look; None: everywhere.
+        ignore: the opposite, white where not to look.
+        minimum_area: pixels of a photograph; a smaller connected region is no defect.
         false_alarm_rate: share of good parts that may be judged anomalous, in (0, 0.5].
         rotation: "none", or how parts may lie: "slight", "quarter", "full" (see `TrainingConfig.rotation`).
         camera: how much photographs of one part may differ in light, focus and noise: "fixed", "normal" or "rough", see
@@ -182,16 +205,33 @@ def finetune(
         WeightsError: the starting weights, or those of the memory's backbone, cannot be had.
     """
     observer = observer or Observer()
-    options = Options(steps, image_size, rotation, seed, memory_entries, backbone, false_alarm_rate, camera, careful)
-    config, training = options.model(name), options.training()
+    options = Options(
+        steps,
+        size,
+        tiles,
+        minimum_area,
+        rotation,
+        seed,
+        memory_entries,
+        backbone,
+        false_alarm_rate,
+        camera,
+        careful,
+    )
+    options.model(name, (1, 1))  # refuses what cannot be before a photograph is read
+    training = options.training()
     if minutes is not None:
         check_seconds(60 * minutes)
     check_false_alarm_rate(false_alarm_rate)
     folder, target = Path(photographs), _target(output, name, Path(photographs))
     source_of_textures = TextureSource.from_folder(textures) if textures else None
-    split = _split(folder, training, leave_out, observer)
+    split, shape = _split(folder, training, leave_out, observer)
+    config = options.model(name, shape, region=bool(region or ignore))
+    frame = config.network.frame_size
+    inside = _region(region, ignore, shape, frame)
+    _say_size(observer, shape, config.network)
     if memory_entries is None and config.patch_memory is not None:
-        entries = min(MEMORY.entries, count_patches(image_size, len(split.photographs)))
+        entries = min(MEMORY.entries, count_patches(config.network, len(split.photographs), inside))
         config = config.replace(patch_memory=dataclasses.replace(config.patch_memory, entries=entries))
     weights = None
     if config.streams:
@@ -206,15 +246,25 @@ def finetune(
         anomaly_map="combined" if config.patch_memory else "aggregation",
         training=options.training(),
         nuisance=of_camera(camera),
+        region=inside,
+        minimum_area=area_on_frame(minimum_area, shape, frame),
         careful=careful,
         weights=weights,
         provenance=Provenance(
             alias=name,
             repo_id=f"your-name/{name}",
             weights_license="other",
-            commands=(options.command(name, textures=bool(textures), weights=bool(starting_from)),),
+            commands=(
+                options.command(
+                    name,
+                    textures=bool(textures),
+                    weights=bool(starting_from),
+                    region=bool(region),
+                    ignore=bool(ignore),
+                ),
+            ),
         ),
-        dataset=DatasetFacts(name="own photographs", license="other"),
+        dataset=DatasetFacts(name="own photographs", license="other", photograph=shape),
         work=work,
         output=target,
         textures=source_of_textures,
@@ -235,7 +285,26 @@ def _target(output: str | Path | None, name: str, photographs: Path) -> Path:
     return target
 
 
-def _split(folder: Path, training: TrainingConfig, leave_out: Sequence[str], observer: Observer) -> Split:
+def _region(
+    region: str | Path | None, ignore: str | Path | None, shape: tuple[int, int], frame: tuple[int, int]
+) -> np.ndarray | None:
+    """HxW bool of the frame: the part that counts; None: all of it."""
+    wanted = looked_at(region, ignore, shape)
+    return None if wanted is None else on_frame(wanted, frame)
+
+
+def _say_size(observer: Observer, shape: tuple[int, int], network: NetworkConfig) -> None:
+    seen = smallest_defect(shape, network.frame_size)
+    observer.on_message(
+        f"Photographs of {shape[1]}x{shape[0]} px are brought to {size_text(network)}: defects from about {seen:.0f} "
+        "px can be seen. Smaller ones take a larger --size, or more --tiles, and the time of their pixels."
+    )
+
+
+def _split(
+    folder: Path, training: TrainingConfig, leave_out: Sequence[str], observer: Observer
+) -> tuple[Split, tuple[int, int]]:
+    """Photographs to train on and to hold out, and their usual height and width."""
     found = check_photographs(folder)
     names = {path.name for path in found.paths}
     if unknown := [name for name in leave_out if name not in names]:
@@ -247,7 +316,7 @@ def _split(folder: Path, training: TrainingConfig, leave_out: Sequence[str], obs
         observer.on_message(f"{duplicate.name} is the same frame as {original.name} and is left out.")
     for note in found.notes:
         observer.on_message(note)
-    return split_normals(paths, training.held_out, training.seed, at_least=held_out_of(len(paths)))
+    return split_normals(paths, training.held_out, training.seed, at_least=held_out_of(len(paths))), found.shape
 
 
 def _make_work(target: Path) -> Path:

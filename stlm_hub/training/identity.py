@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from ..fingerprint import file_sha256, fingerprint
 from ..models.stlm.config import NetworkConfig
@@ -25,6 +28,7 @@ def identity_of(
     weights: StartingWeights,
     *,
     textures: TextureSource | None,
+    region: np.ndarray | None,
     teacher_checkpoint: Path | None,
     processes: int,
     total: int,
@@ -44,6 +48,7 @@ def identity_of(
         "weights": weights.sha256,
         "processes": processes,
         "textures": fingerprint(textures.photographs) if textures else "",
+        "region": hashlib.sha256(np.packbits(region).tobytes()).hexdigest() if region is not None else "",
         "teacher": file_sha256(teacher) if teacher else "",
     }
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import cv2
+import numpy as np
 import psutil  # type: ignore[import-untyped]
 import torch
 from accelerate import Accelerator
@@ -77,6 +78,7 @@ def train(
     *,
     objective: Objective = PAPER,
     textures: TextureSource | None = None,
+    region: np.ndarray | None = None,
     teacher_checkpoint: Path | None = None,
     workers: int = 0,
     facts: dict[str, Any] | None = None,
@@ -92,6 +94,7 @@ def train(
         folder: receives `log.jsonl`, TensorBoard events and `checkpoints/`.
         objective: what is minimised and moved.
         textures: what is pasted; by default the built-in source.
+        region: HxW bool of the frame, outside which nothing is damaged; None: there is none.
         teacher_checkpoint: Segment Anything's file for the ViT teachers.
         workers: processes that load photographs; 0 on a CPU, where they would fight with the training for cores.
         facts: what to keep with the checkpoints, as JSON: when, where and with what their last steps were trained, say.
@@ -122,6 +125,7 @@ def train(
         objective,
         weights,
         textures=textures,
+        region=region,
         teacher_checkpoint=teacher_checkpoint,
         processes=processes,
         total=total,
@@ -134,7 +138,7 @@ def train(
     stepper = Stepper(
         accelerator, network, config, targets, prepared[: len(losses)], prepared[len(losses) :], total=total
     )
-    dataset = NormalPhotographs(photographs, network.config.image_size, config, textures or TextureSource.builtin())
+    dataset = NormalPhotographs(photographs, network.config, config, textures or TextureSource.builtin(), region)
     first = int(log[-1]["step"]) if log else 0
     batches = _batches(dataset, config, first, total, accelerator, workers)
     accelerator.init_trackers("tensorboard")

@@ -54,5 +54,5 @@ def measure_latency(model: STLM, photographs: Sequence[Path]) -> Latency:
         milliseconds_per_image=round(1000 * float(np.median(times[1:])), 1),
         threads=torch.get_num_threads(),
         device=str(next(model.parameters()).device),
-        image_size=model.image_size,
+        image_size=max(model.frame_size),
     )

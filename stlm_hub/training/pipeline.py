@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import numpy as np
 import torch
 
 from ..calibration.calibrate import calibrate
@@ -42,7 +43,7 @@ from ..starting_weights.starting_weights import StartingWeights
 from ..stlm import STLM
 from .config import TrainingConfig
 from .data import Split
-from .fill_memory import check_backbone, check_enough_patches, fill_memory
+from .fill_memory import check_backbone, check_enough_patches, count_patches, fill_memory
 from .machine import circumstances, measure_latency
 from .objective import PAPER, Objective
 from .observer import Observer
@@ -66,6 +67,8 @@ class Job:
         commit: of the code, where it is known.
         nuisance: how the copies of photographs are disturbed that memory and calibration see; None: the memory sees
             none.
+        region: HxW bool of the frame, the part that counts; None: all of it. `config.region` says the same.
+        minimum_area: of a region that counts, see `Judging`.
         careful: whether the threshold stays above all photographs, see `calibration.threshold.choose_threshold`.
         objective: what the training minimises and moves.
         trained: a network to take over instead of training one.
@@ -86,6 +89,8 @@ class Job:
     output: Path
     commit: str = ""
     nuisance: Nuisance | None = None
+    region: np.ndarray | None = None
+    minimum_area: int = 0
     careful: bool = False
     objective: Objective = PAPER
     trained: Trained | None = None
@@ -142,7 +147,7 @@ def _check(job: Job) -> None:
     """Everything that can be refused before an hour is spent."""
     memory = job.config.patch_memory
     if memory is not None:
-        check_enough_patches(memory, job.config.network.image_size, len(job.split.photographs))
+        check_enough_patches(memory, count_patches(job.config.network, len(job.split.photographs), job.region))
         check_backbone(memory)
     check_held_out(len(job.split.held_out))
     check_false_alarm_rate(job.false_alarm_rate)
@@ -160,6 +165,7 @@ def _train(job: Job, made: Circumstances, observer: Observer) -> Trained | None:
         job.weights,
         job.work,
         textures=job.textures,
+        region=job.region,
         teacher_checkpoint=job.teacher_checkpoint,
         workers=job.workers,
         made=made,
@@ -177,7 +183,10 @@ def _with_memory(job: Job, trained: Trained, observer: Observer) -> STLM:
     """
     config = job.config.replace(network=trained.network.config) if trained.network else job.config
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    model = STLM(config, Judging(judge_by=job.anomaly_map), network=trained.network).eval().to(device)
+    judging = Judging(judge_by=job.anomaly_map, minimum_area=job.minimum_area)
+    model = STLM(config, judging, network=trained.network).eval().to(device)
+    if model.region is not None and job.region is not None:
+        model.region.inside.copy_(torch.from_numpy(job.region))
     memory, photographs = model.patch_memory, job.split.photographs
     if memory is None:
         return model
@@ -189,7 +198,7 @@ def _with_memory(job: Job, trained: Trained, observer: Observer) -> STLM:
         if done == 0:
             observer.on_message(f"Choosing {total} patches to remember.")
 
-    fill_memory(memory, photographs, model.image_size, job.training.seed, job.nuisance, observer.on_image, on_entry)
+    fill_memory(model, photographs, job.training.seed, job.nuisance, observer.on_image, on_entry)
     return model
 
 

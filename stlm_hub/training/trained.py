@@ -66,6 +66,7 @@ def train_network(
     *,
     objective: Objective = PAPER,
     textures: TextureSource | None = None,
+    region: np.ndarray | None = None,
     teacher_checkpoint: Path | None = None,
     workers: int = 0,
     on_step: Callable[[StepReport], None] | None = None,
@@ -75,7 +76,8 @@ def train_network(
 
     Args:
         config: of the network.
-        photographs, training, weights, textures, teacher_checkpoint, workers, on_step, should_stop: see `loop.train`.
+        photographs, training, weights, textures, region, teacher_checkpoint, workers: see `loop.train`.
+        on_step, should_stop: the same.
         work: folder of checkpoints and log.
         made: when and on what.
         objective: what it minimises and moves.
@@ -98,6 +100,7 @@ def train_network(
         work,
         objective=objective,
         textures=textures,
+        region=region,
         teacher_checkpoint=teacher_checkpoint,
         workers=workers,
         facts={**dataclasses.asdict(made), "precision": precision},

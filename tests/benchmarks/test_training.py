@@ -29,7 +29,10 @@ def test_the_cpu_recipe_is_that_of_the_zoo() -> None:
         measured = TrainingConfig.from_dict(setting.training).to_dict()
         trained = recipe.training.to_dict()
         assert {name for name in trained if measured[name] != trained[name]} <= COSTS_NOTHING
-        assert setting.network == {"image_size": size, "feature_levels": list(recipe.model.network.feature_levels)}
+        assert setting.network == {
+            "input_size": [size, size],
+            "feature_levels": list(recipe.model.network.feature_levels),
+        }
 
 
 def test_a_setting_is_measured_in_a_process_of_its_own(tmp_path: Path) -> None:
@@ -37,7 +40,7 @@ def test_a_setting_is_measured_in_a_process_of_its_own(tmp_path: Path) -> None:
     photographs = sorted(tmp_path.glob("*/train/good/*"))
     weights = StartingWeights(dict(ImageEncoder().state_dict()), dict(MaskDecoder().state_dict()), source="random")
     weights.save(tmp_path / "starting.safetensors")
-    setting = Setting({"image_size": 64}, {"teacher": "mobile", "batch_size": 2})
+    setting = Setting({"input_size": [64, 64]}, {"teacher": "mobile", "batch_size": 2})
     found = training.measure(setting, tmp_path / "starting.safetensors", photographs, steps=2)
     assert len(found["seconds"]) == 2 and min(found["seconds"]) > 0 and 0.2 < found["peak_gb"] < 8
     with pytest.raises(TrainingError, match="failed; its last words are:"):
@@ -50,7 +53,7 @@ def test_the_report_has_medians_of_the_later_steps_and_a_broken_limit_is_an_exit
     asked: list[tuple[str, int, int]] = []
 
     def measure(setting: Setting, weights: Path, photographs: list[Path], steps: int) -> dict[str, Any]:
-        asked.append((str(setting.network["image_size"]), len(photographs), steps))
+        asked.append((str(setting.network["input_size"][0]), len(photographs), steps))
         return {"seconds": [9.0] * training.UNCOUNTED + [1.0, 2.0, 4.0], "peak_gb": 7.0}
 
     weights = StartingWeights(dict(ImageEncoder().state_dict()), dict(MaskDecoder().state_dict()), source="random")

@@ -24,7 +24,7 @@ def check_zoo_row(entry: ZooEntry, cells: list[str]) -> None:
     counts = card(entry.alias)
     joined = " | ".join(cells)
     assert " | ".join(percent(entry.metrics, QUALITY, 1)) in joined
-    assert f"{entry.image_size} px" in cells
+    assert f"{entry.input_size[0]} px" in cells
     assert f"{counts.missed} of {counts.anomalous}" in cells
     assert f"{counts.rejected} of {counts.good}" in cells
     assert ("not the official split" in joined) == (entry.official_split is False)

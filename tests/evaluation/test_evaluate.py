@@ -27,7 +27,7 @@ SHAPES = [(64, 64), (80, 120), (50, 40), (64, 64), (96, 72)]  # two good ones, t
 
 @pytest.fixture(scope="module")
 def model() -> AnomalyMaps:
-    config = STLMConfig(NetworkConfig(image_size=64, aggregation_channels=8))
+    config = STLMConfig(NetworkConfig(input_size=(64, 64), aggregation_channels=8))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         return AnomalyMaps(config, Judging(score_top_k=10)).eval()

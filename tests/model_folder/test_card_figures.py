@@ -94,7 +94,7 @@ def test_what_has_to_be_known_of_the_photographs_stands_above_the_figures() -> N
 def test_what_differs_from_the_papers_setting_is_said() -> None:
     told = "with 1024 px and teacher SAM ViT-H; this model has 384 px and teacher MobileSAM, so it is no reproduction."
     assert told in rendered()
-    network = dataclasses.replace(CONFIG.network, image_size=1024)
+    network = dataclasses.replace(CONFIG.network, input_size=(1024, 1024))
     training = dataclasses.replace(TRAINING, settings={"teacher": "vit_h"})
     same = words(rendered(changed(training=training), CONFIG.replace(network=network)))
     assert "no reproduction" not in same and "This model has their image size and teacher" in same

@@ -122,7 +122,7 @@ def test_no_other_number_is_in_the_card(folder: Path) -> None:
     results = results_file.load(folder / "results.json")
     files = [dataclasses.asdict(results), config.to_dict(), judging.to_dict()]
     known = CONSTANTS.union(*(forms(leaf) for leaf in leaves(files)))
-    known.add(str(config.network.image_size // 8))  # the smallest defect, see `cell` in card.py
+    known.add(str(config.network.input_size[0] // 8))  # the smallest defect, see `cell` in card.py
     prose = "\n".join(
         line
         for line in re.sub(r"\]\(.*?\)", "", body).splitlines()

@@ -194,8 +194,8 @@ def test_a_pickle_under_the_name_of_safetensors_is_refused(
 @pytest.mark.parametrize(
     ("config", "sentence"),
     [
-        ({"network": {"image_size": 10**9}}, "image_size must be a whole number"),
-        ({"network": {"image_size": "64"}}, "image_size must be a whole number"),
+        ({"network": {"input_size": [10**9, 64]}}, "input_size must be a whole number"),
+        ({"network": {"input_size": ["64", 64]}}, "input_size must be a whole number"),
         ({"network": {"aggregation_channels": 10**6}}, "aggregation_channels must be"),
         ({"network": {"feature_levels": ["decoder"] * 10**4}}, "feature_levels must name each level once"),
         ({"network": {"feature_levels": {"decoder": 1}}}, "feature_levels must be a list"),
@@ -212,7 +212,7 @@ def test_a_pickle_under_the_name_of_safetensors_is_refused(
         (b'{"network": {}' + b" " * 1_000_001 + b"}", "larger than any model"),
         (b"\xff\xfe\x00", "not valid JSON"),
         ({"network": {"feature_levels": ["stage1", "embedding"]}}, "does not fit its config.json"),
-        ({"network": {"image_size": 64, "aggregation_channels": 64}}, "does not fit its config.json"),
+        ({"network": {"input_size": [64, 64], "aggregation_channels": 64}}, "does not fit its config.json"),
     ],
     ids=lambda value: str(value)[:40],
 )

@@ -76,7 +76,7 @@ def test_an_entry_of_this_library_is_what_its_folder_holds(entry: zoo.ZooEntry) 
     assert entry.metrics == known.maps[judging.judge_by].to_dict()
     split = known.dataset.split
     assert entry.official_split == (split.official if split else None)
-    assert (entry.image_size, entry.dataset) == (config.network.image_size, config.dataset)
+    assert (entry.input_size, entry.dataset) == (config.network.frame_size, config.dataset)
     assert zoo_files.verify(entry.alias).problems == ()
     with torch.device("meta"):
         network = AnomalyMaps(config, judging)
@@ -104,7 +104,7 @@ def test_an_entry_says_what_the_folder_holds(folder: Path) -> None:
         bytes=sum(path.stat().st_size for path in files.values()),
         license="apache-2.0",
         dataset="drawn by the tests",  # the configuration goes before results.json
-        image_size=64,
+        input_size=(64, 64),
         metrics={name: value for name, value in vars(FIGURES).items() if name in facts.METRICS and name != "fnr"},
     )
     assert zoo.list_models() == [entry]
@@ -199,7 +199,7 @@ ENTRY = {
     "bytes": 1,
     "license": "mit",
     "dataset": "",
-    "image_size": 64,
+    "input_size": [64, 64],
     "metrics": {},
 }
 

@@ -43,7 +43,7 @@ def test_defaults_are_the_papers() -> None:
     config = STLMConfig()
     assert config.network == NetworkConfig() and config.patch_memory is None and config.streams
     network = config.network
-    assert (network.image_size, network.feature_levels) == (1024, ("embedding", "decoder"))
+    assert (network.input_size, network.feature_levels) == ((1024, 1024), ("embedding", "decoder"))
     assert (network.aggregation_channels, network.aggregation_dilations) == (128, (3,))
     assert (network.decoders, network.aggregation_input, network.shared_stages) == ("shared", "product", 0)
     assert network.aggregation_in_channels == 512
@@ -53,10 +53,10 @@ def test_defaults_are_the_papers() -> None:
     "config",
     [
         STLMConfig(),
-        STLMConfig(NetworkConfig(image_size=2048), PatchMemoryConfig()),
+        STLMConfig(NetworkConfig(input_size=(2048, 2048)), PatchMemoryConfig()),
         STLMConfig(
             NetworkConfig(
-                image_size=64,
+                input_size=(64, 64),
                 feature_levels=("decoder", "stage1", "embedding", "stage2"),
                 shared_stages=2,
                 decoders="separate",
@@ -86,7 +86,9 @@ def test_json_round_trip(config: STLMConfig, tmp_path: Path) -> None:
 
 def test_missing_fields_are_the_defaults() -> None:
     assert STLMConfig.from_dict({"network": {}}) == STLMConfig()
-    assert STLMConfig.from_dict({"network": {"image_size": 256}}) == STLMConfig(NetworkConfig(image_size=256))
+    assert STLMConfig.from_dict({"network": {"input_size": [256, 256]}}) == STLMConfig(
+        NetworkConfig(input_size=(256, 256))
+    )
     assert STLMConfig.from_dict({"network": {}, "patch_memory": {}}).patch_memory == PatchMemoryConfig()
 
 
@@ -106,15 +108,15 @@ def test_a_copy_is_checked_too() -> None:
     assert config.replace(dataset="own").category == "bottle" and config.dataset == ""
     with pytest.raises(ConfigError, match="category"):
         config.replace(category="x" * 201)
-    with pytest.raises(ConfigError, match="image_size"):
-        dataclasses.replace(config.network, image_size=100)
+    with pytest.raises(ConfigError, match="input_size"):
+        dataclasses.replace(config.network, input_size=(100, 100))
     with pytest.raises(dataclasses.FrozenInstanceError):
         config.category = "screw"  # type: ignore[misc]
     with pytest.raises(dataclasses.FrozenInstanceError):
-        config.network.image_size = 128  # type: ignore[misc]
+        config.network.input_size = (128, 128)  # type: ignore[misc]
 
 
-@pytest.mark.parametrize("field", ["image_size", "aggregation_channels", "shared_stages"])
+@pytest.mark.parametrize("field", ["input_size", "tiles", "aggregation_channels", "shared_stages"])
 @pytest.mark.parametrize("value", BAD_INTEGERS, ids=lambda value: str(value)[:8])
 def test_what_is_no_whole_number_in_range_is_refused(field: str, value: Any) -> None:
     with pytest.raises(ConfigError, match=f"{field} must be"):
@@ -139,10 +141,10 @@ def test_a_format_that_is_no_whole_number_is_refused(value: Any) -> None:
 @pytest.mark.parametrize(
     "network, message",
     [
-        ({"image_size": 100}, "multiple of 64, not 100"),
-        ({"image_size": 96}, "multiple of 64, not 96"),
-        ({"image_size": 0}, "image_size must be a whole number from 64 to 2048"),
-        ({"image_size": 2112}, "image_size must be"),
+        ({"input_size": [100, 100]}, "multiples of 64, not .100, 100"),
+        ({"input_size": [96, 96]}, "multiples of 64, not .96, 96"),
+        ({"input_size": [0, 0]}, "input_size must be a whole number from 64 to 2048"),
+        ({"input_size": [2112, 2112]}, "input_size must be"),
         ({"aggregation_channels": 7}, "aggregation_channels"),
         ({"aggregation_channels": 513}, "aggregation_channels"),
         ({"feature_levels": []}, "each level once"),
@@ -164,7 +166,7 @@ def test_a_format_that_is_no_whole_number_is_refused(value: Any) -> None:
         ({"shared_stages": 4}, "shared_stages must be a whole number from 0 to 3"),
         ({"feature_levels": ["stage1", "embedding"], "shared_stages": 3}, "With shared_stages 3 the levels"),
         ({"teacher": "vit_h"}, "network has no field 'teacher'"),
-        ([["image_size", 256]], "network must be a JSON object"),
+        ([["input_size", 256]], "network must be a JSON object"),
     ],
 )
 def test_a_bad_network_is_refused_by_name(network: Any, message: str) -> None:
@@ -190,7 +192,7 @@ def test_a_bad_network_is_refused_by_name(network: Any, message: str) -> None:
         ({"dataset": ["MVTec AD"]}, "dataset"),
         ({"teacher": "vit_h"}, r"config.json has no field 'teacher'"),
         ({"_target_": "os.system"}, r"config.json has no field '_target_'"),
-        ({"image_size": 256}, r"config.json has no field 'image_size'"),
+        ({"input_size": [256, 256]}, r"config.json has no field 'input_size'"),
     ],
 )
 def test_a_bad_value_is_refused_by_name(fields: dict[str, Any], message: str) -> None:
@@ -213,20 +215,20 @@ def test_levels_before_the_shared_stages_cannot_be_read() -> None:
 
 def test_a_dictionary_is_no_part_of_a_config_in_python() -> None:
     with pytest.raises(ConfigError, match="network must be a NetworkConfig"):
-        STLMConfig(network={"image_size": 64})  # type: ignore[arg-type]
+        STLMConfig(network={"input_size": [64, 64]})  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match="patch_memory must be a PatchMemoryConfig"):
         STLMConfig(patch_memory={"entries": 64})  # type: ignore[arg-type]
 
 
 def test_a_newer_format_asks_for_an_upgrade_whatever_else_it_holds() -> None:
     newer = {"format_version": FORMAT_VERSION + 1, "attention": "new", "network": "large"}
-    with pytest.raises(ConfigError, match=r"format 3.*reads up to 2.*pip install --upgrade stlm_hub"):
+    with pytest.raises(ConfigError, match=r"format 4.*reads up to 3.*pip install --upgrade stlm_hub"):
         STLMConfig.from_dict(newer)
 
 
 def test_an_older_format_asks_for_the_command_that_made_the_model() -> None:
     older: dict[str, Any] = {"format_version": FORMAT_VERSION - 1, "network": {}}
-    with pytest.raises(ConfigError, match=r"format 1 by an older stlm_hub.*reads format 2\. Make it again"):
+    with pytest.raises(ConfigError, match=r"format 2 by an older stlm_hub.*reads format 3\. Make it again"):
         STLMConfig.from_dict(older)
 
 
@@ -244,7 +246,7 @@ def test_messages_do_not_repeat_a_hostile_value_at_length() -> None:
         config_json({"feature_levels": [long]}),
         config_json({"decoders": long}),
         config_json({long: 1}),
-        config_json({"image_size": long}),
+        config_json({"input_size": [long, 64]}),
         config_json(**{long: 1}),
         {"network": long},
     ):

@@ -228,7 +228,7 @@ def test_messages_do_not_repeat_a_hostile_value_at_length() -> None:
 
 
 def test_a_model_judges_only_by_what_it_has() -> None:
-    plain = STLMConfig(NetworkConfig(image_size=64))
+    plain = STLMConfig(NetworkConfig(input_size=(64, 64)))
     remembers = plain.replace(patch_memory=PatchMemoryConfig())
     combined = Judging("combined", scales=(MapScale("memory", 0.0, 1.0),))
     for judging in (Judging("memory"), combined, Judging(draw_by="memory")):
@@ -241,5 +241,5 @@ def test_a_model_judges_only_by_what_it_has() -> None:
         with pytest.raises(ConfigError, match="no streams, so it cannot judge by their maps; train it with steps"):
             check_judging(alone, judging)
     check_judging(plain, Judging("combined", scales=(MapScale("cosine", 0.0, 1.0),), score_top_k=64 * 64))
-    with pytest.raises(ConfigError, match=r"score_top_k must be at most the 64\^2 values"):
+    with pytest.raises(ConfigError, match=r"score_top_k must be at most the 64 x 64 values"):
         check_judging(plain, Judging(score_top_k=64 * 64 + 1))

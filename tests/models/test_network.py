@@ -201,7 +201,7 @@ def test_the_loss_of_the_aggregation_reaches_both_streams(network: STLMNetwork) 
     ],
 )
 def test_the_input_of_the_aggregation_is_what_the_config_says(how: str, expected: Any) -> None:
-    network = STLMNetwork(NetworkConfig(image_size=64, aggregation_input=how, aggregation_channels=8))
+    network = STLMNetwork(NetworkConfig(input_size=(64, 64), aggregation_input=how, aggregation_channels=8))
     seen: list[torch.Tensor] = []
     network.aggregation.register_forward_pre_hook(lambda _module, inputs: seen.append(inputs[0]))
     plain, denoising = (

@@ -61,10 +61,10 @@ class Brightness(nn.Module):
         return STLMOutput(torch.logit(brightness), {"embedding": plain}, {"embedding": denoising})
 
 
-def model_of(image_size: int = 64, **judging: Any) -> STLM:
+def model_of(size: int = 64, **judging: Any) -> STLM:
     """A model that judges by the brightness."""
-    streams: Any = Brightness(image_size)
-    return STLM(STLMConfig(NetworkConfig(image_size=image_size)), Judging(**judging), network=streams).eval()
+    streams: Any = Brightness(size)
+    return STLM(STLMConfig(NetworkConfig(input_size=(size, size))), Judging(**judging), network=streams).eval()
 
 
 def batches_of(model: AnomalyMaps) -> list[int]:
@@ -118,7 +118,7 @@ def test_the_order_is_kept_over_batches(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_a_large_network_takes_one_image_at_a_time() -> None:
-    model = model_of(image_size=1088)  # more than BATCH_PIXELS
+    model = model_of(size=1088)  # more than BATCH_PIXELS
     model.predict([grey(1), grey(2)])
     assert batches_of(model) == [1, 1]
 
@@ -249,7 +249,7 @@ def test_the_drawn_map_is_brought_to_the_threshold_of_the_one_that_judges() -> N
 @pytest.mark.parametrize("shape", [(64, 64), (150, 90)])
 def test_the_score_is_the_mean_of_the_highest_values_as_odds(top_k: int, shape: tuple[int, int]) -> None:
     image = texture(*shape)
-    cells = resize_image(image, 64).astype(np.float64).mean(2).reshape(4, 16, 4, 16).mean((1, 3)) / 255
+    cells = resize_image(image, (64, 64)).astype(np.float64).mean(2).reshape(4, 16, 4, 16).mean((1, 3)) / 255
     fine = F.interpolate(torch.from_numpy(cells)[None, None], size=(64, 64), mode="bilinear", align_corners=False)
     odds = np.sort((fine / (1 - fine)).numpy().ravel())[-top_k:].mean()
     expected = odds / (1 + odds)

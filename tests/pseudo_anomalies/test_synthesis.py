@@ -443,8 +443,25 @@ def test_config_defaults_are_the_papers_and_a_single_name_is_a_family() -> None:
 
 def test_synthesize_refuses_images_it_cannot_damage() -> None:
     rng, config = np.random.default_rng(0), SynthesisConfig()
-    for bad in (np.zeros((64, 64), np.uint8), np.zeros((64, 48, 3), np.uint8), np.zeros((64, 64, 3), np.float32)):
-        with pytest.raises(ImageError, match="image must be a square"):
+    for bad in (np.zeros((64, 64), np.uint8), np.zeros((64, 48, 4), np.uint8), np.zeros((64, 64, 3), np.float32)):
+        with pytest.raises(ImageError, match="image must be an RGB"):
             synthesize(bad, rng, config, TEXTURES)
     with pytest.raises(ImageError, match="other must have the shape"):
         synthesize(part(64), rng, config, TEXTURES, other=part(72))
+
+
+@pytest.mark.parametrize("shape", [(64, 160), (160, 64)])
+def test_a_frame_that_is_no_square_is_damaged_on_one(shape: tuple[int, int]) -> None:
+    image = np.random.default_rng(0).integers(0, 256, (*shape, 3)).astype(np.uint8)
+    textures, places = TextureSource.builtin(), []
+    for family in FAMILIES:
+        config = SynthesisConfig(families=(family,), probability=1.0)
+        for seed in range(6):
+            result, mask = synthesize(image, np.random.default_rng(seed), config, textures)
+            assert result.shape == image.shape and mask.shape == shape
+            assert not (result != image)[mask == 0].any()
+            if mask.any():
+                rows, columns = np.nonzero(mask)
+                assert np.ptp(rows) < 64 and np.ptp(columns) < 64
+                places.append((columns if shape[1] > 64 else rows).mean())
+    assert min(places) < 50 and max(places) > 110, "anywhere along the longer side"

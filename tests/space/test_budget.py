@@ -39,10 +39,10 @@ def config_of(memory: PatchMemoryConfig | None = None, **network: Any) -> STLMCo
 
 
 HOSTILE = [
-    config_of(image_size=2048, **WIDE),
-    config_of(image_size=2048),
-    config_of(image_size=1024, **WIDE),
-    config_of(PatchMemoryConfig(65536, 152), image_size=2048 - 64, feature_levels=LEVELS),
+    config_of(input_size=(2048, 2048), **WIDE),
+    config_of(input_size=(2048, 2048)),
+    config_of(input_size=(1024, 1024), **WIDE),
+    config_of(PatchMemoryConfig(65536, 152), input_size=(2048 - 64, 2048 - 64), feature_levels=LEVELS),
 ]
 
 
@@ -59,7 +59,7 @@ HOSTILE = [
     ],
 )
 def test_the_work_is_about_what_pytorch_counts(changes: dict[str, Any], memory: PatchMemoryConfig | None) -> None:
-    config = config_of(memory, image_size=256, **changes)
+    config = config_of(memory, input_size=(256, 256), **changes)
     model = STLM(config, Judging()).eval()
     with torch.inference_mode(), FlopCounterMode(display=False) as counter:
         model.raw(torch.zeros(1, 3, 256, 256), ("aggregation", "memory") if memory else ("aggregation",))
@@ -72,9 +72,9 @@ def test_the_zoo_fits_and_so_does_all_that_visitors_can_make() -> None:
         if folder is not None:
             check_budget(STLMConfig.load(folder / "config.json"))
     for size in your_part_tab.SIZES:
-        check_budget(Options(image_size=size).model("my-part"))
+        check_budget(Options(size=size).model("my-part", (size, size)))
     check_budget(STLMConfig())  # the paper's
-    check_budget(Options(image_size=1024).model("my-part"))
+    check_budget(Options(size=1024).model("my-part", (1024, 1024)))
 
 
 @pytest.mark.parametrize("config", HOSTILE)
@@ -90,7 +90,7 @@ def test_too_much_work_is_refused_in_a_sentence(config: STLMConfig, monkeypatch:
 
 def test_a_folder_is_refused_before_its_weights_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "big").mkdir()
-    (tmp_path / "big" / "config.json").write_text(json.dumps(config_of(image_size=2048).to_dict()))
+    (tmp_path / "big" / "config.json").write_text(json.dumps(config_of(input_size=(2048, 2048)).to_dict()))
     (tmp_path / "big" / "model.safetensors").write_bytes(b"weights")
     monkeypatch.setenv("STLM_ZOO_DIR", str(tmp_path))
     models = Models()

@@ -58,8 +58,8 @@ class Loads:
             raise HubError("The Hub is out of reach; try again later.")
         weights = {"weight": torch.zeros(BYTES // 4)}
         config = STLMConfig()
-        size = config.network.image_size
-        return SimpleNamespace(config=config, judging=self.judging, image_size=size, state_dict=lambda: weights)
+        size = config.network.frame_size
+        return SimpleNamespace(config=config, judging=self.judging, frame_size=size, state_dict=lambda: weights)
 
     def companion_file(self, local: hub.LocalModel, name: str, **options: Any) -> None:
         self.options.append(options)

@@ -39,7 +39,10 @@ def test_every_recipe_and_profile_is_valid() -> None:
 
 def test_the_paper_profile_is_the_papers_setting() -> None:
     recipe = load_recipe("mvtec-bottle", "paper-gpu")
-    assert recipe.model.network.image_size == 1024 and recipe.model.network.feature_levels == ("embedding", "decoder")
+    assert recipe.model.network.input_size == (1024, 1024) and recipe.model.network.feature_levels == (
+        "embedding",
+        "decoder",
+    )
     training = recipe.training
     assert (training.epochs, training.batch_size, training.teacher) == (200, 2, "vit_h")
     assert (training.learning_rate, training.betas) == (5e-4, (0.5, 0.999))
@@ -52,14 +55,17 @@ def test_the_paper_profile_is_the_papers_setting() -> None:
 @pytest.mark.parametrize("alias", ALIASES)
 def test_each_category_of_the_papers_data_sets_has_a_recipe(alias: str) -> None:
     paper, cpu = load_recipe(alias, "paper-gpu"), load_recipe(alias, "cpu")
-    assert paper.model.network.image_size == 1024 and paper.model.network.feature_levels == ("embedding", "decoder")
+    assert paper.model.network.input_size == (1024, 1024) and paper.model.network.feature_levels == (
+        "embedding",
+        "decoder",
+    )
     assert (paper.training.epochs, paper.training.steps, paper.training.teacher) == (200, 0, "vit_h")
     assert cpu.model.network.feature_levels == ("stage1", "stage2", "embedding", "decoder")
     kept = alias in ("mvtec-bottle", "mvtec-pill", "mvtec-toothbrush")
     assert cpu.training.plain_stream == ("frozen" if kept else "trained")
     assert (cpu.training.frozen_stages, cpu.training.teacher) == (1, "mobile")
     fine = alias in ("mvtec-grid", "mvtec-screw", "mvtec-toothbrush", "mvtec-pill")
-    assert cpu.model.network.image_size == (384 if alias.startswith("mvtec") and not fine else 512)
+    assert cpu.model.network.input_size == (2 * (384,) if alias.startswith("mvtec") and not fine else 2 * (512,))
     assert paper.training.rotation == cpu.training.rotation
     assert paper.license == ("cc-by-nc-sa-4.0" if alias.startswith("mvtec") else "cc-by-4.0")
     assert paper.homepage.startswith("https://") and paper.original_size > 0
@@ -117,7 +123,7 @@ def test_the_papers_profile_disturbs_nothing() -> None:
 def test_the_sample_part_is_made_like_the_others() -> None:
     recipe = load_recipe("sample-brick", "cpu")
     assert recipe.model.patch_memory == PatchMemoryConfig(4096, 128, "efficientnet_lite0")
-    assert recipe.anomaly_map == "combined" and recipe.model.network.image_size == 256
+    assert recipe.anomaly_map == "combined" and recipe.model.network.input_size == (256, 256)
 
 
 def test_parts_that_lie_in_any_direction_are_turned() -> None:

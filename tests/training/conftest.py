@@ -72,7 +72,7 @@ def weights_file(starting_weights: StartingWeights, tmp_path_factory: pytest.Tem
 def tiny_run(good_parts: Path, weights_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[TinyRun]:
     """The one training that the tests of whole runs share."""
     folder = tmp_path_factory.mktemp("models") / "my-part"
-    options: dict[str, Any] = {"steps": 3, "image_size": 64, "starting_from": weights_file, "false_alarm_rate": 0.05}
+    options: dict[str, Any] = {"steps": 3, "size": 64, "starting_from": weights_file, "false_alarm_rate": 0.05}
     first: list[int] = []
     second: list[int] = []
     said: list[str] = []

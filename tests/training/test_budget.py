@@ -23,7 +23,7 @@ from stlm_hub.training.finetune import Options
 from stlm_hub.training.observer import Observer
 from stlm_hub.training.pipeline import Job
 
-NETWORK = NetworkConfig(image_size=64, aggregation_channels=8)
+NETWORK = NetworkConfig(input_size=(64, 64), aggregation_channels=8)
 TRAINING = TrainingConfig(steps=900, batch_size=2, teacher="mobile", plain_stream="frozen", frozen_stages=1)
 finetuning = importlib.import_module("stlm_hub.training.finetune")
 
@@ -97,8 +97,11 @@ def test_measuring_can_be_stopped(
 
 def test_a_run_keeps_its_number_of_steps(run_folder: Path) -> None:
     def steps(seconds: float, measured: int, size: int = 256, **training: Any) -> int:
-        options = Options(image_size=size)
-        network, config = options.model("part").network, dataclasses.replace(options.training(), **training)
+        options = Options(size=size)
+        network, config = (
+            options.model("part", (size, size)).network,
+            dataclasses.replace(options.training(), **training),
+        )
         return steps_of_run(run_folder, seconds, network, config, lambda: measured)
 
     assert steps(300.0, 240) == 240
@@ -122,7 +125,7 @@ def test_finetuning_by_minutes_goes_on_with_the_same_steps(
         seconds: float, found: list[Path], network: NetworkConfig, training: TrainingConfig, *_: Any, **__: Any
     ) -> int:
         asked.append(seconds)
-        assert len(found) == 4 and network.image_size == 64 and training.batch_size == 4
+        assert len(found) == 4 and network.input_size == (64, 64) and training.batch_size == 4
         return 3 if len(asked) == 1 else 5
 
     def run(job: Job, observer: Observer) -> None:
@@ -131,13 +134,13 @@ def test_finetuning_by_minutes_goes_on_with_the_same_steps(
     begun: list[tuple[int, str, Path]] = []
     monkeypatch.setattr(finetuning, "steps_within", measured)
     monkeypatch.setattr(finetuning, "run", run)
-    options: dict[str, Any] = {"output": run_folder / "part", "image_size": 64, "starting_from": weights_file}
+    options: dict[str, Any] = {"output": run_folder / "part", "size": 64, "starting_from": weights_file}
     said: list[str] = []
     for _ in range(2):
         finetuning.finetune(
             photographs[0].parent, "part", minutes=0.5, **options, observer=Observer(on_message=said.append)
         )
-    assert asked == [30.0] and said == ["0.5 minutes are 3 steps on this machine."] * 2
+    assert asked == [30.0] and said[1::2] == ["0.5 minutes are 3 steps on this machine."] * 2
     command = "stlm finetune FOLDER --name part --steps 3 --size 64 --weights FILE"
     assert begun == [(3, command, run_folder / "part.run")] * 2
     ((kept, steps),) = json.loads((run_folder / "part.run" / "budget.json").read_text()).items()

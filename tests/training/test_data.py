@@ -14,6 +14,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from stlm_hub.fingerprint import fingerprint
+from stlm_hub.models.stlm.config import NetworkConfig
 from stlm_hub.pseudo_anomalies.nuisance import Nuisance
 from stlm_hub.pseudo_anomalies.synthesis import FAMILIES, SynthesisConfig
 from stlm_hub.pseudo_anomalies.textures import TextureSource
@@ -27,7 +28,7 @@ def names(n: int) -> list[Path]:
 
 
 def samples(paths: list[Path], textures: TextureSource, size: int = 64, **fields: Any) -> NormalPhotographs:
-    return NormalPhotographs(paths, size, TrainingConfig(**{"seed": 3, **fields}), textures)
+    return NormalPhotographs(paths, NetworkConfig((size, size)), TrainingConfig(**{"seed": 3, **fields}), textures)
 
 
 @pytest.mark.parametrize("n, held_out", [(100, 15), (209, 31), (20, 4), (8, 4), (5, 4), (4, 3), (2, 1)])

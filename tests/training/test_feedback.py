@@ -22,7 +22,7 @@ DrawPart = Callable[..., Path]
 
 @pytest.fixture(scope="module")
 def memory_alone(good_parts: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return finetune(good_parts, "part", output=tmp_path_factory.mktemp("alone") / "part", steps=0, image_size=64)
+    return finetune(good_parts, "part", output=tmp_path_factory.mktemp("alone") / "part", steps=0, size=64)
 
 
 @pytest.fixture
@@ -109,8 +109,8 @@ def test_a_calibration_on_photographs_of_the_memory_is_refused(
 
 
 def test_photographs_are_left_out_by_name(good_parts: Path, tmp_path: Path) -> None:
-    made = finetune(good_parts, "part", output=tmp_path / "part", steps=0, image_size=64, leave_out=["part 3.png"])
+    made = finetune(good_parts, "part", output=tmp_path / "part", steps=0, size=64, leave_out=["part 3.png"])
     data = load(made / "results.json").dataset
     assert data.train is not None and data.held_out is not None and data.train.n + data.held_out.n == 9
     with pytest.raises(ConfigError, match=r"There is no photograph part 77\.png"):
-        finetune(good_parts, "part", output=tmp_path / "other", steps=0, image_size=64, leave_out=["part 77.png"])
+        finetune(good_parts, "part", output=tmp_path / "other", steps=0, size=64, leave_out=["part 77.png"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,7 +13,9 @@ from torch import Tensor
 
 from stlm_hub.errors import TrainingError
 from stlm_hub.models.patch_memory import PatchMemory, smooth
-from stlm_hub.models.stlm.config import PatchMemoryConfig
+from stlm_hub.models.stlm.anomaly_maps import AnomalyMaps
+from stlm_hub.models.stlm.config import NetworkConfig, PatchMemoryConfig, STLMConfig
+from stlm_hub.models.stlm.judging import Judging
 from stlm_hub.predict.frame import to_input
 from stlm_hub.predict.images import load_image
 from stlm_hub.pseudo_anomalies.nuisance import Nuisance, photographed_again
@@ -67,31 +70,38 @@ def memory_of(entries: int) -> PatchMemory:
         return PatchMemory(PatchMemoryConfig(entries=entries, channels=16)).eval()
 
 
+def fill(memory: PatchMemory, photographs: list[Path], seed: int, *options: Any) -> None:
+    """Fills it as the memory of a model of 64 x 64 px."""
+    model = AnomalyMaps(STLMConfig(NetworkConfig((64, 64)), memory.config, streams=False), Judging("memory")).eval()
+    model.patch_memory = memory
+    fill_memory(model, photographs, seed, *options)
+
+
 def test_what_is_remembered_is_near_and_what_was_never_seen_is_far(photographs: list[Path]) -> None:
     images: list[tuple[int, int]] = []
     entries: list[tuple[int, int]] = []
     full = memory_of(entries=3 * 64)
-    fill_memory(full, photographs, 64, 0, None, lambda *done: images.append(done), lambda *done: entries.append(done))
+    fill(full, photographs, 0, None, lambda *done: images.append(done), lambda *done: entries.append(done))
     assert images == [(1, 3), (2, 3), (3, 3)] and entries == [(0, 192)]
     other = np.random.default_rng(9).integers(0, 256, (64, 64, 3)).astype(np.uint8)
     with torch.inference_mode():
-        distances = full(to_input([*map(load_image, photographs), other], 64))
+        distances = full(to_input([*map(load_image, photographs), other], (64, 64)))
     assert distances.shape == (4, 1, 8, 8)
     assert distances[:3].max() < 0.05 * distances[3].mean()
 
     same, another = memory_of(entries=20), memory_of(entries=20)
-    fill_memory(same, photographs, 64, 0)
-    fill_memory(another, photographs, 64, 0)
+    fill(same, photographs, 0)
+    fill(another, photographs, 0)
     torch.testing.assert_close(same.entries, another.entries)
 
 
 def test_each_entry_knows_its_photograph(photographs: list[Path]) -> None:
     full = memory_of(entries=3 * 64)
     assert full.sources.tolist() == [-1] * 192
-    fill_memory(full, photographs, 64, 0)
+    fill(full, photographs, 0)
     assert torch.bincount(full.sources).tolist() == [64, 64, 64]
     with torch.inference_mode():
-        images = to_input(loaded(photographs), 64)
+        images = to_input(loaded(photographs), (64, 64))
         own, others = full(images), full(images, without=[0, 1, 2])
         reduced = (full.patches(images) - full.mean) @ full.components
     assert others.min() > own.max()
@@ -104,18 +114,18 @@ def test_each_entry_knows_its_photograph(photographs: list[Path]) -> None:
 def test_a_disturbed_copy_of_each_photograph_is_remembered_too(photographs: list[Path]) -> None:
     darker = Nuisance(0.4, 0, 0, 0, 0, 100, 0, 0)
     plain, disturbed, again = (memory_of(entries=150) for _ in range(3))
-    fill_memory(plain, photographs, 64, 0)
+    fill(plain, photographs, 0)
     for one in (disturbed, again):
-        fill_memory(one, photographs, 64, 0, darker)
+        fill(one, photographs, 0, darker)
     torch.testing.assert_close(disturbed.entries, again.entries)
     assert set(disturbed.sources.tolist()) == {0, 1, 2}  # a copy is of the photograph that it shows
     rng = np.random.default_rng(0)
     copies = [photographed_again(image, rng, darker) for image in loaded(photographs)]
     full = memory_of(entries=2 * 192)
-    with pytest.raises(TrainingError, match="3 photographs have 192"):  # copies are no further photographs
-        fill_memory(full, photographs, 64, 0, darker)
+    with pytest.raises(TrainingError, match="the photographs have 192"):  # copies are no further photographs
+        fill(full, photographs, 0, darker)
     with torch.inference_mode():
-        known, unknown = (one(to_input(copies, 64)).mean() for one in (disturbed, plain))
+        known, unknown = (one(to_input(copies, (64, 64))).mean() for one in (disturbed, plain))
     assert known < unknown
 
 
@@ -124,11 +134,27 @@ def test_the_seed_decides_which_patches_are_candidates(
 ) -> None:
     monkeypatch.setattr(memory, "CANDIDATES", 30)
     one, other = memory_of(entries=20), memory_of(entries=20)
-    fill_memory(one, photographs, 64, 0)
-    fill_memory(other, photographs, 64, 1)
+    fill(one, photographs, 0)
+    fill(other, photographs, 1)
     assert not torch.equal(one.entries, other.entries)
 
 
 def test_more_entries_than_patches_are_refused(photographs: list[Path]) -> None:
-    with pytest.raises(TrainingError, match="3 photographs have 192"):
-        fill_memory(memory_of(entries=193), photographs, 64, 0)
+    with pytest.raises(TrainingError, match="the photographs have 192"):
+        fill(memory_of(entries=193), photographs, 0)
+
+
+def test_nothing_outside_the_region_is_remembered(photographs: list[Path]) -> None:
+    model = AnomalyMaps(
+        STLMConfig(NetworkConfig((64, 64)), PatchMemoryConfig(3 * 32, 16), streams=False, region=True),
+        Judging("memory"),
+    ).eval()
+    assert model.region is not None and model.patch_memory is not None
+    model.region.inside[:, 32:] = 0
+    fill_memory(model, photographs, 0)
+    with torch.inference_mode():
+        distances = model.patch_memory(to_input(loaded(photographs), (64, 64)))
+    assert distances[..., :3].max() < 0.2 * distances[..., 5:].mean()
+    with pytest.raises(TrainingError, match="the photographs have 96"):
+        model.patch_memory.config = PatchMemoryConfig(97, 16)
+        fill_memory(model, photographs, 0)

@@ -186,7 +186,7 @@ def test_predict_on_the_command_line(
 
 def test_without_steps_a_memory_alone_is_made(good_parts: Path, tmp_path: Path) -> None:
     """Neither starting weights nor a training; a photograph that is not good after all can be left out."""
-    folder = finetune(good_parts, "quick", steps=0, image_size=64, leave_out=["part 3.png"], output=tmp_path / "quick")
+    folder = finetune(good_parts, "quick", steps=0, size=64, leave_out=["part 3.png"], output=tmp_path / "quick")
     model, made = STLM.from_pretrained(folder, device="cpu"), model_results.load(folder / "results.json")
     assert not model.config.streams and model.network is None and model.available == ("memory", "combined")
     assert not (folder / "model.safetensors").exists() and made.training is None
@@ -211,7 +211,7 @@ def test_refusals_come_before_any_work(good_parts: Path, tmp_path: Path) -> None
     with pytest.raises(DataError, match="7 photographs are left; training needs at least 8"):
         finetune(good_parts, "part", leave_out=[f"part {i}.png" for i in range(3)], output=tmp_path / "m")
     with pytest.raises(ConfigError, match="multiple of 64"):
-        finetune(good_parts, "part", image_size=100, output=tmp_path / "m")
+        finetune(good_parts, "part", size=100, output=tmp_path / "m")
     with pytest.raises(DataError, match="false-alarm rate"):
         finetune(good_parts, "part", false_alarm_rate=0.7, output=tmp_path / "m")
     with pytest.raises(DataError, match="is not a folder"):

@@ -440,7 +440,7 @@ def run_script(
 ) -> subprocess.CompletedProcess[str]:
     weights.save(tmp_path / "starting.safetensors")
     job = {
-        "model": {"image_size": 64, "aggregation_channels": 8},
+        "model": {"input_size": [64, 64], "aggregation_channels": 8},
         "config": config.to_dict(),
         "photographs": [str(path) for path in paths],
         "weights": str(tmp_path / "starting.safetensors"),

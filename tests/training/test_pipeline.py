@@ -76,7 +76,7 @@ def finished(
     """A run by another commit, with a test set and another memory, that goes on from the checkpoints of `tiny_run`."""
     work = tmp_path_factory.mktemp("run")
     shutil.copytree(tiny_run.work, work, dirs_exist_ok=True)
-    options = Options(steps=3, image_size=64)
+    options = Options(steps=3, size=64)
     paths = list_images(good_parts)
     job = Job(
         split=split_normals(paths, options.training().held_out, 0, at_least=held_out_of(len(paths))),

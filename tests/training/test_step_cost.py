@@ -28,7 +28,7 @@ def test_a_step_costs_at_most_1_4_passes_of_both_streams(starting_weights: Start
         paths.append(tmp_path / f"{i}.png")
         pixels = np.random.default_rng(i).integers(0, 256, (32, 32, 3), np.uint8)
         Image.fromarray(pixels).resize((SIZE, SIZE), Image.Resampling.BICUBIC).save(paths[-1])
-    network = STLMNetwork(NetworkConfig(image_size=SIZE))
+    network = STLMNetwork(NetworkConfig(input_size=(SIZE, SIZE)))
     config = TrainingConfig(steps=STEPS, batch_size=BATCH, teacher="mobile", precision="no", checkpoint_every=STEPS)
     log = train(network, paths, config, starting_weights, tmp_path / "run")
     # The first epoch is one step here; the last step also writes a checkpoint.

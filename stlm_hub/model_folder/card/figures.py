@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from ...models.stlm.anomaly_maps import MAP_LABELS
-from ...models.stlm.config import STLMConfig
+from ...models.stlm.config import STLMConfig, size_text
 from ...models.stlm.judging import Judging
 from ..results import METRICS, Circumstances, MapFigures, Results
 from .text import Ready
@@ -126,7 +126,7 @@ def _settings(results: Results, config: STLMConfig) -> tuple[str, str]:
     teacher = results.training.teacher if results.training else ""
     pairs = []
     if paper.image_size is not None:
-        pairs.append((f"{config.network.image_size} px", f"{paper.image_size} px"))
+        pairs.append((size_text(config.network), f"{paper.image_size} px"))
     if paper.teacher and teacher:
         pairs.append((f"teacher {TEACHERS.get(teacher, teacher)}", f"teacher {paper.teacher}"))
     ours, theirs = (" and ".join(part) for part in zip(*pairs, strict=True)) if pairs else ("", "")

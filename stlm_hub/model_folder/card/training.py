@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any, TypeVar
 
-from ...models.stlm.config import STLMConfig
+from ...models.stlm.config import STLMConfig, size_text, smallest_defect
 from ..names import WEIGHTS_NAME
 from ..results import Circumstances, Results, TrainingFacts
 from .figures import TEACHERS
@@ -24,7 +24,8 @@ def training_rows(results: Results, config: STLMConfig) -> list[list[str]]:
         ("Photographs", _photographs(results)),
         *(_training_rows(training, made) if training else []),
         ("Disturbed copies", _nuisance(results.nuisance or {})),
-        ("Image size", f"{config.network.image_size} px"),
+        ("Image size", size_text(config.network)),
+        ("Smallest defect", _smallest(results, config)),
         ("Size", _size(results)),
         ("Time for one photograph", _latency(results)),
         ("Made", _made(made)),
@@ -80,6 +81,14 @@ def _nuisance(settings: dict[str, Any]) -> str:
         f"noise up to {noise:g} grey levels" if noise else "",
         f"JPEG from quality {quality:g}" if quality else "",
     )
+
+
+def _smallest(results: Results, config: STLMConfig) -> str:
+    shape = results.dataset.photograph
+    if shape is None:
+        return ""
+    side = smallest_defect(shape, config.network.frame_size)
+    return f"about {side:.0f} px of a photograph of {shape[1]} x {shape[0]} px"
 
 
 def _time(seconds: float, hardware: str) -> str:

@@ -21,6 +21,8 @@ from ..patch_memory import PatchMemory
 from .config import LEVEL_CHANNELS, STLMConfig
 from .judging import ANOMALY_MAPS, Judging
 from .network import STLMNetwork, STLMOutput
+from .region import Region, reached
+from .tiles import blend, cut
 
 MAP_LABELS = {
     "aggregation": "with aggregation",
@@ -33,11 +35,14 @@ MAP_LABELS = {
 MEMORY_WEIGHT = 2 / 3
 """Of the memory in the combined map. The streams may see nothing of a kind of defect; a memory rarely does."""
 
+TILE_PIXELS = 2**20
+"""Pixels of tiles that are in the network at once."""
+
 _SMALLEST = 1e-9  # log(0) is no number; one level of a normal part is about 1e-4
 
 
 class ScoredMaps(NamedTuple):
-    """One anomaly map of a batch, Bx1xSxS float32 in [0, 1], and the anomaly scores of its images, B float32."""
+    """One anomaly map of a batch, Bx1xHxW float32 in [0, 1], and the anomaly scores of its images, B float32."""
 
     values: Tensor
     scores: Tensor
@@ -79,12 +84,13 @@ class AnomalyMaps(nn.Module):
         self.patch_memory = PatchMemory(config.patch_memory) if config.patch_memory else None
         self.familiarity = Familiarity(self._channels)
         self.judging = judging
+        self.region = Region(config.network.frame_size) if config.region else None
         check_judging(config, judging)
 
     @property
-    def image_size(self) -> int:
-        """Side of the square network input in pixels."""
-        return self.config.network.image_size
+    def frame_size(self) -> tuple[int, int]:
+        """Height and width in pixels that photographs are squeezed to: one input of the network, or all tiles."""
+        return self.config.network.frame_size
 
     @property
     def available(self) -> tuple[str, ...]:
@@ -97,7 +103,7 @@ class AnomalyMaps(nn.Module):
     def forward(self, image: Tensor, which: Sequence[str] = (), without: Sequence[int] | None = None) -> Seen:
         """
         Args:
-            image: Bx3xSxS, RGB, values in [0, 255].
+            image: Bx3xHxW of `frame_size`, RGB, values in [0, 255].
             which: names of maps; none: the one that judges.
             without: for each image the number of its photograph in the memory, which then does not count, or -1.
 
@@ -119,24 +125,46 @@ class AnomalyMaps(nn.Module):
             image, without: as `forward` takes them.
             which: names of maps, not "combined".
         """
-        memory, network = self.patch_memory, self.network
+        memory = self.patch_memory
         self.needed(which)  # refuses what is no map
         if "memory" in which and memory is None:
             raise ConfigError("This model has no memory of normal patches; train it with memory entries.")
         asked = [name for name in which if name != "memory"]
-        if asked and network is None:
+        if asked and self.network is None:
             raise ConfigError(f"This model has no streams, so it has no map {asked[0]!r}; train it with steps.")
+        seen = self._look(image, asked)
+        patches = seen.pop("patches").permute(0, 2, 3, 1)
+        if memory is not None and "memory" in which:
+            seen["memory"] = memory.distances(patches, without)
+        weight = None if self.region is None else self.region.on_grid((patches.shape[1], patches.shape[2]))
+        return Raw({name: seen[name] for name in which}, describe(patches, weight))
+
+    def patches(self, image: Tensor) -> Tensor:
+        """Bx3xHxW of `frame_size` -> BxhxwxD float32: what memory and familiarity look at."""
+        return self._look(image, ())["patches"].permute(0, 2, 3, 1)
+
+    def _look(self, image: Tensor, asked: Sequence[str]) -> dict[str, Tensor]:
+        """Raw maps of the streams and "patches", BxCxhxw each, on the grids of the whole frame."""
+        network = self.config.network
+        if network.tiles == (1, 1):
+            return self._look_at_once(image, asked)
+        tiles = cut(image, network)
+        batch, count = tiles.shape[:2]
+        at_once = max(1, TILE_PIXELS // (network.input_size[0] * network.input_size[1]))
+        parts = [self._look_at_once(part, asked) for part in tiles.flatten(0, 1).split(at_once)]
+        joined = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+        return {name: blend(values.unflatten(0, (batch, count)), network) for name, values in joined.items()}
+
+    def _look_at_once(self, image: Tensor, asked: Sequence[str]) -> dict[str, Tensor]:
+        """`_look` at what the network sees in one pass."""
+        memory, network = self.patch_memory, self.network
         output = network(image) if network is not None and (asked or memory is None) else None
         patches = memory.patches(image) if memory is not None else _finest(output)
-        found: dict[str, Tensor] = {}
-        for name in which:
-            if name == "memory":
-                assert memory is not None
-                found[name] = memory.distances(patches, without)
-            else:
-                assert output is not None
-                found[name] = _logits(output) if name == "aggregation" else _log_cosine(output)
-        return Raw(found, describe(patches))
+        found = {"patches": patches.permute(0, 3, 1, 2)}
+        for name in asked:
+            assert output is not None
+            found[name] = _logits(output) if name == "aggregation" else _log_cosine(output)
+        return found
 
     def scored(self, name: str, raw: Mapping[str, Tensor], size: tuple[int, int]) -> ScoredMaps:
         """A map and its scores, from raw values of the maps behind it.
@@ -148,14 +176,28 @@ class AnomalyMaps(nn.Module):
         """
         if name != "combined":
             limits = self._map(name, raw[name], size)
-            return ScoredMaps(in_unit(limits), in_unit(self.peak(limits)))
+            return ScoredMaps(self._shown(limits), in_unit(self.peak(limits)))
         maps = {m: self._map(m, raw[m], size) for m in self.judging.compared}
-        return ScoredMaps(in_unit(agreed(maps)), in_unit(agreed({m: self.peak(maps[m]) for m in maps})))
+        return ScoredMaps(self._shown(agreed(maps)), in_unit(agreed({m: self.peak(maps[m]) for m in maps})))
 
     def peak(self, values: Tensor) -> Tensor:
-        """Bx1xHxW -> B: mean of the `score_top_k` highest values."""
+        """Bx1xHxW -> B: mean of the `score_top_k` highest values in the region that counts.
+
+        With a `minimum_area`, no more than what a connected region of that area reaches.
+        """
+        if self.region is not None:
+            values = self.region(values, values.amin())
         flat = values.flatten(1)
-        return flat.topk(min(self.judging.score_top_k, flat.shape[1])).values.mean(1)
+        peaks = flat.topk(min(self.judging.score_top_k, flat.shape[1])).values.mean(1)
+        if (area := self.judging.minimum_area) > 1:
+            arrays = values[:, 0].float().cpu().numpy()
+            peaks = torch.minimum(peaks, peaks.new_tensor([reached(array, round(area)) for array in arrays]))
+        return peaks
+
+    def _shown(self, limits: Tensor) -> Tensor:
+        """Values in limits -> what people see: in [0, 1), and 0 outside the region that counts."""
+        shown = in_unit(limits)
+        return shown if self.region is None else self.region(shown, 0.0)
 
     @property
     def _channels(self) -> int:
@@ -220,8 +262,9 @@ def check_judging(config: STLMConfig, judging: Judging) -> None:
         )
     if not config.streams and {"aggregation", "cosine"} & set(maps):
         raise ConfigError("This model has no streams, so it cannot judge by their maps; train it with steps.")
-    if judging.score_top_k > config.network.image_size**2:
-        raise ConfigError(f"score_top_k must be at most the {config.network.image_size}^2 values of a map.")
+    height, width = config.network.frame_size
+    if max(judging.score_top_k, judging.minimum_area) > height * width:
+        raise ConfigError(f"score_top_k and minimum_area must be at most the {height} x {width} values of a map.")
 
 
 def _unscaled(name: str, raw: Tensor, size: tuple[int, int]) -> Tensor:

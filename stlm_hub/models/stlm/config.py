@@ -15,7 +15,7 @@ from ...validate import check_choice, check_fields, check_flag, check_integer, c
 from ..backbones import BACKBONES
 
 CONFIG_NAME = "config.json"
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 """Version of the model folder. It rises when a field changes its meaning; newer folders are refused with a sentence."""
 
 LEVEL_CHANNELS: dict[str, int] = {"stage1": 128, "stage2": 160, "embedding": 256, "decoder": 256}
@@ -24,14 +24,20 @@ LEVEL_CHANNELS: dict[str, int] = {"stage1": 128, "stage2": 160, "embedding": 256
 AGGREGATION_INPUTS = ("product", "cosine", "subtraction", "concat")
 """What the aggregation module sees of the two streams (paper, Table 6), see `STLMNetwork.aggregate`."""
 
-MAX_IMAGE_SIZE = 2048  # px
+MAX_INPUT_SIDE = 2048  # px
+SEEN = 4
+"""Pixels of the frame that a defect needs to be seen: half a cell of the memory's grid."""
+MAX_TILES = 256  # of a photograph
+TILE_OVERLAP = 64
+"""Pixels that neighbouring tiles share: seams are blended over them, and maps' grids of 16 px meet."""
 
 
 @dataclass(frozen=True)
 class NetworkConfig:
     """The two streams, their decoder and the aggregation head. Defaults are the paper's (arXiv 2402.19145)."""
 
-    image_size: int = 1024  # side of the square network input in pixels, a multiple of 64
+    input_size: tuple[int, int] = (1024, 1024)  # height and width in pixels that the network sees at once
+    tiles: tuple[int, int] = (1, 1)  # rows and columns of such inputs that a photograph is cut into
     feature_levels: tuple[str, ...] = ("embedding", "decoder")  # levels that are distilled, multiplied and aggregated
     shared_stages: int = 0  # first stages that training left the same in both streams; they are computed once
     decoders: Literal["shared", "separate"] = "shared"  # one mask decoder for both streams, or one each (Fig. 5)
@@ -40,9 +46,16 @@ class NetworkConfig:
     aggregation_dilations: tuple[int, ...] = (3,)  # of its 3x3 convolutions; the full module: 6, 12, 18 (Fig. 6)
 
     def __post_init__(self) -> None:
-        check_integer("image_size", self.image_size, 64, MAX_IMAGE_SIZE)
-        if self.image_size % 64:
-            raise ConfigError(f"image_size must be a multiple of 64, not {self.image_size}.")
+        for name, smallest, largest in (("input_size", 64, MAX_INPUT_SIDE), ("tiles", 1, MAX_TILES)):
+            object.__setattr__(self, name, _pair(name, getattr(self, name), smallest, largest))
+        if any(side % 64 for side in self.input_size):
+            raise ConfigError(f"input_size must be two multiples of 64, not {list(self.input_size)}.")
+        if self.tiles[0] * self.tiles[1] > MAX_TILES:
+            raise ConfigError(f"tiles must be at most {MAX_TILES} in all, not {list(self.tiles)}; use fewer.")
+        if any(side <= TILE_OVERLAP for side, n in zip(self.input_size, self.tiles, strict=True) if n > 1):
+            raise ConfigError(
+                f"Tiles must be larger than {TILE_OVERLAP} px, which they share; use a larger input_size."
+            )
         levels = _texts("feature_levels", self.feature_levels)
         object.__setattr__(self, "feature_levels", levels)
         if not levels or len(set(levels)) != len(levels) or not set(levels) <= LEVEL_CHANNELS.keys():
@@ -63,6 +76,12 @@ class NetworkConfig:
         object.__setattr__(self, "aggregation_dilations", tuple(self.aggregation_dilations))
         for dilation in self.aggregation_dilations:
             check_integer("aggregation_dilations", dilation, 1, 64)
+
+    @property
+    def frame_size(self) -> tuple[int, int]:
+        """Height and width in pixels that a whole photograph is squeezed to: one input, or all tiles together."""
+        (height, width), (rows, columns) = self.input_size, self.tiles
+        return rows * height - (rows - 1) * TILE_OVERLAP, columns * width - (columns - 1) * TILE_OVERLAP
 
     @property
     def aggregation_in_channels(self) -> int:
@@ -118,9 +137,10 @@ class STLMConfig:
     """What a model is made of, and what it was made for.
 
     Args:
-        network: streams, decoder and aggregation; of a model without streams only the image size counts.
+        network: streams, decoder and aggregation; of a model without streams only input size and tiles count.
         patch_memory: None: the paper's model, without a memory.
         streams: whether there are streams; False: the memory judges alone.
+        region: whether only a part of the frame counts, see `region.Region`.
         category: what the part is, e.g. "bottle"; shown to people, used for nothing else.
         dataset: where the normal photographs came from, e.g. "MVTec AD".
     """
@@ -128,6 +148,7 @@ class STLMConfig:
     network: NetworkConfig = field(default_factory=NetworkConfig)
     patch_memory: PatchMemoryConfig | None = None
     streams: bool = True
+    region: bool = False
     category: str = ""
     dataset: str = ""
 
@@ -137,6 +158,7 @@ class STLMConfig:
         if self.patch_memory is not None and not isinstance(self.patch_memory, PatchMemoryConfig):
             raise ConfigError(f"patch_memory must be a PatchMemoryConfig or None, not {self.patch_memory!r:.60}.")
         check_flag("streams", self.streams)
+        check_flag("region", self.region)
         if not self.streams and self.patch_memory is None:
             raise ConfigError("A model needs streams or a patch_memory; this config has neither.")
         check_text("category", self.category)
@@ -155,6 +177,7 @@ class STLMConfig:
             "network": self.network.to_dict(),
             "patch_memory": self.patch_memory.to_dict() if self.patch_memory else None,
             "streams": self.streams,
+            "region": self.region,
         }
 
     @classmethod
@@ -182,6 +205,7 @@ class STLMConfig:
             network=NetworkConfig.from_dict(fields["network"]),
             patch_memory=PatchMemoryConfig.from_dict(memory) if memory is not None else None,
             streams=fields.get("streams", True),
+            region=fields.get("region", False),
             category=fields.get("category", ""),
             dataset=fields.get("dataset", ""),
         )
@@ -194,6 +218,31 @@ class STLMConfig:
             ConfigError: the file is missing, too large, not JSON or not a valid configuration.
         """
         return cls.from_dict(read_json(path))
+
+
+def size_text(network: NetworkConfig) -> str:
+    """What people read of the size: "256 px", "192 x 512 px", "4 x 5 tiles of 256 px", height before width."""
+    (height, width), (rows, columns) = network.input_size, network.tiles
+    size = f"{height} px" if height == width else f"{height} x {width} px"
+    return size if (rows, columns) == (1, 1) else f"{rows} x {columns} tiles of {size}"
+
+
+def smallest_defect(shape: tuple[int, int], frame_size: tuple[int, int]) -> float:
+    """Side in photograph pixels of the smallest defect that covers `SEEN` pixels of the frame.
+
+    Args:
+        shape: height and width of photographs.
+        frame_size: what they are squeezed to.
+    """
+    return SEEN * max(1.0, *(own / framed for own, framed in zip(shape, frame_size, strict=True)))
+
+
+def _pair(name: str, value: Any, smallest: int, largest: int) -> tuple[int, int]:
+    if not isinstance(value, (list, tuple)) or len(value) != 2:
+        raise ConfigError(f"{name} must be two whole numbers, height and width or rows and columns, not {value!r:.60}.")
+    for number in value:
+        check_integer(name, number, smallest, largest)
+    return (value[0], value[1])
 
 
 def _texts(name: str, value: Any) -> tuple[str, ...]:

@@ -104,13 +104,14 @@ class Judging:
         draw_by: name of the map that is shown and outlined; "": the one that judges.
         scales: of the maps that "combined" is made of; (): not measured yet.
         draw_gain: what drawn values are multiplied with, as odds, to have the threshold of the map that judges.
-        score_top_k: a map's score is the mean of this many highest values at the network's size.
+        score_top_k: a map's score is the mean of this many highest values at the frame's size.
         calibration: the thresholds and where they come from; None: not calibrated.
         familiarity_limits: distances by content and by layout above which a whole photograph is unfamiliar; (): not
             measured.
         normal_scores: anomaly scores in [0, 1] of the normal photographs behind the threshold.
         disturbed_scores: of disturbed copies of them.
         probe_scores: of pseudo anomalies on them.
+        minimum_area: pixels of the frame; a smaller connected region does not count. 0: there is no such bound.
     """
 
     judge_by: str = "aggregation"
@@ -123,6 +124,7 @@ class Judging:
     normal_scores: tuple[float, ...] = ()
     disturbed_scores: tuple[float, ...] = ()
     probe_scores: tuple[float, ...] = ()
+    minimum_area: int = 0
 
     def __post_init__(self) -> None:
         check_choice("judge_by", self.judge_by, ANOMALY_MAPS)
@@ -140,6 +142,7 @@ class Judging:
             raise ConfigError(f"scales must name each map once, not {measured}.")
         check_number("draw_gain", self.draw_gain, 1e-6, 1e6)
         check_integer("score_top_k", self.score_top_k, 1, 2**22)
+        check_integer("minimum_area", self.minimum_area, 0, 2**26)
         if len(self.familiarity_limits) not in (0, 2):
             raise ConfigError("familiarity_limits must be two numbers or none; calibrate the model again.")
         for limit in self.familiarity_limits:

@@ -52,7 +52,7 @@ def trained(monkeypatch: pytest.MonkeyPatch, starting_weights: StartingWeights) 
 
     def load(alias: str, profile: str) -> Any:
         recipe = real(alias, profile)
-        network = dataclasses.replace(recipe.model.network, image_size=64, aggregation_channels=8)
+        network = dataclasses.replace(recipe.model.network, input_size=(64, 64), aggregation_channels=8)
         training = dataclasses.replace(recipe.training, steps=2, precision="no")
         return dataclasses.replace(recipe, model=recipe.model.replace(network=network), training=training)
 

@@ -77,7 +77,7 @@ def test_the_short_profile_is_the_papers_model() -> None:
 def test_the_reference_profile_is_as_long_as_the_zoos_and_otherwise_the_short_one() -> None:
     reference, cpu, short = (load_recipe("mvtec-bottle", profile) for profile in ("cpu-paper", "cpu", "cpu-short"))
     length = ("steps", "warmup_steps", "checkpoint_every")
-    larger = dataclasses.replace(short.model.network, image_size=cpu.model.network.image_size)
+    larger = dataclasses.replace(short.model.network, input_size=cpu.model.network.input_size)
     assert reference.model == short.model.replace(network=larger)
     assert reference.training == dataclasses.replace(
         short.training, **{name: getattr(cpu.training, name) for name in length}

@@ -1,0 +1,87 @@
+"""The frame that photographs are brought to: their own aspect, a size that the time allows, tiles where that is coarse.
+
+One photograph takes time in proportion to the pixels of its frame, in training and afterwards.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+
+from ..errors import ConfigError
+from ..models.stlm.config import MAX_INPUT_SIDE, MAX_TILES, TILE_OVERLAP
+
+USUAL_SIDE = 256
+"""Pixels of a square input by default: 400 steps of it take about 7 minutes on two processor cores."""
+LARGEST_AREA = 1.5
+"""Times the area of the usual input that one of another aspect may have."""
+STEP = 64
+COARSEST = 4.0
+"""Times that "auto" shrinks a photograph at most before it cuts it into tiles."""
+
+
+def choose_input(
+    shape: tuple[int, int], size: int | None = None, tiles: str = "auto"
+) -> tuple[tuple[int, int], tuple[int, int]]:
+    """The frame for photographs of one shape.
+
+    Args:
+        shape: height and width of the photographs in pixels.
+        size: longer side of what the network sees at once, a multiple of 64; None: the area of 256 x 256 px, a little
+            more for long parts.
+        tiles: "none"; "auto": as many as it takes to shrink photographs at most four times; or rows and columns, "3x4".
+
+    Returns:
+        `input_size` and `tiles` of a `NetworkConfig`.
+
+    Raises:
+        ConfigError: `size` or `tiles` cannot be.
+    """
+    if size is not None and (size % STEP or not STEP <= size <= MAX_INPUT_SIDE):
+        raise ConfigError(f"The size must be a multiple of {STEP} from {STEP} to {MAX_INPUT_SIDE} px, not {size}.")
+    whole, side = _longest(shape, size) if size else _usual(shape), size or USUAL_SIDE
+    if tiles == "auto" and all(own <= COARSEST * framed for own, framed in zip(shape, whole, strict=True)):
+        return whole, (1, 1)
+    grid = _grid(tiles, shape, side)
+    return ((side, side) if grid != (1, 1) else whole), grid
+
+
+def _usual(shape: tuple[int, int]) -> tuple[int, int]:
+    """Of all inputs that are not much larger than the usual one, that of the nearest aspect; larger ones first."""
+    usual, found = USUAL_SIDE**2, {}
+    for height in range(STEP, MAX_INPUT_SIDE + 1, STEP):
+        for width in range(STEP, MAX_INPUT_SIDE + 1, STEP):
+            if height * width > LARGEST_AREA * usual:
+                break
+            area = math.log(height * width / usual)
+            aspect = abs(math.log(width * shape[0] / (height * shape[1])))
+            found[height, width] = aspect + (0.1 * area if area > 0 else -0.5 * area)
+    return min(found, key=found.__getitem__)
+
+
+def _longest(shape: tuple[int, int], size: int) -> tuple[int, int]:
+    """The input of this longer side whose aspect is nearest."""
+    shorter = max(STEP, round(size * min(shape) / max(shape) / STEP) * STEP)
+    return (shorter, size) if shape[0] < shape[1] else (size, shorter)
+
+
+def _grid(tiles: str, shape: tuple[int, int], side: int) -> tuple[int, int]:
+    if tiles == "none":
+        return (1, 1)
+    if tiles == "auto":
+        rows, columns = (_tiles_along(length / COARSEST, side) for length in shape)
+    else:
+        named = re.fullmatch(r"(\d{1,3})x(\d{1,3})", tiles)
+        if named is None:
+            raise ConfigError(f'Tiles are "auto", "none" or rows and columns like "3x4", not {tiles!r:.40}.')
+        rows, columns = int(named[1]), int(named[2])
+    if not 1 <= rows * columns <= MAX_TILES or (side <= TILE_OVERLAP and rows * columns > 1):
+        raise ConfigError(
+            f"{rows}x{columns} tiles of {side} px cannot be: there are 1 to {MAX_TILES}, larger than {TILE_OVERLAP} "
+            "px; set a larger --size or fewer tiles."
+        )
+    return (rows, columns)
+
+
+def _tiles_along(length: float, side: int) -> int:
+    return max(1, math.ceil((length - TILE_OVERLAP) / (side - TILE_OVERLAP)))
