@@ -9,10 +9,9 @@ from __future__ import annotations
 
 import filecmp
 import shutil
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from ..errors import ConfigError
 from .names import FILES, PLOTS
@@ -71,20 +70,13 @@ def replace(folder: Path, write: Callable[[Path], None], *, whole: bool) -> None
     try:
         folder.mkdir(parents=True, exist_ok=True)
         settle(folder)
-        part = folder / PART
-        if part.exists():
-            shutil.rmtree(part)
-        part.mkdir()
-        try:
+        with _prepared(folder / PART) as part:
             write(part)
             if whole:
                 new = {file.name for file in part.iterdir()}
                 gone = sorted({*FILES, *PLOTS} - new)
                 (part / _REMOVED).write_text("".join(f"{name}\n" for name in gone), encoding="utf-8")
             part.rename(folder / NEXT)
-        except BaseException:
-            shutil.rmtree(part, ignore_errors=True)
-            raise
     except OSError as error:
         reason = error.strerror or error
         raise ConfigError(f"{folder} cannot be written ({reason}); free space, or name another folder.") from error
@@ -103,12 +95,10 @@ def change(folder: Path, write: Callable[[Path], None]) -> None:
     """
     settle(folder)
     try:
-        with TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent) as name:
-            new = Path(name) / NEXT
-            new.mkdir()
-            write(new)
-            _keep(folder, [file.name for file in new.iterdir()])
-            new.rename(folder / NEXT)
+        with _prepared(folder / PART) as part:
+            write(part)
+            _keep(folder, [file.name for file in part.iterdir()])
+            part.rename(folder / NEXT)
     except OSError as error:
         raise ConfigError(f"{folder} cannot be changed ({error.strerror}); make it and its folder writable.") from error
     settle(folder)
@@ -127,11 +117,23 @@ def undo(folder: Path) -> None:
     if not versions:
         raise ConfigError(f"{folder} has no earlier version; nothing was changed.")
     newest = versions[-1]
-    with TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent) as name:
-        shutil.copytree(newest, Path(name) / NEXT)
-        (Path(name) / NEXT).rename(folder / NEXT)
+    with _prepared(folder / PART) as part:
+        shutil.copytree(newest, part, dirs_exist_ok=True)
+        part.rename(folder / NEXT)
     settle(folder)
     shutil.rmtree(newest)
+
+
+@contextmanager
+def _prepared(part: Path) -> Iterator[Path]:
+    """An empty folder to prepare a change in, which is renamed or goes; what a kill left in its place goes first."""
+    if part.exists():
+        shutil.rmtree(part)
+    part.mkdir()
+    try:
+        yield part
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
 
 
 def _versions(folder: Path) -> list[Path]:
@@ -145,13 +147,11 @@ def _keep(folder: Path, names: list[str]) -> None:
     history = history_of(folder)
     history.mkdir(exist_ok=True)
     versions = _versions(folder)
-    with TemporaryDirectory(prefix="part-", dir=history) as part:
-        kept = Path(part) / "kept"
-        kept.mkdir()
+    with _prepared(history / "part") as part:
         for name in names:
             if (folder / name).is_file():
-                shutil.copyfile(folder / name, kept / name)
-        kept.rename(history / f"{int(versions[-1].name) + 1 if versions else 1:04d}")
+                shutil.copyfile(folder / name, part / name)
+        part.rename(history / f"{int(versions[-1].name) + 1 if versions else 1:04d}")
 
 
 def _is_current(folder: Path, version: Path) -> bool:

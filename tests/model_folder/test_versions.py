@@ -96,7 +96,7 @@ def test_a_change_that_was_cut_off_before_it_counted_is_no_version(
     rename = Path.rename
 
     def cut_off(self: Path, target: Path) -> Path:
-        if self.name == ".next":
+        if target.name == ".next":
             raise KeyboardInterrupt
         return rename(self, target)
 
