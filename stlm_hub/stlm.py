@@ -13,6 +13,7 @@ from .errors import ConfigError
 from .model_folder import hub
 from .model_folder.folder import read_folder, write_config, write_judging
 from .model_folder.names import FAMILIARITY_NAME, MEMORY_NAME, REGION_NAME, WEIGHTS_NAME
+from .model_folder.versions import replace
 from .model_folder.weights_file import read_model_weights, write_weights
 from .models.stlm.anomaly_maps import AnomalyMaps
 from .models.stlm.config import STLMConfig
@@ -166,15 +167,18 @@ class STLM(AnomalyMaps):
 
         Raises:
             WeightsError: the dtype is not of a kind that can be loaded, or a weight is not finite in it.
+            ConfigError: the folder cannot be written, or the disk is full; an earlier model in it stays as it was.
         """
-        folder = Path(save_directory)
-        folder.mkdir(parents=True, exist_ok=True)
-        if self.network is not None:
-            write_weights(folder / WEIGHTS_NAME, self.network.state_dict(), dtype)
-        if self.patch_memory is not None:
-            write_weights(folder / MEMORY_NAME, self.patch_memory.state_dict(), dtype)
-        write_config(folder, self.config)
-        self.save_calibration(folder)
+
+        def write(folder: Path) -> None:
+            if self.network is not None:
+                write_weights(folder / WEIGHTS_NAME, self.network.state_dict(), dtype)
+            if self.patch_memory is not None:
+                write_weights(folder / MEMORY_NAME, self.patch_memory.state_dict(), dtype)
+            write_config(folder, self.config)
+            self.save_calibration(folder)
+
+        replace(Path(save_directory), write, whole=False)
 
     def save_calibration(self, folder: Path) -> None:
         """Writes what a calibration decides, into a folder of the model: calibration.json, familiarity, region."""

@@ -39,14 +39,33 @@ VERDICTS = {
 """Markup of each verdict, of one width."""
 
 
+INTERRUPTED = 130
+"""Exit code after Ctrl-C, as shells expect it."""
+
+
 @contextmanager
 def exit_on_error() -> Iterator[None]:
-    """Prints the message of an `STLMError` without a traceback and ends the program with exit code 1."""
+    """Prints the message of an `STLMError` without a traceback and ends the program with exit code 1.
+
+    Ctrl-C ends it with `INTERRUPTED`; typer alone would say 1.
+    """
+
+    def interrupted(_number: int, _frame: FrameType | None) -> None:
+        sys.exit(INTERRUPTED)
+
+    before = signal.signal(signal.SIGINT, interrupted)
     try:
         yield
     except STLMError as error:
-        Console(stderr=True).print(f"[bold red]Error:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
+        print_error(error)
         sys.exit(1)
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def print_error(error: STLMError) -> None:
+    """Prints the message of an error without a traceback."""
+    Console(stderr=True).print(f"[bold red]Error:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
 
 
 def progress_bars(*further: ProgressColumn) -> Progress:
@@ -88,14 +107,17 @@ class RunProgress:
             self.bars.start()
         return Observer(self._on_step, self._on_image, self._on_message, lambda: self.stopped)
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, _kind: object, error: BaseException | None, _where: object) -> None:
         self.bars.stop()
         for number, handler in self._before.items():
             signal.signal(number, handler)
+        if self.stopped and isinstance(error, STLMError):
+            print_error(error)
+            sys.exit(INTERRUPTED)
 
     def _stop(self, _number: int, _frame: FrameType | None) -> None:
         if self.stopped:
-            raise KeyboardInterrupt
+            sys.exit(INTERRUPTED)
         self.stopped = True
         console.print(
             "Stopping after this step or photograph; the same command goes on from here. Once more stops at once."

@@ -13,7 +13,8 @@ from ..errors import ConfigError, WeightsError
 from ..models.stlm.config import CONFIG_NAME, STLMConfig
 from ..models.stlm.judging import CALIBRATION_NAME, Judging
 from ..validate import parse_json, read_bytes
-from .names import FILES, PLOTS, WEIGHTS_NAME
+from . import versions
+from .names import FILES, WEIGHTS_NAME
 from .weights_file import replace_file
 
 T = TypeVar("T")
@@ -57,13 +58,17 @@ def write_judging(folder: Path, judging: Judging) -> None:
 
 
 def move_folder(made: Path, output: Path) -> None:
-    """Moves the files of a finished folder over those of an earlier model, whose other plots are removed."""
-    output.mkdir(exist_ok=True)
-    for name in (*FILES, *PLOTS):
-        if not (made / name).exists():
-            (output / name).unlink(missing_ok=True)
-    for file in made.iterdir():
-        file.replace(output / file.name)
+    """Moves the files of a finished folder over those of an earlier model, all or none; its other files go.
+
+    Raises:
+        ConfigError: `output` cannot be written.
+    """
+
+    def move(new: Path) -> None:
+        for file in made.iterdir():
+            file.replace(new / file.name)
+
+    versions.replace(output, move, whole=True)
 
 
 def make_parent(output: Path) -> None:
@@ -90,12 +95,13 @@ def check_output(output: Path, also: Sequence[str] = ()) -> None:
         also: names of further files that may be written over.
 
     Raises:
-        ConfigError: it is a file, or holds other files.
+        ConfigError: it is a file, or holds other files; or a change was cut off and cannot be finished.
     """
+    versions.settle(output)
     if output.exists() and not output.is_dir():
         raise ConfigError(f"{output} is a file; name a new folder for the model.")
     found = {path.name for path in output.iterdir()} if output.exists() else set()
-    found -= _NOBODYS | {f".{name}.part" for name in FILES}  # what an interruption left
+    found -= _NOBODYS | {versions.PART, *(f".{name}.part" for name in FILES)}  # what an interruption left
     others = found - {*FILES, *also}
     if found and not found & {CONFIG_NAME, WEIGHTS_NAME}:
         others = found  # a README, say, of something else

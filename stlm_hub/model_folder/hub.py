@@ -61,6 +61,7 @@ _HTTPError: type[Exception] = HfHubHTTPError.__bases__[0]
 _ALWAYS = (CONFIG_NAME, WEIGHTS_NAME, FAMILIARITY_NAME, CALIBRATION_NAME)
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
+_REVISION = re.compile(r"[\w./+-]{0,200}")
 
 logger = logging.getLogger(__name__)
 
@@ -116,11 +117,13 @@ def resolve(
         WeightsError: it has no model.safetensors.
     """
     text = os.fspath(name)
-    if isinstance(name, str) and "@" in text and not Path(text).expanduser().is_dir():
+    if isinstance(name, str) and "@" in text and not _is_folder(text):
         text, _, tail = text.rpartition("@")
         if revision not in (None, tail):
             raise HubError(f'"{name}" and revision="{revision}" name two revisions of {text}; give only one.')
         revision = tail
+    if revision is not None and (".." in revision or not _REVISION.fullmatch(revision)):
+        raise HubError(f'"{revision:.80}" is no revision; give a branch, a tag or a commit.')  # it becomes a path
     if not text or revision == "":
         raise HubError('Give the name of a model: an alias, "org/repo", "org/repo@revision" or a folder.')
 
@@ -142,8 +145,8 @@ def resolve(
             pinned = entry.revision if repo_id == entry.repo_id else None  # commits of another organisation differ
             return download(repo_id, pinned, entry)
 
-    folder = Path(text).expanduser()
-    if folder.is_dir():
+    if _is_folder(text):
+        folder = Path(text).expanduser()
         if revision is not None:
             raise HubError(f'{folder} is a folder and has no revision "{revision}"; leave the revision out.')
         return in_folder(folder, None)
@@ -348,9 +351,17 @@ def explain(error: Exception, repo_id: str, revision: str | None = None) -> str:
     return f"{repo_id} cannot be had from the Hub ({type(error).__name__}: {detail}); try again."
 
 
+def _is_folder(text: str) -> bool:
+    try:
+        return Path(text).expanduser().is_dir()
+    except (OSError, ValueError, RuntimeError):  # too long, a NUL in it, or "~" of nobody
+        return False
+
+
 def _out_of_reach(error: Exception) -> bool:
+    """Whether what is in the cache is used instead: the Hub is down, or will not answer now."""
     if isinstance(error, HfHubHTTPError):
-        return error.response.status_code >= 500
+        return error.response.status_code >= 500 or error.response.status_code == 429
     return isinstance(error, (_HTTPError, OfflineModeIsEnabled))
 
 

@@ -20,6 +20,7 @@ from . import hub, results
 from .card.card import write_card
 from .folder import read_folder
 from .names import CARD_NAME, FILES, MEMORY_NAME, RESULTS_NAME, WEIGHT_FILES
+from .versions import PART, settle
 from .weights_file import read_model_weights
 
 ALLOWED = (*FILES, "*.png", ".gitattributes", "LICENSE*")
@@ -84,7 +85,12 @@ def check_folder(folder: Path) -> dict[str, Path]:
     """
     if not folder.is_dir():
         raise HubError(f"There is no folder {folder}; give the folder that STLM.save_pretrained wrote.")
-    files = {path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob("*")) if path.is_file()}
+    settle(folder)
+    found = [path for path in sorted(folder.rglob("*")) if path.relative_to(folder).parts[0] != PART]
+    files = {path.relative_to(folder).as_posix(): path for path in found if path.is_file()}
+    for path in found:
+        if path.is_symlink():  # it may lead to a file that nobody means to publish
+            raise HubError(f"{path} is a link; put the file itself there to publish.")
     for name, path in files.items():
         if name.endswith(hub.PICKLE_SUFFIXES):
             raise HubError(f"{path} looks like a pickle, which can run code at whoever loads it; remove it to publish.")

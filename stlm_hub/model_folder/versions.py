@@ -1,21 +1,26 @@
 """Changes of a model folder that are made whole or not at all, and the versions before them.
 
-A change is prepared beside the folder. The rename that moves it into the folder as `.next` is the moment at which it
-counts; whoever opens the folder afterwards first moves its files into place. The files that it replaced are kept in
-`<folder>.history`.
+A change is prepared apart from the folder's files. The rename that makes it the folder's `.next` is the moment at which
+it counts; whoever opens the folder afterwards first moves its files into place. So a folder never loads as a mixture of
+two models, wherever a process is killed. What `change` replaced is kept in `<folder>.history`.
 """
 
 from __future__ import annotations
 
 import filecmp
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from ..errors import ConfigError
+from .names import FILES, PLOTS
 
 NEXT = ".next"
+PART = ".next.part"
+"""A replacement that does not count yet. The name is fixed, so that the next one clears what a kill left."""
+
+_REMOVED = ".removed"  # in `.next`: names of the files that go, one a line
 
 
 def history_of(folder: Path) -> Path:
@@ -32,14 +37,50 @@ def settle(folder: Path) -> None:
     following = folder / NEXT
     if not following.is_dir():
         return
+    removed = following / _REMOVED
     try:
+        if removed.is_file() and not removed.is_symlink():
+            for name in {*FILES, *PLOTS} & set(removed.read_text(encoding="utf-8").splitlines()):
+                (folder / name).unlink(missing_ok=True)
         for file in sorted(following.iterdir()):
-            file.replace(folder / file.name)
-        following.rmdir()
-    except OSError as error:
+            if file.name != _REMOVED:
+                with suppress(FileNotFoundError):  # another process finishes the same change
+                    file.replace(folder / file.name)
+        removed.unlink(missing_ok=True)
+        with suppress(FileNotFoundError):
+            following.rmdir()
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
         raise ConfigError(
-            f"A change of {folder} was cut off and cannot be finished ({error.strerror}); make the folder writable."
+            f"A change of {folder} was cut off and cannot be finished ({reason}); make the folder writable."
         ) from error
+
+
+def replace(folder: Path, write: Callable[[Path], None], *, whole: bool) -> None:
+    """Writes files of a model folder, all of them or none; nothing earlier is kept.
+
+    Args:
+        folder: it is made where needed.
+        write: writes the new files into an empty folder. What it raises leaves everything as it was.
+        whole: whether files of an earlier model that are not among the new ones go.
+
+    Raises:
+        ConfigError: the folder cannot be written, or the disk is full.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        settle(folder)
+        with _prepared(folder / PART) as part:
+            write(part)
+            if whole:
+                new = {file.name for file in part.iterdir()}
+                gone = sorted({*FILES, *PLOTS} - new)
+                (part / _REMOVED).write_text("".join(f"{name}\n" for name in gone), encoding="utf-8")
+            part.rename(folder / NEXT)
+    except OSError as error:
+        reason = error.strerror or error
+        raise ConfigError(f"{folder} cannot be written ({reason}); free space, or name another folder.") from error
+    settle(folder)
 
 
 def change(folder: Path, write: Callable[[Path], None]) -> None:
@@ -54,12 +95,10 @@ def change(folder: Path, write: Callable[[Path], None]) -> None:
     """
     settle(folder)
     try:
-        with TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent) as name:
-            new = Path(name) / NEXT
-            new.mkdir()
-            write(new)
-            _keep(folder, [file.name for file in new.iterdir()])
-            new.rename(folder / NEXT)
+        with _prepared(folder / PART) as part:
+            write(part)
+            _keep(folder, [file.name for file in part.iterdir()])
+            part.rename(folder / NEXT)
     except OSError as error:
         raise ConfigError(f"{folder} cannot be changed ({error.strerror}); make it and its folder writable.") from error
     settle(folder)
@@ -78,11 +117,23 @@ def undo(folder: Path) -> None:
     if not versions:
         raise ConfigError(f"{folder} has no earlier version; nothing was changed.")
     newest = versions[-1]
-    with TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent) as name:
-        shutil.copytree(newest, Path(name) / NEXT)
-        (Path(name) / NEXT).rename(folder / NEXT)
+    with _prepared(folder / PART) as part:
+        shutil.copytree(newest, part, dirs_exist_ok=True)
+        part.rename(folder / NEXT)
     settle(folder)
     shutil.rmtree(newest)
+
+
+@contextmanager
+def _prepared(part: Path) -> Iterator[Path]:
+    """An empty folder to prepare a change in, which is renamed or goes; what a kill left in its place goes first."""
+    if part.exists():
+        shutil.rmtree(part)
+    part.mkdir()
+    try:
+        yield part
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
 
 
 def _versions(folder: Path) -> list[Path]:
@@ -96,13 +147,11 @@ def _keep(folder: Path, names: list[str]) -> None:
     history = history_of(folder)
     history.mkdir(exist_ok=True)
     versions = _versions(folder)
-    with TemporaryDirectory(prefix="part-", dir=history) as part:
-        kept = Path(part) / "kept"
-        kept.mkdir()
+    with _prepared(history / "part") as part:
         for name in names:
             if (folder / name).is_file():
-                shutil.copyfile(folder / name, kept / name)
-        kept.rename(history / f"{int(versions[-1].name) + 1 if versions else 1:04d}")
+                shutil.copyfile(folder / name, part / name)
+        part.rename(history / f"{int(versions[-1].name) + 1 if versions else 1:04d}")
 
 
 def _is_current(folder: Path, version: Path) -> bool:

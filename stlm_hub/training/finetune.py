@@ -30,6 +30,7 @@ from .data import Split, split_normals
 from .fill_memory import count_patches
 from .input_size import choose_input
 from .observer import Observer
+from .one_at_a_time import one_at_a_time
 from .pipeline import Job, run
 
 DEFAULT_STEPS = 400
@@ -200,7 +201,8 @@ def finetune(
 
     Raises:
         DataError: the photographs cannot be used, see `check_photographs`; or the false-alarm rate is out of range.
-        ConfigError: an option is out of range, or `output` holds something else than a model or cannot be made.
+        ConfigError: an option is out of range, `output` holds something else than a model or cannot be made, or another
+            run is at work on it.
         TrainingError: the photographs have fewer patches than `memory_entries`.
         WeightsError: the starting weights, or those of the memory's backbone, cannot be had.
     """
@@ -237,40 +239,41 @@ def finetune(
     if config.streams:
         weights = starting_weights(Path(starting_from) if starting_from else None, on_message=observer.on_message)
     work = _make_work(target)
-    if minutes is not None and weights is not None:
-        steps = _measured_steps(minutes, work, split, config, training, weights, source_of_textures, observer)
-        options = dataclasses.replace(options, steps=steps)
-    job = Job(
-        split=split,
-        config=config,
-        anomaly_map="combined" if config.patch_memory else "aggregation",
-        training=options.training(),
-        nuisance=of_camera(camera),
-        region=inside,
-        minimum_area=area_on_frame(minimum_area, shape, frame),
-        careful=careful,
-        weights=weights,
-        provenance=Provenance(
-            alias=name,
-            repo_id=f"your-name/{name}",
-            weights_license="other",
-            commands=(
-                options.command(
-                    name,
-                    textures=bool(textures),
-                    weights=bool(starting_from),
-                    region=bool(region),
-                    ignore=bool(ignore),
+    with one_at_a_time(work):
+        if minutes is not None and weights is not None:
+            steps = _measured_steps(minutes, work, split, config, training, weights, source_of_textures, observer)
+            options = dataclasses.replace(options, steps=steps)
+        job = Job(
+            split=split,
+            config=config,
+            anomaly_map="combined" if config.patch_memory else "aggregation",
+            training=options.training(),
+            nuisance=of_camera(camera),
+            region=inside,
+            minimum_area=area_on_frame(minimum_area, shape, frame),
+            careful=careful,
+            weights=weights,
+            provenance=Provenance(
+                alias=name,
+                repo_id=f"your-name/{name}",
+                weights_license="other",
+                commands=(
+                    options.command(
+                        name,
+                        textures=bool(textures),
+                        weights=bool(starting_from),
+                        region=bool(region),
+                        ignore=bool(ignore),
+                    ),
                 ),
             ),
-        ),
-        dataset=DatasetFacts(name="own photographs", license="other", photograph=shape),
-        work=work,
-        output=target,
-        textures=source_of_textures,
-        false_alarm_rate=false_alarm_rate,
-    )
-    run(job, observer)
+            dataset=DatasetFacts(name="own photographs", license="other", photograph=shape),
+            work=work,
+            output=target,
+            textures=source_of_textures,
+            false_alarm_rate=false_alarm_rate,
+        )
+        run(job, observer)
     return target
 
 

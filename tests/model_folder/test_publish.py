@@ -151,3 +151,14 @@ def test_the_card_names_the_repository_that_the_model_goes_to(model_folder: Path
         publish(folder, "org/stlm-part", token="x", endpoint="http://127.0.0.1:9")
     card = (folder / "README.md").read_text()
     assert 'from_pretrained("org/stlm-part")' in card and "your-name" not in card
+
+
+def test_a_link_is_not_published(model_folder: Path, tmp_path: Path) -> None:
+    private = tmp_path / "private.png"
+    private.write_bytes(b"of nobody's business")
+    folder = tmp_path / "linked"
+    shutil.copytree(model_folder, folder)
+    (folder / "scores.png").unlink(missing_ok=True)
+    (folder / "scores.png").symlink_to(private)
+    with pytest.raises(HubError, match=r"scores\.png is a link; put the file itself there"):
+        check_folder(folder)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from stlm_hub.errors import ConfigError
-from stlm_hub.model_folder.versions import change, history_of, settle, undo
+from stlm_hub.model_folder.versions import change, history_of, replace, settle, undo
 
 
 @pytest.fixture
@@ -94,7 +96,7 @@ def test_a_change_that_was_cut_off_before_it_counted_is_no_version(
     rename = Path.rename
 
     def cut_off(self: Path, target: Path) -> Path:
-        if self.name == ".next":
+        if target.name == ".next":
             raise KeyboardInterrupt
         return rename(self, target)
 
@@ -114,3 +116,52 @@ def test_what_cannot_be_written_is_a_sentence(folder: Path, monkeypatch: pytest.
         patch.setattr("shutil.copyfile", refuse)
         change(folder, to("1"))
     assert held(folder)["calibration.json"] == "0"
+
+
+@pytest.mark.parametrize("moment", range(1, 9))
+def test_a_folder_that_is_replaced_holds_one_model_wherever_it_is_cut_off(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, moment: int
+) -> None:
+    """The new model has no memory; a step is a rename or a removal."""
+    steps = 0
+
+    def counted(method: Callable[..., object]) -> Callable[..., object]:
+        def call(*args: object, **options: object) -> object:
+            nonlocal steps
+            steps += 1
+            if steps == moment:
+                raise KeyboardInterrupt
+            return method(*args, **options)
+
+        return call
+
+    with monkeypatch.context() as patch, suppress(KeyboardInterrupt):
+        for name in ("replace", "rename", "unlink"):
+            patch.setattr(Path, name, counted(getattr(Path, name)))
+        replace(folder, to("1", "calibration.json", "config.json"), whole=True)
+    settle(folder)
+    old = {"calibration.json": "0", "config.json": "0", "patch_memory.safetensors": "0"}
+    assert held(folder) == (old if moment == 1 else {"calibration.json": "1", "config.json": "1"})
+
+
+def test_a_disk_that_is_full_leaves_the_earlier_model(folder: Path) -> None:
+    def write(new: Path) -> None:
+        (new / "config.json").write_text("1")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    before = held(folder)
+    with pytest.raises(ConfigError, match=r"cannot be written \(No space left on device\); free space"):
+        replace(folder, write, whole=True)
+    assert held(folder) == before
+
+
+def test_a_removal_names_only_files_of_models(folder: Path, tmp_path: Path) -> None:
+    """A folder from a stranger may come with a change that was "cut off"."""
+    (tmp_path / "mine.txt").write_text("mine")
+    (folder / "notes.txt").write_text("mine")
+    following = folder / ".next"
+    following.mkdir()
+    (following / ".removed").write_text("../mine.txt\nnotes.txt\nconfig.json\n")
+    settle(folder)
+    assert held(folder) == {"calibration.json": "0", "notes.txt": "mine", "patch_memory.safetensors": "0"}
+    assert (tmp_path / "mine.txt").read_text() == "mine"

@@ -1,0 +1,38 @@
+"""One run at a time writes a model: a second one with the same output is refused before it spends an hour."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from ..errors import ConfigError
+
+LOCK = ".lock"
+
+
+@contextmanager
+def one_at_a_time(work: Path) -> Iterator[None]:
+    """Holds the working folder of a run. The system lets go of it when the process ends, however that happens.
+
+    Args:
+        work: folder of checkpoints, which exists.
+
+    Raises:
+        ConfigError: another run holds it, or no lock can be written there.
+    """
+    lock = FileLock(work / LOCK, timeout=0)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise ConfigError(
+            f"Another run is at work in {work}; wait until it is finished, or name another folder for the model."
+        ) from None
+    except OSError as error:
+        raise ConfigError(f"{work} cannot be written ({error.strerror or error}); make it writable.") from None
+    try:
+        yield
+    finally:
+        lock.release()
