@@ -13,6 +13,7 @@ from rich.progress import Progress
 
 from ..errors import ConfigError, DataError, STLMError
 from .progress import VERDICTS, RunProgress, console, exit_on_error
+from .watch import watch
 from .zoo import space_app, weights_app, zoo_app
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, help="Anomaly dete
 app.add_typer(weights_app, name="weights")
 app.add_typer(zoo_app, name="zoo")
 app.add_typer(space_app, name="space")
+app.command()(watch)
 
 DeviceOption = Annotated[str | None, typer.Option(help="cpu, cuda, ...; default: cuda where there is one.")]
 
