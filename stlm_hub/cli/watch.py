@@ -33,8 +33,8 @@ def watch(
     device: Annotated[str | None, typer.Option(help="cpu, cuda, ...; default: cuda where there is one.")] = None,
 ) -> None:
     """Judges what a camera takes, as it comes: one row a photograph, whatever happens to the machine."""
-    output, csv, rejects = (None if path is None else path.expanduser() for path in (output, csv, rejects))
-    assert output is not None
+    output = output.expanduser()
+    csv, rejects = (None if path is None else path.expanduser() for path in (csv, rejects))
     if output.exists() and not output.is_dir():
         raise DataError(f"{output} is a file; name a folder for --output.")
     from ..line.drift import Drift

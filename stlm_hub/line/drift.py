@@ -1,8 +1,8 @@
 """Have the photographs changed since the calibration? Sequential tests with a stated false-alarm rate.
 
-Each photograph gets a smoothed conformal p-value: its rank among the calibration's values and all values before it. While
-photographs are exchangeable, these are independent and uniform (Vovk, Gammerman, Shafer 2005, theorem 8.1). Bets on small
-ones multiply to a martingale, and the sum over all starting points is the Shiryaev-Roberts statistic (Shin, Ramdas,
+Each photograph gets a smoothed conformal p-value: its rank among the calibration's values and all values before it.
+While photographs are exchangeable, these are independent and uniform (Vovk, Gammerman, Shafer 2005). Bets on small ones
+multiply to a martingale, and the sum over all starting points is the Shiryaev-Roberts statistic (Shin, Ramdas,
 Rinaldo 2022, "E-detectors"): an alarm at A comes at the earliest after A photographs in the mean, whatever the
 distribution. Shares of verdicts are tested in the same way, with likelihood ratios of two shares.
 

@@ -60,7 +60,7 @@ class FolderSource:
                         looks.pop(path, None)
                         continue
                     age = time.time() - status.st_mtime
-                    if looks.get(path) != state and not SETTLE < age:
+                    if looks.get(path) != state and age <= SETTLE:
                         looks[path], waiting = state, True
                         continue
                     frame = self._read(path, name)

@@ -1,7 +1,7 @@
 """The journal: a file of one JSON row a line, of which nothing is lost and nothing is written twice.
 
-A row counts once its line, with its end, is on the disk. Everything else is derived from it: which photographs are done,
-what drift was seen, what a sink must still get. So there is no second state that could disagree after a kill.
+A row counts once its line, with its end, is on the disk. Everything else is derived from it: which photographs
+are done, what drift was seen, what a sink must still get. So there is no second state that could disagree after a kill.
 """
 
 from __future__ import annotations

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -103,4 +102,4 @@ def _offset(place: Path) -> int:
 def _keep(place: Path, offset: int) -> None:
     new = place.with_suffix(".new")
     new.write_text(str(offset))
-    os.replace(new, place)
+    new.replace(place)

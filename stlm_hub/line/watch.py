@@ -36,7 +36,7 @@ class Model(Protocol):
 
     judging: Judging
 
-    def predict(self, image_or_list, *, threshold: float | None = None) -> Prediction:  # type: ignore[no-untyped-def]
+    def predict(self, image_or_list, *, threshold: float | None = None) -> Prediction:
         """Judges one HxWx3 uint8 RGB image."""
 
 
@@ -148,6 +148,4 @@ def _judged(model: Model, frame: Frame, threshold: float | None, rejects: Reject
 
 def _stop(outbox: Outbox, say: Callable[[str], None]) -> None:
     if not outbox.stop():
-        say(
-            f"Some rows are not delivered to {outbox.sender.name} yet; the next stlm watch with this --output sends them."
-        )
+        say(f"Some rows have not reached {outbox.sender.name}; the next stlm watch with this --output sends them.")
