@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import json
+import sys
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Annotated
@@ -12,6 +14,7 @@ from rich.markup import escape
 from rich.progress import Progress
 
 from ..errors import ConfigError, DataError, STLMError
+from ..model_folder.zoo import check_name
 from .progress import VERDICTS, RunProgress, console, exit_on_error
 from .watch import watch
 from .zoo import space_app, weights_app, zoo_app
@@ -45,6 +48,7 @@ def predict(
     device: DeviceOption = None,
 ) -> None:
     """Judges photographs: prints verdict and score of each, writes heatmap panels with --output."""
+    check_name(model)
     from ..predict.images import list_images
     from ..stlm import STLM
 
@@ -166,6 +170,7 @@ def calibrate(
     device: DeviceOption = None,
 ) -> None:
     """Finds a model's threshold, and its combined map's scales, anew: for your light, or for another of its maps."""
+    check_name(model)
     from ..calibration.recalibrate import recalibrate
     from ..calibration.threshold import MIN_HELD_OUT
     from ..model_folder import hub
@@ -240,6 +245,7 @@ def report(
     device: DeviceOption = None,
 ) -> None:
     """Measures a model on test photographs: figures, plots, and panels of the worst, median and best photographs."""
+    check_name(model)
     from ..model_folder import hub
     from ..stlm import STLM
 
@@ -362,6 +368,9 @@ def _flat_name(path: Path) -> str:
 
 def main() -> None:
     """Entry point of the command."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a narrow console, or a name that is no UTF-8, ends no work
     with exit_on_error():
         app()
 

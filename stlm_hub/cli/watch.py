@@ -10,6 +10,7 @@ import typer
 from rich.markup import escape
 
 from ..errors import DataError
+from ..model_folder.zoo import check_name
 from .progress import VERDICTS, console
 
 MEGABYTE = 10**6
@@ -37,6 +38,7 @@ def watch(
     csv, rejects = (None if path is None else path.expanduser() for path in (csv, rejects))
     if output.exists() and not output.is_dir():
         raise DataError(f"{output} is a file; name a folder for --output.")
+    check_name(model)
     from ..line.drift import Drift
     from ..line.rejects import Rejects
     from ..line.row import Row
