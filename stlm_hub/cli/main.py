@@ -15,6 +15,7 @@ from rich.progress import Progress
 
 from ..errors import ConfigError, DataError, STLMError
 from ..model_folder.zoo import check_name
+from .panels import PanelNames, check_output
 from .progress import VERDICTS, RunProgress, console, exit_on_error
 from .watch import watch
 from .zoo import space_app, weights_app, zoo_app
@@ -53,14 +54,19 @@ def predict(
     from ..stlm import STLM
 
     network = STLM.from_pretrained(model, device=device)
-    paths = [p for path in photographs for p in (list_images(path, recursive=True) if path.is_dir() else [path])]
+    output = None if output is None else check_output(output)
+    given = [path.expanduser() for path in photographs]
+    paths = [p for path in given for p in (list_images(path, recursive=True) if path.is_dir() else [path])]
+    if output is not None:  # panels of an earlier run are no photographs
+        paths = [path for path in paths if path in given or output.resolve() not in path.resolve().parents]
+    names = PanelNames()
     if not paths:
         raise DataError("There are no photographs in these folders; pass PNG, JPEG, WEBP, BMP or TIFF files.")
     broken = 0
     verdicts = network.predict_many(paths, threshold=threshold, review_threshold=review)
     for path, judged in zip(paths, verdicts, strict=True):
         try:
-            _print_verdict(path, judged, output, as_json)
+            _print_verdict(path, judged, output / names.name(path) if output else None, as_json)
         except STLMError as error:
             broken += 1
             _print_unusable(path, error, as_json)
@@ -73,7 +79,7 @@ def _print_verdict(path: Path, judged: Prediction | Unusable, output: Path | Non
 
     if isinstance(judged, Unusable):
         raise judged.error
-    panel = judged.save(output / f"{_flat_name(path)}.png", title=path.name) if output else None
+    panel = judged.save(output, title=path.name) if output else None
     if as_json:
         typer.echo(json.dumps({"path": str(path), **judged.to_dict(), "panel": str(panel) if panel else None}))
         return
@@ -359,11 +365,6 @@ def _print_known_defects(known: list[tuple[str, float]], threshold: float) -> No
     for name, score in known:
         verdict = "is found" if score >= threshold else "[bold red]passes[/]"
         console.print(f"Known defect {escape(name)}: score {score:.4f}, {verdict}.", highlight=False)
-
-
-def _flat_name(path: Path) -> str:
-    """A name for the panel that keeps photographs of different folders apart: test/crack/000.png -> crack_000."""
-    return f"{path.parent.name}_{path.stem}" if path.parent.name else path.stem
 
 
 def main() -> None:

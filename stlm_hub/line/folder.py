@@ -88,7 +88,7 @@ class FolderSource:
             image, error = None, str(caught)
         return Frame(name, str(path), image, error, time.perf_counter() - started)
 
-    def _observer(self):  # type: ignore[no-untyped-def]  # watchdog's type depends on the system
+    def _observer(self):  # watchdog's type depends on the system
         if self.once:
             return None
         try:
