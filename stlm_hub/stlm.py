@@ -167,7 +167,7 @@ class STLM(AnomalyMaps):
         Raises:
             WeightsError: the dtype is not of a kind that can be loaded, or a weight is not finite in it.
         """
-        folder = Path(save_directory)
+        folder = Path(save_directory).expanduser()
         folder.mkdir(parents=True, exist_ok=True)
         if self.network is not None:
             write_weights(folder / WEIGHTS_NAME, self.network.state_dict(), dtype)

@@ -127,3 +127,15 @@ def test_no_panel_is_lost_and_none_is_judged(stlm: Stlm, saved_toy: Path, tmp_pa
     for _ in range(2):
         code, out, _ = stlm("predict", tmp_path / "photos", "-m", saved_toy, "-o", panels)
         assert code == 0 and out.count("score ") == 3 and len(list(panels.iterdir())) == 3
+
+
+def test_a_tilde_is_the_home_folder(
+    stlm: Stlm, saved_toy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    write_photographs(tmp_path / "photos", 1)
+    code, _, _ = stlm("predict", "~/photos", "-m", saved_toy, "-o", "~/panels")
+    assert code == 0 and len(list((tmp_path / "panels").iterdir())) == 1
+    STLM.from_pretrained(saved_toy, device="cpu").predict("~/photos/part_0.png").save("~/one.png")
+    assert (tmp_path / "one.png").is_file() and not (tmp_path / "~").exists()
