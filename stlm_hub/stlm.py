@@ -178,7 +178,7 @@ class STLM(AnomalyMaps):
             write_config(folder, self.config)
             self.save_calibration(folder)
 
-        replace(Path(save_directory), write, whole=False)
+        replace(Path(save_directory).expanduser(), write, whole=False)
 
     def save_calibration(self, folder: Path) -> None:
         """Writes what a calibration decides, into a folder of the model: calibration.json, familiarity, region."""

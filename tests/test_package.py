@@ -35,10 +35,11 @@ ROOMS = {
         *("models", "predict", "model_folder", "stlm", "starting_weights", "calibration", "evaluation"),
         "pseudo_anomalies",
     },
+    "line": {"models", "predict"},
     "space": {"model_folder", "samples"},
     "cli": {
         *("models", "predict", "model_folder", "stlm", "starting_weights", "calibration", "evaluation", "training"),
-        *("samples", "space"),
+        *("samples", "space", "line"),
     },
 }
 """What each room of the library may import besides itself and the foundation: the arrows of ARCHITECTURE.md."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import json
+import sys
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Annotated
@@ -12,7 +14,10 @@ from rich.markup import escape
 from rich.progress import Progress
 
 from ..errors import ConfigError, DataError, STLMError
+from ..model_folder.zoo import check_name
+from .panels import PanelNames, check_output
 from .progress import VERDICTS, RunProgress, console, exit_on_error
+from .watch import watch
 from .zoo import space_app, weights_app, zoo_app
 
 if TYPE_CHECKING:
@@ -26,6 +31,7 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, help="Anomaly dete
 app.add_typer(weights_app, name="weights")
 app.add_typer(zoo_app, name="zoo")
 app.add_typer(space_app, name="space")
+app.command()(watch)
 
 RegionOption = Annotated[Path | None, typer.Option(help="Picture of where to look: white on black, as a photograph.")]
 IgnoreOption = Annotated[Path | None, typer.Option(help="Picture of where not to look: white on black.")]
@@ -45,18 +51,24 @@ def predict(
     device: DeviceOption = None,
 ) -> None:
     """Judges photographs: prints verdict and score of each, writes heatmap panels with --output."""
+    check_name(model)
     from ..predict.images import list_images
     from ..stlm import STLM
 
     network = STLM.from_pretrained(model, device=device)
-    paths = [p for path in photographs for p in (list_images(path, recursive=True) if path.is_dir() else [path])]
+    output = None if output is None else check_output(output)
+    given = [path.expanduser() for path in photographs]
+    paths = [p for path in given for p in (list_images(path, recursive=True) if path.is_dir() else [path])]
+    if output is not None:  # panels of an earlier run are no photographs
+        paths = [path for path in paths if path in given or output.resolve() not in path.resolve().parents]
+    names = PanelNames()
     if not paths:
         raise DataError("There are no photographs in these folders; pass PNG, JPEG, WEBP, BMP or TIFF files.")
     broken = 0
     verdicts = network.predict_many(paths, threshold=threshold, review_threshold=review)
     for path, judged in zip(paths, verdicts, strict=True):
         try:
-            _print_verdict(path, judged, output, as_json)
+            _print_verdict(path, judged, output / names.name(path) if output else None, as_json)
         except STLMError as error:
             broken += 1
             _print_unusable(path, error, as_json)
@@ -69,7 +81,7 @@ def _print_verdict(path: Path, judged: Prediction | Unusable, output: Path | Non
 
     if isinstance(judged, Unusable):
         raise judged.error
-    panel = judged.save(output / f"{_flat_name(path)}.png", title=path.name) if output else None
+    panel = judged.save(output, title=path.name) if output else None
     if as_json:
         typer.echo(json.dumps({"path": str(path), **judged.to_dict(), "panel": str(panel) if panel else None}))
         return
@@ -188,6 +200,7 @@ def calibrate(
     device: DeviceOption = None,
 ) -> None:
     """Finds a model's threshold, and its combined map's scales, anew: for your light, or for another of its maps."""
+    check_name(model)
     from ..calibration.recalibrate import recalibrate
     from ..calibration.threshold import MIN_HELD_OUT
     from ..model_folder import hub
@@ -265,6 +278,7 @@ def report(
     device: DeviceOption = None,
 ) -> None:
     """Measures a model on test photographs: figures, plots, and panels of the worst, median and best photographs."""
+    check_name(model)
     from ..model_folder import hub
     from ..stlm import STLM
 
@@ -380,13 +394,11 @@ def _print_known_defects(known: list[tuple[str, float]], threshold: float) -> No
         console.print(f"Known defect {escape(name)}: score {score:.4f}, {verdict}.", highlight=False)
 
 
-def _flat_name(path: Path) -> str:
-    """A name for the panel that keeps photographs of different folders apart: test/crack/000.png -> crack_000."""
-    return f"{path.parent.name}_{path.stem}" if path.parent.name else path.stem
-
-
 def main() -> None:
     """Entry point of the command."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a narrow console, or a name that is no UTF-8, ends no work
     with exit_on_error():
         app()
 

@@ -109,6 +109,25 @@ def checkout_folder(alias: str) -> Path | None:
     return folder if (CHECKOUT / "pyproject.toml").is_file() and (folder / WEIGHTS_NAME).is_file() else None
 
 
+def check_name(name: str) -> None:
+    """Refuses a name that can be no model, before anything heavy is imported.
+
+    Raises:
+        HubError: it is an alias that nobody knows, a folder that is not there, or an archive.
+    """
+    path = Path(name).expanduser()
+    if path.is_dir():
+        return
+    if path.is_file():
+        raise HubError(f"{name} is a file; a model is a folder: unpack it first.")
+    bare = name.partition("@")[0]
+    if not set(bare) & {"/", "\\", ":"}:
+        if bare not in load_zoo() and zoo_dir_folder(bare) is None:
+            raise HubError(unknown_alias(bare))
+    elif name.startswith((".", "/", "~", "models/")):
+        raise HubError(f"There is no folder {name} here; check the path, or give an alias or org/repo.")
+
+
 def unknown_alias(name: str) -> str:
     """The sentence for an alias that is not in the zoo."""
     known = sorted(load_zoo())

@@ -59,7 +59,7 @@ def load_image(source: ImageInput, *, name: str | None = None) -> np.ndarray:
         ImageError: the picture is missing, damaged, of an unsupported kind, or outside the limits of this module.
     """
     if isinstance(source, (str, Path)):
-        return _read_file(Path(source), name)
+        return _read_file(Path(source).expanduser(), name)
     label = _printable(name or "The image")
     if isinstance(source, bytes):
         return _decode(io.BytesIO(source), len(source), label)
@@ -81,7 +81,7 @@ def list_images(folder: str | Path, *, recursive: bool = False) -> list[Path]:
     Raises:
         ImageError: the folder does not exist, is a file or cannot be read.
     """
-    root = Path(folder)
+    root = Path(folder).expanduser()
     try:
         if not stat.S_ISDIR(root.stat().st_mode):
             raise ImageError(f"{_printable(str(root))} is a file; pass the folder that holds the pictures.")

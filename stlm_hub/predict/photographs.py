@@ -57,6 +57,7 @@ def check_photographs(
         DataError: the folder is missing; a file cannot be read; fewer than `at_least` different photographs; a
             photograph has one single colour. The first five files are named.
     """
+    folder = folder.expanduser()
     if not folder.is_dir():
         raise DataError(f"{folder} is not a folder; pass the folder with the photographs of good parts.")
     folder, note = good_folder(folder)

@@ -99,7 +99,7 @@ class Prediction:
         Raises:
             ImageError: the suffix names no format that can be written, or the file cannot be written.
         """
-        path = Path(path)
+        path = Path(path).expanduser()
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             Image.fromarray(self.panel(title)).save(path)

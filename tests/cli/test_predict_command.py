@@ -113,4 +113,29 @@ def test_what_cannot_be_used_is_told_and_the_others_are_judged(
     assert code == 1 and "2 of 5 photographs could not be used" in err and "Traceback" not in err + out
     assert out.count("unusable") == 2 and out.count("score ") == 3
     code, out, err = stlm("predict", photographs, "-m", saved_toy, "-o", tmp_path / "panels")
-    assert code == 1 and "cannot be written" in out and "4 of 4" in err
+    assert code == 1 and "is a file, so panels cannot be written" in err and not out
+
+
+def test_no_panel_is_lost_and_none_is_judged(stlm: Stlm, saved_toy: Path, tmp_path: Path) -> None:
+    for folder in ("a/good", "b/good"):
+        (tmp_path / "photos" / folder).mkdir(parents=True)
+        write_photographs(tmp_path / "photos" / folder, 1)
+    long = tmp_path / "photos" / ("部" * 60)
+    long.mkdir()
+    write_photographs(long, 1)[0].rename(long / f"{'品' * 80}.png")
+    panels = tmp_path / "photos" / "panels"
+    for _ in range(2):
+        code, out, _ = stlm("predict", tmp_path / "photos", "-m", saved_toy, "-o", panels)
+        assert code == 0 and out.count("score ") == 3 and len(list(panels.iterdir())) == 3
+
+
+def test_a_tilde_is_the_home_folder(
+    stlm: Stlm, saved_toy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    write_photographs(tmp_path / "photos", 1)
+    code, _, _ = stlm("predict", "~/photos", "-m", saved_toy, "-o", "~/panels")
+    assert code == 0 and len(list((tmp_path / "panels").iterdir())) == 1
+    STLM.from_pretrained(saved_toy, device="cpu").predict("~/photos/part_0.png").save("~/one.png")
+    assert (tmp_path / "one.png").is_file() and not (tmp_path / "~").exists()

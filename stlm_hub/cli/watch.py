@@ -1,0 +1,86 @@
+"""`stlm watch`: a folder, a camera or a video -> a row each, until it is stopped."""
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.markup import escape
+
+from ..errors import DataError
+from ..model_folder.zoo import check_name
+from .progress import VERDICTS, console
+
+MEGABYTE = 10**6
+
+
+def watch(
+    source: Annotated[str, typer.Argument(help="Folder, video file, number of a camera, /dev/video0 or rtsp:// URL.")],
+    model: Annotated[str, typer.Option("--model", "-m", help="Alias, org/repo, org/repo@revision or folder.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder of verdicts.jsonl, which is gone on with.")],
+    csv: Annotated[Path | None, typer.Option(help="File for the same rows as a table.")] = None,
+    webhook: Annotated[str | None, typer.Option(help="http(s):// address that each row is POSTed to.")] = None,
+    mqtt: Annotated[str | None, typer.Option(help="mqtt(s)://[user@]host[:port]/topic.")] = None,
+    rejects: Annotated[Path | None, typer.Option(help="Folder for pictures of what is rejected.")] = None,
+    rejects_limit: Annotated[int, typer.Option(min=1, help="MB that it may hold; the oldest go first.")] = 1000,
+    every: Annotated[float, typer.Option(min=0.0, help="Seconds between frames of a camera or video.")] = 1.0,
+    once: Annotated[bool, typer.Option("--once", help="End when the folder holds nothing new.")] = False,
+    threshold: Annotated[float | None, typer.Option(help="In [0, 1]; default: the calibrated one.")] = None,
+    reject_share: Annotated[
+        float, typer.Option(min=0.001, max=0.9, help="Share of rejects above which it says that something drifts.")
+    ] = 0.2,
+    device: Annotated[str | None, typer.Option(help="cpu, cuda, ...; default: cuda where there is one.")] = None,
+) -> None:
+    """Judges what a camera takes, as it comes: one row a photograph, whatever happens to the machine."""
+    output = output.expanduser()
+    csv, rejects = (None if path is None else path.expanduser() for path in (csv, rejects))
+    if output.exists() and not output.is_dir():
+        raise DataError(f"{output} is a file; name a folder for --output.")
+    check_name(model)
+    from ..line.drift import Drift
+    from ..line.rejects import Rejects
+    from ..line.row import Row
+    from ..line.senders import Mqtt, Webhook
+    from ..line.watch import watch as run
+    from ..predict.prediction import checked_threshold
+    from ..stlm import STLM
+
+    if threshold is not None:
+        threshold = checked_threshold(threshold)
+    hook = None if webhook is None else Webhook(webhook)
+    network = STLM.from_pretrained(model, device=device)
+    senders = [sender for sender in (hook, None if mqtt is None else Mqtt(mqtt)) if sender is not None]
+    stopping: list[int] = []
+    before = {
+        number: signal.signal(number, lambda n, _: stopping.append(n)) for number in (signal.SIGINT, signal.SIGTERM)
+    }
+
+    def show(row: Row) -> None:
+        said = VERDICTS[row.verdict] if row.verdict else "[yellow]unusable[/]  "
+        rest = f"score {row.score:.4f}  {row.path}" if row.score is not None else row.error or row.path
+        console.print(f"{said}  {escape(rest)}", highlight=False, soft_wrap=True)
+        if row.advice:
+            console.print(f"[bold yellow]Drift:[/] {escape(row.advice)}", highlight=False, soft_wrap=True)
+
+    try:
+        written = run(
+            network,
+            source,
+            output,
+            threshold=threshold,
+            every=every,
+            once=once,
+            csv=csv,
+            senders=senders,
+            rejects=None if rejects is None else Rejects(rejects, rejects_limit * MEGABYTE),
+            drift=Drift(network.judging, reject_share),
+            on_row=show,
+            say=lambda message: console.print(message, markup=False, highlight=False, soft_wrap=True),
+            stopped=lambda: bool(stopping),
+        )
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    console.print(f"{written} rows are written to {output}.", markup=False, highlight=False, soft_wrap=True)

@@ -1,0 +1,147 @@
+"""Have the photographs changed since the calibration? Sequential tests with a stated false-alarm rate.
+
+Each photograph gets a smoothed conformal p-value: its rank among the calibration's values and all values before it.
+While photographs are exchangeable, these are independent and uniform (Vovk, Gammerman, Shafer 2005). Bets on small ones
+multiply to a martingale, and the sum over all starting points is the Shiryaev-Roberts statistic (Shin, Ramdas,
+Rinaldo 2022, "E-detectors"): an alarm at A comes at the earliest after A photographs in the mean, whatever the
+distribution. Shares of verdicts are tested in the same way, with likelihood ratios of two shares.
+
+Several tests run at once. Each alarms at their number times A; then their mean is still such a statistic.
+"""
+
+from __future__ import annotations
+
+import random
+from bisect import bisect_left, bisect_right, insort
+from collections.abc import Sequence
+
+from ..models.stlm.judging import Judging
+from .row import Row
+
+FALSE_ALARM_EVERY = 10_000
+"""Photographs between two false alarms, in the mean, at least."""
+QUIET = 500
+"""Photographs after an alarm during which its test says nothing."""
+REFERENCE = 20_000
+"""Most values that ranks are taken among; later ones are compared and not kept."""
+BURN_IN = 50
+"""First photographs of the line that familiarity is compared with: calibration.json holds limits of it, no values."""
+UNFAMILIAR_SHARE = 0.05
+REJECT_SHARE = 0.2
+"""Shares of photographs that are borne. A line with more defects than that raises `reject_share`."""
+_POWERS = (0.25, 0.5, 0.75)  # bets on small p-values: densities k p^(k - 1)
+
+ADVICE = {
+    "scores": "The scores of good-looking parts have risen: if the parts are good, calibrate (stlm calibrate).",
+    "familiarity": "Photographs look less and less like the first ones: clean the lens or light, then compare.",
+    "unfamiliar": "Many photographs are unfamiliar: clean the lens or light, and look at the camera's place.",
+    "rejects": "Many parts are rejected on familiar photographs: look at them; if they are good, train again.",
+}
+
+
+class Detector:
+    """The Shiryaev-Roberts statistic of several bets, started anew after each alarm.
+
+    Args:
+        bets: number of bets that run side by side.
+        limit: at which it alarms.
+    """
+
+    def __init__(self, bets: int, limit: float) -> None:
+        self.limit = limit
+        self.sums = [0.0] * bets
+        self.quiet = 0
+
+    def add(self, factors: Sequence[float]) -> bool:
+        """Takes what each bet returned for one photograph; its mean is 1 while nothing has changed. Alarm?"""
+        if self.quiet:
+            self.quiet -= 1
+            return False
+        self.sums = [(total + 1.0) * factor for total, factor in zip(self.sums, factors, strict=True)]
+        if sum(self.sums) / len(self.sums) < self.limit:
+            return False
+        self.sums, self.quiet = [0.0] * len(self.sums), QUIET
+        return True
+
+
+class Ranks:
+    """Have values risen? Conformal test against a reference and all values before.
+
+    Args:
+        reference: values at the beginning.
+        limit: of the detector.
+        burn_in: first values that are only remembered.
+        seed: of the smoothing, fixed so that a replay gives the same.
+    """
+
+    def __init__(self, reference: Sequence[float], limit: float, *, burn_in: int = 0, seed: int = 0) -> None:
+        self.known = sorted(reference)[:REFERENCE]
+        self.burn_in = burn_in
+        self.detector = Detector(len(_POWERS), limit)
+        self._random = random.Random(seed)
+
+    def add(self, value: float) -> bool:
+        """Alarm?"""
+        p = self.p_value(value)
+        if len(self.known) < REFERENCE:
+            insort(self.known, value)
+        if self.burn_in:
+            self.burn_in -= 1
+            return False
+        return self.detector.add([k * p ** (k - 1) for k in _POWERS])
+
+    def p_value(self, value: float) -> float:
+        """In (0, 1]: the share of values, this one among them, that are higher; ties count by chance."""
+        higher = len(self.known) - bisect_right(self.known, value)
+        equal = len(self.known) - higher - bisect_left(self.known, value) + 1
+        return (higher + (1.0 - self._random.random()) * equal) / (len(self.known) + 1)
+
+
+class Share:
+    """Does something happen more often than in this share of photographs?"""
+
+    def __init__(self, share: float, limit: float) -> None:
+        self.share, self.more = share, (min(1.0, 1.5 * share), min(1.0, 3 * share), (1 + share) / 2)
+        self.detector = Detector(len(self.more), limit)
+
+    def add(self, happened: bool) -> bool:
+        """Alarm?"""
+        return self.detector.add([m / self.share if happened else (1 - m) / (1 - self.share) for m in self.more])
+
+
+class Drift:
+    """Watches rows in order and advises.
+
+    Args:
+        judging: how the model judges; its normal scores are the reference.
+        reject_share: of parts that may be rejected, in (0, 1).
+        false_alarm_every: photographs between two false alarms, in the mean, at least.
+    """
+
+    def __init__(
+        self, judging: Judging, reject_share: float = REJECT_SHARE, false_alarm_every: int = FALSE_ALARM_EVERY
+    ) -> None:
+        limit = len(ADVICE) * false_alarm_every
+        # Rejects are judged by their share. Below the threshold both sides are cut alike, so ranks stay exchangeable.
+        usual = [score for score in judging.normal_scores if score < judging.threshold]
+        self.threshold = judging.threshold
+        self.scores = Ranks(usual, limit, burn_in=max(0, BURN_IN - len(usual)), seed=1)
+        self.familiarity = Ranks((), limit, burn_in=BURN_IN, seed=2)
+        self.unfamiliar = Share(UNFAMILIAR_SHARE, limit)
+        self.rejects = Share(reject_share, limit)
+
+    def add(self, row: Row) -> str | None:
+        """The advice, where one of the tests alarms with this photograph."""
+        if row.verdict is None or row.score is None:
+            return None
+        alarms = []
+        unfamiliar = row.verdict == "unfamiliar"
+        if self.unfamiliar.add(unfamiliar):
+            alarms.append("unfamiliar")
+        if row.unfamiliarity and self.familiarity.add(row.unfamiliarity):
+            alarms.append("familiarity")
+        if not unfamiliar and self.rejects.add(row.verdict == "reject"):
+            alarms.append("rejects")
+        if not unfamiliar and row.score < self.threshold and self.scores.add(row.score):
+            alarms.append("scores")
+        return ADVICE[alarms[0]] if alarms else None

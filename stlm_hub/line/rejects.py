@@ -1,0 +1,48 @@
+"""Pictures of rejects in a folder that does not grow beyond a limit: the oldest go first."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ..errors import DataError
+from ..predict.prediction import Prediction
+
+
+class Rejects:
+    """
+    Args:
+        folder: is made where it is missing.
+        most_bytes: that its pictures may take together.
+
+    Raises:
+        DataError: it cannot be written.
+    """
+
+    def __init__(self, folder: Path, most_bytes: int) -> None:
+        self.folder, self.most_bytes = folder, most_bytes
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise DataError(f"{folder} cannot be written ({error.strerror}); name another folder.") from None
+        self._sizes = {path: path.stat().st_size for path in sorted(folder.glob("*.jpg"), key=_age)}
+        self._trim()
+
+    def keep(self, name: str, prediction: Prediction) -> Path:
+        """Writes the panel of a reject under this name, once however often it is called."""
+        path = self.folder / f"{name}.jpg"
+        prediction.save(path)
+        self._sizes.pop(path, None)
+        self._sizes[path] = path.stat().st_size
+        self._trim()
+        return path
+
+    def _trim(self) -> None:
+        total = sum(self._sizes.values())
+        while total > self.most_bytes and len(self._sizes) > 1:
+            oldest = next(iter(self._sizes))
+            total -= self._sizes.pop(oldest)
+            oldest.unlink(missing_ok=True)
+
+
+def _age(path: Path) -> int:
+    return path.stat().st_mtime_ns

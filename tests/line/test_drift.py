@@ -1,0 +1,53 @@
+"""The stated false-alarm rate holds, and a change is found."""
+
+from __future__ import annotations
+
+import random
+
+from stlm_hub.line.drift import ADVICE, Drift, Ranks
+from stlm_hub.line.row import Row
+from stlm_hub.models.stlm.judging import Judging
+
+
+def row(score: float, verdict: str = "pass", unfamiliarity: float = 0.5) -> Row:
+    return Row("0", "x", "", verdict, score, 0.5, 0.4, unfamiliarity)
+
+
+def first_alarm(seed: int, change: float, n: int, every: int = 1000) -> tuple[int, str | None]:
+    source = random.Random(seed)
+    drift = Drift(Judging(normal_scores=tuple(source.gauss(0.25, 0.03) for _ in range(100))), false_alarm_every=every)
+    for i in range(n):
+        shift = change if i >= 300 else 0.0
+        said = drift.add(row(source.gauss(0.25 + shift, 0.03), unfamiliarity=source.uniform(0.3, 0.7)))
+        if said:
+            return i, said
+    return n, None
+
+
+def test_false_alarms_are_as_rare_as_stated() -> None:
+    """Runs are cut at `n`, which only lowers the mean; it must still be at least what is stated."""
+    runs = [first_alarm(seed, 0.0, 3000, every=100)[0] for seed in range(20)]
+    assert sum(runs) / len(runs) >= 100
+
+
+def test_risen_scores_are_found_within_a_hundred_photographs() -> None:
+    found = [first_alarm(seed, 0.06, 1000) for seed in range(5)]
+    assert all(300 < when < 400 and said == ADVICE["scores"] for when, said in found), found
+
+
+def test_rejects_and_unfamiliar_photographs_are_told_apart() -> None:
+    for verdict, word in (("reject", "rejects"), ("unfamiliar", "unfamiliar")):
+        drift = Drift(Judging(normal_scores=(0.25,) * 60))
+        said = [drift.add(row(0.9, verdict, 0.0)) for _ in range(60)]
+        assert ADVICE[word] in said and sum(map(bool, said)) == 1  # and it is quiet afterwards
+
+
+def test_p_values_are_uniform_while_nothing_changes() -> None:
+    source = random.Random(0)
+    ranks = Ranks([source.random() for _ in range(50)], 1e9)
+    values = []
+    for _ in range(2000):
+        value = round(source.random(), 1)  # with ties
+        values.append(ranks.p_value(value))
+        ranks.add(value)
+    assert abs(sum(values) / 2000 - 0.5) < 0.03 and 0.07 < sum(v < 0.1 for v in values) / 2000 < 0.14

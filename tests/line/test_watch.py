@@ -1,0 +1,209 @@
+"""`stlm watch` end to end: kill -9 and restart, a webhook that fails, a real broker, a video, a half-written file."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from drawn import texture, write_photographs
+
+from stlm_hub.errors import ConfigError, DataError
+from stlm_hub.line.journal import Journal, read_rows
+from stlm_hub.line.rejects import Rejects
+from stlm_hub.line.row import Row
+from stlm_hub.line.senders import Mqtt, Webhook
+from stlm_hub.line.watch import watch
+from stlm_hub.models.stlm.judging import Judging
+from stlm_hub.predict.prediction import Prediction
+
+
+def model(score: float = 0.25) -> Any:
+    """Gives every photograph one score."""
+
+    def predict(image: np.ndarray, *, threshold: float | None = None) -> Prediction:
+        return Prediction(image, np.full(image.shape[:2], score, np.float32), score, threshold or 0.5)
+
+    return SimpleNamespace(judging=Judging(), predict=predict)
+
+
+def rows(output: Path) -> list[Row]:
+    return [row for _, row in read_rows(output / "verdicts.jsonl")]
+
+
+def wait_for(what: Callable[[], bool], seconds: float = 20) -> None:
+    until = time.monotonic() + seconds
+    while not what():
+        assert time.monotonic() < until
+        time.sleep(0.02)
+
+
+KILLED = """
+import sys, time
+sys.path.insert(0, sys.argv[3])
+from pathlib import Path
+from test_watch import model
+from stlm_hub.line.watch import watch
+slow = model()
+judge = slow.predict
+def predict(image, *, threshold=None):
+    time.sleep(0.05)
+    return judge(image, threshold=threshold)
+slow.predict = predict
+watch(slow, sys.argv[1], Path(sys.argv[2]), once=True, csv=Path(sys.argv[2]) / "rows.csv")
+"""
+
+
+def test_each_photograph_has_one_row_after_kill_9(tmp_path: Path) -> None:
+    photographs, output = tmp_path / "photos", tmp_path / "out"
+    write_photographs(photographs, 20)
+    here = Path(__file__)
+    paths = os.pathsep.join([str(here.parents[2]), str(here.parents[1])])
+    command = [sys.executable, "-c", KILLED, str(photographs), str(output), str(here.parent)]
+    process = subprocess.Popen(command, env=os.environ | {"PYTHONPATH": paths})
+    wait_for(lambda: len(rows(output)) >= 5, 60)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert 5 <= len(rows(output)) < 20
+    for name in ("verdicts.jsonl", "rows.csv"):
+        with (output / name).open("ab") as file:
+            file.write(b'{"id": "half')
+    watch(model(), str(photographs), output, once=True, csv=output / "rows.csv")
+    assert sorted(Path(row.path).name for row in rows(output)) == sorted(p.name for p in photographs.iterdir())
+    lines = (output / "rows.csv").read_text().splitlines()
+    assert len(lines) == 21 and [line.partition(",")[0] for line in lines[1:]] == [row.id for row in rows(output)]
+    assert watch(model(), str(photographs), output, once=True) == 0
+
+
+def test_a_webhook_that_fails_gets_every_row_in_the_end(tmp_path: Path) -> None:
+    got: list[str] = []
+
+    class Receiver(BaseHTTPRequestHandler):
+        failures = 1
+
+        def do_POST(self) -> None:
+            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            if Receiver.failures:
+                Receiver.failures -= 1
+                self.send_response(503)
+            else:
+                assert self.headers["Idempotency-Key"] == body["id"]
+                got.append(body["id"])
+                self.send_response(204)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = HTTPServer(("127.0.0.1", 0), Receiver)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    write_photographs(tmp_path / "photos", 3)
+    said: list[str] = []
+    hook = Webhook(f"http://127.0.0.1:{server.server_port}/rows")
+    watch(model(), str(tmp_path / "photos"), tmp_path / "out", once=True, senders=[hook], say=said.append)
+    # What was not delivered before the end is delivered by the next start.
+    watch(model(), str(tmp_path / "photos"), tmp_path / "out", once=True, senders=[hook], say=said.append)
+    server.shutdown()
+    server.server_close()
+    assert got == [row.id for row in rows(tmp_path / "out")] and len(got) == 3
+    assert "webhook does not take rows (HTTP 503); they wait and are sent again." in said
+
+
+@pytest.mark.skipif(
+    shutil.which("mosquitto", path=os.environ["PATH"] + ":/usr/sbin") is None, reason="mosquitto is not installed"
+)
+def test_a_broker_gets_every_row(tmp_path: Path) -> None:
+    from paho.mqtt.subscribe import simple
+
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    program = shutil.which("mosquitto", path=os.environ["PATH"] + ":/usr/sbin")
+    assert program is not None
+    with pytest.raises(ConfigError, match="cannot be reached"):
+        Mqtt(f"mqtt://127.0.0.1:{port}/line/1")
+    broker = subprocess.Popen([program, "-p", str(port)], stderr=subprocess.DEVNULL)
+    try:
+        wait_for(lambda: socket.socket().connect_ex(("127.0.0.1", port)) == 0)
+        got: list[Any] = []
+        listener = threading.Thread(
+            target=lambda: got.extend(simple("line/1", qos=1, msg_count=3, hostname="127.0.0.1", port=port))
+        )
+        listener.start()
+        time.sleep(0.5)
+        write_photographs(tmp_path / "photos", 3)
+        sender = Mqtt(f"mqtt://127.0.0.1:{port}/line/1")
+        watch(model(), str(tmp_path / "photos"), tmp_path / "out", once=True, senders=[sender])
+        listener.join(10)
+        assert [json.loads(message.payload)["id"] for message in got] == [row.id for row in rows(tmp_path / "out")]
+    finally:
+        broker.terminate()
+        broker.wait()
+
+
+def test_a_video_goes_on_where_it_was_cut_off(tmp_path: Path) -> None:
+    path = tmp_path / "part.avi"
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"MJPG"), 10, (90, 70))
+    for i in range(20):
+        writer.write(texture(70, 90, i))
+    writer.release()
+    few = iter([False] * 5 + [True] * 100)
+    watch(model(), str(path), tmp_path / "out", every=0.5, stopped=lambda: next(few))
+    watch(model(), str(path), tmp_path / "out", every=0.5)
+    assert [row.path.rpartition("#")[2] for row in rows(tmp_path / "out")] == ["0", "5", "10", "15"]
+
+
+def test_a_file_that_is_still_written_is_waited_for(tmp_path: Path) -> None:
+    photographs = tmp_path / "photos"
+    (whole,) = write_photographs(tmp_path / "camera", 1) if (tmp_path / "camera").mkdir() is None else []
+    photographs.mkdir()
+    data = whole.read_bytes()
+
+    def write() -> None:
+        with (photographs / "part.png").open("wb") as file:
+            for start in range(0, len(data), len(data) // 4):
+                file.write(data[start : start + len(data) // 4])
+                file.flush()
+                time.sleep(0.3)
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    found: list[Row] = []
+    watch(model(), str(photographs), tmp_path / "out", on_row=found.append, stopped=lambda: bool(found))
+    writer.join()
+    assert [row.verdict for row in rows(tmp_path / "out")] == ["pass"]
+
+
+def test_pictures_of_rejects_stay_below_their_limit(tmp_path: Path) -> None:
+    write_photographs(tmp_path / "photos", 4)
+    kept = Rejects(tmp_path / "rejects", 40_000)
+    watch(model(0.9), str(tmp_path / "photos"), tmp_path / "out", once=True, rejects=kept)
+    there = list((tmp_path / "rejects").iterdir())
+    assert 1 <= len(there) < 4 and str(tmp_path / "rejects") in str(rows(tmp_path / "out")[-1].picture)
+
+
+def test_what_cannot_be_used_is_said(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="is not a folder; pass a folder, a video file"):
+        watch(model(), str(tmp_path / "none"), tmp_path / "out")
+    with Journal(tmp_path / "out"), pytest.raises(DataError, match="Another stlm watch"):
+        Journal(tmp_path / "out")
+    (tmp_path / "text.txt").write_text("no video")
+    with pytest.raises(DataError, match="no video that OpenCV can read"):
+        watch(model(), str(tmp_path / "text.txt"), tmp_path / "out")
+    for wrong in (lambda: Webhook("ftp://x"), lambda: Mqtt("mqtt://host"), lambda: Mqtt("mqtt://host/#")):
+        with pytest.raises(ConfigError):
+            wrong()
