@@ -13,6 +13,7 @@ from rich.progress import Progress
 
 from ..errors import ConfigError, DataError, STLMError
 from .progress import VERDICTS, RunProgress, console, exit_on_error
+from .export import export
 from .zoo import space_app, weights_app, zoo_app
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ WORSE = 0.1
 """Share of painted defects missed besides, at which a new threshold is warned of."""
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Anomaly detection from photographs of good parts.")
+app.command()(export)
 app.add_typer(weights_app, name="weights")
 app.add_typer(zoo_app, name="zoo")
 app.add_typer(space_app, name="space")
@@ -43,10 +45,10 @@ def predict(
     device: DeviceOption = None,
 ) -> None:
     """Judges photographs: prints verdict and score of each, writes heatmap panels with --output."""
+    from ..detectors import load
     from ..predict.images import list_images
-    from ..stlm import STLM
 
-    network = STLM.from_pretrained(model, device=device)
+    network = load(model, device=device)
     paths = [p for path in photographs for p in (list_images(path, recursive=True) if path.is_dir() else [path])]
     if not paths:
         raise DataError("There are no photographs in these folders; pass PNG, JPEG, WEBP, BMP or TIFF files.")

@@ -34,6 +34,7 @@ class Prediction:
             is none.
         unfamiliarity: how far the whole photograph is from good ones, in limits: above 1 it is unfamiliar. 0: not
             measured.
+        backend: what computed it: "torch", "onnxruntime fp32", "openvino int8", ...
     """
 
     image: np.ndarray
@@ -43,6 +44,7 @@ class Prediction:
     mask: np.ndarray = None  # type: ignore[assignment]  # filled on construction
     review_threshold: float | None = None
     unfamiliarity: float = 0.0
+    backend: str = "torch"
 
     def __post_init__(self) -> None:
         if self.mask is None:
@@ -117,6 +119,7 @@ class Prediction:
             "height": height,
             "map_max": float(self.anomaly_map.max()),
             "anomalous_area": float(self.mask.mean()),
+            "backend": self.backend,
         }
 
     def __str__(self) -> str:

@@ -8,18 +8,20 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from ..errors import ImageError
-from ..models.stlm.anomaly_maps import AnomalyMaps, times
-from ..models.stlm.judging import Judging
+from ..models.stlm.judging import Judging, times
 from .frame import to_frame, to_input
 from .images import ImageInput, load_image
 from .prediction import Prediction, Unusable, checked_review, checked_threshold, moved_review
+
+if TYPE_CHECKING:  # an exported model judges without torch
+    from torch import Tensor
+
+    from ..models.stlm.anomaly_maps import AnomalyMaps
 
 BATCH_PIXELS = 2**20
 """Images are batched up to this many network input pixels: one image at 1024 px, four at 512 px."""
@@ -64,24 +66,55 @@ def predict(
     Raises:
         ConfigError: a threshold is out of range.
     """
-    judging = model.judging
+    return judge_all(model.judging, images, infer(model, images, model.judging.shown), threshold, review_threshold)
+
+
+def judge_all(
+    judging: Judging,
+    images: Sequence[np.ndarray],
+    inferred: Iterable[Inferred],
+    threshold: float | None = None,
+    review_threshold: float | None = None,
+    backend: str = "torch",
+) -> list[Prediction]:
+    """Predictions from what a model, in whatever runtime, sees of photographs, in order.
+
+    Args:
+        judging: how the model judges.
+        images: HxWx3 uint8 RGB each.
+        inferred: of each image, with the maps `judging.shown`.
+        threshold, review_threshold: as of `predict`.
+        backend: what computed the maps, see `Prediction`.
+
+    Raises:
+        ConfigError: a threshold is out of range.
+    """
     threshold = judging.threshold if threshold is None else checked_threshold(threshold)
     review = checked_review(review_threshold, threshold)
     if review is None:
         review = moved_review(judging.review_threshold, judging.threshold, threshold)
-    which = tuple(dict.fromkeys((judging.judge_by, judging.drawn)))
     return [
-        _judge(image, inferred, judging, threshold, review)
-        for image, inferred in zip(images, infer(model, images, which), strict=True)
+        _judge(image, seen, judging, threshold, review, backend)
+        for image, seen in zip(images, inferred, strict=True)
     ]
 
 
-def _judge(image: np.ndarray, inferred: Inferred, judging: Judging, threshold: float, review: float) -> Prediction:
+def _judge(
+    image: np.ndarray, inferred: Inferred, judging: Judging, threshold: float, review: float, backend: str
+) -> Prediction:
     score = inferred.maps[judging.judge_by].score
     anomaly_map = times(inferred.maps[judging.drawn].anomaly_map, judging.draw_gain)
     limits = judging.familiarity_limits or (float("inf"),) * len(inferred.distances)
     unfamiliarity = max(distance / limit for distance, limit in zip(inferred.distances, limits, strict=True))
-    return Prediction(image, anomaly_map, score, threshold, review_threshold=review, unfamiliarity=unfamiliarity)
+    return Prediction(
+        image,
+        anomaly_map,
+        score,
+        threshold,
+        review_threshold=review,
+        unfamiliarity=unfamiliarity,
+        backend=backend,
+    )
 
 
 def predict_many(
@@ -127,6 +160,8 @@ def infer(model: AnomalyMaps, images: Iterable[np.ndarray], which: Sequence[str]
     Raises:
         ConfigError: the model has no such map.
     """
+    import torch
+
     for batch in batches(images, model.image_size):
         with evaluating(model), torch.inference_mode():
             found, distances = model(input_of(model, batch), which)

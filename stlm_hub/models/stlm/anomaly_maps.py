@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -203,11 +202,6 @@ def in_unit(limits: Tensor) -> Tensor:
     """Values in limits of normal photographs -> [0, 1): x / (1 + x), and 0 below 0."""
     positive = limits.clamp_min(0)
     return positive / (1 + positive)
-
-
-def times(values: np.ndarray, gain: float) -> np.ndarray:
-    """Values in [0, 1) whose odds, the values in limits, are `gain` times as high: [0, 1)."""
-    return values * gain / (1 + values * (gain - 1))
 
 
 def check_judging(config: STLMConfig, judging: Judging) -> None:

@@ -1,0 +1,65 @@
+"""fp32 -> int8 after training: ranges of activations are measured on normal photographs (ONNX Runtime's static form)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..errors import ConfigError
+from .graph import INSTALL
+
+WIDE = 2
+"""Matrices of more dimensions than this are no weights of a layer."""
+MOST = 32
+"""Photographs that ranges are measured on."""
+
+
+def quantise(graph: Path, output: Path, photographs: Sequence[np.ndarray], kept: Sequence[tuple[int, ...]]) -> None:
+    """Writes a graph whose convolutions and layers compute in int8; everything between them stays in fp32.
+
+    Args:
+        graph: an ONNX file in fp32.
+        output: file to write.
+        photographs: normal ones, SxSx3 uint8 RGB at the network's size.
+        kept: shapes of matrices that stay in fp32: distances to a memory are differences of large numbers.
+
+    Raises:
+        ConfigError: a package is missing.
+    """
+    try:
+        import onnx
+        from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
+    except ImportError as error:
+        raise ConfigError(INSTALL.format(error.name)) from None
+
+    class Photographs(CalibrationDataReader):  # type: ignore[misc]
+        def __init__(self) -> None:
+            self.left: Iterator[np.ndarray] = iter(photographs[:MOST])
+
+        def get_next(self) -> dict[str, np.ndarray] | None:
+            image = next(self.left, None)
+            return None if image is None else {"pixels": image[None]}
+
+    model = onnx.load(graph)
+    quantize_static(
+        graph,
+        output,
+        Photographs(),
+        quant_format=QuantFormat.QDQ,
+        op_types_to_quantize=["Conv", "MatMul", "Gemm"],
+        nodes_to_exclude=_with_matrices(model, set(kept)),
+        per_channel=True,
+        reduce_range=True,  # processors without VNNI add products of 8 bits in 16, which would overflow
+        activation_type=QuantType.QUInt8,
+        weight_type=QuantType.QInt8,
+        extra_options={"MatMulConstBOnly": True, "ActivationSymmetric": False},
+    )
+
+
+def _with_matrices(model: Any, shapes: set[tuple[int, ...]]) -> list[str]:
+    """Names of the nodes that multiply with a constant of one of these shapes."""
+    constants = {tensor.name for tensor in model.graph.initializer if tuple(tensor.dims) in shapes}
+    return [node.name for node in model.graph.node if constants & set(node.input)]
