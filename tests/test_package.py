@@ -52,7 +52,15 @@ EXCEPTIONS = {
     # A card asks what its threshold means.
     ("model_folder/card/threshold.py", "calibration.threshold"),
 }
-EXPORTS = {"errors", "detectors", "models.stlm.config", "model_folder.zoo", "predict.prediction", "stlm", "training.finetune"}
+EXPORTS = {
+    "errors",
+    "detectors",
+    "models.stlm.config",
+    "model_folder.zoo",
+    "predict.prediction",
+    "stlm",
+    "training.finetune",
+}
 """Names of the package itself, imported when they are first used."""
 
 

@@ -12,8 +12,8 @@ from rich.markup import escape
 from rich.progress import Progress
 
 from ..errors import ConfigError, DataError, STLMError
-from .progress import VERDICTS, RunProgress, console, exit_on_error
 from .export import export
+from .progress import VERDICTS, RunProgress, console, exit_on_error
 from .zoo import space_app, weights_app, zoo_app
 
 if TYPE_CHECKING:

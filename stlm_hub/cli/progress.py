@@ -45,8 +45,16 @@ def exit_on_error() -> Iterator[None]:
     try:
         yield
     except STLMError as error:
-        Console(stderr=True).print(f"[bold red]Error:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
-        sys.exit(1)
+        _end_with(str(error))
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.partition(".")[0] == "stlm_hub":
+            raise
+        _end_with(f'This needs {error.name}: pip install "stlm_hub[torch]", or "stlm_hub[train]" to train')
+
+
+def _end_with(sentence: str) -> None:
+    Console(stderr=True).print(f"[bold red]Error:[/] {escape(sentence)}", highlight=False, soft_wrap=True)
+    sys.exit(1)
 
 
 def progress_bars(*further: ProgressColumn) -> Progress:

@@ -20,7 +20,7 @@ from ..errors import ConfigError
 from ..models.stlm.anomaly_maps import AnomalyMaps
 from .lighter import lighter
 
-OPSET = 18
+OPSET = 20
 MAX_BATCH = 1024
 INSTALL = 'Exporting needs {}: pip install "stlm_hub[export]"'
 

@@ -1,4 +1,4 @@
-"""fp32 -> int8 after training: ranges of activations are measured on normal photographs (ONNX Runtime's static form)."""
+"""fp32 -> int8 after training: ranges of activations are measured on normal photographs (static quantisation)."""
 
 from __future__ import annotations
 

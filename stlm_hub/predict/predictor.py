@@ -94,8 +94,7 @@ def judge_all(
     if review is None:
         review = moved_review(judging.review_threshold, judging.threshold, threshold)
     return [
-        _judge(image, seen, judging, threshold, review, backend)
-        for image, seen in zip(images, inferred, strict=True)
+        _judge(image, seen, judging, threshold, review, backend) for image, seen in zip(images, inferred, strict=True)
     ]
 
 

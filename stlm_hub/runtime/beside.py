@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import logging
+import threading
+from itertools import chain
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from ..errors import ConfigError
 from .detector import ExportedModel
 from .facts import ExportFacts, changed_since, is_export, load_facts
 from .sessions import is_installed
+
+if TYPE_CHECKING:
+    from ..models.stlm.anomaly_maps import AnomalyMaps
 
 logger = logging.getLogger(__name__)
 
@@ -40,3 +46,47 @@ def fastest(model: Path, threads: int | None = None) -> ExportedModel | None:
         except ConfigError as error:
             logger.warning("%s is not used: %s", folder, error)
     return None
+
+
+class Preferred:
+    """The fastest export in a model's folder, for as long as the model in memory is what was exported.
+
+    Args:
+        folders: of the exports, the fastest first; the first that opens is used.
+        model: in PyTorch, as it was loaded.
+    """
+
+    def __init__(self, folders: list[Path], model: AnomalyMaps) -> None:
+        self._folders = folders
+        self._judging = model.judging
+        self._loaded = _state(model)
+        self._opened: ExportedModel | None = None
+        self._lock = threading.Lock()
+
+    @classmethod
+    def beside(cls, folder: Path, model: AnomalyMaps) -> Preferred | None:
+        """Of a model's folder; None: there is no export in it that can be used."""
+        found = [path for path, _ in exports_of(folder)]
+        return cls(found, model) if found else None
+
+    def instead_of(self, model: AnomalyMaps) -> ExportedModel | None:
+        """The export; None: the model was changed since it was loaded, so it must judge itself."""
+        if model.judging is not self._judging or model.training or _state(model) != self._loaded:
+            return None
+        with self._lock:
+            while self._opened is None and self._folders:
+                folder = self._folders.pop(0)
+                try:
+                    self._opened = ExportedModel.from_folder(folder)
+                except ConfigError as error:
+                    logger.warning("%s is not used: %s", folder, error)
+        return self._opened
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(None), ()  # a copy of a model is about to be changed, or goes where the folder is not
+
+
+def _state(model: AnomalyMaps) -> tuple[str, int, int]:
+    """Where a model's tensors are, which they are, and how often they were changed in place."""
+    tensors = list(chain(model.parameters(), model.buffers()))
+    return str(tensors[0].device), hash(tuple(map(id, tensors))), sum(tensor._version for tensor in tensors)
