@@ -19,7 +19,7 @@ SAME = Parity(4, 4, True, 1e-6, 1e-6, 0, 0.9, 0.9, 0.8, 0.8, 0.1, 0.2)
 
 def judged_by_brightness(image: np.ndarray, shift: float = 0.0) -> Inferred:
     """A map of how dark each pixel is."""
-    values = (1 - image.mean(axis=2) / 255).astype(np.float32).clip(0, 1 - shift) + np.float32(shift)
+    values = (0.8 * (1 - image.mean(axis=2) / 255) + shift).astype(np.float32)
     return Inferred({"aggregation": ScoredMap(values, float(values.max()))}, (0.5, 0.5))
 
 

@@ -227,7 +227,7 @@ def _unscaled(name: str, raw: Tensor, size: tuple[int, int]) -> Tensor:
     """
     if name == "memory":
         return _resize(raw, size)
-    values = _resize(raw.sigmoid() if name == "aggregation" else raw.exp(), size).clamp(0, 1 - 1e-6)
+    values = _resize(raw.sigmoid() if name == "aggregation" else raw.exp(), size).clamp(0.0, 1 - 1e-6)
     return values / (1 - values)
 
 
