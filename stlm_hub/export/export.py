@@ -28,7 +28,6 @@ from ..stlm import STLM
 from ..validate import check_choice
 from . import parity
 from .graph import write_onnx
-from .lighter import ENTRIES_AT_ONCE
 from .quantise import quantise
 
 LEAST = 4
@@ -139,7 +138,7 @@ def _write_graph(model: STLM, folder: Path, form: str, precision: str, good: Seq
         write_onnx(model, graph)
         if precision == "int8":
             quantised = Path(name) / "int8.onnx"
-            quantise(graph, quantised, good, _memory_shapes(model))
+            quantise(graph, quantised, good)
             graph = quantised
         if form == "onnx":
             graph.replace(folder / FORMATS[form])
@@ -147,16 +146,6 @@ def _write_graph(model: STLM, folder: Path, form: str, precision: str, good: Seq
             import openvino
 
             openvino.save_model(openvino.convert_model(graph), folder / FORMATS[form], compress_to_fp16=False)
-
-
-def _memory_shapes(model: STLM) -> list[tuple[int, ...]]:
-    """Shapes of the matrices that a memory multiplies with: components, and entries as `lighter` splits them."""
-    memory = model.patch_memory
-    if memory is None:
-        return []
-    entries, channels = memory.entries.shape
-    counts = {min(ENTRIES_AT_ONCE, entries - start) for start in range(0, entries, ENTRIES_AT_ONCE)}
-    return [tuple(memory.components.shape), *((channels, count) for count in counts)]
 
 
 def _move(folder: Path, place: Path) -> None:

@@ -61,7 +61,7 @@ class UnpaddedBlock(TinyVitBlock):
         heads, n = attn.num_heads, side * side
         qkv = qkv.view(b, rows, side, columns, side, heads, -1).permute(0, 1, 3, 5, 2, 4, 6)
         q, k, v = qkv.reshape(b * rows * columns, heads, n, -1).split([attn.key_dim, attn.key_dim, attn.val_dim], dim=3)
-        bias = attn.attention_biases[:, attn.attention_bias_idxs]
+        bias = attn.get_attention_biases(x.device)
         seen = ((q * attn.scale) @ k.transpose(-2, -1) + bias).softmax(dim=-1) @ v
         seen = seen.view(b, rows, columns, heads, side, side, -1).permute(0, 1, 4, 2, 5, 3, 6)
         seen = seen.reshape(b, rows * side, columns * side, attn.out_dim)[:, :h, :w]

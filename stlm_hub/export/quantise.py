@@ -11,20 +11,21 @@ import numpy as np
 from ..errors import ConfigError
 from .graph import INSTALL
 
-WIDE = 2
-"""Matrices of more dimensions than this are no weights of a layer."""
+KEPT = "patch_memory"
+"""Module that stays in fp32: distances are differences of large numbers, and its backbone is a small part of the work.
+In int8 it costs the pill 5 points of I-AUROC and 7 of AUPRO; the streams cost next to nothing."""
+SCOPES = "pkg.torch.onnx.name_scopes"
 MOST = 32
 """Photographs that ranges are measured on."""
 
 
-def quantise(graph: Path, output: Path, photographs: Sequence[np.ndarray], kept: Sequence[tuple[int, ...]]) -> None:
+def quantise(graph: Path, output: Path, photographs: Sequence[np.ndarray]) -> None:
     """Writes a graph whose convolutions and layers compute in int8; everything between them stays in fp32.
 
     Args:
         graph: an ONNX file in fp32.
         output: file to write.
         photographs: normal ones, SxSx3 uint8 RGB at the network's size.
-        kept: shapes of matrices that stay in fp32: distances to a memory are differences of large numbers.
 
     Raises:
         ConfigError: a package is missing.
@@ -35,7 +36,7 @@ def quantise(graph: Path, output: Path, photographs: Sequence[np.ndarray], kept:
     except ImportError as error:
         raise ConfigError(INSTALL.format(error.name)) from None
 
-    class Photographs(CalibrationDataReader):  # type: ignore[misc]
+    class Photographs(CalibrationDataReader):
         def __init__(self) -> None:
             self.left: Iterator[np.ndarray] = iter(photographs[:MOST])
 
@@ -50,7 +51,7 @@ def quantise(graph: Path, output: Path, photographs: Sequence[np.ndarray], kept:
         Photographs(),
         quant_format=QuantFormat.QDQ,
         op_types_to_quantize=["Conv", "MatMul", "Gemm"],
-        nodes_to_exclude=_with_matrices(model, set(kept)),
+        nodes_to_exclude=[node.name for node in model.graph.node if KEPT in _scope(node)],
         per_channel=True,
         reduce_range=True,  # processors without VNNI add products of 8 bits in 16, which would overflow
         activation_type=QuantType.QUInt8,
@@ -59,7 +60,6 @@ def quantise(graph: Path, output: Path, photographs: Sequence[np.ndarray], kept:
     )
 
 
-def _with_matrices(model: Any, shapes: set[tuple[int, ...]]) -> list[str]:
-    """Names of the nodes that multiply with a constant of one of these shapes."""
-    constants = {tensor.name for tensor in model.graph.initializer if tuple(tensor.dims) in shapes}
-    return [node.name for node in model.graph.node if constants & set(node.input)]
+def _scope(node: Any) -> str:
+    """The modules that a node was exported from, as the exporter notes them."""
+    return next((entry.value for entry in node.metadata_props if entry.key == SCOPES), "")
