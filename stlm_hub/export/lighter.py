@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import functools
 from collections.abc import Sequence
+from typing import cast
 
 import torch
 from timm.models.tiny_vit import TinyVitBlock
@@ -20,14 +22,20 @@ ENTRIES_AT_ONCE = 1024
 class ProductMemory(PatchMemory):
     """Distances as a matrix product for each thousand entries, over all photographs of a batch at once."""
 
+    def prepare(self) -> None:
+        """Keeps what a distance takes of the entries, so that no graph computes it for each photograph."""
+        for i, entries in enumerate(self.entries.split(ENTRIES_AT_ONCE)):
+            self.register_buffer(f"doubled_{i}", -2 * entries)
+            self.register_buffer(f"squares_{i}", entries.square().sum(1))
+
     def distances(self, patches: Tensor, without: Sequence[int] | None = None) -> Tensor:
         """BxhxwxD -> Bx1xhxw, as of `PatchMemory`; `without` does not count: no training looks through a graph."""
         reduced = self.reduced(patches).flatten(0, 2)
-        nearest: Tensor | None = None
-        for entries in self.entries.split(ENTRIES_AT_ONCE):
-            part = F.linear(reduced, -2 * entries, entries.square().sum(1)).amin(-1)
-            nearest = part if nearest is None else torch.minimum(nearest, part)
-        assert nearest is not None
+        products = [
+            F.linear(reduced, self.get_buffer(f"doubled_{i}"), self.get_buffer(f"squares_{i}")).amin(-1)
+            for i in range(-(-len(self.entries) // ENTRIES_AT_ONCE))
+        ]
+        nearest = functools.reduce(torch.minimum, products)
         distances = (nearest + reduced.square().sum(-1)).clamp_min(0.0).sqrt()
         return smooth(distances.view(-1, 1, patches.shape[1], patches.shape[2]))
 
@@ -73,6 +81,7 @@ def lighter(model: AnomalyMaps) -> AnomalyMaps:
     other = copy.deepcopy(model).cpu().float().eval()
     if other.patch_memory is not None:
         other.patch_memory.__class__ = ProductMemory  # same weights, another forward
+        cast("ProductMemory", other.patch_memory).prepare()
     for module in other.modules():
         if type(module) is TinyVitBlock:
             module.__class__ = UnpaddedBlock

@@ -13,7 +13,7 @@ from .graph import INSTALL
 
 KEPT = "patch_memory"
 """Module that stays in fp32: distances are differences of large numbers, and its backbone is a small part of the work.
-In int8 it costs the pill 5 points of I-AUROC and 7 of AUPRO; the streams cost next to nothing."""
+On 20 pills with and without pseudo anomalies it costs 5 points of I-AUROC and 7 of AUPRO."""
 SCOPES = "pkg.torch.onnx.name_scopes"
 MOST = 32
 """Photographs that ranges are measured on."""
@@ -51,7 +51,7 @@ def quantise(graph: Path, output: Path, photographs: Sequence[np.ndarray]) -> No
         Photographs(),
         quant_format=QuantFormat.QDQ,
         op_types_to_quantize=["Conv", "MatMul", "Gemm"],
-        nodes_to_exclude=[node.name for node in model.graph.node if KEPT in _scope(node)],
+        nodes_to_exclude=[node.name for node in model.graph.node if KEPT in _module(node)],
         per_channel=True,
         reduce_range=True,  # processors without VNNI add products of 8 bits in 16, which would overflow
         activation_type=QuantType.QUInt8,
@@ -60,6 +60,7 @@ def quantise(graph: Path, output: Path, photographs: Sequence[np.ndarray]) -> No
     )
 
 
-def _scope(node: Any) -> str:
-    """The modules that a node was exported from, as the exporter notes them."""
-    return next((entry.value for entry in node.metadata_props if entry.key == SCOPES), "")
+def _module(node: Any) -> str:
+    """The modules that a node was exported from, as the exporter notes them, and the weights that it takes."""
+    scopes = next((entry.value for entry in node.metadata_props if entry.key == SCOPES), "")
+    return " ".join([scopes, *node.input])
