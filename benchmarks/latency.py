@@ -58,8 +58,9 @@ def at_size(name: str, size: int) -> STLM:
 def multiply_adds(model: STLM) -> int:
     """Of one photograph in the form that is exported: convolutions and matrix products."""
     pixels = torch.zeros(1, model.image_size, model.image_size, 3, dtype=torch.uint8)
-    with torch.inference_mode(), FlopCounterMode(display=False) as counter:
-        JudgingGraph(lighter(model))(pixels)
+    graph = JudgingGraph(lighter(model)).requires_grad_(False)
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        graph(pixels)
     return int(counter.get_total_flops() // 2)
 
 
