@@ -22,7 +22,8 @@ def test_a_matrix_product_is_the_floor(precision: str) -> None:
 def test_a_model_at_another_size_has_the_same_weights_and_more_to_do(saved_memory_model: Path) -> None:
     small, large = at_size(str(saved_memory_model), 64), at_size(str(saved_memory_model), 128)
     assert (small.image_size, large.image_size) == (64, 128) and small.judging == large.judging
-    assert 3.5 < multiply_adds(large) / multiply_adds(small) < 4.5
+    # Four times the pixels, but attention counts whole windows, which a grid of 64 px does not fill.
+    assert 2 < multiply_adds(large) / multiply_adds(small) < 4.5
     assert isinstance(small, STLM) and not small.training
 
 
