@@ -13,6 +13,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .detectors import load as load
     from .errors import STLMError as STLMError
     from .model_folder.zoo import list_models as list_models
     from .models.stlm.config import STLMConfig as STLMConfig
@@ -26,6 +27,7 @@ _WHERE = {
     "STLMError": ".errors",
     "Prediction": ".predict.prediction",
     "finetune": ".training.finetune",
+    "load": ".detectors",
     "list_models": ".model_folder.zoo",
 }
 __all__ = [*_WHERE]

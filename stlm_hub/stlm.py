@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, Any, cast, overload
 
 import torch
 
@@ -19,9 +19,14 @@ from .models.stlm.anomaly_maps import AnomalyMaps
 from .models.stlm.config import STLMConfig
 from .models.stlm.judging import Calibration, Judging
 from .models.stlm.network import STLMNetwork
+from .runtime.beside import Preferred
+from .runtime.detector import ExportedModel
+from .runtime.facts import is_export
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
+
+    import numpy as np
 
     from .predict.images import ImageInput
     from .predict.prediction import Prediction, Unusable
@@ -51,6 +56,7 @@ class STLM(AnomalyMaps):
     ) -> None:
         super().__init__(STLMConfig() if config is None else config, Judging() if judging is None else judging, network)
         self.name = name
+        self.preferred: Preferred | None = None  # an export in its folder that judges in its place
 
     @property
     def calibration(self) -> Calibration | None:
@@ -71,8 +77,9 @@ class STLM(AnomalyMaps):
         device: str | torch.device | None = None,
         local_files_only: bool = False,
         token: str | bool | None = None,
+        backend: str | None = None,
     ) -> STLM:
-        """Loads a model, in eval mode.
+        """Loads a model, in eval mode. Of a folder that `stlm export` wrote, an `ExportedModel`, which judges alike.
 
         Args:
             name: alias of the zoo, `org/repo`, `org/repo@revision` or a folder. See `model_folder.hub.resolve`.
@@ -80,12 +87,15 @@ class STLM(AnomalyMaps):
             device: where it runs; None is "cuda" where there is one, else "cpu".
             local_files_only: use folders and the cache only.
             token: access token of the Hub; None uses the one of `hf auth login`.
+            backend: "torch": `predict` computes in PyTorch, even where a faster export lies in the model's folder.
 
         Raises:
             HubError: there is no such model, or it cannot be downloaded.
             ConfigError: config.json or calibration.json is not valid, or the device cannot be used.
             WeightsError: the weights are missing, a pickle, altered, or do not fit config.json.
         """
+        if is_export(Path(name).expanduser()):
+            return cast("STLM", ExportedModel.from_folder(name))
         place = _usable_device(device)
         local = hub.resolve(name, revision=revision, token=token, local_files_only=local_files_only)
         config, judging = read_folder(local.folder, local.sha256)
@@ -93,7 +103,10 @@ class STLM(AnomalyMaps):
             model = cls(config, judging, local.alias or Path(local.source).name)
         for part, weights in read_model_weights(local.folder, model, local.sha256).items():
             model.get_submodule(part).load_state_dict(weights, strict=True)
-        return model.eval().to(place)
+        model = model.eval().to(place)
+        if backend is None and place.type == "cpu":
+            model.preferred = Preferred.beside(local.folder, model)
+        return model
 
     @overload
     def predict(
@@ -127,11 +140,19 @@ class STLM(AnomalyMaps):
             ConfigError: the threshold is out of range.
         """
         from .predict.images import load_image
-        from .predict.predictor import predict
 
         if isinstance(image_or_list, (list, tuple)):
-            return predict(self, [load_image(source) for source in image_or_list], threshold, review_threshold)
-        return predict(self, [load_image(image_or_list)], threshold, review_threshold)[0]
+            return self._judge([load_image(source) for source in image_or_list], threshold, review_threshold)
+        return self._judge([load_image(image_or_list)], threshold, review_threshold)[0]
+
+    def _judge(self, images: list[np.ndarray], threshold: float | None, review: float | None) -> list[Prediction]:
+        """Predictions of decoded photographs, by the export that is preferred, or in PyTorch."""
+        from .predict.predictor import predict
+
+        exported = self.preferred.instead_of(self) if self.preferred is not None else None
+        if exported is not None:
+            return exported.judge(images, threshold, review)
+        return predict(self, images, threshold, review)
 
     def predict_many(
         self,
@@ -150,12 +171,12 @@ class STLM(AnomalyMaps):
             For each photograph, in order, its prediction, or an `Unusable` with the reason.
         """
         from .predict.prediction import checked_review, checked_threshold
-        from .predict.predictor import batch_size, predict, predict_many
+        from .predict.predictor import batch_size, predict_many
 
         wanted = None if threshold is None else checked_threshold(threshold)
         review = checked_review(review_threshold, self.judging.threshold if wanted is None else wanted)
         return predict_many(
-            lambda images: predict(self, images, wanted, review), photographs, batch=batch_size(self.frame_size)
+            lambda images: self._judge(images, wanted, review), photographs, batch=batch_size(self.frame_size)
         )
 
     def save_pretrained(self, save_directory: str | os.PathLike[str], *, dtype: torch.dtype | None = None) -> None:

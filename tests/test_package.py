@@ -28,7 +28,10 @@ ROOMS = {
     "predict": {"models", "drawing"},
     "pseudo_anomalies": {"predict"},
     "model_folder": {"models"},
-    "stlm": {"models", "predict", "model_folder"},
+    "runtime": {"models", "predict", "model_folder"},
+    "stlm": {"models", "predict", "model_folder", "runtime"},
+    "detectors": {"runtime", "stlm", "model_folder"},
+    "export": {*("models", "predict", "model_folder", "runtime", "stlm", "evaluation", "pseudo_anomalies")},
     "calibration": {"models", "predict", "model_folder", "stlm", "pseudo_anomalies"},
     "evaluation": {"models", "predict", "model_folder", "stlm", "drawing"},
     "training": {
@@ -39,7 +42,7 @@ ROOMS = {
     "space": {"model_folder", "samples"},
     "cli": {
         *("models", "predict", "model_folder", "stlm", "starting_weights", "calibration", "evaluation", "training"),
-        *("samples", "space", "line"),
+        *("samples", "space", "line", "detectors", "runtime", "export"),
     },
 }
 """What each room of the library may import besides itself and the foundation: the arrows of ARCHITECTURE.md."""
@@ -50,7 +53,15 @@ EXCEPTIONS = {
     # A card asks what its threshold means.
     ("model_folder/card/threshold.py", "calibration.threshold"),
 }
-EXPORTS = {"errors", "models.stlm.config", "model_folder.zoo", "predict.prediction", "stlm", "training.finetune"}
+EXPORTS = {
+    "errors",
+    "detectors",
+    "models.stlm.config",
+    "model_folder.zoo",
+    "predict.prediction",
+    "stlm",
+    "training.finetune",
+}
 """Names of the package itself, imported when they are first used."""
 
 

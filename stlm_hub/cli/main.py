@@ -15,6 +15,7 @@ from rich.progress import Progress
 
 from ..errors import ConfigError, DataError, STLMError
 from ..model_folder.zoo import check_name
+from .export import export
 from .panels import PanelNames, check_output
 from .progress import VERDICTS, RunProgress, console, exit_on_error
 from .watch import watch
@@ -28,6 +29,7 @@ WORSE = 0.1
 """Share of painted defects missed besides, at which a new threshold is warned of."""
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Anomaly detection from photographs of good parts.")
+app.command()(export)
 app.add_typer(weights_app, name="weights")
 app.add_typer(zoo_app, name="zoo")
 app.add_typer(space_app, name="space")
@@ -52,10 +54,10 @@ def predict(
 ) -> None:
     """Judges photographs: prints verdict and score of each, writes heatmap panels with --output."""
     check_name(model)
+    from ..detectors import load
     from ..predict.images import list_images
-    from ..stlm import STLM
 
-    network = STLM.from_pretrained(model, device=device)
+    network = load(model, device=device)
     output = None if output is None else check_output(output)
     given = [path.expanduser() for path in photographs]
     paths = [p for path in given for p in (list_images(path, recursive=True) if path.is_dir() else [path])]

@@ -57,15 +57,20 @@ def exit_on_error() -> Iterator[None]:
     try:
         yield
     except STLMError as error:
-        print_error(error)
+        print_error(str(error))
+        sys.exit(1)
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.partition(".")[0] == "stlm_hub":
+            raise
+        print_error(f'This needs {error.name}: pip install "stlm_hub[torch]", or "stlm_hub[train]" to train')
         sys.exit(1)
     finally:
         signal.signal(signal.SIGINT, before)
 
 
-def print_error(error: STLMError) -> None:
+def print_error(sentence: str) -> None:
     """Prints the message of an error without a traceback."""
-    Console(stderr=True).print(f"[bold red]Error:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
+    Console(stderr=True).print(f"[bold red]Error:[/] {escape(sentence)}", highlight=False, soft_wrap=True)
 
 
 def progress_bars(*further: ProgressColumn) -> Progress:
@@ -112,7 +117,7 @@ class RunProgress:
         for number, handler in self._before.items():
             signal.signal(number, handler)
         if self.stopped and isinstance(error, STLMError):
-            print_error(error)
+            print_error(str(error))
             sys.exit(INTERRUPTED)
 
     def _stop(self, _number: int, _frame: FrameType | None) -> None:

@@ -214,6 +214,8 @@ def in_folder(folder: Path, entry: zoo.ZooEntry | None) -> LocalModel:
     """The model of a folder; of a zoo entry where it must be that one."""
     settle(folder)
     names = [path.name for path in folder.iterdir()]
+    if {"model.onnx", "model.xml"} & set(names):
+        raise WeightsError(f"{folder} is an export, which only judges; name the model that it was made from.")
     if not {WEIGHTS_NAME, MEMORY_NAME} & set(names):
         raise WeightsError(_no_weights(str(folder), names))
     if entry is None:

@@ -36,6 +36,7 @@ class Prediction:
         unfamiliarity: how far the whole photograph is from good ones, in limits: above 1 it is unfamiliar. 0: not
             measured.
         minimum_area: pixels of the smallest connected region that is outlined.
+        backend: what computed it: "torch", "onnxruntime fp32", "openvino int8", ...
     """
 
     image: np.ndarray
@@ -46,6 +47,7 @@ class Prediction:
     review_threshold: float | None = None
     unfamiliarity: float = 0.0
     minimum_area: float = 0.0
+    backend: str = "torch"
 
     def __post_init__(self) -> None:
         if self.mask is None:
@@ -121,6 +123,7 @@ class Prediction:
             "height": height,
             "map_max": float(self.anomaly_map.max()),
             "anomalous_area": float(self.mask.mean()),
+            "backend": self.backend,
         }
 
     def __str__(self) -> str:

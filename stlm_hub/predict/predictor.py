@@ -9,18 +9,20 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from ..errors import ImageError
-from ..models.stlm.anomaly_maps import AnomalyMaps, times
-from ..models.stlm.judging import Judging
+from ..models.stlm.judging import Judging, times
 from .frame import to_frame, to_input
 from .images import ImageInput, load_image
 from .prediction import Prediction, Unusable, checked_review, checked_threshold, moved_review
+
+if TYPE_CHECKING:  # an exported model judges without torch
+    from torch import Tensor
+
+    from ..models.stlm.anomaly_maps import AnomalyMaps
 
 BATCH_PIXELS = 2**20
 """Images are batched up to this many network input pixels: one image at 1024 px, four at 512 px."""
@@ -66,14 +68,39 @@ def predict(
         ConfigError: a threshold is out of range.
     """
     judging = model.judging
+    inferred = infer(model, images, judging.shown)
+    return judge_all(judging, images, inferred, model.frame_size, threshold, review_threshold)
+
+
+def judge_all(
+    judging: Judging,
+    images: Sequence[np.ndarray],
+    inferred: Iterable[Inferred],
+    frame_size: tuple[int, int],
+    threshold: float | None = None,
+    review_threshold: float | None = None,
+    backend: str = "torch",
+) -> list[Prediction]:
+    """Predictions from what a model, in whatever runtime, sees of photographs, in order.
+
+    Args:
+        judging: how the model judges.
+        images: HxWx3 uint8 RGB each.
+        inferred: of each image, with the maps `judging.shown`.
+        frame_size: height and width in pixels that they were seen at.
+        threshold, review_threshold: as of `predict`.
+        backend: what computed the maps, see `Prediction`.
+
+    Raises:
+        ConfigError: a threshold is out of range.
+    """
     threshold = judging.threshold if threshold is None else checked_threshold(threshold)
     review = checked_review(review_threshold, threshold)
     if review is None:
         review = moved_review(judging.review_threshold, judging.threshold, threshold)
-    which = tuple(dict.fromkeys((judging.judge_by, judging.drawn)))
     return [
-        _judge(image, inferred, judging, model.frame_size, threshold, review)
-        for image, inferred in zip(images, infer(model, images, which), strict=True)
+        _judge(image, seen, judging, frame_size, threshold, review, backend)
+        for image, seen in zip(images, inferred, strict=True)
     ]
 
 
@@ -84,6 +111,7 @@ def _judge(
     frame_size: tuple[int, int],
     threshold: float,
     review: float,
+    backend: str,
 ) -> Prediction:
     score = inferred.maps[judging.judge_by].score
     anomaly_map = times(inferred.maps[judging.drawn].anomaly_map, judging.draw_gain)
@@ -97,6 +125,7 @@ def _judge(
         review_threshold=review,
         unfamiliarity=unfamiliarity,
         minimum_area=judging.minimum_area * math.prod(image.shape[:2]) / math.prod(frame_size),
+        backend=backend,
     )
 
 
@@ -143,6 +172,8 @@ def infer(model: AnomalyMaps, images: Iterable[np.ndarray], which: Sequence[str]
     Raises:
         ConfigError: the model has no such map.
     """
+    import torch
+
     for batch in batches(images, model.frame_size):
         with evaluating(model), torch.inference_mode():
             found, distances = model(input_of(model, batch), which)

@@ -16,8 +16,7 @@ from stlm_hub.calibration.calibrate import calibrate
 from stlm_hub.calibration.normals import PROBES, Normal, chosen, look
 from stlm_hub.calibration.threshold import choose_threshold
 from stlm_hub.errors import DataError, ImageError
-from stlm_hub.models.stlm.anomaly_maps import times
-from stlm_hub.models.stlm.judging import ANOMALY_MAPS, Judging
+from stlm_hub.models.stlm.judging import ANOMALY_MAPS, Judging, times
 from stlm_hub.predict.images import load_image
 from stlm_hub.predict.predictor import infer, input_of
 from stlm_hub.pseudo_anomalies.nuisance import Nuisance, of_camera

@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -247,11 +246,6 @@ def in_unit(limits: Tensor) -> Tensor:
     return positive / (1 + positive)
 
 
-def times(values: np.ndarray, gain: float) -> np.ndarray:
-    """Values in [0, 1) whose odds, the values in limits, are `gain` times as high: [0, 1)."""
-    return values * gain / (1 + values * (gain - 1))
-
-
 def check_judging(config: STLMConfig, judging: Judging) -> None:
     """Raises ConfigError where the maps or the top K of `judging` are none of a model of this `config`."""
     maps = (judging.judge_by, judging.drawn, *(scale.anomaly_map for scale in judging.scales))
@@ -276,7 +270,7 @@ def _unscaled(name: str, raw: Tensor, size: tuple[int, int]) -> Tensor:
     """
     if name == "memory":
         return _resize(raw, size)
-    values = _resize(raw.sigmoid() if name == "aggregation" else raw.exp(), size).clamp(0, 1 - 1e-6)
+    values = _resize(raw.sigmoid() if name == "aggregation" else raw.exp(), size).clamp(0.0, 1 - 1e-6)
     return values / (1 - values)
 
 

@@ -160,6 +160,11 @@ class Judging:
         return self.draw_by or self.judge_by
 
     @property
+    def shown(self) -> tuple[str, ...]:
+        """Names of the maps that a prediction needs: the one that judges and the one that is drawn."""
+        return tuple(dict.fromkeys((self.judge_by, self.drawn)))
+
+    @property
     def compared(self) -> tuple[str, ...]:
         """Maps that "combined" is made of."""
         return tuple(scale.anomaly_map for scale in self.scales)
@@ -211,6 +216,11 @@ class Judging:
             ConfigError: the file is missing, too large, not JSON or not valid.
         """
         return cls.from_dict(read_json(path))
+
+
+def times(values: np.ndarray, gain: float) -> np.ndarray:
+    """Values in [0, 1) whose odds, the values in limits, are `gain` times as high: [0, 1)."""
+    return values * gain / (1 + values * (gain - 1))
 
 
 def _part(cls: type, name: str, data: Any) -> Any:

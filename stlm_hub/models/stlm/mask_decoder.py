@@ -34,7 +34,7 @@ class MaskDecoder(nn.Module):
         Returns:
             Bx256xhxw, the image tokens after two layers of token-to-image and image-to-token attention.
         """
-        _, image = self.attend(embedding, self.tokens(len(embedding)), self.position_codes(embedding))
+        _, image = self.attend(embedding, self.tokens(embedding.shape[0]), self.position_codes(embedding))
         return image.transpose(1, 2).reshape(embedding.shape)
 
     def attend(self, embedding: Tensor, tokens: Tensor, position_codes: Tensor) -> tuple[Tensor, Tensor]:
@@ -52,4 +52,4 @@ class MaskDecoder(nn.Module):
     def position_codes(self, embedding: Tensor) -> Tensor:
         """Bxhwx256: the encoding of each position of a Bx256xhxw embedding, row by row."""
         h, w = embedding.shape[-2:]
-        return self.position((h, w)).flatten(1).transpose(0, 1).expand(len(embedding), -1, -1)
+        return self.position((h, w)).flatten(1).transpose(0, 1).expand(embedding.shape[0], -1, -1)

@@ -1,0 +1,252 @@
+"""Measures how long a photograph takes from resized pixels to maps and score, in PyTorch and in exported graphs.
+
+    python benchmarks/latency.py --graphs DIR --photographs DIR --output FILE
+
+The floor is what the multiply-adds of the graph would take in a plain matrix product of the same type on this machine;
+each time is given as a ratio to PyTorch's and as a fraction of that floor. `--device cuda` measures PyTorch in batches
+on a graphics card, with the 50th and 95th percentile and the peak of memory.
+"""
+
+from __future__ import annotations
+
+import datetime
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import torch
+import typer
+from rich.table import Table
+from torch.utils.flop_counter import FlopCounterMode
+
+ROOT = Path(__file__).resolve().parents[1]
+if str(ROOT) not in sys.path:
+    sys.path.insert(0, str(ROOT))
+
+from benchmarks.figures import command_line, machine  # noqa: E402
+from benchmarks.latency_job import SIDE, Job  # noqa: E402
+from stlm_hub.cli.progress import console, exit_on_error  # noqa: E402
+from stlm_hub.errors import ConfigError  # noqa: E402
+from stlm_hub.export.graph import JudgingGraph, write_onnx  # noqa: E402
+from stlm_hub.export.lighter import lighter  # noqa: E402
+from stlm_hub.export.parity import at_network_size, drawn_photographs  # noqa: E402
+from stlm_hub.export.quantise import quantise  # noqa: E402
+from stlm_hub.models.stlm.image_encoder import ImageEncoder  # noqa: E402
+from stlm_hub.predict.images import list_images, load_image  # noqa: E402
+from stlm_hub.runtime.sessions import has_bfloat16, is_installed  # noqa: E402
+from stlm_hub.stlm import STLM  # noqa: E402
+
+ENCODERS = 2  # a MobileSAM encoder for each stream: what the network itself is made of
+CUDA_BATCHES = (1, 8, 32)
+
+
+def at_size(name: str, size: int) -> STLM:
+    """A model whose network takes another size; its weights and its judging stay."""
+    model = STLM.from_pretrained(name, device="cpu", backend="torch")
+    network = {**model.config.network.to_dict(), "input_size": [size, size]}
+    config = type(model.config).from_dict({**model.config.to_dict(), "network": network})
+    other = STLM(config, model.judging, model.name)
+    other.load_state_dict(model.state_dict())
+    return other.eval()
+
+
+def multiply_adds(model: STLM) -> int:
+    """Of one photograph in the form that is exported: convolutions and matrix products."""
+    pixels = torch.zeros(1, *model.frame_size, 3, dtype=torch.uint8)
+    graph = JudgingGraph(lighter(model)).requires_grad_(False)
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        graph(pixels)
+    return int(counter.get_total_flops() // 2)
+
+
+def make_graphs(folder: Path, name: str, size: int, photographs: Path | None) -> dict[str, Path]:
+    """The graphs of one size, made where they are not there yet: "fp32", "int8" and "encoder"."""
+    folder.mkdir(parents=True, exist_ok=True)
+    graphs = {kind: folder / f"{name}-{size}-{kind}.onnx" for kind in ("fp32", "int8", "encoder")}
+    model = at_size(name, size)
+    if not graphs["fp32"].is_file():
+        console.print(f"exporting {graphs['fp32'].name}", highlight=False)
+        write_onnx(model, graphs["fp32"])
+    if not graphs["int8"].is_file():
+        images = [load_image(path) for path in list_images(photographs)[:8]] if photographs else []
+        good = at_network_size(images, size) if images else list(drawn_photographs(size, 8))
+        quantise(graphs["fp32"], graphs["int8"], good)
+    if not graphs["encoder"].is_file():
+        _write_encoder(graphs["encoder"], size)
+    return graphs
+
+
+class _Encoder(torch.nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.encoder = ImageEncoder().eval()
+
+    def forward(self, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        found = self.encoder(pixels.permute(0, 3, 1, 2).float())["embedding"]
+        return found, found.amax((1, 2, 3)), found.amin((1, 2, 3))
+
+
+def _write_encoder(path: Path, size: int) -> None:
+    """MobileSAM's encoder alone, as it is published, with the names of inputs and outputs that a session asks for."""
+    pixels = torch.zeros(1, size, size, 3, dtype=torch.uint8)
+    with torch.no_grad():
+        program = torch.onnx.export(
+            _Encoder(),
+            (pixels,),
+            input_names=["pixels"],
+            output_names=["maps", "scores", "distances"],
+            opset_version=20,
+            dynamo=True,
+        )
+    assert program is not None
+    program.save(path, external_data=False)
+
+
+def measure(job: Job, *, busy: bool = False) -> dict[str, Any]:
+    """Runs a job in a process of its own; `busy`: beside another one that computes all the time.
+
+    Raises:
+        ConfigError: it failed.
+    """
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": str(job.threads)}
+    other = subprocess.Popen([sys.executable, "-c", "while True: pass"]) if busy else None
+    try:
+        command = [sys.executable, "-m", "benchmarks.latency_job", job.to_json()]
+        done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    finally:
+        if other is not None:
+            other.kill()
+            other.wait()
+    if done.returncode:
+        raise ConfigError(f"A measurement failed; its last words are:\n{done.stderr[-1500:]}")
+    return dict(json.loads(done.stdout.splitlines()[-1]))
+
+
+def jobs_of(name: str, size: int, threads: int, graphs: dict[str, Path], runs: int) -> Iterator[tuple[str, Job]]:
+    """What is measured at one size: PyTorch first, then each runtime and precision that is here."""
+    yield "torch eager fp32", Job("torch", model=name, size=size, threads=threads, runs=runs)
+    for form, label in (("onnx", "ONNX Runtime"), ("openvino", "OpenVINO")):
+        if not is_installed(form):
+            continue
+        for precision in ("fp32", "bf16", "int8"):
+            if precision == "bf16" and (form == "onnx" or not has_bfloat16()):
+                continue
+            graph = graphs["int8" if precision == "int8" else "fp32"]
+            yield f"{label} {precision}", Job(form, str(graph), "", size, threads, runs, precision)
+    yield "MobileSAM encoder, ONNX Runtime fp32", Job("onnx", str(graphs["encoder"]), "", size, threads, runs)
+
+
+def measure_all(
+    name: str,
+    sizes: Sequence[int],
+    threads: Sequence[int],
+    graphs: Path,
+    photographs: Path | None,
+    runs: int,
+    busy: bool,
+) -> list[dict[str, Any]]:
+    """A row for each size, number of threads and backend."""
+    rows: list[dict[str, Any]] = []
+    made = {size: make_graphs(graphs, name, size, photographs) for size in sizes}
+    for count in threads:
+        rate = {
+            precision: 2 * SIDE**3 / _median(measure(Job(f"matmul {precision}", threads=count, precision=precision)))
+            for precision in ("fp32", "int8")
+        }
+        for size in sizes:
+            flops = 2 * multiply_adds(at_size(name, size))
+            torch_seconds = 0.0
+            for label, job in jobs_of(name, size, count, made[size], runs):
+                seconds = _median(measure(job, busy=busy))
+                torch_seconds = torch_seconds or seconds
+                floor = flops / rate["int8" if job.precision == "int8" else "fp32"]
+                encoder = label.startswith("MobileSAM")
+                rows.append(
+                    {
+                        "backend": f"{ENCODERS} x {label}" if encoder else label,
+                        "size": size,
+                        "threads": count,
+                        "busy": busy,
+                        "ms": round(1000 * seconds * (ENCODERS if encoder else 1), 1),
+                        "times_torch": round(torch_seconds / seconds / (ENCODERS if encoder else 1), 2),
+                        "of_floor": None if encoder else round(floor / seconds, 2),
+                        "gmacs": None if encoder else round(flops / 2e9, 2),
+                        "gflops_of_matmul": round(rate["int8" if job.precision == "int8" else "fp32"] / 1e9, 1),
+                    }
+                )
+                console.print(rows[-1], highlight=False)
+    return rows
+
+
+def measure_cuda(name: str, size: int, runs: int, device: str = "cuda") -> list[dict[str, Any]]:
+    """PyTorch in batches, in float32 and under autocast in bfloat16; rows with p50 and p95 of a batch."""
+    rows = []
+    for precision in ("fp32", "bf16"):
+        for batch in CUDA_BATCHES:
+            job = Job("torch", "", name, size, os.cpu_count() or 1, runs, precision, batch, device)
+            found = measure(job)
+            p50, p95 = np.percentile(found["seconds"], [50, 95])
+            rows.append(
+                {
+                    "backend": f"torch {precision}",
+                    "size": size,
+                    "batch": batch,
+                    "p50_ms": round(1000 * float(p50), 2),
+                    "p95_ms": round(1000 * float(p95), 2),
+                    "photographs_per_second": round(batch / float(p50), 1),
+                    "peak_mb": found.get("peak_mb"),
+                }
+            )
+    return rows
+
+
+def _median(found: dict[str, Any]) -> float:
+    return float(np.median(found["seconds"]))
+
+
+def main(
+    graphs: Annotated[Path, typer.Option(help="Folder that keeps exported graphs.")] = Path("artefacts/latency"),
+    model: Annotated[str, typer.Option(help="Alias or folder.")] = "mvtec-bottle",
+    size: Annotated[list[int] | None, typer.Option(help="Sides in px; default: 256, 384, 512, 1024.")] = None,
+    threads: Annotated[list[int] | None, typer.Option(help="Numbers of threads; default: 1 and 2.")] = None,
+    photographs: Annotated[Path | None, typer.Option(help="Good photographs that int8 is fitted to.")] = None,
+    runs: Annotated[int, typer.Option(min=1, help="Counted runs.")] = 5,
+    busy: Annotated[bool, typer.Option("--busy", help="Beside one process that computes all the time.")] = False,
+    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    output: Annotated[Path | None, typer.Option(help="JSON file to write; rows of other runs in it are kept.")] = None,
+) -> None:
+    """Measures latency."""
+    sizes, counts = size or [256, 384, 512, 1024], threads or [1, 2]
+    if device == "cuda":
+        if not torch.cuda.is_available():
+            raise ConfigError("There is no graphics card here; leave --device out to measure the processor.")
+        rows = [row for side in sizes for row in measure_cuda(model, side, runs)]
+    else:
+        rows = measure_all(model, sizes, counts, graphs, photographs, runs, busy)
+    _show(rows)
+    if output:
+        before = json.loads(output.read_text(encoding="utf-8"))["runs"] if output.is_file() else []
+        report = {
+            "command": command_line("benchmarks/latency.py", sys.argv[1:]),
+            "date": datetime.date.today().isoformat(),
+            "machine": machine(),
+            "rows": rows,
+        }
+        output.write_text(json.dumps({"runs": [*before, report]}, indent=1) + "\n", encoding="utf-8")
+
+
+def _show(rows: Sequence[dict[str, Any]]) -> None:
+    table = Table(*rows[0], title="Latency")
+    for row in rows:
+        table.add_row(*("-" if value is None else str(value) for value in row.values()))
+    console.print(table)
+
+
+if __name__ == "__main__":
+    with exit_on_error():
+        typer.run(main)

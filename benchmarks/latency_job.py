@@ -1,0 +1,134 @@
+"""One measurement of `benchmarks/latency.py`, in a process of its own: a job as JSON in, seconds as JSON out."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Job:
+    """What is measured.
+
+    Args:
+        backend: "torch", "onnx", "openvino"; "matmul fp32", "matmul bf16", "matmul int8" for the floor.
+        graph: file of an exported graph; "": none is needed.
+        model: name of the model, for torch.
+        size: side of the input in pixels.
+        threads: that compute.
+        runs: that are counted, after one that is not.
+        precision: of the graph, or "bf16" for autocast in torch.
+        batch: photographs at once.
+        device: of torch.
+    """
+
+    backend: str
+    graph: str = ""
+    model: str = ""
+    size: int = 512
+    threads: int = 1
+    runs: int = 5
+    precision: str = "fp32"
+    batch: int = 1
+    device: str = "cpu"
+
+    def to_json(self) -> str:
+        """What the process takes."""
+        return json.dumps(asdict(self))
+
+
+SIDE = 2048
+"""Of the square matrices whose product is the floor's measure."""
+
+
+def run(job: Job) -> dict[str, float | list[float]]:
+    """Seconds of each counted run; on a graphics card its peak memory in MB, too."""
+    act = _matmul(job) if job.backend.startswith("matmul") else _torch(job) if job.backend == "torch" else _graph(job)
+    act()
+    seconds = []
+    for _ in range(job.runs):
+        started = time.perf_counter()
+        act()
+        seconds.append(time.perf_counter() - started)
+    found: dict[str, float | list[float]] = {"seconds": seconds}
+    if job.device == "cuda":
+        import torch
+
+        found["peak_mb"] = torch.cuda.max_memory_allocated() / 2**20
+    return found
+
+
+def _pixels(job: Job) -> np.ndarray:
+    shape = (job.batch, job.size, job.size, 3)
+    return np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+
+
+def _torch(job: Job) -> Callable[[], object]:
+    import torch
+
+    from benchmarks.latency import at_size
+
+    torch.set_num_threads(job.threads)
+    model = at_size(job.model, job.size).to(job.device).eval()
+    pinned = torch.from_numpy(_pixels(job))
+    if job.device == "cuda":
+        pinned = pinned.pin_memory()
+
+    def act() -> None:
+        image = pinned.to(job.device, non_blocking=True).permute(0, 3, 1, 2).float()
+        half = torch.autocast(job.device, torch.bfloat16) if job.precision == "bf16" else contextlib.nullcontext()
+        with torch.inference_mode(), half:
+            model(image, model.judging.shown).distances.cpu()
+
+    return act
+
+
+def _graph(job: Job) -> Callable[[], object]:
+    from stlm_hub.runtime.sessions import open_session
+
+    session = open_session(job.backend, Path(job.graph), job.precision, job.threads)
+    pixels = _pixels(job)
+    return lambda: session(pixels)
+
+
+def _matmul(job: Job) -> Callable[[], object]:
+    if job.precision == "int8":
+        return _matmul_int8(job)
+    import torch
+
+    torch.set_num_threads(job.threads)
+    dtype = torch.bfloat16 if job.precision == "bf16" else torch.float32
+    a, b = torch.randn(SIDE, SIDE, dtype=dtype), torch.randn(SIDE, SIDE, dtype=dtype)
+    return lambda: a @ b
+
+
+def _matmul_int8(job: Job) -> Callable[[], object]:
+    import onnxruntime
+    from onnx import TensorProto, helper, numpy_helper
+
+    rng = np.random.default_rng(0)
+    weights = numpy_helper.from_array(rng.integers(-64, 64, (SIDE, SIDE), dtype=np.int8), "b")
+    graph = helper.make_graph(
+        [helper.make_node("MatMulInteger", ["a", "b"], ["c"])],
+        "product",
+        [helper.make_tensor_value_info("a", TensorProto.UINT8, [SIDE, SIDE])],
+        [helper.make_tensor_value_info("c", TensorProto.INT32, [SIDE, SIDE])],
+        [weights],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = job.threads
+    session = onnxruntime.InferenceSession(model.SerializeToString(), options)
+    values = rng.integers(0, 256, (SIDE, SIDE), dtype=np.uint8)
+    return lambda: session.run(None, {"a": values})
+
+
+if __name__ == "__main__":
+    print(json.dumps(run(Job(**json.loads(sys.argv[1])))))

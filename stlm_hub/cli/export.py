@@ -1,0 +1,51 @@
+"""`stlm export`: a model for machines without torch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.progress import Progress
+
+from ..errors import ConfigError
+from .progress import console
+
+
+def export(
+    model: Annotated[str, typer.Argument(help="Alias, org/repo, org/repo@revision or folder.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder to write.")],
+    form: Annotated[str, typer.Option("--format", help="onnx (ONNX Runtime) or openvino (OpenVINO).")] = "onnx",
+    precision: Annotated[str, typer.Option(help="fp32, bf16 or int8.")] = "fp32",
+    photographs: Annotated[
+        Path | None,
+        typer.Option(help="Folder of held-out photographs of good parts to compare on; int8 needs it."),
+    ] = None,
+) -> None:
+    """Exports a model for ONNX Runtime or OpenVINO, and refuses where it would judge otherwise."""
+    try:
+        from ..export.export import export as run
+    except ImportError as error:
+        raise ConfigError(f'Exporting needs {error.name}: pip install "stlm_hub[export]"') from None
+
+    with Progress(console=console, transient=True) as bars:
+        task = bars.add_task("exporting", total=None)
+        made = run(
+            model,
+            output,
+            form=form,
+            precision=precision,
+            photographs=photographs,
+            on_image=lambda done, total: bars.update(task, completed=done, total=total, description="comparing"),
+        )
+    found = made.facts.parity
+    console.print(
+        f"{output} judges with {made.backend}. Of {found.photographs} photographs and {found.anomalies} pseudo "
+        f"anomalies {found.changed_verdicts} get another verdict; maps differ by at most {found.map_difference:.1g}. "
+        f"A photograph takes {1000 * found.seconds:.0f} ms, in PyTorch {1000 * found.torch_seconds:.0f} ms.",
+        highlight=False,
+        soft_wrap=True,
+    )
+    if found.drawn:
+        console.print("Compared on drawn pictures; --photographs compares on those of your part.", soft_wrap=True)
+    console.print(f"Try it: stlm predict PHOTO --model {output}", highlight=False, soft_wrap=True)

@@ -1,0 +1,66 @@
+"""`load`: a name -> whatever judges it best here, an exported model or PyTorch."""
+
+from __future__ import annotations
+
+import os
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from .errors import ConfigError, HubError
+from .model_folder import zoo
+from .runtime.facts import is_export
+
+if TYPE_CHECKING:
+    from .runtime.detector import ExportedModel
+    from .stlm import STLM
+
+INSTALL_TORCH = 'pip install "stlm_hub[torch]"'
+
+
+def load(
+    name: str | os.PathLike[str], *, device: str | None = None, threads: int | None = None
+) -> STLM | ExportedModel:
+    """Loads a model or an export of one. An export in a model's folder is preferred, where its runtime is installed.
+
+    Args:
+        name: a folder that `stlm export` wrote, or what `STLM.from_pretrained` takes.
+        device: of PyTorch; given, no export is used in its place.
+        threads: of an exported model; None: as many as the machine has cores.
+
+    Returns:
+        A `stlm_hub.predict.detector.Detector` with `predict_many`.
+
+    Raises:
+        ConfigError: an export or a model is not valid, or what runs it is not installed.
+        HubError: there is no such model.
+        WeightsError: the weights cannot be used.
+    """
+    from .runtime.beside import fastest
+    from .runtime.detector import ExportedModel
+
+    folder = _local_folder(name)
+    if folder is not None and is_export(folder):
+        if device not in (None, "cpu"):
+            raise ConfigError(f'{folder} is an export for processors and does not run on "{device}"; leave it out.')
+        return ExportedModel.from_folder(folder, threads=threads)
+    if folder is not None and device is None and (found := fastest(folder, threads)) is not None:
+        return found
+    if folder is None and "/" not in os.fspath(name) and os.fspath(name).partition("@")[0] not in zoo.load_zoo():
+        raise HubError(zoo.unknown_alias(os.fspath(name)))  # before torch is imported
+    if find_spec("torch") is None:
+        raise ConfigError(f"{os.fspath(name)} is not an exported model and needs PyTorch: {INSTALL_TORCH}")
+    from .stlm import STLM
+
+    return STLM.from_pretrained(name, device=device)
+
+
+def _local_folder(name: str | os.PathLike[str]) -> Path | None:
+    """The folder of a name, if it is one or an alias that is here; None: the Hub's."""
+    text = os.fspath(name)
+    if isinstance(name, str) and not set(text) & {"/", "\\", ":"} and text not in (".", "..", "~"):
+        found = zoo.zoo_dir_folder(text) or (zoo.checkout_folder(text) if text in zoo.load_zoo() else None)
+        if found is not None:
+            return found
+    folder = Path(text).expanduser()
+    return folder if folder.is_dir() else None

@@ -1,0 +1,171 @@
+"""`stlm export`: a model -> a folder that runs without torch, written whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import importlib.metadata
+import os
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+
+from .. import __version__
+from ..errors import ConfigError, DataError
+from ..fingerprint import file_sha256
+from ..model_folder import hub
+from ..model_folder.folder import make_parent, write_config, write_judging
+from ..model_folder.names import RESULTS_NAME
+from ..predict.images import list_images, load_image
+from ..predict.predictor import infer as torch_infer
+from ..runtime.detector import ExportedModel, infer
+from ..runtime.facts import FORMATS, PRECISIONS, ExportFacts, deciding_sha256, is_export
+from ..runtime.sessions import INSTALL, is_installed, open_session
+from ..stlm import STLM
+from ..validate import check_choice
+from . import parity
+from .graph import write_onnx
+from .quantise import quantise
+
+LEAST = 4
+"""Photographs that int8 needs to measure ranges on."""
+
+
+def export(
+    name: str | os.PathLike[str],
+    output: str | os.PathLike[str],
+    *,
+    form: str = "onnx",
+    precision: str = "fp32",
+    photographs: str | os.PathLike[str] | None = None,
+    on_image: Callable[[int, int], None] | None = None,
+) -> ExportedModel:
+    """Exports a model and proves that the export judges as the model does.
+
+    Args:
+        name: alias, `org/repo`, `org/repo@revision` or a folder.
+        output: folder to write; an earlier export there is replaced. Inside the model's own folder, `STLM.predict` and
+            `load` of the model use it.
+        form: "onnx" for ONNX Runtime, "openvino" for OpenVINO.
+        precision: "fp32"; "bf16", OpenVINO alone and only on processors that have it; "int8".
+        photographs: folder of good parts, held out from training, that the two are compared on. None: drawn pictures,
+            which do for fp32 alone.
+        on_image: called with (done, total) after each comparison.
+
+    Raises:
+        ConfigError: the two differ too much, format and precision do not go together, the output cannot be written, or
+            a package is missing.
+        DataError: there are too few photographs.
+        HubError, WeightsError, ImageError: model or photographs cannot be read.
+    """
+    place = Path(output).expanduser()
+    _check_request(form, precision, photographs is not None)
+    _check_place(place)
+    local = hub.resolve(name)
+    model = STLM.from_pretrained(name, device="cpu")
+    good = _photographs(photographs, model.frame_size)
+    make_parent(place.absolute())
+    with TemporaryDirectory(prefix=f".{place.name}.", dir=place.absolute().parent) as temporary:
+        folder = Path(temporary) / "export"
+        folder.mkdir()
+        _write_graph(model, folder, form, precision, good)
+        write_config(folder, model.config)
+        write_judging(folder, model.judging)
+        session = open_session(form, folder / FORMATS[form], precision)
+        found = parity.compare(
+            lambda image: next(torch_infer(model, [image], model.judging.shown)),
+            lambda image: next(infer(session, model.judging, [image], model.frame_size)),
+            good[: parity.MOST],
+            model.judging,
+            drawn=photographs is None,
+            on_image=on_image,
+        )
+        parity.check(found, precision)
+        facts = ExportFacts(
+            name=model.name,
+            format=form,
+            precision=precision,
+            input_size=model.input_size,
+            files={path.name: file_sha256(path) for path in sorted(folder.iterdir())},
+            source=deciding_sha256(local.folder),
+            parity=found,
+            date=datetime.date.today().isoformat(),
+            versions=_versions(form),
+        )
+        (folder / RESULTS_NAME).write_bytes(facts.to_json())
+        _move(folder, place)
+    return ExportedModel(facts, model.config, model.judging, session)
+
+
+def _check_request(form: str, precision: str, has_photographs: bool) -> None:
+    check_choice("format", form, FORMATS)
+    check_choice("precision", precision, PRECISIONS)
+    if not is_installed(form):
+        raise ConfigError(f"The export is compared with the model by running it: {INSTALL[form]}")
+    if precision == "int8" and not has_photographs:
+        raise ConfigError("int8 is fitted to photographs of good parts; give a folder of them with --photographs.")
+    if precision == "bf16":
+        from ..runtime.sessions import has_bfloat16
+
+        if form == "onnx":
+            raise ConfigError("ONNX Runtime does not compute in bf16 on processors; give --format openvino.")
+        if not has_bfloat16():
+            raise ConfigError("This processor does not compute in bf16; export on one that does, or in fp32 or int8.")
+
+
+def _check_place(place: Path) -> None:
+    if place.exists() and not place.is_dir():
+        raise ConfigError(f"{place} is a file; name a new folder for the export.")
+    if place.is_dir() and any(place.iterdir()) and not is_export(place):
+        raise ConfigError(f"{place} already holds something else; name a new folder for the export.")
+
+
+def _photographs(folder: str | os.PathLike[str] | None, size: tuple[int, int]) -> list[np.ndarray]:
+    if folder is None:
+        return list(parity.drawn_photographs(size))
+    paths = list_images(Path(folder).expanduser())
+    if len(paths) < LEAST:
+        raise DataError(f"{folder} holds {len(paths)} photographs; an export needs {LEAST} or more of good parts.")
+    return parity.at_network_size([load_image(path) for path in paths[: parity.MOST]], size)
+
+
+def _write_graph(model: STLM, folder: Path, form: str, precision: str, good: Sequence[np.ndarray]) -> None:
+    with TemporaryDirectory(prefix=".graph-", dir=folder.parent) as name:
+        graph = Path(name) / "model.onnx"
+        write_onnx(model, graph)
+        if precision == "int8":
+            quantised = Path(name) / "int8.onnx"
+            quantise(graph, quantised, good)
+            graph = quantised
+        if form == "onnx":
+            graph.replace(folder / FORMATS[form])
+        else:
+            import openvino
+
+            openvino.save_model(openvino.convert_model(graph), folder / FORMATS[form], compress_to_fp16=False)
+
+
+def _move(folder: Path, place: Path) -> None:
+    """Puts a finished folder in the place of an earlier export, or of nothing."""
+    try:
+        before = folder.with_name("before")
+        if place.exists():
+            place.rename(before)
+        try:
+            folder.rename(place)
+        except OSError:
+            if before.exists():
+                before.rename(place)
+            raise
+        with contextlib.suppress(OSError):
+            shutil.rmtree(before)
+    except OSError as error:
+        raise ConfigError(f"{place} cannot be written ({error.strerror}); name another folder.") from error
+
+
+def _versions(form: str) -> dict[str, str]:
+    packages = ["torch", "onnx", "onnxruntime" if form == "onnx" else "openvino"]
+    return {"stlm_hub": __version__, **{package: importlib.metadata.version(package) for package in packages}}

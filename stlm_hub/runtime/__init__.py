@@ -1,0 +1,1 @@
+"""Exported models: they judge with ONNX Runtime or OpenVINO, and nothing here imports torch."""

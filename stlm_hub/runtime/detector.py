@@ -1,0 +1,160 @@
+"""An exported model as a detector: the same verdicts as `STLM`, without torch."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import overload
+
+import numpy as np
+
+from ..errors import ConfigError
+from ..models.stlm.config import CONFIG_NAME, STLMConfig
+from ..models.stlm.judging import CALIBRATION_NAME, Calibration, Judging
+from ..predict.frame import resize_image, to_frame
+from ..predict.images import ImageInput, load_image
+from ..predict.prediction import Prediction, Unusable, checked_review, checked_threshold
+from ..predict.predictor import Inferred, ScoredMap, batch_size, batches, judge_all, predict_many
+from .facts import ExportFacts, check_unchanged, is_export, load_facts
+from .sessions import BACKENDS, Session, open_session
+
+
+class ExportedModel:
+    """What `stlm export` made. Satisfies `stlm_hub.predict.detector.Detector`.
+
+    Args:
+        facts: what is known of the export.
+        config: what the model is made of.
+        judging: how it judges; its scales and maps are part of the graph, its thresholds are not.
+        session: runs the graph.
+
+    Example:
+        >>> model = stlm_hub.load("exported/mvtec-bottle")
+        >>> model.predict("photo.jpg").backend
+        'onnxruntime fp32'
+    """
+
+    def __init__(self, facts: ExportFacts, config: STLMConfig, judging: Judging, session: Session) -> None:
+        self.facts = facts
+        self.config = config
+        self.judging = judging
+        self._session = session
+
+    @classmethod
+    def from_folder(cls, folder: str | os.PathLike[str], *, threads: int | None = None) -> ExportedModel:
+        """Opens an export.
+
+        Args:
+            folder: that `stlm export` wrote.
+            threads: that judge one batch; None: as many as the machine has cores.
+
+        Raises:
+            ConfigError: it is no export, a file was changed since, or its runtime is not installed.
+        """
+        place = Path(folder).expanduser()
+        if not is_export(place):
+            raise ConfigError(f"{place} is not an exported model; make one with: stlm export MODEL --output {place}")
+        facts = load_facts(place)
+        check_unchanged(place, facts)
+        config, judging = STLMConfig.load(place / CONFIG_NAME), Judging.load(place / CALIBRATION_NAME)
+        session = open_session(facts.format, place / facts.graph, facts.precision, threads)
+        return cls(facts, config, judging, session)
+
+    @property
+    def name(self) -> str:
+        """What people call it."""
+        return self.facts.name
+
+    @property
+    def backend(self) -> str:
+        """What computes its maps, e.g. "onnxruntime fp32"."""
+        return f"{BACKENDS[self.facts.format]} {self.facts.precision}"
+
+    @property
+    def input_size(self) -> tuple[int, int]:
+        """Height and width in pixels that photographs are brought to."""
+        return self.facts.input_size
+
+    @property
+    def calibration(self) -> Calibration | None:
+        """The threshold and where it comes from; None: not calibrated."""
+        return self.judging.calibration
+
+    @overload
+    def predict(
+        self, image_or_list: ImageInput, *, threshold: float | None = None, review_threshold: float | None = None
+    ) -> Prediction: ...
+    @overload
+    def predict(
+        self,
+        image_or_list: list[ImageInput] | tuple[ImageInput, ...],
+        *,
+        threshold: float | None = None,
+        review_threshold: float | None = None,
+    ) -> list[Prediction]: ...
+    def predict(
+        self,
+        image_or_list: ImageInput | list[ImageInput] | tuple[ImageInput, ...],
+        *,
+        threshold: float | None = None,
+        review_threshold: float | None = None,
+    ) -> Prediction | list[Prediction]:
+        """Judges one photograph or a list of them, as `STLM.predict` does.
+
+        Args:
+            image_or_list: path, bytes, PIL image, array, or a list of those.
+            threshold: in [0, 1]; None is the calibrated one.
+            review_threshold: in [0, `threshold`]; None is the calibrated one.
+
+        Raises:
+            ImageError: an input cannot be used as a photograph; nothing is predicted then.
+            ConfigError: a threshold is out of range.
+        """
+        if isinstance(image_or_list, (list, tuple)):
+            return self.judge([load_image(source) for source in image_or_list], threshold, review_threshold)
+        return self.judge([load_image(image_or_list)], threshold, review_threshold)[0]
+
+    def predict_many(
+        self,
+        photographs: Iterable[ImageInput],
+        *,
+        threshold: float | None = None,
+        review_threshold: float | None = None,
+    ) -> Iterator[Prediction | Unusable]:
+        """Judges any number of photographs, one batch in memory, as `STLM.predict_many` does.
+
+        Yields:
+            For each photograph, in order, its prediction, or an `Unusable` with the reason.
+        """
+        wanted = None if threshold is None else checked_threshold(threshold)
+        review = checked_review(review_threshold, self.judging.threshold if wanted is None else wanted)
+        batch = batch_size(self.input_size)
+        return predict_many(lambda images: self.judge(images, wanted, review), photographs, batch=batch)
+
+    def judge(
+        self, images: Sequence[np.ndarray], threshold: float | None = None, review_threshold: float | None = None
+    ) -> list[Prediction]:
+        """Predictions of decoded photographs, HxWx3 uint8 RGB each, in order; thresholds as of `predict`."""
+        return judge_all(
+            self.judging, images, self.infer(images), self.input_size, threshold, review_threshold, self.backend
+        )
+
+    def infer(self, images: Iterable[np.ndarray]) -> Iterator[Inferred]:
+        """What the graph sees of each image, HxWx3 uint8 RGB, in order: the maps `judging.shown` and the distances."""
+        return infer(self._session, self.judging, images, self.input_size)
+
+
+def infer(
+    session: Session, judging: Judging, images: Iterable[np.ndarray], size: tuple[int, int]
+) -> Iterator[Inferred]:
+    """What an opened graph sees of each image, HxWx3 uint8 RGB, in order; `size` is height and width of its input."""
+    for batch in batches(images, size):
+        found = session(np.stack([resize_image(image, size) for image in batch]))
+        for i, image in enumerate(batch):
+            shape = (image.shape[0], image.shape[1])
+            maps = {
+                name: ScoredMap(to_frame(found.maps[i, m], shape), float(found.scores[i, m]))
+                for m, name in enumerate(judging.shown)
+            }
+            yield Inferred(maps, tuple(found.distances[i].tolist()))

@@ -1,0 +1,171 @@
+"""What is known of an export: its `results.json`, field for field. Loading checks all of it."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..errors import ConfigError
+from ..fingerprint import file_sha256
+from ..model_folder.names import DECIDING, RESULTS_NAME
+from ..validate import check_choice, check_fields, check_integer, check_number, check_text, read_json
+
+FORMAT_VERSION = 1
+"""Version of an export's folder. It rises when a field changes its meaning; other folders are refused."""
+
+FORMATS = {"onnx": "model.onnx", "openvino": "model.xml"}
+"""Forms of a graph, with the file that is opened; OpenVINO's weights are in `model.bin` beside it."""
+
+PRECISIONS = ("fp32", "bf16", "int8")
+
+
+@dataclass(frozen=True)
+class Parity:
+    """How far an export is from the model in PyTorch, on photographs with and without pseudo anomalies.
+
+    Args:
+        photographs: number of good photographs.
+        anomalies: number of pseudo anomalies painted on them.
+        drawn: whether the photographs were drawn, because none of the part were given.
+        map_difference: largest difference of a map value, in [0, 1].
+        score_difference: largest difference of an anomaly score, in [0, 1].
+        changed_verdicts: photographs that get another verdict, but for scores that lie on a threshold.
+        image_auroc, aupro: of the export on good photographs against pseudo anomalies, in [0, 1].
+        torch_image_auroc, torch_aupro: of PyTorch on the same.
+        seconds, torch_seconds: median of one photograph, decoding and resizing left out, on the exporting machine.
+    """
+
+    photographs: int
+    anomalies: int
+    drawn: bool
+    map_difference: float
+    score_difference: float
+    changed_verdicts: int
+    image_auroc: float
+    torch_image_auroc: float
+    aupro: float
+    torch_aupro: float
+    seconds: float
+    torch_seconds: float
+
+    def __post_init__(self) -> None:
+        for name in ("photographs", "anomalies", "changed_verdicts"):
+            check_integer(f"parity {name}", getattr(self, name), 0, 10**6)
+        for name in ("map_difference", "score_difference", "image_auroc", "torch_image_auroc", "aupro", "torch_aupro"):
+            check_number(f"parity {name}", getattr(self, name), 0.0, 1.0)
+        for name in ("seconds", "torch_seconds"):
+            check_number(f"parity {name}", getattr(self, name), 0.0, 1e6)
+
+
+@dataclass(frozen=True)
+class ExportFacts:
+    """`results.json` of an export.
+
+    Args:
+        name: of the model, e.g. "mvtec-bottle".
+        format: one of `FORMATS`.
+        precision: one of `PRECISIONS`.
+        input_size: height and width in pixels that the graph takes.
+        files: SHA-256 of each file of the export that decides a prediction, by name.
+        source: SHA-256 of each deciding file of the model folder that was exported, by name.
+        parity: how far it is from that model.
+        date: ISO date of the export.
+        versions: of the packages that made it.
+    """
+
+    name: str
+    format: str
+    precision: str
+    input_size: tuple[int, int]
+    files: Mapping[str, str]
+    source: Mapping[str, str]
+    parity: Parity
+    date: str
+    versions: Mapping[str, str]
+
+    def __post_init__(self) -> None:
+        check_text("name", self.name)
+        check_choice("format", self.format, FORMATS)
+        check_choice("precision", self.precision, PRECISIONS)
+        if not isinstance(self.input_size, (list, tuple)) or len(self.input_size) != 2:
+            raise ConfigError("input_size must be height and width; export the model again.")
+        object.__setattr__(self, "input_size", tuple(self.input_size))
+        for side in self.input_size:
+            check_integer("input_size", side, 16, 2**14)
+        for name in ("files", "source", "versions"):
+            for key, value in check_fields(name, getattr(self, name), getattr(self, name)).items():
+                check_text(f"{name} {key!r:.40}", value)
+        check_text("date", self.date)
+
+    @property
+    def graph(self) -> str:
+        """Name of the file that a runtime opens."""
+        return FORMATS[self.format]
+
+    @property
+    def speedup(self) -> float:
+        """How many photographs it judges while PyTorch judges one, on the exporting machine."""
+        return self.parity.torch_seconds / max(self.parity.seconds, 1e-9)
+
+    def to_json(self) -> bytes:
+        """What `load_facts` reads."""
+        return json.dumps({"format_version": FORMAT_VERSION, **dataclasses.asdict(self)}, indent=1).encode() + b"\n"
+
+
+def load_facts(folder: Path) -> ExportFacts:
+    """Reads and checks `results.json` of an export.
+
+    Raises:
+        ConfigError: it is missing or not valid.
+    """
+    data = read_json(folder / RESULTS_NAME)
+    known = [field.name for field in dataclasses.fields(ExportFacts)]
+    fields = dict(check_fields(RESULTS_NAME, data, ["format_version", *known], required=["format_version", *known]))
+    if fields.pop("format_version") != FORMAT_VERSION:
+        raise ConfigError(f"{folder} is an export of another version of stlm_hub; export the model again.")
+    names = [field.name for field in dataclasses.fields(Parity)]
+    parity: Any = check_fields("parity", fields.pop("parity"), names, required=names)
+    return ExportFacts(parity=Parity(**parity), **fields)
+
+
+def is_export(folder: Path) -> bool:
+    """Whether a folder holds an exported graph."""
+    return any((folder / name).is_file() for name in FORMATS.values())
+
+
+def check_unchanged(folder: Path, facts: ExportFacts) -> None:
+    """Compares the files of an export with what was exported, and with the model that it lies in, where it does.
+
+    Raises:
+        ConfigError: a file of it is missing or was changed, or the model was changed since.
+    """
+    for name, digest in facts.files.items():
+        path = folder / Path(name).name
+        if not path.is_file():
+            raise ConfigError(f"{path} is missing; export the model again with: stlm export")
+        if file_sha256(path) != digest:
+            raise ConfigError(
+                f"{path} was changed since it was exported, so nothing vouches for what it says; export the model "
+                "again with: stlm export"
+            )
+    if changed := changed_since(folder.parent, facts):
+        raise ConfigError(
+            f"{folder} is an export of another {changed} than {folder.parent} holds: the model was changed since. "
+            "Export it again with: stlm export"
+        )
+
+
+def changed_since(model: Path, facts: ExportFacts) -> str:
+    """Name of a deciding file in which a model folder differs from what was exported; "": none, or it is no model."""
+    if not all((model / name).is_file() for name in facts.source):
+        return ""
+    return next((name for name, digest in facts.source.items() if file_sha256(model / name) != digest), "")
+
+
+def deciding_sha256(model: Path) -> dict[str, str]:
+    """SHA-256 of each file of a model folder that decides a prediction, by name."""
+    return {name: file_sha256(model / name) for name in DECIDING if (model / name).is_file()}

@@ -1,0 +1,113 @@
+"""One exported graph, opened by the runtime that it was made for: pixels in, maps, scores and distances out."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable
+from importlib.util import find_spec
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from ..errors import ConfigError
+
+BACKENDS = {"onnx": "onnxruntime", "openvino": "openvino"}
+"""The Python package that runs each form of a graph."""
+INSTALL = {"onnx": 'pip install "stlm_hub[runtime]"', "openvino": 'pip install "stlm_hub[openvino]"'}
+
+
+class Outputs(NamedTuple):
+    """What a graph says of a batch, float32.
+
+    maps: BxMxHxW in [0, 1], M the maps that a prediction needs. scores: BxM in [0, 1]. distances: Bx2, how far each
+    photograph is from good ones by content and by layout.
+    """
+
+    maps: np.ndarray
+    scores: np.ndarray
+    distances: np.ndarray
+
+
+Session = Callable[[np.ndarray], Outputs]
+"""BxHxWx3 uint8 RGB -> outputs. Several threads may call it."""
+
+
+def is_installed(form: str) -> bool:
+    """Whether the package that runs this form of a graph is installed."""
+    return find_spec(BACKENDS[form]) is not None
+
+
+def open_session(form: str, path: Path, precision: str = "fp32", threads: int | None = None) -> Session:
+    """
+    Args:
+        form: one of `FORMATS`.
+        path: of the graph.
+        precision: that it was exported for.
+        threads: that compute one batch; None: as many as the machine has cores.
+
+    Raises:
+        ConfigError: the runtime is not installed, or cannot read the graph.
+    """
+    if not is_installed(form):
+        raise ConfigError(f"{path.name} needs {BACKENDS[form]}, which is not installed; get it with: {INSTALL[form]}")
+    opener = _open_onnx if form == "onnx" else _open_openvino
+    try:
+        return opener(path, precision, threads)
+    except Exception as error:  # each runtime has errors of its own
+        reason = " ".join(str(error).split())[:200]
+        raise ConfigError(
+            f"{BACKENDS[form]} cannot read {path} ({reason}); export the model again with: stlm export"
+        ) from error
+
+
+def _open_onnx(path: Path, precision: str, threads: int | None) -> Session:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads or 0
+    options.log_severity_level = 3
+    # Threads that wait by spinning stop each other where another process has a core.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    return lambda pixels: Outputs(*session.run(list(Outputs._fields), {"pixels": pixels}))
+
+
+def _open_openvino(path: Path, precision: str, threads: int | None) -> Session:
+    import openvino
+
+    core = openvino.Core()
+    settings = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "bf16" if precision == "bf16" else "f32"}
+    if threads:
+        settings["INFERENCE_NUM_THREADS"] = str(threads)
+    if cache := _cache():
+        settings["CACHE_DIR"] = cache  # compiling takes seconds, reading what was compiled a fraction of one
+    compiled = core.compile_model(path, "CPU", settings)
+    own = threading.local()
+
+    def run(pixels: np.ndarray) -> Outputs:
+        if not hasattr(own, "request"):
+            own.request = compiled.create_infer_request()
+        found = own.request.infer({"pixels": pixels})
+        return Outputs(*(found[name].copy() for name in Outputs._fields))
+
+    return run
+
+
+def has_bfloat16() -> bool:
+    """Whether OpenVINO computes in bfloat16 on this processor; where not, it would widen it in silence."""
+    import openvino
+
+    return "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+
+
+def _cache() -> str | None:
+    own = os.environ.get("STLM_CACHE")
+    root = Path(own) if own else Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "stlm_hub"
+    folder = root.expanduser() / "openvino"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError:
+        return None
+    return str(folder) if os.access(folder, os.W_OK) else None

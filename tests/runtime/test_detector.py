@@ -1,0 +1,176 @@
+"""Exported models as detectors: loading, bad folders, and what stands beside a model."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from drawn import texture, write_photographs
+
+import stlm_hub
+from stlm_hub.errors import ConfigError, HubError
+from stlm_hub.model_folder.folder import write_judging
+from stlm_hub.predict.detector import Detector
+from stlm_hub.predict.prediction import Unusable
+from stlm_hub.runtime import beside, sessions
+from stlm_hub.runtime.detector import ExportedModel
+from stlm_hub.runtime.facts import load_facts
+from stlm_hub.stlm import STLM
+
+pytestmark = pytest.mark.usefixtures("toy_streams")
+
+
+def faster(export: Path) -> None:
+    """Says that it was much faster than PyTorch, whatever the clock said of a toy."""
+    data = json.loads((export / "results.json").read_text())
+    data["parity"] |= {"seconds": 0.1, "torch_seconds": 1.0}
+    (export / "results.json").write_text(json.dumps(data))
+
+
+@pytest.fixture
+def model_with_export(exported: Path, saved_memory_toy: Path, tmp_path: Path) -> Path:
+    folder = shutil.copytree(saved_memory_toy, tmp_path / "test-screw")
+    shutil.copytree(exported, folder / "onnx")
+    faster(folder / "onnx")
+    return folder
+
+
+def test_an_export_is_a_detector(exported: Path) -> None:
+    detector: Detector = stlm_hub.load(exported)
+    assert isinstance(detector, ExportedModel)
+    prediction = detector.predict(texture(40, 50), threshold=0.25)
+    assert prediction.threshold == 0.25 and prediction.anomaly_map.shape == (40, 50)
+    assert json.loads(str(prediction))["backend"] == "onnxruntime fp32"
+    with pytest.raises(ConfigError, match="threshold"):
+        detector.predict(texture(40, 50), threshold=2)
+
+
+def test_many_photographs_have_one_answer_each(exported: Path, tmp_path: Path) -> None:
+    paths = [*write_photographs(tmp_path / "photos", 3), tmp_path / "missing.png"]
+    model = ExportedModel.from_folder(exported)
+    answers = list(model.predict_many(paths))
+    assert isinstance(answers[3], Unusable)
+    for path, answer in zip(paths[:3], answers[:3], strict=True):
+        np.testing.assert_allclose(answer.anomaly_map, model.predict(path).anomaly_map, atol=1e-5)
+
+
+def test_from_pretrained_takes_an_export_too(exported: Path) -> None:
+    assert STLM.from_pretrained(exported).predict(texture(40, 50)).backend == "onnxruntime fp32"
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda folder: (folder / "calibration.json").write_text("{}"), "was changed since it was exported"),
+        (lambda folder: (folder / "config.json").unlink(), "config.json is missing"),
+        (lambda folder: (folder / "results.json").unlink(), "results.json"),
+        (lambda folder: (folder / "results.json").write_text("{"), "not valid JSON"),
+        (lambda folder: (folder / "results.json").write_text('{"format_version": 1}'), "lacks the field"),
+        (lambda folder: (folder / "model.onnx").unlink(), "is not an exported model"),
+    ],
+)
+def test_a_broken_export_is_a_sentence(
+    change: Callable[[Path], object], message: str, exported: Path, tmp_path: Path
+) -> None:
+    folder = shutil.copytree(exported, tmp_path / "broken")
+    change(folder)
+    with pytest.raises(ConfigError, match=message):
+        ExportedModel.from_folder(folder)
+
+
+def test_a_graph_that_no_runtime_reads_is_a_sentence(tmp_path: Path) -> None:
+    (tmp_path / "model.onnx").write_bytes(b"no graph")
+    with pytest.raises(ConfigError, match=r"onnxruntime cannot read .*export the model again"):
+        sessions.open_session("onnx", tmp_path / "model.onnx")
+
+
+def test_a_runtime_that_is_missing_is_named(exported: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sessions, "find_spec", lambda name: None)
+    with pytest.raises(ConfigError, match=r'needs onnxruntime.*pip install "stlm_hub\[runtime\]"'):
+        ExportedModel.from_folder(exported)
+
+
+def test_a_model_with_an_export_in_its_folder_judges_with_it(model_with_export: Path) -> None:
+    model = STLM.from_pretrained(model_with_export, device="cpu")
+    plain = STLM.from_pretrained(model_with_export, device="cpu", backend="torch")
+    image = texture(70, 90)
+    ours, theirs = model.predict(image), plain.predict(image)
+    assert (ours.backend, theirs.backend) == ("onnxruntime fp32", "torch")
+    assert ours.score == pytest.approx(theirs.score, abs=1e-4)
+    (many,) = model.predict_many([image])
+    assert many.backend == "onnxruntime fp32"
+    assert stlm_hub.load(model_with_export).predict(image).backend == "onnxruntime fp32"
+    assert stlm_hub.load(model_with_export, device="cpu").predict(image).backend == "onnxruntime fp32"
+
+
+def test_a_model_that_was_changed_in_memory_judges_with_torch(model_with_export: Path) -> None:
+    image = texture(70, 90)
+    model = STLM.from_pretrained(model_with_export, device="cpu")
+    model.judging = model.judging.replace(judge_by="memory")
+    assert model.predict(image).backend == "torch"
+    model = STLM.from_pretrained(model_with_export, device="cpu")
+    assert model.patch_memory is not None
+    model.patch_memory.entries.mul_(1.5)
+    assert model.predict(image).backend == "torch"
+
+
+def test_an_export_of_a_model_that_was_changed_since_is_refused(model_with_export: Path) -> None:
+    judging = load_judging(model_with_export)
+    write_judging(model_with_export, judging.replace(score_top_k=7))
+    with pytest.raises(ConfigError, match="the model was changed since"):
+        ExportedModel.from_folder(model_with_export / "onnx")
+    assert beside.fastest(model_with_export) is None
+    assert STLM.from_pretrained(model_with_export, device="cpu").predict(texture(70, 90)).backend == "torch"
+
+
+def load_judging(folder: Path) -> stlm_hub.models.stlm.judging.Judging:
+    from stlm_hub.models.stlm.judging import Judging
+
+    return Judging.load(folder / "calibration.json")
+
+
+def test_an_export_that_was_slower_than_torch_is_not_preferred(model_with_export: Path) -> None:
+    data = json.loads((model_with_export / "onnx" / "results.json").read_text())
+    data["parity"] |= {"seconds": 2.0}
+    (model_with_export / "onnx" / "results.json").write_text(json.dumps(data))
+    assert load_facts(model_with_export / "onnx").speedup == 0.5
+    assert beside.exports_of(model_with_export) == []
+
+
+def test_loading_and_judging_import_no_torch(exported: Path) -> None:
+    script = (
+        "import sys\n"
+        "for name in ('torch', 'torchvision', 'timm', 'scipy', 'safetensors', 'huggingface_hub', 'pydantic'):\n"
+        "    sys.modules[name] = None\n"
+        "import numpy, stlm_hub\n"
+        f"model = stlm_hub.load({str(exported)!r})\n"
+        "prediction = model.predict(numpy.zeros((40, 50, 3), 'uint8'))\n"
+        "assert prediction.panel().ndim == 3\n"
+        "print(prediction.backend)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == "onnxruntime fp32"
+
+
+def test_an_alias_with_a_typing_error_is_refused_before_torch_is_imported() -> None:
+    script = (
+        "import sys\nsys.modules['torch'] = None\nimport stlm_hub\n"
+        "try:\n    stlm_hub.load('mvtec-botle')\nexcept stlm_hub.STLMError as error:\n    print(error)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert "Did you mean mvtec-bottle" in done.stdout, done.stderr
+    with pytest.raises(HubError, match="Did you mean mvtec-bottle"):
+        stlm_hub.load("mvtec-botle")
+
+
+def test_what_is_no_model_is_the_loaders_to_say(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(stlm_hub.STLMError, match=r"no model\.safetensors"):
+        stlm_hub.load(tmp_path / "empty")
