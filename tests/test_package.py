@@ -28,6 +28,7 @@ ROOMS = {
     "predict": {"models", "drawing"},
     "pseudo_anomalies": {"predict"},
     "model_folder": {"models"},
+    "zero_shot": {"models", "predict", "pseudo_anomalies", "starting_weights"},
     "stlm": {"models", "predict", "model_folder"},
     "calibration": {"models", "predict", "model_folder", "stlm", "pseudo_anomalies"},
     "evaluation": {"models", "predict", "model_folder", "stlm", "drawing"},

@@ -15,7 +15,7 @@ from torch import Tensor
 from ..errors import WeightsError
 from .starting_weights import StartingWeights, check_tensor_names, describe_source, module_templates
 
-# Parts of a MobileSAM checkpoint that nothing here uses: the classifier, cached attention biases, the image's statistics.
+# Parts of a MobileSAM checkpoint that nothing here uses: the classifier, cached attention biases, statistics of pixels.
 # Any other unknown tensor is refused.
 _UNUSED = re.compile(
     r"image_encoder\.(norm_head|head)\.|image_encoder\.layers\.\d+\.blocks\.\d+\.attn\.(attention_bias_idxs|ab)$"

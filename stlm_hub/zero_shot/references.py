@@ -40,7 +40,7 @@ LIMIT_QUANTILE = 0.995
 TOP_SHARE = 1e-3
 """Share of the map whose mean is the anomaly score."""
 THRESHOLD = 0.5
-"""As far as the same part was when it was photographed again. Uncalibrated: see `stlm calibrate` for a rate."""
+"""As far as the same part was when it was photographed again. Not calibrated: on some parts good ones lie above it."""
 MOST_ENTRIES = 60_000
 
 

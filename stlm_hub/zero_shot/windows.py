@@ -42,15 +42,6 @@ class Window(NamedTuple):
         """The window's part of an HxW... array, not copied."""
         return array[self.top : self.top + self.height, self.left : self.left + self.width]
 
-    def holds(self, region: Region) -> bool:
-        """Whether the region lies in it, with room around it where the photograph has any."""
-        return (
-            self.top <= region.top
-            and self.left <= region.left
-            and region.top + region.height <= self.top + self.height
-            and region.left + region.width <= self.left + self.width
-        )
-
 
 def regions_of(anomaly_map: np.ndarray, extreme: np.ndarray) -> tuple[np.ndarray, list[Region]]:
     """Connected parts of S_a that are worth a look, the highest first.

@@ -58,7 +58,7 @@ def test_prompts_may_be_missing_but_not_in_part(state: dict[str, Tensor]) -> Non
     names += [name for name in state if "iou_prediction_head" in name or "not_a_point" in name]
     without = {name: tensor for name, tensor in state.items() if name not in names}
     assert from_mobile_sam(without).prompts is None
-    with pytest.raises(WeightsError, match="lacks.*iou_prediction_head"):
+    with pytest.raises(WeightsError, match=r"lacks.*iou_prediction_head"):
         from_mobile_sam(without | {names[0]: state[names[0]]})
 
 
