@@ -35,7 +35,7 @@ class SamImageEncoder(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         """Bx3x1024x1024, normalised -> Bx256x64x64."""
-        return self.encoder(image)["embedding"]  # type: ignore[no-any-return]
+        return self.encoder(image)["embedding"]
 
 
 def make_sam() -> Sam:

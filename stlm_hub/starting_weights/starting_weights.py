@@ -121,8 +121,13 @@ class StartingWeights:
                 raise WeightsError(f"{path} has an unknown tensor {key:.80}; fetch it with: stlm weights fetch --force")
             parts[part][name] = tensor
         # Errors must name this file, so the real source is set last. Files of earlier versions lack the last parts.
-        optional = {name: parts[name] or None for name in ("mask_head", "prompts")}
-        weights = cls(parts["encoder"], parts["decoder"], source=str(path), **optional)
+        weights = cls(
+            parts["encoder"],
+            parts["decoder"],
+            source=str(path),
+            mask_head=parts["mask_head"] or None,
+            prompts=parts["prompts"] or None,
+        )
         return replace(weights, source=metadata.get("source", ""), sha256=metadata.get("sha256", ""))
 
 

@@ -117,9 +117,9 @@ def _best(values: np.ndarray, k: int) -> np.ndarray:
     """(x, y) of the k highest values that are no NaN, highest first, none closer than `SPACING` to one before: Nx2."""
     left = np.where(np.isnan(values), -np.inf, values)
     spacing = max(1, round(SPACING * max(values.shape)))
-    found = []
+    found: list[tuple[int, int]] = []
     while len(found) < k and np.isfinite(left.max()):
         row, column = np.unravel_index(int(left.argmax()), left.shape)
-        found.append((column, row))
+        found.append((int(column), int(row)))
         left[max(0, row - spacing) : row + spacing + 1, max(0, column - spacing) : column + spacing + 1] = -np.inf
     return np.array(found, int).reshape(-1, 2)

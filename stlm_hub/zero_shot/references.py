@@ -146,10 +146,9 @@ class References:
             ConfigError: the threshold is out of range.
         """
         wanted = THRESHOLD if threshold is None else checked_threshold(threshold)
-        many = isinstance(image_or_list, (list, tuple))
-        images = [load_image(source) for source in (image_or_list if many else [image_or_list])]  # type: ignore[union-attr, list-item]
-        judged = [self._judge(image, wanted, refine) for image in images]
-        return judged if many else judged[0]
+        if isinstance(image_or_list, (list, tuple)):
+            return [self._judge(image, wanted, refine) for image in [load_image(source) for source in image_or_list]]
+        return self._judge(load_image(image_or_list), wanted, refine)
 
     def _judge(self, image: np.ndarray, threshold: float, refine: bool) -> Prediction:
         anomaly_map, score = self.anomaly_map(image)
@@ -203,4 +202,4 @@ def _backbone(name: str, load: bool, device: torch.device) -> Backbone:
     backbone = make_backbone(name)
     if load:
         backbone.load_pretrained()
-    return backbone.to(device)  # type: ignore[attr-defined, no-any-return]  # each is a module
+    return backbone.to(device)  # type: ignore[attr-defined]  # each is a module

@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
+from ..predict.prediction import Prediction, found_mask
 from .cascade import Cascade, cascade
 from .point_prompts import extreme_region, point_prompts, ring_around
 from .windows import Region, Window, at_sams_scale, limited, regions_of, window_around
 
 if TYPE_CHECKING:
-    from ..predict.prediction import Prediction
     from .segment import Decoded, Embedded, SegmentAnything
 
 WEIGHT = 0.6
@@ -75,7 +75,8 @@ def refined(prediction: Prediction, sam: SegmentAnything | None = None) -> Predi
     if not prediction.mask.any():  # a good part: nothing to refine, and no second of SAM's
         return prediction
     sharp = refine_map(prediction.image, prediction.anomaly_map, prediction.threshold, sam)
-    return dataclasses.replace(prediction, anomaly_map=sharp, mask=None)
+    mask = found_mask(sharp, prediction.score, prediction.threshold)
+    return dataclasses.replace(prediction, anomaly_map=sharp, mask=mask)
 
 
 def refine_all(predictions: Sequence[Prediction], sam: SegmentAnything | None = None) -> list[Prediction]:
