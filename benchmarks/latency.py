@@ -74,7 +74,7 @@ def make_graphs(folder: Path, name: str, size: int, photographs: Path | None) ->
         write_onnx(model, graphs["fp32"])
     if not graphs["int8"].is_file():
         images = [load_image(path) for path in list_images(photographs)[:8]] if photographs else []
-        good = at_network_size(images, size) if images else list(drawn_photographs(size, 8))
+        good = at_network_size(images, model.frame_size) if images else list(drawn_photographs(model.frame_size, 8))
         quantise(graphs["fp32"], graphs["int8"], good)
     if not graphs["encoder"].is_file():
         _write_encoder(graphs["encoder"], size)

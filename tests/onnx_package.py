@@ -107,8 +107,14 @@ def write_sam(sam: Any, path: Path) -> None:
         elif isinstance(module, nn.ConvTranspose2d):
             for key, value in module.named_parameters():
                 graph.named(f"mask_decoder.{name}.{key}", value)
-    for name in ("pe_layer.positional_encoding_gaussian_matrix", "not_a_point_embed.weight"):
-        graph.named(f"model.prompt_encoder.{name}", sam.prompt_encoder.state_dict()[name])
+    anonymous = ("no_mask_embed.weight", *(f"mask_downscaling.{i}.{key}" for i in (1, 4) for key in ("weight", "bias")))
+    for name, value in sam.prompt_encoder.state_dict().items():
+        if name not in anonymous:
+            graph.named(f"model.prompt_encoder.{name}", value)
+    for i in (1, 4):
+        scope, norm = f"/mask_downscaling/mask_downscaling.{i}", sam.prompt_encoder.mask_downscaling[i]
+        graph.add("Mul", f"{scope}/Mul", [graph.anonymous("Mul", norm.weight[:, None, None]), "x"])
+        graph.add("Add", f"{scope}/Add_1", ["x", graph.anonymous("Add", norm.bias[:, None, None])])
     gaussian = "model.prompt_encoder.pe_layer.positional_encoding_gaussian_matrix"
     graph.add("MatMul", "/pe_layer/MatMul", ["x", gaussian])
     no_mask = sam.prompt_encoder.no_mask_embed.weight.view(1, 256, 1, 1)

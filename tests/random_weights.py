@@ -10,11 +10,15 @@ from stlm_hub.starting_weights.starting_weights import StartingWeights, module_t
 
 
 def random_weights(seed: int) -> StartingWeights:
-    """Weights of all three parts, with the source "somewhere" and the SHA-256 "ab12"."""
+    """Weights of all four parts, with the source "somewhere" and the SHA-256 "ab12"."""
     torch.manual_seed(seed)
     encoder, decoder = (dict(module().state_dict()) for module in (ImageEncoder, MaskDecoder))
-    mask_head = {name: torch.randn(tensor.shape) for name, tensor in module_templates().mask_head.items()}
-    return StartingWeights(encoder, decoder, "somewhere", "ab12", mask_head)
+    templates = module_templates()
+    mask_head, prompts = (
+        {name: torch.randn(tensor.shape) for name, tensor in part.items()}
+        for part in (templates.mask_head, templates.prompts)
+    )
+    return StartingWeights(encoder, decoder, "somewhere", "ab12", mask_head, prompts)
 
 
 def same_weights(first: StartingWeights, second: StartingWeights) -> bool:
@@ -23,5 +27,6 @@ def same_weights(first: StartingWeights, second: StartingWeights) -> bool:
         (first.encoder, second.encoder),
         (first.decoder, second.decoder),
         (first.mask_head or {}, second.mask_head or {}),
+        (first.prompts or {}, second.prompts or {}),
     )
     return all(a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a) for a, b in pairs)

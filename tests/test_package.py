@@ -28,6 +28,7 @@ ROOMS = {
     "predict": {"models", "drawing"},
     "pseudo_anomalies": {"predict"},
     "model_folder": {"models"},
+    "zero_shot": {"models", "predict", "pseudo_anomalies", "starting_weights"},
     "runtime": {"models", "predict", "model_folder"},
     "stlm": {"models", "predict", "model_folder", "runtime"},
     "detectors": {"runtime", "stlm", "model_folder"},
@@ -42,7 +43,7 @@ ROOMS = {
     "space": {"model_folder", "samples"},
     "cli": {
         *("models", "predict", "model_folder", "stlm", "starting_weights", "calibration", "evaluation", "training"),
-        *("samples", "space", "line", "detectors", "runtime", "export"),
+        *("samples", "space", "line", "zero_shot", "detectors", "runtime", "export"),
     },
 }
 """What each room of the library may import besides itself and the foundation: the arrows of ARCHITECTURE.md."""

@@ -15,20 +15,22 @@ from torch import Tensor
 from ..errors import WeightsError
 from .starting_weights import StartingWeights, check_tensor_names, describe_source, module_templates
 
-# Parts of a MobileSAM checkpoint that STLM does not use: the classifier, cached attention biases, the head that
-# predicts the quality of masks, the embeddings of points, boxes and masks. Any other unknown tensor is refused.
+# Parts of a MobileSAM checkpoint that nothing here uses: the classifier, cached attention biases, statistics of pixels.
+# Any other unknown tensor is refused.
 _UNUSED = re.compile(
     r"image_encoder\.(norm_head|head)\.|image_encoder\.layers\.\d+\.blocks\.\d+\.attn\.(attention_bias_idxs|ab)$"
-    r"|mask_decoder\.iou_prediction_head\."
-    r"|prompt_encoder\.(point_embeddings|not_a_point_embed|mask_downscaling)\.|pixel_(mean|std)$"
+    r"|pixel_(mean|std)$"
 )
+_OF_PROMPTS = ("no_mask_embed.", "point_embeddings.", "not_a_point_embed.", "mask_downscaling.")
+"""Prefixes of what SAM keeps in its prompt encoder."""
 
 
 def from_mobile_sam(state: Mapping[str, Tensor], *, source: str = "", sha256: str = "") -> StartingWeights:
     """Weights under the names of `mobile_sam.pt`, in any floating type -> float32 under our names.
 
     Args:
-        state: the checkpoint. SAM's mask head (`mask_decoder.output_*`) may be absent, but not in part.
+        state: the checkpoint. SAM's mask head (`mask_decoder.output_*`) may be absent, but not in part; so may what its
+            prompts need, see `starting_weights.PROMPTS`.
         source, sha256: see `StartingWeights`.
 
     Raises:
@@ -39,9 +41,13 @@ def from_mobile_sam(state: Mapping[str, Tensor], *, source: str = "", sha256: st
             f"{describe_source(source)} is Segment Anything with a large encoder; use MobileSAM's (ViT-T)."
         )
     templates = module_templates()
-    has_head = any(_official_decoder_name(name) in state for name in templates.mask_head)
+    optional = {
+        part: template
+        for part, template in (("mask_head", templates.mask_head), ("prompts", templates.prompts))
+        if any(_official_decoder_name(name) in state for name in template)
+    }
     names = {_official_encoder_name(name) for name in templates.encoder} | {
-        _official_decoder_name(name) for name in (*templates.decoder, *(templates.mask_head if has_head else ()))
+        _official_decoder_name(name) for part in (templates.decoder, *optional.values()) for name in part
     }
     check_tensor_names(source, wanted=names, present=(name for name in state if not _UNUSED.match(name)))
     return StartingWeights(
@@ -52,7 +58,7 @@ def from_mobile_sam(state: Mapping[str, Tensor], *, source: str = "", sha256: st
         decoder=_decoder_tensors(state, templates.decoder),
         source=source,
         sha256=sha256,
-        mask_head=_decoder_tensors(state, templates.mask_head) if has_head else None,
+        **{part: _decoder_tensors(state, template) for part, template in optional.items()},
     )
 
 
@@ -63,7 +69,9 @@ def decoder_from_sam(state: Mapping[str, Tensor], *, source: str = "") -> tuple[
         WeightsError: a tensor of the decoder or the prompt encoder is missing or unknown.
     """
     templates = module_templates()
+    prompts = {_official_decoder_name(name) for name in templates.prompts}
     present = (name for name in state if not name.startswith("image_encoder.") and not _UNUSED.match(name))
+    present = (name for name in present if name not in prompts)
     wanted = {_official_decoder_name(name) for name in (*templates.decoder, *templates.mask_head)}
     check_tensor_names(source, wanted=wanted, present=present)
     return _decoder_tensors(state, templates.decoder), _decoder_tensors(state, templates.mask_head)
@@ -79,14 +87,14 @@ def _official_encoder_name(ours: str) -> str:
 
 
 def _official_decoder_name(ours: str) -> str:
-    """Our name of a tensor of the decoder or the mask head -> SAM's."""
+    """Our name of a tensor of the decoder, the mask head or the prompts -> SAM's."""
     if ours.startswith("position."):
         return ours.replace("position.", "prompt_encoder.pe_layer.", 1)
-    return ("prompt_encoder." if ours.startswith("no_mask_embed.") else "mask_decoder.") + ours
+    return ("prompt_encoder." if ours.startswith(_OF_PROMPTS) else "mask_decoder.") + ours
 
 
 def _decoder_tensors(state: Mapping[str, Tensor], templates: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors of the decoder or the mask head, under our names."""
+    """The tensors of the decoder, the mask head or the prompts, under our names."""
     return {
         name: _cpu_copy(state[_official_decoder_name(name)], template.dtype) for name, template in templates.items()
     }

@@ -64,10 +64,17 @@ def decoder_state(path: Path) -> dict[str, Tensor]:
         elif node.op_type == "Expand" and values and values[0].shape == (1, 5, 256):
             iou_token, mask_tokens = values[0][0].split([1, 4])
             state |= {"mask_decoder.iou_token.weight": iou_token, "mask_decoder.mask_tokens.weight": mask_tokens}
-        elif node.op_type in ("Mul", "Add") and values and "/output_upscaling.1/" in node.name:  # its LayerNorm2d
-            name = "weight" if node.op_type == "Mul" else "bias"
-            state[f"mask_decoder.output_upscaling.1.{name}"] = values[0].flatten()
+        elif node.op_type in ("Mul", "Add") and values and (module := _sam_layer_norm(node.name)):
+            state[f"{module}.{'weight' if node.op_type == 'Mul' else 'bias'}"] = values[0].flatten()
     return state
+
+
+def _sam_layer_norm(node: str) -> str:
+    """SAM's name of the LayerNorm2d that a node belongs to; empty where it belongs to none."""
+    found = re.match(r"/(output_upscaling|mask_downscaling)/\1\.(\d)/(?:Mul|Add_1)$", node)
+    if found is None:
+        return ""
+    return f"{'mask_decoder' if found[1] == 'output_upscaling' else 'prompt_encoder'}.{found[1]}.{found[2]}"
 
 
 def _graph(path: Path) -> tuple[dict[str, Tensor], list[Any]]:

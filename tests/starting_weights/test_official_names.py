@@ -37,6 +37,13 @@ def test_official_names_become_ours(state: dict[str, Tensor], official: Starting
     assert official.mask_head is not None
     for name in ("output_upscaling.1.weight", "output_hypernetworks_mlps.2.layers.1.bias"):
         assert torch.equal(official.mask_head[name], state[f"mask_decoder.{name}"])
+    assert official.prompts is not None
+    for ours, theirs in {
+        "point_embeddings.2.weight": "prompt_encoder.point_embeddings.2.weight",
+        "mask_downscaling.4.bias": "prompt_encoder.mask_downscaling.4.bias",
+        "iou_prediction_head.layers.1.weight": "mask_decoder.iou_prediction_head.layers.1.weight",
+    }.items():
+        assert torch.equal(official.prompts[ours], state[theirs])
 
 
 def test_a_mask_head_with_missing_tensors_is_refused(state: dict[str, Tensor]) -> None:
@@ -44,6 +51,15 @@ def test_a_mask_head_with_missing_tensors_is_refused(state: dict[str, Tensor]) -
         del state[name]
     with pytest.raises(WeightsError, match=r"lacks.*mask_decoder\.output_hypernetworks_mlps"):
         from_mobile_sam(state)
+
+
+def test_prompts_may_be_missing_but_not_in_part(state: dict[str, Tensor]) -> None:
+    names = [name for name in state if name.startswith(("prompt_encoder.mask_d", "prompt_encoder.point_"))]
+    names += [name for name in state if "iou_prediction_head" in name or "not_a_point" in name]
+    without = {name: tensor for name, tensor in state.items() if name not in names}
+    assert from_mobile_sam(without).prompts is None
+    with pytest.raises(WeightsError, match=r"lacks.*iou_prediction_head"):
+        from_mobile_sam(without | {names[0]: state[names[0]]})
 
 
 def test_half_precision_becomes_float32(state: dict[str, Tensor]) -> None:
@@ -84,9 +100,10 @@ def test_other_weights_are_refused_by_name(state: dict[str, Tensor], change: Cha
 def test_only_listed_parts_are_dropped(state: dict[str, Tensor]) -> None:
     state["image_encoder.layers.1.blocks.0.attn.attention_bias_idxs"] = torch.zeros(49, 49, dtype=torch.long)
     weights = from_mobile_sam(state)
-    for prefix in ("image_encoder.head.", "mask_decoder.iou_pre", "prompt_encoder.point"):
+    unused = ("image_encoder.head.", "image_encoder.norm_head.")
+    for prefix in unused:
         assert any(name.startswith(prefix) for name in state)
-    assert same_weights(weights, from_mobile_sam({k: v for k, v in state.items() if "head" not in k}))
+    assert same_weights(weights, from_mobile_sam({k: v for k, v in state.items() if not k.startswith(unused)}))
 
 
 def test_decoder_of_a_sam_checkpoint_with_another_encoder(state: dict[str, Tensor]) -> None:

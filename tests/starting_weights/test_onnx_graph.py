@@ -22,8 +22,9 @@ pytestmark = pytest.mark.filterwarnings("ignore")  # importing mobile_sam warns 
 
 
 def test_onnx_graphs_give_the_same_network(unpacked: StartingWeights, official: StartingWeights) -> None:
-    # Nothing is folded into the decoder and the mask head.
-    assert same_weights(StartingWeights(official.encoder, unpacked.decoder, mask_head=unpacked.mask_head), official)
+    # Nothing is folded into the decoder, the mask head and the prompts.
+    rest = {"mask_head": unpacked.mask_head, "prompts": unpacked.prompts}
+    assert unpacked.prompts and same_weights(StartingWeights(official.encoder, unpacked.decoder, **rest), official)
     exact = {name for name in official.encoder if ".bn." not in name and ".conv." not in name}
     assert any(name.endswith("attention_biases") for name in exact)
     assert all(torch.equal(unpacked.encoder[name], official.encoder[name]) for name in exact)

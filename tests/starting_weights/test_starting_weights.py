@@ -25,7 +25,7 @@ def test_weights_are_loaded_into_all_modules(official: StartingWeights) -> None:
     encoder, decoder = ImageEncoder(), MaskDecoder()
     official.load_into(encoder, decoder)
     states = [dict(module.state_dict()) for module in (encoder, decoder, mask_head_of(official))]
-    assert same_weights(official, StartingWeights(*states[:2], mask_head=states[2]))
+    assert same_weights(official, StartingWeights(*states[:2], mask_head=states[2], prompts=official.prompts))
 
 
 def test_weights_without_a_mask_head_are_complete_for_a_training(state: dict[str, Tensor], tmp_path: Path) -> None:

@@ -257,8 +257,9 @@ def check_judging(config: STLMConfig, judging: Judging) -> None:
     if not config.streams and {"aggregation", "cosine"} & set(maps):
         raise ConfigError("This model has no streams, so it cannot judge by their maps; train it with steps.")
     height, width = config.network.frame_size
-    if max(judging.score_top_k, judging.minimum_area) > height * width:
-        raise ConfigError(f"score_top_k and minimum_area must be at most the {height} x {width} values of a map.")
+    for name in ("score_top_k", "minimum_area"):
+        if getattr(judging, name) > height * width:
+            raise ConfigError(f"{name} must be at most the {height} x {width} values of a map.")
 
 
 def _unscaled(name: str, raw: Tensor, size: tuple[int, int]) -> Tensor:
