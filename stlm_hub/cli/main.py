@@ -49,6 +49,9 @@ def predict(
     review: Annotated[
         float | None, typer.Option(help="Score from which a photograph below the threshold is worth a second look.")
     ] = None,
+    sharpen: Annotated[
+        bool, typer.Option("--refine", help="Outline with Segment Anything: sharper, some seconds for each defect.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line instead of a table.")] = False,
     device: DeviceOption = None,
 ) -> None:
@@ -68,6 +71,10 @@ def predict(
         raise DataError("There are no photographs in these folders; pass PNG, JPEG, WEBP, BMP or TIFF files.")
     broken = 0
     verdicts = network.predict_many(paths, threshold=threshold, review_threshold=review)
+    if sharpen:
+        from ..zero_shot.refine import refine_each
+
+        verdicts = refine_each(verdicts)
     for path, judged in zip(paths, verdicts, strict=True):
         try:
             _print_verdict(path, judged, output / names.name(path) if output else None, as_json)

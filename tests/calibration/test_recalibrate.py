@@ -20,15 +20,16 @@ from stlm_hub.calibration.threshold import choose_threshold
 from stlm_hub.errors import ConfigError, DataError, ImageError
 from stlm_hub.fingerprint import file_sha256, fingerprint
 from stlm_hub.model_folder import results as facts
-from stlm_hub.model_folder.names import FAMILIARITY_NAME, FILES, MEMORY_NAME
+from stlm_hub.model_folder.names import FAMILIARITY_NAME, FILES, MEMORY_NAME, REGION_NAME
 from stlm_hub.model_folder.publish import check_folder
 from stlm_hub.model_folder.results import FileFacts, Results
 from stlm_hub.models.stlm.judging import Judging, MapScale
+from stlm_hub.predict.images import load_image
 from stlm_hub.pseudo_anomalies.nuisance import of_camera
 from stlm_hub.stlm import STLM
 
 pytestmark = pytest.mark.usefixtures("toy_streams")
-WITHOUT_MEMORY = {*FILES} - {MEMORY_NAME}
+WITHOUT_MEMORY = {*FILES} - {MEMORY_NAME, REGION_NAME}
 
 
 def results_of(folder: Path) -> Results:
@@ -114,7 +115,7 @@ def test_the_memory_alone_judges_where_it_is_named(
     assert made.judging.compared == ("aggregation", "cosine", "memory")
     assert made.judging.scales != toy_memory_model.judging.scales
     assert set(results_of(tmp_path / "m").files) == {"model.safetensors", MEMORY_NAME, FAMILIARITY_NAME}
-    assert set(check_folder(tmp_path / "m")) == set(FILES)
+    assert set(check_folder(tmp_path / "m")) == {*FILES} - {REGION_NAME}
 
 
 def test_the_combined_map_gets_its_scales_from_the_photographs(
@@ -285,3 +286,24 @@ def test_a_list_is_judged_as_one_after_the_other(made: Path, good_parts: list[Pa
     model = STLM.from_pretrained(made, device="cpu")
     together = [prediction.score for prediction in model.predict(good_parts)]
     np.testing.assert_allclose([model.predict(path).score for path in good_parts], together, atol=1e-6)
+
+
+def test_a_region_and_a_smallest_area_are_taken_up_and_what_lies_outside_does_not_count(
+    toy_memory_model: STLM, good_parts: list[Path], tmp_path: Path
+) -> None:
+    left = np.zeros((64, 64), bool)
+    left[:, :32] = True
+    recalibrate(
+        toy_memory_model, good_parts, tmp_path / "m", repo_id="me/m", results=RESULTS, looked_at=left, minimum_area=9
+    )
+    made = STLM.from_pretrained(tmp_path / "m", device="cpu")
+    assert made.region is not None and made.region.inside.bool().numpy().tolist() == left.tolist()
+    assert made.judging.minimum_area == 9 and toy_memory_model.region is None
+    image = load_image(good_parts[0]).copy()
+    clean = made.predict(image)
+    image[:, 48:] = 255 - image[:, 48:]  # something beside the part
+    beside = made.predict(image)
+    assert beside.score == pytest.approx(clean.score, rel=0.2) and not beside.anomaly_map[:, 33:].any()
+    assert "--minimum-area 9" in results_of(tmp_path / "m").provenance.commands[-1].line
+    again = recalibrate(made, good_parts, tmp_path / "n", repo_id="me/n")  # a region stays
+    assert again.region is not None and again.judging.minimum_area == 9

@@ -11,7 +11,7 @@ from recalibrated import OLD, RESULTS, SEED, words
 
 from stlm_hub.calibration.recalibrate import recalibrate
 from stlm_hub.model_folder import results as facts
-from stlm_hub.model_folder.names import FILES, MEMORY_NAME
+from stlm_hub.model_folder.names import FILES, MEMORY_NAME, REGION_NAME
 from stlm_hub.model_folder.publish import check_folder
 from stlm_hub.model_folder.results import CalibrationFacts, MapFigures, Photographs, Results
 from stlm_hub.predict.images import load_image
@@ -132,7 +132,7 @@ def test_seeds_in_the_card_have_no_spread_of_what_none_of_them_has(
 def test_without_results_the_card_claims_nothing(trained: STLM, good_parts: list[Path], tmp_path: Path) -> None:
     output = tmp_path / "line-3"
     first = recalibrate(trained, good_parts[:4], output, repo_id="me/line-3")
-    assert set(check_folder(output)) == {*FILES} - {MEMORY_NAME}
+    assert set(check_folder(output)) == {*FILES} - {MEMORY_NAME, REGION_NAME}
     results = results_of(output)
     assert results.maps == {} and results.training is None and results.provenance.weights_license == ""
     assert results.provenance.made.date == ""  # nobody knows when the network was made

@@ -81,7 +81,8 @@ def test_the_files_that_decide_are_known_from_the_config(toy_model: STLM, toy_me
     assert needed_files(toy_model.config) == files
     assert sorted(needed_files(toy_memory_model.config)) == sorted([*files, "patch_memory.safetensors"])
     alone = needed_files(toy_memory_model.config.replace(streams=False))
-    assert set(alone) == set(DECIDING) - {"model.safetensors"}
+    assert set(alone) == set(DECIDING) - {"model.safetensors", "region.safetensors"}
+    assert set(needed_files(toy_memory_model.config.replace(region=True))) == set(DECIDING)
 
 
 def test_a_folder_of_a_memory_alone_is_a_model(saved_memory_alone: Path, own_zoo: zoo.ZooEntry) -> None:
@@ -156,11 +157,15 @@ def test_an_own_zoo_folder_comes_first_and_is_checked(
 
 
 def test_every_file_that_decides_is_checked_by_name(
-    own_zoo: zoo.ZooEntry, saved_memory_toy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    own_zoo: zoo.ZooEntry,
+    toy_memory_model: STLM,
+    saved_memory_toy: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     zoo_files.register(saved_memory_toy, "test-screw", "someone/stlm-test-screw", "apache-2.0")
     monkeypatch.setenv("STLM_ZOO_DIR", str(tmp_path))
-    for name in DECIDING:
+    for name in needed_files(toy_memory_model.config):
         copy = shutil.copytree(saved_memory_toy, tmp_path / "test-screw")
         assert STLM.from_pretrained("test-screw").name == "test-screw"
         data = bytearray((copy / name).read_bytes())

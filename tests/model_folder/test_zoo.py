@@ -95,7 +95,7 @@ def test_every_model_of_the_checkout_is_in_the_zoo_in_order() -> None:
 
 def test_an_entry_says_what_the_folder_holds(folder: Path) -> None:
     entry = registered(folder, repo_id="someone/stlm-test-bottle")
-    files = {name: folder / name for name in DECIDING if name != "patch_memory.safetensors"}
+    files = {name: folder / name for name in DECIDING if name not in ("patch_memory.safetensors", "region.safetensors")}
     assert entry == zoo.ZooEntry(
         alias="test-bottle",
         repo_id="someone/stlm-test-bottle",
@@ -112,7 +112,7 @@ def test_an_entry_says_what_the_folder_holds(folder: Path) -> None:
 
 def test_a_memory_is_pinned_too(memory_folder: Path) -> None:
     entry = registered(memory_folder, "test-screw")
-    assert set(entry.sha256) == set(DECIDING) and entry.metrics == {}
+    assert set(entry.sha256) == set(DECIDING) - {"region.safetensors"} and entry.metrics == {}
     assert entry.sha256["patch_memory.safetensors"] == file_sha256(memory_folder / "patch_memory.safetensors")
     (memory_folder / "patch_memory.safetensors").unlink()
     with pytest.raises(WeightsError, match=r"has no patch_memory\.safetensors"):
@@ -123,7 +123,7 @@ def test_a_model_without_streams_has_no_file_of_them(
     saved_memory_alone: Path, empty_zoo: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     entry = registered(saved_memory_alone, "test-memory")
-    assert set(entry.sha256) == set(DECIDING) - {"model.safetensors"}
+    assert set(entry.sha256) == set(DECIDING) - {"model.safetensors", "region.safetensors"}
     assert entry.bytes == sum(path.stat().st_size for path in saved_memory_alone.iterdir())
     monkeypatch.setenv("STLM_ZOO_DIR", str(saved_memory_alone.parent))
     assert zoo_files.verify("test-memory").problems == ()
