@@ -16,6 +16,7 @@ from rich.progress import Progress
 from ..errors import ConfigError, DataError, STLMError
 from ..model_folder.zoo import check_name
 from .export import export
+from .mask import mask
 from .panels import PanelNames, check_output
 from .progress import VERDICTS, RunProgress, console, exit_on_error
 from .watch import watch
@@ -30,6 +31,7 @@ WORSE = 0.1
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Anomaly detection from photographs of good parts.")
 app.command()(export)
+app.command()(mask)
 app.add_typer(weights_app, name="weights")
 app.add_typer(zoo_app, name="zoo")
 app.add_typer(space_app, name="space")

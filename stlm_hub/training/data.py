@@ -111,8 +111,11 @@ class NormalPhotographs(Dataset[dict[str, Any]]):
         epoch, index = place
         rng = np.random.Generator(np.random.Philox(key=[self.config.seed, epoch * len(self.paths) + index]))
         clean, key = rotate(self.photograph(index), self.config.rotation, rng, str(index))
-        tile = int(rng.integers(len(self._tiles))) if len(self._tiles) > 1 else 0
-        clean, key = clean[self._tiles[tile]], key and f"{key}:{tile}"
+        tile = 0
+        if len(self._tiles) > 1:
+            tile = int(rng.integers(len(self._tiles)))
+            key = key and f"{key}:{tile}"
+        clean = clean[self._tiles[tile]]
         if self.config.nuisance is not None and rng.random() < DISTURBED_SHARE:
             clean, key = disturb(clean, rng, self.config.nuisance), ""
         other = None

@@ -1,6 +1,6 @@
 """Any anomaly map -> one with SAM's sharp edges: PPG and CPS around each extreme region, fused with the map.
 
-It is the same for every detector: STLM's maps, those of reference photographs, CLIP's.
+It is the same for every detector's map.
 """
 
 from __future__ import annotations

@@ -80,7 +80,7 @@ def finished(
     paths = list_images(good_parts)
     job = Job(
         split=split_normals(paths, options.training().held_out, 0, at_least=held_out_of(len(paths))),
-        config=options.model("plate").replace(patch_memory=LITE0),
+        config=options.model("plate", (64, 64)).replace(patch_memory=LITE0),
         anomaly_map="combined",
         training=options.training(),
         weights=starting_weights,

@@ -1,0 +1,56 @@
+"""`stlm mask`: a click on a part -> the picture that says where to look."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.markup import escape
+
+from ..errors import ConfigError, ImageError
+from .progress import console
+
+SURE = 0.9
+"""IoU that Segment Anything predicts for its own mask; below it the click may have met something else."""
+
+
+def mask(
+    photograph: Annotated[Path, typer.Argument(help="Photograph of a good part.")],
+    at: Annotated[list[str], typer.Option(help="X,Y in px from the upper left, on the part.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Picture to write, .png.")],
+    outside: Annotated[
+        list[str] | None, typer.Option(help="X,Y of a place that is not the part; may be given again.")
+    ] = None,
+) -> None:
+    """Finds the part that a click is on with Segment Anything, for --region or --ignore of other commands."""
+    import numpy as np
+    from PIL import Image
+
+    from ..predict.images import load_image
+    from ..zero_shot.segment import segment_anything, segment_embedded
+
+    clicks, others = [_place(text) for text in at], [_place(text) for text in outside or ()]
+    image = load_image(photograph)
+    embedded = segment_anything().embed(image)
+    found = [segment_embedded(embedded, click, outside=others) for click in clicks]
+    covered = np.logical_or.reduce([one.mask for one in found])
+    try:
+        Image.fromarray(np.where(covered, 255, 0).astype(np.uint8)).save(output)
+    except (OSError, ValueError) as error:
+        raise ImageError(f"{output} cannot be written ({error}); name a file that ends in .png.") from error
+    iou = min(one.predicted_iou for one in found)
+    console.print(
+        f"{escape(str(output))} covers {covered.mean():.1%} of the photograph; Segment Anything is {iou:.2f} of 1 sure."
+        + ("" if iou >= SURE else " That is little: look at it, and click elsewhere or name --outside."),
+        highlight=False,
+        soft_wrap=True,
+    )
+
+
+def _place(text: str) -> tuple[float, float]:
+    numbers = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*,\s*(\d+(?:\.\d+)?)\s*", text)
+    if numbers is None:
+        raise ConfigError(f'A place is two numbers like "320,240", not {text!r:.40}.')
+    return float(numbers[1]), float(numbers[2])
