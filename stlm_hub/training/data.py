@@ -20,6 +20,7 @@ from torch.utils.data import Dataset
 
 from ..calibration.threshold import MIN_HELD_OUT
 from ..models.stlm.config import NetworkConfig
+from ..models.stlm.region import OUTSIDE
 from ..models.stlm.tiles import places
 from ..predict.frame import resize_image
 from ..predict.images import load_image
@@ -69,7 +70,7 @@ class NormalPhotographs(Dataset[dict[str, Any]]):
         network: whose input the samples are: of tiles a random one of a photograph.
         config: augmentation, pseudo anomalies, seed.
         textures: material to paste.
-        region: HxW bool of the frame, outside which nothing is damaged; None: there is none.
+        region: HxW bool of the frame, outside which nothing is seen or damaged; None: there is none.
     """
 
     def __init__(
@@ -118,6 +119,8 @@ class NormalPhotographs(Dataset[dict[str, Any]]):
         clean = clean[self._tiles[tile]]
         if self.config.nuisance is not None and rng.random() < DISTURBED_SHARE:
             clean, key = disturb(clean, rng, self.config.nuisance), ""
+        if self.region is not None:
+            clean = np.where(self.region[self._tiles[tile]][..., None], clean, np.array(OUTSIDE, np.uint8))
         other = None
         if "nsa" in self.config.synthesis.families and len(self.paths) > 1:
             other = self.photograph((index + int(rng.integers(1, len(self.paths)))) % len(self.paths))[

@@ -298,12 +298,13 @@ def test_a_region_and_a_smallest_area_are_taken_up_and_what_lies_outside_does_no
     )
     made = STLM.from_pretrained(tmp_path / "m", device="cpu")
     assert made.region is not None and made.region.inside.bool().numpy().tolist() == left.tolist()
-    assert made.judging.minimum_area == 9 and toy_memory_model.region is None
     image = load_image(good_parts[0]).copy()
+    area = round(9 * 64 * 64 / (image.shape[0] * image.shape[1]))
+    assert made.judging.minimum_area == area and toy_memory_model.region is None
     clean = made.predict(image)
-    image[:, 48:] = 255 - image[:, 48:]  # something beside the part
+    image[:, 68:] = 255 - image[:, 68:]  # something beside the part
     beside = made.predict(image)
-    assert beside.score == pytest.approx(clean.score, rel=0.2) and not beside.anomaly_map[:, 33:].any()
+    assert beside.score == pytest.approx(clean.score, rel=0.2) and not beside.anomaly_map[:, 48:].any()
     assert "--minimum-area 9" in results_of(tmp_path / "m").provenance.commands[-1].line
     again = recalibrate(made, good_parts, tmp_path / "n", repo_id="me/n")  # a region stays
-    assert again.region is not None and again.judging.minimum_area == 9
+    assert again.region is not None and again.judging.minimum_area == area

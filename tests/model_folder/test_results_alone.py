@@ -13,13 +13,15 @@ from stlm_hub.model_folder.results import Results
 
 ROOT = Path(__file__).parents[2]
 FIELDS = {field.name for field in dataclasses.fields(Results)} - {"files", "format_version", "parameters"}
+EXPORTS = ROOT / "stlm_hub" / "runtime" / "facts.py"
+"""Knows the results.json of an export, which is another file."""
 PARSERS = ("json.load", "json.loads", "read_json", "parse_json")
 
 
 def sources() -> list[Path]:
-    """The code that people run, without the file that knows the format."""
+    """The code that people run, without the two files that know the formats."""
     found = [path for room in ("stlm_hub", "space", "train", "benchmarks") for path in (ROOT / room).rglob("*.py")]
-    return sorted(path for path in found if path != ROOT / "stlm_hub" / "model_folder" / "results.py")
+    return sorted(set(found) - {ROOT / "stlm_hub" / "model_folder" / "results.py", EXPORTS})
 
 
 def looked_up(tree: ast.AST) -> Iterator[str]:

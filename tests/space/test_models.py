@@ -353,7 +353,7 @@ def test_a_model_works_without_results_that_make_no_sense(
     assert model.results is None and model.normal_scores == [] and model.threshold == 0.5
     assert "not known" in threshold_words(model, 0.5)
     facts = build._facts(model)
-    assert "Input: 1024 x 1024 px." in facts and "<b>" not in facts and "Licence" not in facts
+    assert "Input: 1024 px." in facts and "<b>" not in facts and "Licence" not in facts
 
 
 def test_results_beyond_the_limit_are_not_even_read(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -61,10 +61,10 @@ def test_streams_and_memory_learn_from_tiles_and_look_where_they_are_told(
 
     image = np.array(Image.open(long_parts / "part_0.png"))
     other = image.copy()
-    other[:, 160:] = 0  # beside the region, as far as no patch of it sees
+    other[:, 152:] = 0  # beside the region
     seen, beside = model.predict(image), model.predict(other)
     assert seen.anomaly_map.shape == (100, 200) and not beside.anomaly_map[:, 153:].any()
-    assert beside.verdict == seen.verdict == "pass"
+    assert beside.verdict == seen.verdict and beside.score == pytest.approx(seen.score, abs=1e-3)
     assert seen.minimum_area == pytest.approx(30, rel=0.05)
 
 

@@ -145,6 +145,7 @@ class AnomalyMaps(nn.Module):
     def _look(self, image: Tensor, asked: Sequence[str]) -> dict[str, Tensor]:
         """Raw maps of the streams and "patches", BxCxhxw each, on the grids of the whole frame."""
         network = self.config.network
+        image = image if self.region is None else self.region.cover(image)
         if network.tiles == (1, 1):
             return self._look_at_once(image, asked)
         tiles = cut(image, network)

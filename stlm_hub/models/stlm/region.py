@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+OUTSIDE = (124, 116, 104)
+"""RGB of what lies outside, for the network: about the mean that it subtracts, so that nothing there is seen inside."""
 LEVELS = 12
 """Halvings of the range of values in which the level of a region is searched: to 1/4096 of it."""
 
@@ -26,8 +28,12 @@ class Region(nn.Module):
         self.register_buffer("inside", torch.ones(frame_size, dtype=torch.uint8))
 
     def forward(self, values: Tensor, outside: Tensor | float) -> Tensor:
-        """Bx1xHxW -> same, with the value `outside` where nothing counts."""
+        """BxCxHxW -> same, with the value `outside` where nothing counts."""
         return torch.where(self.inside.bool(), values, outside)
+
+    def cover(self, image: Tensor) -> Tensor:
+        """Bx3xHxW RGB in [0, 255] -> same, with one colour where nothing counts."""
+        return self(image, image.new_tensor(OUTSIDE)[:, None, None])
 
     def on_grid(self, grid: tuple[int, int]) -> Tensor:
         """hxw float32 in [0, 1]: the share of each cell of a coarser grid that counts."""
