@@ -153,7 +153,7 @@ def test_nothing_outside_the_region_is_remembered(photographs: list[Path]) -> No
     model.region.inside[:, 32:] = 0
     fill_memory(model, photographs, 0)
     with torch.inference_mode():
-        distances = model.patch_memory(to_input(loaded(photographs), (64, 64)))
+        distances = model.raw(to_input(loaded(photographs), (64, 64)), ("memory",)).values["memory"]
     assert distances[..., :3].max() < 0.2 * distances[..., 5:].mean()
     with pytest.raises(TrainingError, match="the photographs have 96"):
         model.patch_memory.config = PatchMemoryConfig(97, 16)
