@@ -72,7 +72,8 @@ def refined(prediction: Prediction, sam: SegmentAnything | None = None) -> Predi
     Raises:
         WeightsError: SAM's weights cannot be had.
     """
-    if not prediction.mask.any():  # a good part: nothing to refine, and no second of SAM's
+    # Of a good part, and of a picture that is not the part, there is nothing to refine.
+    if prediction.verdict != "reject" or not prediction.mask.any():
         return prediction
     sharp = refine_map(prediction.image, prediction.anomaly_map, prediction.threshold, sam)
     mask = found_mask(sharp, prediction.score, prediction.threshold, prediction.minimum_area)
