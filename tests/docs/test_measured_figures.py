@@ -155,3 +155,15 @@ def test_the_verdicts_are_those_of_the_file() -> None:
         )
     shown = [cells for cells in rows(section("docs/benchmarks.md", "Verdicts")) if cells[1].isdigit()]
     assert shown == measured and len(shown) > 15
+
+
+def test_the_smallest_defects_are_those_of_the_file() -> None:
+    measured = json.loads((ROOT / "benchmarks" / "smallest_defect.json").read_text())
+    n, expected = measured["photographs"], []
+    for tiles, row in measured["rows"].items():
+        found = [row[f"{px} px"] for px in (6, 12, 24)]
+        cells = [f"{100 * one['i_auroc']:.1f}, {one['rejected']} of {n}" for one in found]
+        frame = f"{row['frame'][0]} x {row['frame'][1]} px"
+        expected.append([tiles, frame, *cells, f"{row['good_rejected']} of {n}"])
+    shown = [cells for cells in rows(section("docs/benchmarks.md", "The smallest defect")) if "x" in cells[1]]
+    assert shown == expected and len(shown) == 2
