@@ -170,14 +170,9 @@ class STLM(AnomalyMaps):
         Yields:
             For each photograph, in order, its prediction, or an `Unusable` with the reason.
         """
-        from .predict.prediction import checked_review, checked_threshold
-        from .predict.predictor import batch_size, predict_many
+        from .predict.predictor import judge_many
 
-        wanted = None if threshold is None else checked_threshold(threshold)
-        review = checked_review(review_threshold, self.judging.threshold if wanted is None else wanted)
-        return predict_many(
-            lambda images: self._judge(images, wanted, review), photographs, batch=batch_size(self.frame_size)
-        )
+        return judge_many(self._judge, photographs, self.judging, self.frame_size, threshold, review_threshold)
 
     def save_pretrained(self, save_directory: str | os.PathLike[str], *, dtype: torch.dtype | None = None) -> None:
         """Writes config.json, calibration.json and the files of tensors; the memory's where it has one.

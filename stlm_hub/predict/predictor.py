@@ -161,6 +161,31 @@ def predict_many(
     yield from _judged(judge, waiting)
 
 
+def judge_many(
+    judge: Callable[[list[np.ndarray], float | None, float | None], Sequence[Prediction]],
+    photographs: Iterable[ImageInput],
+    judging: Judging,
+    size: tuple[int, int],
+    threshold: float | None,
+    review_threshold: float | None,
+) -> Iterator[Prediction | Unusable]:
+    """`predict_many` of a detector, whose thresholds are checked before the first photograph is read.
+
+    Args:
+        judge: images and both thresholds in, one prediction for each image out.
+        photographs: what `load_image` takes, one by one.
+        judging: of the detector.
+        size: height and width in pixels that it brings photographs to.
+        threshold, review_threshold: as of `predict`.
+
+    Raises:
+        ConfigError: a threshold is out of range.
+    """
+    wanted = None if threshold is None else checked_threshold(threshold)
+    review = checked_review(review_threshold, judging.threshold if wanted is None else wanted)
+    return predict_many(lambda images: judge(images, wanted, review), photographs, batch=batch_size(size))
+
+
 def infer(model: AnomalyMaps, images: Iterable[np.ndarray], which: Sequence[str]) -> Iterator[Inferred]:
     """The wanted maps of each image with their scores, and its distance from good photographs, in order.
 

@@ -14,8 +14,8 @@ from ..models.stlm.config import CONFIG_NAME, STLMConfig
 from ..models.stlm.judging import CALIBRATION_NAME, Calibration, Judging
 from ..predict.frame import resize_image, to_frame
 from ..predict.images import ImageInput, load_image
-from ..predict.prediction import Prediction, Unusable, checked_review, checked_threshold
-from ..predict.predictor import Inferred, ScoredMap, batch_size, batches, judge_all, predict_many
+from ..predict.prediction import Prediction, Unusable
+from ..predict.predictor import Inferred, ScoredMap, batches, judge_all, judge_many
 from .facts import ExportFacts, check_unchanged, is_export, load_facts
 from .sessions import BACKENDS, Session, open_session
 
@@ -127,10 +127,7 @@ class ExportedModel:
         Yields:
             For each photograph, in order, its prediction, or an `Unusable` with the reason.
         """
-        wanted = None if threshold is None else checked_threshold(threshold)
-        review = checked_review(review_threshold, self.judging.threshold if wanted is None else wanted)
-        batch = batch_size(self.input_size)
-        return predict_many(lambda images: self.judge(images, wanted, review), photographs, batch=batch)
+        return judge_many(self.judge, photographs, self.judging, self.input_size, threshold, review_threshold)
 
     def judge(
         self, images: Sequence[np.ndarray], threshold: float | None = None, review_threshold: float | None = None

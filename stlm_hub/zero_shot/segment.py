@@ -42,7 +42,7 @@ class Embedded:
     """A photograph that SAM's encoder has seen, ready for any number of prompts.
 
     Args:
-        sam: from `load`.
+        sam: encoder, prompts and decoder.
         image: HxWx3 uint8 RGB of any size; it is brought to 1024 px on its longer side.
     """
 
