@@ -11,4 +11,5 @@ EDGE = 1e-6
 def log_odds(probability: np.ndarray | float, lowest: float = EDGE, highest: float = 1 - EDGE) -> np.ndarray:
     """log(p / (1 - p)) of the same floating type, p cut to [lowest, highest]."""
     inside = np.clip(probability, lowest, highest)
-    return np.log(inside / (1 - inside))
+    logits: np.ndarray = np.log(inside / (1 - inside))
+    return logits

@@ -11,7 +11,7 @@ from typing import Any
 import gradio as gr
 
 from stlm_hub.predict.images import load_image
-from stlm_hub.predict.predictor import Prediction
+from stlm_hub.predict.prediction import Prediction
 
 from .errors import user_errors
 from .events import PRIVATE, SILENT

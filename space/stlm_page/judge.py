@@ -11,7 +11,7 @@ import spaces
 from stlm_hub.calibration.recalibrate import recalibrate
 from stlm_hub.calibration.threshold import MIN_HELD_OUT
 from stlm_hub.predict.photographs import check_photographs
-from stlm_hub.predict.predictor import Prediction
+from stlm_hub.predict.prediction import Prediction
 
 from .errors import explained
 from .models import Models

@@ -7,7 +7,7 @@ import threading
 from collections import OrderedDict
 from dataclasses import dataclass
 
-from stlm_hub.predict.predictor import Prediction
+from stlm_hub.predict.prediction import Prediction
 
 MAX_BYTES = 512 * 2**20
 """Of photographs and maps in memory; the oldest are dropped. A photograph of one megapixel takes 7 MB."""

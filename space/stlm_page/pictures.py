@@ -13,7 +13,7 @@ from gradio import processing_utils, utils
 
 from stlm_hub.calibration.threshold import MIN_HELD_OUT, expected_false_alarm_rate
 from stlm_hub.drawing import heatmap as render
-from stlm_hub.predict.predictor import Prediction
+from stlm_hub.predict.prediction import Prediction
 
 from .models import LoadedModel
 from .scale import score_scale

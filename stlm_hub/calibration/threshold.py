@@ -97,7 +97,8 @@ def unusual(scores: Sequence[float] | np.ndarray) -> np.ndarray:
     odds = np.asarray(scores, np.float64)
     odds = odds / (1 - odds).clip(1e-9)
     low, high = np.quantile(odds, [0.25, 0.75])
-    return odds > high + FENCE * max(high - low, 0.05 * high)
+    far: np.ndarray = odds > high + FENCE * max(high - low, 0.05 * high)
+    return far
 
 
 def upper_bound(reached: int, n: int, confidence: float = CONFIDENCE) -> float:

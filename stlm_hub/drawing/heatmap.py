@@ -64,7 +64,8 @@ def colorize(anomaly_map: np.ndarray, threshold: float) -> np.ndarray:
         ConfigError: the threshold is not in [0, 1].
     """
     check_anomaly_map(anomaly_map)
-    return np.rint(COLOURS).astype(np.uint8)[_scale_index(anomaly_map, threshold)]
+    coloured: np.ndarray = np.rint(COLOURS).astype(np.uint8)[_scale_index(anomaly_map, threshold)]
+    return coloured
 
 
 def overlay(image: np.ndarray, anomaly_map: np.ndarray, threshold: float, strength: float = 0.6) -> np.ndarray:
@@ -89,11 +90,12 @@ def overlay(image: np.ndarray, anomaly_map: np.ndarray, threshold: float, streng
     _check_fraction("strength", strength)
     index = _scale_index(anomaly_map, threshold)
     opacity = (strength * _OPACITY)[index][..., None]
-    blend = COLOURS[index]
+    blend: np.ndarray = COLOURS[index]
     blend -= image
     blend *= opacity
     blend += image
-    return np.rint(blend, out=blend).astype(np.uint8)
+    blended: np.ndarray = np.rint(blend, out=blend).astype(np.uint8)
+    return blended
 
 
 def draw_contour(image: np.ndarray, mask: np.ndarray, colour: tuple[int, int, int] = _OUTLINE_BRIGHT) -> np.ndarray:
@@ -117,7 +119,7 @@ def draw_contour(image: np.ndarray, mask: np.ndarray, colour: tuple[int, int, in
     check_same_size(image, mask, "mask")
     if mask.dtype != np.bool_:
         raise ImageError(f"The mask is of {mask.dtype}; pass a bool array, for example anomaly_map >= threshold.")
-    result = image.copy()
+    result: np.ndarray = image.copy()
     if not mask.any():
         return result
     height, width = mask.shape
@@ -161,7 +163,8 @@ def _scale_index(anomaly_map: np.ndarray, threshold: float) -> np.ndarray:
     _check_fraction("threshold", threshold)
     distance = np.minimum(np.abs(log_odds(anomaly_map) - float(log_odds(threshold))) / SPAN, 1)
     steps = np.rint(127 * distance).astype(np.uint8)
-    return np.where(anomaly_map >= threshold, 128 + steps, 127 - steps)
+    index: np.ndarray = np.where(anomaly_map >= threshold, 128 + steps, 127 - steps)
+    return index
 
 
 def check_rgb_image(image: np.ndarray) -> None:

@@ -202,4 +202,5 @@ def read_mask(path: Path, shape: tuple[int, int]) -> np.ndarray:
         raise DataError(
             f"{path} is {mask.shape[1]}x{mask.shape[0]} px, its photograph {shape[1]}x{shape[0]}; fix the mask."
         )
-    return np.any(mask > 0, axis=2)
+    painted: np.ndarray = np.any(mask > 0, axis=2)
+    return painted

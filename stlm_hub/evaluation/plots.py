@@ -169,7 +169,8 @@ def _smoothed(values: np.ndarray) -> np.ndarray:
     places = np.arange(len(values))
     start, stop = np.maximum(0, places - reach), np.minimum(len(values), places + reach + 1)
     with np.errstate(invalid="ignore"):
-        return np.exp((sums[stop] - sums[start]) / (counts[stop] - counts[start]))
+        means: np.ndarray = np.exp((sums[stop] - sums[start]) / (counts[stop] - counts[start]))
+        return means
 
 
 def _tick_label(probability: float) -> str:

@@ -54,7 +54,8 @@ class UnpaddedBlock(TinyVitBlock):
         y = x + self._attend(x)
         y = self.local_conv(y.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
         flat = y.reshape(-1, c)
-        return (flat + self.mlp(flat)).view(b, h, w, c)
+        output: Tensor = (flat + self.mlp(flat)).view(b, h, w, c)
+        return output
 
     def _attend(self, x: Tensor) -> Tensor:
         b, h, w, c = x.shape
@@ -73,7 +74,8 @@ class UnpaddedBlock(TinyVitBlock):
         seen = ((q * attn.scale) @ k.transpose(-2, -1) + bias).softmax(dim=-1) @ v
         seen = seen.view(b, rows, columns, heads, side, side, -1).permute(0, 1, 4, 2, 5, 3, 6)
         seen = seen.reshape(b, rows * side, columns * side, attn.out_dim)[:, :h, :w]
-        return attn.proj(seen.reshape(-1, attn.out_dim)).view(b, h, w, c)
+        attended: Tensor = attn.proj(seen.reshape(-1, attn.out_dim)).view(b, h, w, c)
+        return attended
 
 
 def lighter(model: AnomalyMaps) -> AnomalyMaps:

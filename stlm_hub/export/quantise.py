@@ -36,7 +36,7 @@ def quantise(graph: Path, output: Path, photographs: Sequence[np.ndarray]) -> No
     except ImportError as error:
         raise ConfigError(INSTALL.format(error.name)) from None
 
-    class Photographs(CalibrationDataReader):
+    class Photographs(CalibrationDataReader):  # type: ignore[misc]  # onnxruntime is untyped
         def __init__(self) -> None:
             self.left: Iterator[np.ndarray] = iter(photographs[:MOST])
 

@@ -78,7 +78,7 @@ class Ranks:
         self.known = sorted(reference)[:REFERENCE]
         self.burn_in = burn_in
         self.detector = Detector(len(_POWERS), limit)
-        self._random = random.Random(seed)
+        self._random = random.Random(seed)  # noqa: S311 - splits ties, no secret
 
     def add(self, value: float) -> bool:
         """Alarm?"""

@@ -7,6 +7,7 @@ import queue
 import time
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
+from typing import Any
 
 from ..errors import DataError, ImageError
 from ..predict.images import list_images, load_image
@@ -88,7 +89,7 @@ class FolderSource:
             image, error = None, str(caught)
         return Frame(name, str(path), image, error, time.perf_counter() - started)
 
-    def _observer(self):  # watchdog's type depends on the system
+    def _observer(self) -> Any:  # watchdog's type depends on the system
         if self.once:
             return None
         try:

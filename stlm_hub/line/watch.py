@@ -10,6 +10,8 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Protocol
 
+import numpy as np
+
 from ..errors import STLMError
 from ..models.stlm.judging import Judging
 from ..predict.prediction import Prediction
@@ -36,7 +38,7 @@ class Model(Protocol):
 
     judging: Judging
 
-    def predict(self, image_or_list, *, threshold: float | None = None) -> Prediction:
+    def predict(self, image_or_list: np.ndarray, *, threshold: float | None = None) -> Prediction:
         """Judges one HxWx3 uint8 RGB image."""
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from ..models.stlm.config import CONFIG_NAME
-from ..models.stlm.judging import CALIBRATION_NAME
+from ..models.stlm.config import CONFIG_NAME as CONFIG_NAME
+from ..models.stlm.judging import CALIBRATION_NAME as CALIBRATION_NAME
 
 WEIGHTS_NAME = "model.safetensors"
 MEMORY_NAME = "patch_memory.safetensors"

@@ -35,7 +35,8 @@ class SamImageEncoder(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         """Bx3x1024x1024, normalised -> Bx256x64x64."""
-        return self.encoder(image)["embedding"]
+        embedding: Tensor = self.encoder(image)["embedding"]
+        return embedding
 
 
 def make_sam() -> Sam:

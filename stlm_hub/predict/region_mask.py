@@ -38,7 +38,7 @@ def read_region(mask: ImageInput, shape: tuple[int, int], *, ignore: bool = Fals
         raise DataError(
             f"{named} is {width}x{height} px and the photographs are {shape[1]}x{shape[0]}; draw it on one of them."
         )
-    white = image.max(axis=2) >= 128
+    white: np.ndarray = image.max(axis=2) >= 128
     region = ~white if ignore else white
     if region.mean() < SMALLEST_SHARE:
         raise DataError(f"{named} leaves less than 1 % of the photograph to look at; paint more of it.")
@@ -59,7 +59,8 @@ def looked_at(region: str | Path | None, ignore: str | Path | None, shape: tuple
     left = read_region(Path(ignore), shape, ignore=True) if ignore else None
     if wanted is None or left is None:
         return left if wanted is None else wanted
-    both = wanted & cv2.resize(left.astype(np.uint8), wanted.shape[::-1], interpolation=cv2.INTER_NEAREST).astype(bool)
+    left = cv2.resize(left.astype(np.uint8), wanted.shape[::-1], interpolation=cv2.INTER_NEAREST).astype(bool)
+    both: np.ndarray = wanted & left
     if both.mean() < SMALLEST_SHARE:
         raise DataError("The two masks leave less than 1 % of the photograph to look at; paint other ones.")
     return both

@@ -101,4 +101,5 @@ def jitter_colours(piece: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     values = np.clip(grey + (values - grey) * saturation, 0.0, 255.0)
     hsv = cv2.cvtColor(values.astype(np.float32) / 255.0, cv2.COLOR_RGB2HSV)
     hsv[..., 0] = (hsv[..., 0] + 360.0 * rng.uniform(-JITTER, JITTER)) % 360.0
-    return np.clip(cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB) * 255.0, 0.0, 255.0).round().astype(np.uint8)
+    jittered: np.ndarray = np.clip(cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB) * 255.0, 0.0, 255.0).round().astype(np.uint8)
+    return jittered

@@ -106,7 +106,7 @@ def poisson_blend(
     x, y, w, h = cv2.boundingRect(mask)
     method = cv2.MIXED_CLONE if mixed else cv2.NORMAL_CLONE
     blended = cv2.seamlessClone(patch, window, mask, (x + w // 2, y + h // 2), method)
-    result = image.copy()
+    result: np.ndarray = image.copy()
     inner = slice(MARGIN, -MARGIN)
     result[top : top + height, left : left + width] = blended[inner, inner]
     return result

@@ -104,7 +104,7 @@ def disturb(image: np.ndarray, rng: np.random.Generator, nuisance: Nuisance) -> 
     if nuisance.blur and rng.random() < 0.5:
         pixels = np.asarray(cv2.GaussianBlur(pixels, (0, 0), nuisance.blur * rng.uniform(0.25, 1.0)), np.float32)
     pixels += rng.standard_normal(pixels.shape, dtype=np.float32) * np.float32(rng.uniform(0.0, nuisance.noise))
-    result = pixels.clip(0, 255).round().astype(np.uint8)
+    result: np.ndarray = pixels.clip(0, 255).round().astype(np.uint8)
     if nuisance.jpeg_quality < 100 and rng.random() < 0.6:
         result = _compressed(result, int(rng.integers(nuisance.jpeg_quality, 99)))
     return result

@@ -32,7 +32,7 @@ def perlin_noise(
     fade_x, slope_x = _corner_weights(size, cells[1], offset[1])
     angle = rng.uniform(0.0, 2.0 * math.pi, (fade_y.shape[1], fade_x.shape[1]))
     towards_y, towards_x = np.sin(angle).astype(np.float32), np.cos(angle).astype(np.float32)
-    noise = slope_y @ towards_y @ fade_x.T
+    noise: np.ndarray = slope_y @ towards_y @ fade_x.T
     noise += fade_y @ towards_x @ slope_x.T
     noise *= math.sqrt(2.0)
     return noise
@@ -94,4 +94,5 @@ def perlin_mask(
         if np.count_nonzero(mask) >= least:
             return mask
     # A threshold that this noise hardly ever reaches: its highest hundredth is the anomaly.
-    return (noise >= np.quantile(noise, 0.99)).astype(np.uint8)
+    highest: np.ndarray = (noise >= np.quantile(noise, 0.99)).astype(np.uint8)
+    return highest

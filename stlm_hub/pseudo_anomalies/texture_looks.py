@@ -72,7 +72,7 @@ def _wave(phase: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     kind = rng.integers(3)
     if kind == 0:
         return 0.5 + 0.5 * np.sin(2.0 * math.pi * phase)
-    part = phase - np.floor(phase)
+    part: np.ndarray = phase - np.floor(phase)
     return (part < rng.uniform(0.2, 0.8)).astype(np.float32) if kind == 1 else part
 
 
@@ -107,7 +107,8 @@ def _grid(size: int, rng: np.random.Generator) -> np.ndarray:
     x, y = _axes(size, rng)
     frequency, thickness = rng.uniform(4.0, 24.0, 2), rng.uniform(0.1, 0.35)
     u, v = frequency[0] * x, frequency[1] * y
-    return ((u - np.floor(u) < thickness) | (v - np.floor(v) < thickness)).astype(np.float32)
+    lines: np.ndarray = ((u - np.floor(u) < thickness) | (v - np.floor(v) < thickness)).astype(np.float32)
+    return lines
 
 
 def _weave(size: int, rng: np.random.Generator) -> np.ndarray:
@@ -121,7 +122,8 @@ def _weave(size: int, rng: np.random.Generator) -> np.ndarray:
 def _checker(size: int, rng: np.random.Generator) -> np.ndarray:
     x, y = _axes(size, rng)
     frequency = rng.uniform(3.0, 24.0, 2)
-    return ((np.floor(frequency[0] * x) + np.floor(frequency[1] * y)) % 2).astype(np.float32)
+    squares: np.ndarray = ((np.floor(frequency[0] * x) + np.floor(frequency[1] * y)) % 2).astype(np.float32)
+    return squares
 
 
 def _gradient(size: int, rng: np.random.Generator) -> np.ndarray:
@@ -140,7 +142,8 @@ def _grain(size: int, rng: np.random.Generator) -> np.ndarray:
 def _cells(size: int, rng: np.random.Generator) -> np.ndarray:
     distance, cell, shades = _voronoi(size, rng)
     flat = shades[cell]
-    return np.clip(flat - distance * rng.uniform(0.0, 0.6), 0.0, 1.0)
+    shaded: np.ndarray = np.clip(flat - distance * rng.uniform(0.0, 0.6), 0.0, 1.0)
+    return shaded
 
 
 def _cracks(size: int, rng: np.random.Generator) -> np.ndarray:

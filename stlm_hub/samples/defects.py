@@ -70,7 +70,8 @@ def _islands(mask: np.ndarray, area: float) -> np.ndarray:
     _, labels, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=8)
     small = stats[:, cv2.CC_STAT_AREA] < area
     small[0] = False  # the background
-    return small[labels]
+    islands: np.ndarray = small[labels]
+    return islands
 
 
 def _crack(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -91,7 +92,8 @@ def _crack(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     shade = cv2.GaussianBlur(gap, (0, 0), 1.6 * unit)
     edge = np.clip(_shift(cv2.GaussianBlur(gap, (0, 0), 0.6 * unit), 1.2 * unit) - gap, 0, 1)
     light = (1 - 0.25 * shade) * (1 - depth * gap)
-    return image * light[..., None] + 0.22 * edge[..., None] * image
+    cracked: np.ndarray = image * light[..., None] + 0.22 * edge[..., None] * image
+    return cracked
 
 
 def _walk(
@@ -159,7 +161,8 @@ def _hole(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     wall = rng.uniform(0.25, 0.5) * cv2.GaussianBlur(wall, (0, 0), 0.7 * unit)
     bottom = floor + wall[..., None] * image
     outside = image * (1 - 0.2 * soft + rim)[..., None]
-    return outside * (1 - inside[..., None]) + bottom * inside[..., None]
+    pierced: np.ndarray = outside * (1 - inside[..., None]) + bottom * inside[..., None]
+    return pierced
 
 
 def _fibre(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -178,7 +181,8 @@ def _fibre(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     colour = np.array(_FIBRE_COLOURS[rng.integers(len(_FIBRE_COLOURS))]) * rng.uniform(0.85, 1.1)
     below = image * (1 - 0.5 * shadow)[..., None]
     thread = 0.92 * thread[..., None]
-    return below * (1 - thread) + thread * (colour + 0.18 * shine[..., None])
+    covered: np.ndarray = below * (1 - thread) + thread * (colour + 0.18 * shine[..., None])
+    return covered
 
 
 def _stroke(side: int, points: np.ndarray, widths: np.ndarray, strengths: np.ndarray | None = None) -> np.ndarray:
@@ -220,7 +224,8 @@ def _ellipse(side: int, rng: np.random.Generator, radii: tuple[float, float]) ->
     short = long * rng.uniform(0.6, 1)
     along = (x - centre[0]) * np.cos(angle) + (y - centre[1]) * np.sin(angle)
     across = (y - centre[1]) * np.cos(angle) - (x - centre[0]) * np.sin(angle)
-    return np.hypot(along / long, across / short).astype(np.float32)
+    distance: np.ndarray = np.hypot(along / long, across / short).astype(np.float32)
+    return distance
 
 
 def _noise(side: int, cells: int, rng: np.random.Generator) -> np.ndarray:
@@ -231,7 +236,8 @@ def _noise(side: int, cells: int, rng: np.random.Generator) -> np.ndarray:
 def _smoothstep(x: np.ndarray) -> np.ndarray:
     """0 below 0, 1 above 1, a smooth S-curve between."""
     x = np.clip(x, 0, 1)
-    return x * x * (3 - 2 * x)
+    smooth: np.ndarray = x * x * (3 - 2 * x)
+    return smooth
 
 
 def _shift(picture: np.ndarray, by: float) -> np.ndarray:

@@ -192,12 +192,14 @@ def _scene(region: np.ndarray, part: str, size: int, rng: np.random.Generator) -
     ramp = np.linspace(-0.5, 0.5, size)
     slope = rng.uniform(-0.08, 0.08, 2)  # brightness from side to side: the lamp is never quite above the middle
     lit = lit * (1 + slope[0] * ramp[None] + slope[1] * ramp[:, None])
-    return np.clip(lit[..., None] * np.array(_TINT[part]), 0, 1).astype(np.float32)
+    scene: np.ndarray = np.clip(lit[..., None] * np.array(_TINT[part]), 0, 1).astype(np.float32)
+    return scene
 
 
 def _expose(scene: np.ndarray, noise: np.ndarray) -> np.ndarray:
     """Photographs a scene: adds noise, clips and rounds. Both are SxSx3 with 1 as white; the result is uint8."""
-    return np.round(np.clip(scene + noise, 0, 1) * 255).astype(np.uint8)
+    photograph: np.ndarray = np.round(np.clip(scene + noise, 0, 1) * 255).astype(np.uint8)
+    return photograph
 
 
 def _write_normals(

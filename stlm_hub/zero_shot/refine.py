@@ -169,7 +169,8 @@ def _fuse(result: np.ndarray, anomaly_map: np.ndarray, one: Refinement) -> None:
 def _core(values: np.ndarray, region: np.ndarray) -> np.ndarray:
     """HxW bool: where the map is at least `CORE` times as high, in limits, as the region's highest place."""
     limits = values / (1 - values.clip(max=1 - 1e-6))
-    return region & (limits >= CORE * limits[region].max())
+    core: np.ndarray = region & (limits >= CORE * limits[region].max())
+    return core
 
 
 def _working(array: np.ndarray) -> np.ndarray:

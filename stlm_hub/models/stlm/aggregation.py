@@ -49,7 +49,8 @@ class ASPP(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         pooled = self.pool(x).expand(-1, -1, *x.shape[2:])
         seen = [pooled, self.point(x), self.atrous(x), *(atrous(x) for atrous in self.further_atrous)]
-        return self.fuse(torch.cat(seen, dim=1))
+        fused: Tensor = self.fuse(torch.cat(seen, dim=1))
+        return fused
 
 
 class FeatureAggregation(nn.Module):
@@ -74,4 +75,5 @@ class FeatureAggregation(nn.Module):
         Returns:
             Bx1xhxw logits; their sigmoid is the anomaly map.
         """
-        return self.head(self.residual(x))
+        logits: Tensor = self.head(self.residual(x))
+        return logits

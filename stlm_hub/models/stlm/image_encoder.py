@@ -37,7 +37,8 @@ class WindowAttention(Attention):
                 x = ((q * self.scale) @ k.transpose(-2, -1) + bias).softmax(dim=-1) @ v
         else:
             x = F.scaled_dot_product_attention(q, k, v, attn_mask=bias)
-        return self.proj(x.transpose(1, 2).reshape(b, n, self.out_dim))
+        attended: Tensor = self.proj(x.transpose(1, 2).reshape(b, n, self.out_dim))
+        return attended
 
 
 class ImageEncoder(nn.Module):
@@ -81,7 +82,7 @@ class ImageEncoder(nn.Module):
         # The layout of the weights decides that of every convolution after them. On a processor channels last makes the
         # first stage, with its depthwise convolutions, two to three times as fast.
         self.to(memory_format=torch.channels_last)
-        self.register_load_state_dict_post_hook(_forget_attention_biases)
+        self.register_load_state_dict_post_hook(_forget_attention_biases)  # type: ignore[no-untyped-call]
 
     def train(self, mode: bool = True) -> ImageEncoder:
         super().train(mode)
@@ -101,7 +102,7 @@ class ImageEncoder(nn.Module):
         Returns:
             Bx64x(H/4)x(W/4) for depth 0 and 1, Bx128x(H/8)x(W/8) for 2, Bx160x(H/16)x(W/16) for 3.
         """
-        x = self.patch_embed((image - self.pixel_mean) / self.pixel_std)
+        x: Tensor = self.patch_embed((image - self.pixel_mean) / self.pixel_std)
         for stage in self.stages[:depth]:
             x = stage(x)
         return x

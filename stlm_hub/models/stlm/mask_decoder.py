@@ -52,4 +52,5 @@ class MaskDecoder(nn.Module):
     def position_codes(self, embedding: Tensor) -> Tensor:
         """Bxhwx256: the encoding of each position of a Bx256xhxw embedding, row by row."""
         h, w = embedding.shape[-2:]
-        return self.position((h, w)).flatten(1).transpose(0, 1).expand(embedding.shape[0], -1, -1)
+        codes: Tensor = self.position((h, w)).flatten(1).transpose(0, 1).expand(embedding.shape[0], -1, -1)
+        return codes

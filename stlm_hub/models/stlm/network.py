@@ -88,7 +88,8 @@ class STLMNetwork(nn.Module):
             if seen.shape[-2:] != grid:
                 seen = F.interpolate(seen, size=grid, mode="bilinear", align_corners=False)
             inputs.append(seen)
-        return self.aggregation(torch.cat(inputs, dim=1))
+        logits: Tensor = self.aggregation(torch.cat(inputs, dim=1))
+        return logits
 
     def forward(self, image: Tensor) -> STLMOutput:
         """

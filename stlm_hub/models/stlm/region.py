@@ -33,7 +33,8 @@ class Region(nn.Module):
 
     def cover(self, image: Tensor) -> Tensor:
         """Bx3xHxW RGB in [0, 255] -> same, with one colour where nothing counts."""
-        return self(image, image.new_tensor(OUTSIDE)[:, None, None])
+        covered: Tensor = self(image, image.new_tensor(OUTSIDE)[:, None, None])
+        return covered
 
     def on_grid(self, grid: tuple[int, int]) -> Tensor:
         """hxw float32 in [0, 1]: the share of each cell of a coarser grid that counts."""
