@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from stlm_hub.errors import DataError
-from stlm_hub.evaluation.evaluate import check_both_kinds
+from stlm_hub.evaluation.evaluate import TestSet, check_both_kinds
 from stlm_hub.evaluation.test_folder import read_test_set
 from stlm_hub.predict.images import list_images
 
@@ -24,8 +24,15 @@ class PhotoSet:
 
     name: str
     train: list[Path]
-    good: list[Path]
-    anomalous: list[Path]
+    test: TestSet
+
+    @property
+    def good(self) -> list[Path]:
+        return self.test.good
+
+    @property
+    def anomalous(self) -> list[Path]:
+        return self.test.anomalous
 
 
 def read_set(data: Path, name: str) -> PhotoSet:
@@ -39,4 +46,4 @@ def read_set(data: Path, name: str) -> PhotoSet:
     folder = data / SETS[name]
     test = read_test_set(folder)
     check_both_kinds(test, folder)
-    return PhotoSet(name, list_images(folder / "train" / "good"), test.good, test.anomalous)
+    return PhotoSet(name, list_images(folder / "train" / "good"), test)

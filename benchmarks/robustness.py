@@ -5,7 +5,11 @@
 
 Of each model: good test photographs rejected and anomalous ones missed under each single mild disturbance; and what it
 says of pictures that are not of its part: other parts, scikit-image's photographs, blank ones, noise, and photographs
-of the part upside down, inverted, painted out with its own background, or half out of the frame.
+of the part upside down, inverted, painted out with its own background, or half out of the frame. Other methods, which
+have no threshold, get one as in `robustness_peers.py`:
+
+    make peers
+    python benchmarks/robustness.py --data DIR --peer patchcore=bottle --peer padim=bottle --output FILE
 """
 
 from __future__ import annotations
@@ -27,7 +31,8 @@ if str(ROOT) not in sys.path:
 
 from benchmarks.data_sets import MVTEC, SETS, read_set  # noqa: E402
 from benchmarks.figures import read_rows, write_rows  # noqa: E402
-from stlm_hub.cli.progress import console, exit_on_error  # noqa: E402
+from benchmarks.robustness_peers import PEERS_PYTHON, peer_judge  # noqa: E402
+from stlm_hub.cli.progress import console, exit_on_error, progress_bars  # noqa: E402
 from stlm_hub.predict.images import load_image  # noqa: E402
 from stlm_hub.pseudo_anomalies.foreground import foreground  # noqa: E402
 from stlm_hub.stlm import STLM  # noqa: E402
@@ -133,32 +138,56 @@ def foreign(data: Path, part: str, good: Sequence[Path]) -> Iterator[tuple[str, 
                 yield kind, changed
 
 
-def measure(model: STLM, data: Path, part: str, limit: int) -> dict[str, Any]:
-    """One model's row."""
+Judge = Callable[[Sequence[np.ndarray]], list[str]]
+"""Photographs, HxWx3 uint8 RGB each -> a verdict for each."""
+
+
+def measure(name: str, judge: Judge, data: Path, part: str, limit: int) -> dict[str, Any]:
+    """The row of one model.
+
+    Args:
+        name: of the model.
+        judge: what the model says; called once, with all images.
+        data: folder with the sets.
+        part: name of the set.
+        limit: most good and most anomalous test photographs.
+    """
     found = read_set(data, part)
     rng = np.random.default_rng(0)
     good = [load_image(found.good[i]) for i in rng.permutation(len(found.good))[:limit]]
     bad = [load_image(found.anomalous[i]) for i in rng.permutation(len(found.anomalous))[:limit]]
-    row: dict[str, Any] = {
-        "model": model.name,
+    changed = [change(image) for change in DISTURBANCES.values() for image in (*good, *bad)]
+    others = list(foreign(data, part, found.good))
+    verdicts = iter(judge([*changed, *(image for _, image in others)]))
+    disturbances = {}
+    for disturbance in DISTURBANCES:
+        of_good, of_bad = ([next(verdicts) for _ in images] for images in (good, bad))
+        disturbances[disturbance] = {
+            "rejected": of_good.count("reject"),
+            "unfamiliar": of_good.count("unfamiliar"),
+            "missed": sum(verdict in ("pass", "review") for verdict in of_bad),
+        }
+    counts: dict[str, dict[str, int]] = {}
+    for (kind, _), verdict in zip(others, verdicts, strict=True):
+        of_kind = counts.setdefault(kind, {})
+        of_kind[verdict] = of_kind.get(verdict, 0) + 1
+    return {
+        "model": name,
         "good": len(good),
         "anomalous": len(bad),
-        "disturbances": {},
-        "foreign": {},
+        "disturbances": disturbances,
+        "foreign": counts,
     }
-    for name, change in DISTURBANCES.items():
-        verdicts = [[model.predict(change(image)).verdict for image in images] for images in (good, bad)]
-        row["disturbances"][name] = {
-            "rejected": sum(v == "reject" for v in verdicts[0]),
-            "unfamiliar": sum(v == "unfamiliar" for v in verdicts[0]),
-            "missed": sum(v in ("pass", "review") for v in verdicts[1]),
-        }
-        console.print(f"{model.name}, {name}: {row['disturbances'][name]}", highlight=False)
-    for kind, image in foreign(data, part, found.good):
-        counts = row["foreign"].setdefault(kind, {})
-        verdict = model.predict(image).verdict
-        counts[verdict] = counts.get(verdict, 0) + 1
-    return row
+
+
+def judge_of(model: STLM) -> Judge:
+    """A judge by a model of ours, which shows how far it is."""
+
+    def judge(images: Sequence[np.ndarray]) -> list[str]:
+        with progress_bars() as bars:
+            return [model.predict(image).verdict for image in bars.track(images, description=str(model.name))]
+
+    return judge
 
 
 def show(rows: Sequence[dict[str, Any]]) -> None:
@@ -182,14 +211,25 @@ def main(
     output: Annotated[Path, typer.Option(help="JSON file; the rows of models that are measured anew are replaced.")],
     model: Annotated[list[str] | None, typer.Option(help="Models, NAME or NAME=SET; default: MVTec AD's.")] = None,
     limit: Annotated[int, typer.Option(help="Good and anomalous photographs of each model.")] = 20,
+    peer: Annotated[list[str] | None, typer.Option(help="METHOD=SET, e.g. patchcore=bottle; needs: make peers")] = None,
+    peers_python: Annotated[Path, typer.Option(help="Python of the peers' environment.")] = PEERS_PYTHON,
 ) -> None:
     """Measures models under disturbances and on foreign pictures."""
     rows = read_rows(output)
-    for given in model or [f"mvtec-{part}" for part in MVTEC]:
-        name, _, part = given.partition("=")
-        row = measure(STLM.from_pretrained(name), data, part or name.removeprefix("mvtec-"), limit)
-        rows = [r for r in rows if r["model"] != row["model"]] + [row]
+
+    def keep(row: dict[str, Any]) -> None:
+        rows[:] = [r for r in rows if r["model"] != row["model"]] + [row]
         write_rows(output, "benchmarks/robustness.py", rows)
+
+    for given in model or ([] if peer else [f"mvtec-{part}" for part in MVTEC]):
+        name, _, part = given.partition("=")
+        found = STLM.from_pretrained(name)
+        keep(measure(name, judge_of(found), data, part or name.removeprefix("mvtec-"), limit))
+    for given in peer or []:
+        method, _, part = given.partition("=")
+        size = max(STLM.from_pretrained(f"mvtec-{part}").config.network.frame_size)
+        with peer_judge(peers_python, method, read_set(data, part).train, size) as judge:
+            keep(measure(f"{method}, {part}", judge, data, part, limit))
     show(rows)
 
 

@@ -30,6 +30,7 @@ if str(ROOT) not in sys.path:
 from benchmarks.data_sets import SETS, PhotoSet, read_set  # noqa: E402
 from benchmarks.figures import read_rows, write_rows  # noqa: E402
 from stlm_hub.cli.progress import RunProgress, console, exit_on_error  # noqa: E402
+from stlm_hub.evaluation.evaluate import evaluate  # noqa: E402
 from stlm_hub.log_odds import log_odds  # noqa: E402
 from stlm_hub.stlm import STLM  # noqa: E402
 from stlm_hub.training.finetune import finetune  # noqa: E402
@@ -37,6 +38,8 @@ from stlm_hub.training.finetune import finetune  # noqa: E402
 NUMBERS = (10, 20, 50, 0)
 """Good photographs to learn from; 0: all."""
 RATE = 0.01
+FIGURES = ("i_auroc", "p_auroc", "aupro", "ap")
+"""Of each map that the model has; None where there are no masks."""
 
 
 def log_odds_t(scores: np.ndarray) -> float:
@@ -97,6 +100,7 @@ def measure(found: PhotoSet, n: int, steps: int, seed: int) -> dict[str, Any]:
         (good, good_verdicts), (anomalous, anomalous_verdicts) = (
             _judge(model, p) for p in (found.good, found.anomalous)
         )
+        figures = evaluate(model, found.test, {}).figures
     return {
         "set": found.name,
         "photographs": len(chosen),
@@ -112,6 +116,10 @@ def measure(found: PhotoSet, n: int, steps: int, seed: int) -> dict[str, Any]:
                 "stlm_hub": model.judging.threshold,
                 **{name: rule(np.array(model.judging.normal_scores)) for name, rule in RULES.items()},
             }.items()
+        },
+        "maps": {
+            name: {key: getattr(of_map, key) for key in FIGURES if getattr(of_map, key) is not None}
+            for name, of_map in figures.items()
         },
     }
 

@@ -48,15 +48,12 @@ class Looks:
 
     values: dict[str, list[Tensor]] = field(default_factory=dict)
     descriptions: list[Description] = field(default_factory=list)
-    masks: list[np.ndarray] = field(default_factory=list)
 
-    def add(self, raw: Raw, mask: np.ndarray | None = None) -> None:
-        """Takes up what the model sees of one image; `mask` is SxS uint8 of a pseudo anomaly."""
+    def add(self, raw: Raw) -> None:
+        """Takes up what the model sees of one image."""
         for name, values in raw.values.items():
             self.values.setdefault(name, []).append(values.cpu())
         self.descriptions.append(Description(*(values.cpu() for values in raw.description)))
-        if mask is not None:
-            self.masks.append(mask)
 
 
 @dataclass(frozen=True)
@@ -119,23 +116,23 @@ def look(
             copy = photographed_again(image, rng, nuisance)
             measured.disturbed.add(model.raw(input_of(model, [copy]), which, without))
             for _ in range(n):
-                damaged, mask = _probe(model, resize_image(image, model.frame_size), rng)
-                measured.probes.add(model.raw(input_of(model, [damaged]), which, without), mask)
+                damaged = _probe(model, resize_image(image, model.frame_size), rng)
+                measured.probes.add(model.raw(input_of(model, [damaged]), which, without))
             if on_image:
                 on_image(done, len(photographs))
     return measured
 
 
-def _probe(model: AnomalyMaps, image: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+def _probe(model: AnomalyMaps, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """A pseudo anomaly on a photograph in the model's frame, in its region where it has one."""
     if model.region is None:
-        return probe(image, rng)
+        return probe(image, rng)[0]
     inside = model.region.inside.cpu().numpy()
     for _ in range(MAX_DRAWS):
         damaged, mask = probe(image, rng)
         if (mask * inside).sum() * 2 >= mask.sum():
             break
-    return damaged, mask
+    return damaged
 
 
 def _probes_of(photographs: Sequence[Normal]) -> list[int]:

@@ -7,14 +7,17 @@ from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
+import cv2
 import numpy as np
 import pytest
 from drawn import grey, texture, write_photographs
 from PIL import Image
 
-from benchmarks import data_sets, robustness, verdicts
+from benchmarks import data_sets, robustness, robustness_peers, verdicts
 from benchmarks.data_sets import PhotoSet, read_set
+from benchmarks.peer_job import Job
 from stlm_hub.errors import DataError
+from stlm_hub.model_folder.results import MapFigures
 from stlm_hub.predict.prediction import Prediction
 
 SCORES = np.linspace(0.1, 0.3, 41)
@@ -67,6 +70,8 @@ def test_a_row_learns_from_some_photographs_and_judges_the_others(data: Path, mo
 
     judging = SimpleNamespace(threshold=0.9, normal_scores=(0.1, 0.15, 0.2, 0.3, 0.35, 0.4))
     model = SimpleNamespace(predict=predict, judging=judging)
+    evaluation = SimpleNamespace(figures={"memory": MapFigures(i_auroc=0.9, ap=0.4)})
+    monkeypatch.setattr(verdicts, "evaluate", lambda judged, test, thresholds: evaluation)
     monkeypatch.setattr(verdicts, "finetune", finetune)
     monkeypatch.setattr(verdicts, "STLM", SimpleNamespace(from_pretrained=lambda folder: model))
     row = verdicts.measure(read_set(data, "part"), 4, 0, 3)
@@ -75,6 +80,7 @@ def test_a_row_learns_from_some_photographs_and_judges_the_others(data: Path, mo
     assert (row["i_auroc"], row["best"]) == (100.0, 100.0)
     assert row["rules"]["stlm_hub"] == {"balanced": 50.0, "rejected": 0.0, "missed": 100.0}  # of its threshold
     assert set(row["rules"]) == {"stlm_hub", *verdicts.RULES}
+    assert row["maps"] == {"memory": {"i_auroc": 0.9, "ap": 0.4}}  # what is not known is left out
     assert row["rules"]["highest"]["balanced"] == 100.0
 
 
@@ -116,3 +122,45 @@ def test_a_part_is_taken_out_of_its_photograph(change: Callable[[np.ndarray], np
     assert changed is not None and changed.shape == image.shape and changed.dtype == np.uint8
     dark = (changed[..., 0] < 120).mean() / (image[..., 0] < 120).mean()
     assert dark < 0.1 if change is robustness.painted_out else 0.3 < dark < 0.7
+
+
+def test_what_a_judge_says_is_counted_by_disturbance_and_by_kind(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    changes = {"as it is": lambda image: image, "gain -15 %": np.zeros_like}
+    monkeypatch.setattr(robustness, "DISTURBANCES", changes)
+    blank = [("blank", np.full((8, 8, 3), level, np.uint8)) for level in (0, 255)]
+    monkeypatch.setattr(robustness, "foreign", lambda data, part, good: iter(blank))
+
+    def judge(images: list[np.ndarray]) -> list[str]:
+        return ["unfamiliar" if image.max() == 0 else "review" for image in images]
+
+    row = robustness.measure("a model", judge, data, "part", 2)
+    assert row["disturbances"] == {
+        "as it is": {"rejected": 0, "unfamiliar": 0, "missed": 2},
+        "gain -15 %": {"rejected": 0, "unfamiliar": 2, "missed": 0},
+    }
+    assert row["foreign"] == {"blank": {"unfamiliar": 1, "review": 1}}
+    assert (row["model"], row["good"], row["anomalous"]) == ("a model", 2, 2)
+
+
+def test_a_peer_judges_by_the_highest_score_of_photographs_that_it_was_not_fitted_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    jobs: list[Job] = []
+
+    def run_process(python: Path, job: Job, on_progress: object) -> dict[str, object]:
+        jobs.append(job)
+        return {"scores": [float(cv2.imread(path).mean()) for path in job.photographs] if job.step == "predict" else []}
+
+    monkeypatch.setattr(robustness_peers, "run_process", run_process)
+    photographs = [tmp_path / f"{i}.png" for i in range(50)]
+    for i, path in enumerate(photographs):
+        Image.fromarray(grey(i, 8, 8)).save(path)
+    with robustness_peers.peer_judge(tmp_path / "python", "padim", photographs, 64) as judge:
+        fitted, held_out = (set(job.photographs) for job in jobs)
+        highest = max(int(Path(path).stem) for path in held_out)
+        assert (len(fitted), len(held_out)) == (30, 20) and not fitted & held_out
+        assert judge([grey(highest, 8, 8), grey(highest + 1, 8, 8)]) == ["pass", "reject"]
+    assert [job.share for job in jobs] == [None] * 3 and not Path(jobs[0].model).parent.exists()
+    for method, paths, said in (("padim", photographs[:39], "at least 40"), ("simplenet", photographs, "no method")):
+        with pytest.raises(DataError, match=said), robustness_peers.peer_judge(tmp_path, method, paths, 64):
+            pass
