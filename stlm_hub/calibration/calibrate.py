@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -22,6 +22,8 @@ from .threshold import check_held_out, choose_threshold, unusual
 FAMILIAR = 1.5
 """A photograph is unfamiliar above this many times the distance of the farthest good one that is not unusual."""
 FOLDS = 4
+LIFTED = 0.98
+"""Share of the disturbed copies whose whole lift is taken off."""
 
 
 @dataclass(frozen=True)
@@ -106,12 +108,19 @@ def score_photographs(model: AnomalyMaps, measured: Measured) -> Scored:
     return Scored(scores.good, scores.disturbed, model.familiarity(described).cpu().numpy())
 
 
-class Peaks(NamedTuple):
-    """The score of each image by one map: raw values or, as `Scores`, in [0, 1)."""
+class Values(NamedTuple):
+    """A raw value of each image by one map."""
 
     good: np.ndarray
     disturbed: np.ndarray
     probes: np.ndarray
+
+
+class Peaks(NamedTuple):
+    """The score of each image by one map, in raw values, and the median of its values."""
+
+    scores: Values
+    medians: Values
 
 
 class Scores(NamedTuple):
@@ -128,30 +137,43 @@ def _peaks(model: AnomalyMaps, name: str, measured: Measured) -> Peaks:
     On photographs that the streams were trained on, theirs are lower than on others. They are lifted by the distance
     between the medians; what is left of the difference is small against how much photographs differ.
     """
-    size = model.frame_size
+    size, groups = model.frame_size, (measured.good, measured.disturbed, measured.probes)
 
     def of(looks: Looks) -> np.ndarray:
         resized = (functional.interpolate(v, size=size, mode="bilinear") for v in looks.values.get(name, []))
         return np.array([float(model.peak(values)) for values in resized])
 
-    good, disturbed, probes = of(measured.good), of(measured.disturbed), of(measured.probes)
+    scores = Values(*(of(looks) for looks in groups))
+    medians = Values(*(np.array([float(model.median(v)) for v in looks.values.get(name, [])]) for looks in groups))
     trained = np.array([normal.trained for normal in measured.photographs])
     if name != "memory" and trained.any() and not trained.all():
-        for peaks in (good, disturbed):
-            peaks[trained] += max(0.0, float(np.median(peaks[~trained]) - np.median(peaks[trained])))
-    return Peaks(good, disturbed, probes)
+        for group in (scores.good, scores.disturbed):
+            group[trained] += max(0.0, float(np.median(group[~trained]) - np.median(group[trained])))
+    return Peaks(scores, medians)
 
 
 def _scale(name: str, peaks: Peaks, measured: Measured, false_alarm_rate: float) -> MapScale:
-    """Typical value of a map on good photographs, and the score up to which it calls them normal."""
+    """What a map is on good photographs: typical value, lift, and the score up to which it calls them normal."""
     typical = float(np.mean([float(values.mean()) for values in measured.good.values[name]]))
-    height = float(np.median(peaks.good)) - typical
+    height = float(np.median(peaks.scores.good)) - typical
     if height < SMALLEST_HEIGHT:
         raise DataError("The maps of these photographs do not vary, so they have no scale; use photographs of parts.")
-    good, disturbed = (in_unit(torch.from_numpy((p - typical) / height)).tolist() for p in peaks[:2])
+    scale = MapScale(name, typical, typical + height, *_lift(peaks))
+    good, disturbed = (
+        in_unit(torch.from_numpy(scale.in_limits(*pair))).tolist()
+        for pair in zip(peaks.scores[:2], peaks.medians[:2], strict=True)
+    )
     threshold = choose_threshold(good, false_alarm_rate, disturbed=disturbed).threshold
-    limit = typical + height * threshold / (1 - threshold)
-    return MapScale(name, typical, limit)
+    return replace(scale, limit=typical + height * threshold / (1 - threshold))
+
+
+def _lift(peaks: Peaks) -> tuple[float, float, float]:
+    """`lift`, `median` and `lifted` of a scale, from pairs of a photograph and its disturbed copy: least squares."""
+    good, disturbed = peaks.medians[:2]
+    rise = disturbed - good
+    usual = float(np.median(good))
+    lift = float(rise @ (peaks.scores.disturbed - peaks.scores.good) / max(rise @ rise, SMALLEST_HEIGHT**2))
+    return float(np.clip(lift, 0.0, 1e3)), usual, max(usual, float(np.quantile(disturbed, LIFTED)))
 
 
 def _scores(model: AnomalyMaps, name: str, peaks: Mapping[str, Peaks]) -> Scores:
@@ -163,7 +185,8 @@ def _scores(model: AnomalyMaps, name: str, peaks: Mapping[str, Peaks]) -> Scores
         for one in compared:
             scale = model.judging.scale(one)
             assert scale is not None
-            limits[one] = torch.from_numpy(scale.in_limits(peaks[one][group]))
+            values = scale.in_limits(peaks[one].scores[group], peaks[one].medians[group])
+            limits[one] = torch.from_numpy(values)
         return tuple(in_unit(agreed(limits)).tolist())
 
     return Scores(of(0), of(1), of(2))

@@ -10,6 +10,7 @@ import pytest
 import torch
 from drawn import grey, judging_by, texture, write_photographs
 from PIL import Image
+from torch.nn import functional as F
 
 from stlm_hub.calibration import normals
 from stlm_hub.calibration.calibrate import calibrate
@@ -202,6 +203,21 @@ def test_probes_are_painted_on_the_size_that_the_network_sees(
     assert len(painted) == len(measured.probes.descriptions) == PROBES
     assert all(mask.shape == (64, 64) and mask.any() for mask in painted)
     assert set(measured.good.values) == {"aggregation", "cosine"}
+
+
+def test_a_lift_is_what_disturbances_did_to_the_same_photographs(toy_model: STLM, good_parts: list[Path]) -> None:
+    model = copy_of(toy_model)
+    calibrate(model, normals_of(good_parts), 0.1)
+    measured = look(toy_model, normals_of(good_parts), Nuisance(), 0)
+    for scale in model.judging.scales:
+        medians, peaks = (
+            [[float(f(v)) for v in looks.values[scale.anomaly_map]] for looks in (measured.good, measured.disturbed)]
+            for f in (toy_model.median, lambda v: toy_model.peak(F.interpolate(v, size=(64, 64), mode="bilinear")))
+        )
+        slope = np.linalg.lstsq((np.array(medians[1]) - medians[0])[:, None], np.array(peaks[1]) - peaks[0], rcond=None)
+        assert scale.lift == pytest.approx(max(0.0, float(slope[0][0])), rel=1e-4)
+        assert scale.median == pytest.approx(np.median(medians[0]), rel=1e-5)
+        assert scale.median <= scale.lifted <= max(scale.median, *medians[1])
 
 
 # ---------------------------------------------------------------- what is drawn

@@ -119,6 +119,18 @@ def test_a_calibrated_map_is_0_at_typical_values_and_one_half_at_the_limit(tiny_
     torch.testing.assert_close(values, torch.tensor([0.0, 0.0, 1 / 3, 1 / 2, 2 / 3]))
 
 
+def test_what_lifts_a_whole_photograph_is_taken_off_but_no_more_than_good_ones_need(
+    tiny_memory_model: STLM,
+) -> None:
+    scale = MapScale("memory", 1.0, 3.0, lift=0.5, median=2.0, lifted=6.0)
+    model = judging_by(tiny_memory_model, scales=(scale,), score_top_k=1)
+    raw = torch.tensor([1.0, 2.0, 5.0]).view(1, 1, 1, 3)
+    batch = torch.cat([raw, raw + 4.0, raw + 94.0, raw - 1.0])  # medians 2, 6, 96 and 1
+    scores = model.scored("memory", {"memory": batch}, (1, 3)).scores
+    limits = torch.tensor([(5 - 1) / 2, (9 - 2 - 1) / 2, (99 - 2 - 1) / 2, (4 - 1) / 2])
+    torch.testing.assert_close(scores, in_unit(limits))
+
+
 def test_the_combined_map_is_a_mean_in_which_the_memory_has_two_thirds() -> None:
     limits = {"aggregation": torch.tensor(3.0), "cosine": torch.tensor(1.0), "memory": torch.tensor(5.0)}
     assert agreed(limits).item() == pytest.approx(2 / 3 * 5 + 1 / 3 * 2)

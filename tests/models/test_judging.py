@@ -54,7 +54,7 @@ def test_the_map_that_judges_is_drawn_unless_another_is_named() -> None:
         Judging(
             "combined",
             "memory",
-            (MapScale("memory", -0.5, 4), MapScale("cosine", -30.25, -12.0)),
+            (MapScale("memory", -0.5, 4), MapScale("cosine", -30.25, -12.0, 0.75, -31.5, -28.0)),
             1.75,
             1,
             dataclasses.replace(CALIBRATION, miss_rate=None),
@@ -130,6 +130,9 @@ def test_a_top_k_that_is_no_whole_number_in_range_is_refused(value: Any) -> None
         ({"scales": [{**SCALE, "limit": -3.0}]}, "limit must be above"),
         ({"scales": [{"anomaly_map": "cosine", "typical": 0.0, "limit": 5e-324}]}, "limit must be above"),
         ({"scales": [{**SCALE, "limit": float("nan")}]}, "scales limit must be a number"),
+        ({"scales": [{**SCALE, "lift": -0.1}]}, "scales lift must be a number"),
+        ({"scales": [{**SCALE, "median": 2.0, "lifted": 1.0}]}, "scales lifted must be a number from 2.0"),
+        ({"scales": [{**SCALE, "lifted": float("inf")}]}, "scales lifted must be a number"),
         ({"scales": [{**SCALE, "typical": -1e300}]}, "scales typical must be a number"),
         ({"normal_scores": None}, "normal_scores in calibration.json must be a list"),
         ({"normal_scores": {}}, "normal_scores in calibration.json must be a list"),

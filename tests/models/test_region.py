@@ -11,7 +11,7 @@ import torch
 from stlm_hub.models.familiarity import describe
 from stlm_hub.models.stlm.anomaly_maps import AnomalyMaps
 from stlm_hub.models.stlm.config import NetworkConfig, PatchMemoryConfig, STLMConfig
-from stlm_hub.models.stlm.judging import Judging
+from stlm_hub.models.stlm.judging import Judging, MapScale
 from stlm_hub.models.stlm.region import reached
 from stlm_hub.predict.prediction import Prediction, without_specks
 
@@ -32,6 +32,25 @@ def test_values_outside_the_region_neither_score_nor_show() -> None:
     found = model.scored("memory", {"memory": raw}, (64, 64))
     assert found.scores.item() == pytest.approx(3 / 4)
     assert found.values[..., 32:].max() == 0 and found.values[..., 20, 5].item() == pytest.approx(3 / 4)
+
+
+def test_a_region_of_fewer_values_than_a_score_takes_is_scored_by_those() -> None:
+    model = model_of(scales=(MapScale("memory", 0.0, 1.0),)).eval()
+    model.judging = model.judging.replace(score_top_k=64 * 64)
+    raw = torch.full((2, 1, 64, 64), -500.0)  # outside
+    raw[0, :, :, :32], raw[1, :, :, :32] = 3.0, 1.0
+    scores = model.scored("memory", {"memory": raw}, (64, 64)).scores
+    assert scores.tolist() == pytest.approx([3 / 4, 1 / 2])
+
+
+def test_the_median_is_of_what_counts() -> None:
+    model = model_of()
+    raw = torch.zeros(1, 1, 8, 8)
+    raw[..., :4] = torch.arange(32.0).view(8, 4)  # the left half of the frame
+    raw[..., 4:] = 1e6
+    assert model.median(raw).tolist() == [16.0]
+    model.region = None
+    assert model.median(torch.arange(64.0).view(1, 1, 8, 8)).tolist() == [32.0]
 
 
 def test_familiarity_looks_at_the_region_alone() -> None:

@@ -186,13 +186,25 @@ class AnomalyMaps(nn.Module):
         With a `minimum_area`, no more than what a connected region of that area reaches.
         """
         if self.region is not None:
-            values = self.region(values, values.amin())
+            values = self.region(values, float("-inf"))
         flat = values.flatten(1)
-        peaks = flat.topk(min(self.judging.score_top_k, flat.shape[1])).values.mean(1)
+        highest = flat.topk(min(self.judging.score_top_k, flat.shape[1])).values
+        inside = highest.isfinite()  # a region may have fewer values
+        peaks = highest.where(inside, 0.0).sum(1) / inside.sum(1).clamp_min(1)
         if (area := self.judging.minimum_area) > 1:
-            arrays = values[:, 0].float().cpu().numpy()
+            arrays = values[:, 0].clamp_min(float(values[values.isfinite()].min())).float().cpu().numpy()
             peaks = torch.minimum(peaks, peaks.new_tensor([reached(array, round(area)) for array in arrays]))
         return peaks
+
+    def median(self, raw: Tensor) -> Tensor:
+        """Bx1xhxw raw values -> B: the median of those in the region that counts, the higher one of two."""
+        flat = raw.flatten(1)
+        if self.region is None:
+            return flat.sort(dim=1).values[:, flat.shape[1] // 2]
+        counts = self.region.on_grid((raw.shape[-2], raw.shape[-1])).flatten() >= 0.5
+        ordered = flat.masked_fill(~counts, float("-inf")).sort(dim=1, descending=True).values
+        middle = ((counts.sum() - 1).clamp_min(0) // 2).expand(len(flat), 1)
+        return ordered.gather(1, middle)[:, 0]
 
     def _shown(self, limits: Tensor) -> Tensor:
         """Values in limits -> what people see: in [0, 1), and 0 outside the region that counts."""
@@ -224,7 +236,7 @@ class AnomalyMaps(nn.Module):
         scale = self.judging.scale(name)
         if scale is None:
             return _unscaled(name, raw, size)
-        return scale.in_limits(_resize(raw, size))
+        return scale.in_limits(_resize(raw, size), self.median(raw)[:, None, None, None])
 
 
 def agreed(limits: Mapping[str, Tensor]) -> Tensor:

@@ -77,11 +77,18 @@ class MapScale:
         anomaly_map: name of the map; its raw values are measured, see `AnomalyMaps.raw`.
         typical: mean of all values.
         limit: score of a photograph, in raw values, up to which this map alone calls it normal; above `typical`.
+        lift: by how much the highest values of a good photograph rise with its median, when light, focus or noise
+            change: as a factor, 0 for not at all.
+        median: median of the values of a usual good photograph.
+        lifted: the highest median of good photographs, at least `median`. What lies above it is not taken off.
     """
 
     anomaly_map: str
     typical: float
     limit: float
+    lift: float = 0.0
+    median: float = 0.0
+    lifted: float = 0.0
 
     def __post_init__(self) -> None:
         check_choice("scales anomaly_map", self.anomaly_map, ANOMALY_MAPS[:-1])
@@ -89,10 +96,22 @@ class MapScale:
         check_number("scales limit", self.limit, -1e6, 1e6)
         if not self.limit - self.typical >= SMALLEST_HEIGHT:
             raise ConfigError("scales: limit must be above typical; calibrate the model again.")
+        check_number("scales lift", self.lift, 0.0, 1e3)
+        check_number("scales median", self.median, -1e6, 1e6)
+        check_number("scales lifted", self.lifted, self.median, 1e6)
 
-    def in_limits(self, raw: Scaled) -> Scaled:
-        """Raw values, an array or a tensor of any shape -> how often the limit they lie above the typical value."""
-        return (raw - self.typical) / (self.limit - self.typical)
+    def in_limits(self, raw: Scaled, median: Scaled) -> Scaled:
+        """How often the limit values lie above the typical one.
+
+        What another light or a noisy sensor does to the whole photograph is taken off first. That is no scaling by the
+        photograph itself: no more is taken off than good photographs were seen to need.
+
+        Args:
+            raw: values, an array or a tensor of any shape.
+            median: that of each whole photograph, in a shape that goes with `raw`.
+        """
+        offset = self.lift * (median - self.median).clip(0.0, self.lifted - self.median)
+        return (raw - offset - self.typical) / (self.limit - self.typical)
 
 
 @dataclass(frozen=True)
@@ -224,5 +243,6 @@ def times(values: np.ndarray, gain: float) -> np.ndarray:
 
 
 def _part(cls: type, name: str, data: Any) -> Any:
-    fields = [f.name for f in dataclasses.fields(cls)]
-    return cls(**check_fields(f"{name} in {CALIBRATION_NAME}", data, fields, required=fields))
+    fields = dataclasses.fields(cls)
+    required = [f.name for f in fields if f.default is dataclasses.MISSING]
+    return cls(**check_fields(f"{name} in {CALIBRATION_NAME}", data, [f.name for f in fields], required=required))
