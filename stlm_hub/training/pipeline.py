@@ -190,6 +190,9 @@ def _with_memory(job: Job, trained: Trained, observer: Observer) -> STLM:
     memory, photographs = model.patch_memory, job.split.photographs
     if memory is None:
         return model
+    if trained.memory is not None:
+        model.patch_memory = trained.memory.to(device)
+        return model
     memory.backbone.load_pretrained()
     observer.on_message(f"Filling the memory from {len(photographs)} photographs of good parts.")
 

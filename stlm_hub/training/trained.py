@@ -19,6 +19,7 @@ from ..model_folder.card.text import public_source
 from ..model_folder.folder import read_folder
 from ..model_folder.names import RESULTS_NAME
 from ..model_folder.results import Circumstances, Results, SeedFigures, StartingPoint, TrainingFacts
+from ..models.patch_memory import PatchMemory
 from ..models.stlm.config import NetworkConfig, STLMConfig
 from ..models.stlm.network import STLMNetwork
 from ..pseudo_anomalies.nuisance import Nuisance
@@ -46,6 +47,7 @@ class Trained:
         losses: plot of the training's losses, if there is one already.
         other_seeds: trainings of the same recipe with other seeds, if they judge in the same way.
         options: of the command that trained it, out of `TRAINING_OPTIONS`.
+        memory: filled from the same photographs in the same way; None: it is to be filled.
     """
 
     network: STLMNetwork | None = None
@@ -54,6 +56,7 @@ class Trained:
     losses: Path | None = None
     other_seeds: tuple[SeedFigures, ...] = ()
     options: dict[str, bool | int | float | str] = dataclasses.field(default_factory=dict)
+    memory: PatchMemory | None = None
 
 
 def train_network(
@@ -135,7 +138,7 @@ def read_trained(
     split: Split,
     nuisance: Nuisance | None = None,
 ) -> Trained:
-    """The network of a finished model, for a run of the same recipe; a memory that it has is left behind.
+    """The network of a finished model, for a run of the same recipe, and its memory where that would come out the same.
 
     Args:
         folder: of the model, with its results.json.
@@ -168,15 +171,19 @@ def read_trained(
     disturbed = dataclasses.asdict(nuisance) if nuisance else None
     judged = (config.patch_memory, anomaly_map, disturbed)
     same_judging = (known_config.patch_memory, known_judging.judge_by, results.nuisance) == judged
+    held_out = results.dataset.held_out
+    same_memory = same_judging and held_out is not None and held_out.sha256 == fingerprint(split.held_out)
+    model = STLM.from_pretrained(folder, device="cpu", backend="torch")
     losses = folder / "losses.png"
     commands = results.provenance.commands
     options = commands[0].options if commands else {}
     return Trained(
-        STLM.from_pretrained(folder, device="cpu").network,
+        model.network,
         dataclasses.replace(known, made=known.made or results.provenance.made),
         losses=losses if losses.is_file() else None,
         other_seeds=results.other_seeds if same_judging else (),
         options={name: options[name] for name in TRAINING_OPTIONS if name in options},
+        memory=model.patch_memory if same_memory else None,
     )
 
 

@@ -233,7 +233,9 @@ def test_neither_another_map_nor_memory_nor_name_makes_it_another_network(
     shutil.copytree(job.output, folder)
     other = SeedFigures(1, Circumstances(), {})
     model_results.save(dataclasses.replace(results, other_seeds=(other,)), folder / "results.json")
-    monkeypatch.setattr(STLM, "from_pretrained", lambda *_, **__: SimpleNamespace(network=trained.network))
+    monkeypatch.setattr(
+        STLM, "from_pretrained", lambda *_, **__: SimpleNamespace(network=trained.network, patch_memory="its")
+    )
 
     def read(**changes: Any) -> Trained:
         anomaly_map = changes.pop("anomaly_map", "combined")
@@ -243,9 +245,11 @@ def test_neither_another_map_nor_memory_nor_name_makes_it_another_network(
         assert found.facts == results.training  # when it was trained first
         return found
 
-    assert read(category="plates of tin", dataset="Plates, reworded").other_seeds == (other,)
+    same = read(category="plates of tin", dataset="Plates, reworded")
+    assert same.other_seeds == (other,) and same.memory == "its"
     for changes in ({"patch_memory": LITE0}, {"patch_memory": None}, {"anomaly_map": "cosine"}, {"nuisance": None}):
-        assert read(**changes).other_seeds == ()  # theirs judge in another way
+        found = read(**changes)
+        assert found.other_seeds == () and found.memory is None  # theirs judge in another way
 
 
 def test_a_network_of_another_recipe_is_refused_before_it_is_read(
