@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import torch
 from torch import Tensor
@@ -40,6 +40,9 @@ HOW_TO_GET = (
 )
 
 
+Triple: TypeAlias = tuple[float, float, float]
+
+
 @dataclass(frozen=True, eq=False)
 class Clip:
     """A CLIP model, ready for photographs and texts.
@@ -56,8 +59,8 @@ class Clip:
     model: CLIP
     tokenizer: SimpleTokenizer
     side: int
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
+    mean: Triple
+    std: Triple
 
     @property
     def device(self) -> torch.device:
@@ -101,7 +104,8 @@ def load_clip(weights: str | os.PathLike[str] | None = None, *, patches: int = P
     resize_pos_embed(state, model)
     model.load_state_dict(state, strict=True)
     tokenizer = open_clip.tokenizer.SimpleTokenizer(context_length=settings["text_cfg"]["context_length"])
-    return Clip(Path(named).stem, model.eval().requires_grad_(False), tokenizer, side, mean, std)
+    name = Path(named.partition("@")[0]).name.removesuffix(".safetensors")
+    return Clip(name, model.eval().requires_grad_(False), tokenizer, side, mean, std)
 
 
 def _build(settings: Mapping[str, Any]) -> CLIP:
@@ -123,8 +127,10 @@ def _find(named: str) -> tuple[Path | None, Path]:
     if named.startswith(HUB_PREFIX):
         repo, _, revision = named.removeprefix(HUB_PREFIX).partition("@")
         # The default's own file says nothing of OpenAI's activation, which open_clip's built-in one does.
-        config = None if repo == DEFAULT_REPO else _download(repo, CONFIG_FILE, revision or None)
-        return config, _download(repo, WEIGHTS_FILE, revision or None)
+        if repo == DEFAULT_REPO:
+            return None, _download(repo, WEIGHTS_FILE, revision or None)
+        config = _download(repo, CONFIG_FILE, revision or None)
+        return config, _download(repo, WEIGHTS_FILE, config.parent.name)  # of the same commit, which names the folder
     path = Path(named).expanduser()
     if path.is_dir():
         files = sorted(path.glob("*.safetensors"))
@@ -164,7 +170,7 @@ def _download(repo: str, name: str, revision: str | None) -> Path:
 # ---------------------------------------------------------------- what is in them
 
 
-def _checked(config: Any) -> tuple[dict[str, Any], tuple[float, ...], tuple[float, ...]]:
+def _checked(config: Any) -> tuple[dict[str, Any], Triple, Triple]:
     """Settings of the model, mean and standard deviation of its input, out of `CONFIG_FILE`."""
     from open_clip.constants import OPENAI_DATASET_MEAN, OPENAI_DATASET_STD
 
@@ -179,14 +185,14 @@ def _checked(config: Any) -> tuple[dict[str, Any], tuple[float, ...], tuple[floa
         if settings[part]["width"] % _heads(settings[part]):
             raise ConfigError(f"{part}: its width must be a multiple of its heads; get the file anew.")
     preprocessing = whole.get("preprocess_cfg") or {}
-    statistics = []
+    statistics: list[Triple] = []
     for name, default in (("mean", OPENAI_DATASET_MEAN), ("std", OPENAI_DATASET_STD)):
         values = preprocessing.get(name, default) if isinstance(preprocessing, dict) else None
         if not isinstance(values, (list, tuple)) or len(values) != 3:
             raise ConfigError(f"{name} in {CONFIG_FILE} must be three numbers; get the file anew.")
         for value in values:
             check_number(name, value, 0.01 if name == "std" else 0.0, 1.0)
-        statistics.append(tuple(float(value) for value in values))
+        statistics.append((float(values[0]), float(values[1]), float(values[2])))
     return dict(settings), statistics[0], statistics[1]
 
 

@@ -193,6 +193,6 @@ class ZeroShot:
         found = []
         for image, seen in zip(images, self.see(images, part), strict=True):
             anomaly_map = to_frame(seen.anomaly_map, (image.shape[0], image.shape[1]))
-            prediction = Prediction(image, anomaly_map, seen.score, limit, review_threshold=review)
+            prediction = Prediction(image, anomaly_map, seen.score, limit, review_threshold=review, calibrated=False)
             found.append(prediction if refine is False else refined(prediction, self.sam))
         return found
