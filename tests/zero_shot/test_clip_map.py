@@ -102,9 +102,12 @@ def test_a_change_in_a_photograph_is_a_change_at_its_place_in_the_map(clip: Clip
     image = texture(90, 180)
     changed = image.copy()
     changed[10 * row : 10 * row + 10, 20 * column : 20 * column + 20] = (255, 0, 255)
-    text = F.normalize(normal(2, 32, seed=3), dim=-1)
-    before, after = (to_frame(seen.anomaly_map, (90, 180)) for seen in see(clip, [image, changed], text))
-    y, x = np.unravel_index(int(np.abs(after - before).argmax()), (90, 180))
+    moved = np.zeros((90, 180))
+    for seed in range(16):  # along a single direction of random texts a patch may hardly move
+        text = F.normalize(normal(2, 32, seed=seed), dim=-1)
+        before, after = (to_frame(seen.anomaly_map, (90, 180)) for seen in see(clip, [image, changed], text))
+        moved += np.abs(after - before)
+    y, x = np.unravel_index(int(moved.argmax()), (90, 180))
     assert y // 10 == row and x // 20 == column
 
 
