@@ -146,9 +146,7 @@ def main(
     output: Annotated[Path, typer.Option(help="JSON file; rows that it has are kept.")],
     mvtec: Annotated[Path | None, typer.Option("--mvtec-ad", help="Folder of MVTec AD.")] = None,
     visa_root: Annotated[Path | None, typer.Option("--visa", help="Folder of VisA.")] = None,
-    category: Annotated[
-        list[str] | None, typer.Option(help="Category, e.g. bottle; default: all there are.")
-    ] = None,
+    category: Annotated[list[str] | None, typer.Option(help="Category, e.g. bottle; default: all there are.")] = None,
     clip: Annotated[str | None, typer.Option(help="CLIP's weights: hf-hub:org/repo, folder or file.")] = None,
     device: Annotated[str | None, typer.Option(help="cpu, cuda, ...; default: cuda where there is one.")] = None,
 ) -> None:
