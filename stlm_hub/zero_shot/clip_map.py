@@ -133,7 +133,8 @@ def value_attention(attention: nn.MultiheadAttention, x: Tensor) -> Tensor:
     values = F.linear(x, attention.in_proj_weight.chunk(3)[2], attention.in_proj_bias.chunk(3)[2])
     heads = values.unflatten(-1, (attention.num_heads, -1)).transpose(1, 2)
     gathered = F.scaled_dot_product_attention(heads, heads, heads)
-    return attention.out_proj(gathered.transpose(1, 2).flatten(-2))
+    projected: Tensor = attention.out_proj(gathered.transpose(1, 2).flatten(-2))
+    return projected
 
 
 def probability(embedded: Tensor, text: Tensor, scale: Tensor | float) -> Tensor:

@@ -65,7 +65,8 @@ class Clip:
     @property
     def device(self) -> torch.device:
         """Where the model is."""
-        return self.model.logit_scale.device
+        place: torch.device = self.model.logit_scale.device
+        return place
 
 
 def load_clip(weights: str | os.PathLike[str] | None = None, *, patches: int = PATCHES) -> Clip:
@@ -216,7 +217,7 @@ def _check_part(name: str, value: Any, highest: Mapping[str, int]) -> None:
 
 
 def _heads(part: Mapping[str, Any]) -> int:
-    return part["heads"] if "heads" in part else max(1, part["width"] // part.get("head_width", 64))
+    return int(part.get("heads") or max(1, part["width"] // part.get("head_width", 64)))
 
 
 def _read(path: Path, expected: Mapping[str, Tensor]) -> dict[str, Tensor]:
