@@ -173,7 +173,7 @@ def main(
                 measure(model, data_set, name, photographs, lambda done, _, t=task, b=bars: b.update(t, completed=done))
             )
         write_rows(output, "benchmarks/zero_shot.py", rows)
-    show(rows)
+    show([row for row in rows if row["weights"] == model.clip.name])
 
 
 def _is_there(root: Path, name: str) -> bool:
