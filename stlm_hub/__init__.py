@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from .predict.prediction import Prediction as Prediction
     from .stlm import STLM as STLM
     from .training.finetune import finetune as finetune
+    from .zero_shot.detector import ZeroShot as ZeroShot
 
 _WHERE = {
     "STLM": ".stlm",
@@ -29,6 +30,7 @@ _WHERE = {
     "finetune": ".training.finetune",
     "load": ".detectors",
     "list_models": ".model_folder.zoo",
+    "ZeroShot": ".zero_shot.detector",
 }
 __all__ = [*_WHERE]
 

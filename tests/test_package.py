@@ -62,6 +62,7 @@ EXPORTS = {
     "predict.prediction",
     "stlm",
     "training.finetune",
+    "zero_shot.detector",
 }
 """Names of the package itself, imported when they are first used."""
 

