@@ -22,6 +22,7 @@ from .slots import PHOTOGRAPHS
 OPENED: ByToken[Opened] = ByToken(MAX_OPENED_BYTES)
 SURE = 0.9  # predicted IoU; below it the click may have met something else
 HOW = "Click on the photograph. A click near the first corner of an area closes it."
+_NEXT = {1: "Two more corners make an area.", 2: "One more corner makes an area."}
 _ADDED, _TAKEN = (32, 85, 143), (168, 58, 5)  # RGB, as in the style sheet
 
 
@@ -122,15 +123,14 @@ def show(marks: Marks) -> list[Any]:
 
 
 def _in_words(mask: np.ndarray, sure: float | None, marks: Marks) -> str:
-    said = [f"**{mask.mean():.1%} of the photograph is marked.**" if mask.any() else "Nothing is marked yet."]
+    said = [f"**{100 * mask.mean():.1f} % of the photograph is marked.**" if mask.any() else "Nothing is marked yet."]
     if sure is not None:
         said.append(f"Segment Anything is {sure:.2f} of 1 sure.")
     if sure is not None and sure < SURE:
         said.append("That is little: look whether it is right; else take away what is too much, or mark an area.")
     last = marks.strokes[-1] if marks.strokes else None
     if last is not None and last.is_area and not last.closed:
-        more = max(0, 3 - len(last.points))
-        said.append(f"{more} more corners make an area." if more else "A click near the first corner closes the area.")
+        said.append(_NEXT.get(len(last.points), "A click near the first corner closes the area."))
     return " ".join(said) if marks.strokes else f"{said[0]} {HOW}"
 
 

@@ -124,7 +124,7 @@ def test_a_photograph_that_is_not_there_is_said(handler: Any, marks: Marks | Non
 def test_clicks_are_on_the_picture_as_it_is_shown_and_the_file_is_as_the_report_wants_it(visit: list[Any]) -> None:
     marks = visit[MARKS]
     shown = Image.open(visit[PICTURE]["value"])
-    assert shown.size == (720, 540) and "2.1% of the photograph is marked" in visit[WORDS]
+    assert shown.size == (720, 540) and "2.1 % of the photograph is marked" in visit[WORDS]
     for x, y in [(9 * 60, 9 * 40), (9 * 70, 9 * 40), (9 * 70, 9 * 50)]:
         marks, picture, words = mask_field.clicked(marks, AREA, at(x, y))
     assert "closes the area" in words and picture["value"] != visit[PICTURE]["value"]

@@ -74,7 +74,7 @@ def test_a_memory_is_made_in_seconds_and_says_what_it_is(
     assert "a memory of good parts alone; its streams are not trained" in last[STATUS]
     config = MODELS.get(last[MADE].model).network.config
     assert not config.streams and config.patch_memory is not None and config.category == "line-3"
-    assert not list(scratch_folders.rglob("*.png")) and not list(scratch_folders.rglob("*.run"))
+    assert not list(scratch_folders.rglob("photographs")) and not list(scratch_folders.rglob("*.run"))
     assert your_part_tab._offer_training(last[MADE], QUICK)["visible"]
     assert not your_part_tab._offer_training(last[MADE], TIME)["visible"]
     assert not your_part_tab._offer_training(None, QUICK)["visible"]
