@@ -50,6 +50,7 @@ def upload(page: Page, name: str, data: bytes) -> dict[str, Any]:
         ("judge_all", [["FILE"], "sample-brick"]),
         ("train", [["FILE"], "my-part", 1, "Number of steps", 1, 1, 256, "any way", "everywhere", None]),
         ("choose_1", [["FILE"], "only at what I mark", None]),
+        ("judge_without_model", ["FILE", "one to five photographs of good parts", ["FILE"], ""]),
         ("predict", ["FILE", "sample-brick", None]),
     ],
 )
