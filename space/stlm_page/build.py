@@ -13,7 +13,7 @@ from stlm_hub.model_folder.card.card import LICENSES
 from stlm_hub.model_folder.results import METRICS, Results
 from stlm_hub.models.stlm.config import size_text
 
-from . import about_tab, batch_tab, few_good_tab, inspect_tab, your_part_tab
+from . import about_tab, batch_tab, first_look_tab, inspect_tab, your_part_tab
 from .errors import user_errors
 from .events import PRIVATE
 from .judge import MODELS
@@ -71,8 +71,8 @@ def build_page(examples: list[tuple[Path, str]] = (), seconds_only: bool = ON_ZE
                 batch_tab.build(model)
             with gr.Tab("Your part", id="your-part"):
                 your_part_tab.build(model, seconds_only)
-            with gr.Tab("Few or no good parts", id="few"):
-                few_good_tab.build()
+            with gr.Tab("First look", id="few"):
+                first_look_tab.build()
             with gr.Tab("About", id="about"):
                 card = about_tab.build()
         loading: dict[str, Any] = {

@@ -1,4 +1,4 @@
-"""Few or no good parts: which detector is asked, what is said of its verdict, and what cannot be used."""
+"""First look: which detector is asked, what is said of its verdict, and what cannot be used."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from PIL import Image
 
 from stlm_hub.predict.images import load_image
 from stlm_hub.predict.prediction import Prediction
-from stlm_page import few_good_tab
+from stlm_page import first_look_tab
 from stlm_page.build import build_page
-from stlm_page.few_good_tab import CLIP_WEIGHTS, FEW, WORDS, judge_without_model
+from stlm_page.first_look_tab import CLIP_WEIGHTS, FEW, WORDS, judge_without_model
 
 pytestmark = pytest.mark.usefixtures("page_cache")
 
@@ -46,8 +46,8 @@ class Detector:
 def detector(monkeypatch: pytest.MonkeyPatch) -> Detector:
     """Stands in for CLIP and for references; no weights are loaded."""
     found = Detector()
-    monkeypatch.setattr(few_good_tab, "clip", lambda weights: found)
-    monkeypatch.setattr(few_good_tab, "references", lambda good: found)
+    monkeypatch.setattr(first_look_tab, "clip", lambda weights: found)
+    monkeypatch.setattr(first_look_tab, "references", lambda good: found)
     return found
 
 
@@ -76,14 +76,14 @@ def test_without_weights_of_clip_the_page_says_how_to_get_them(
     photographs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv(CLIP_WEIGHTS, raising=False)
-    monkeypatch.setattr(few_good_tab, "clip", lambda weights: pytest.fail("a visitor has it downloaded"))
+    monkeypatch.setattr(first_look_tab, "clip", lambda weights: pytest.fail("a visitor has it downloaded"))
     (photo,) = sent(photographs / "crack.png")
     with pytest.raises(gr.Error, match=f"whoever runs it sets `{CLIP_WEIGHTS}="):
         judge_without_model(photo, WORDS, None, "bottle")
     shown = [str(getattr(block, "value", "")) for block in build_page([]).blocks.values()]
-    assert few_good_tab.NO_CLIP in shown
+    assert first_look_tab.NO_CLIP in shown
     monkeypatch.setenv(CLIP_WEIGHTS, "somewhere.safetensors")
-    assert few_good_tab.NO_CLIP not in [str(getattr(b, "value", "")) for b in build_page([]).blocks.values()]
+    assert first_look_tab.NO_CLIP not in [str(getattr(b, "value", "")) for b in build_page([]).blocks.values()]
 
 
 @pytest.mark.parametrize(
@@ -117,8 +117,8 @@ def test_good_photographs_are_shrunk_before_they_are_compared(tmp_path: Path, mo
     )
     Image.effect_noise((3000, 600), 40).save(tmp_path / "large.png")
     Image.effect_noise((64, 48), 40).save(tmp_path / "small.png")
-    found = few_good_tab.uploads(sent(tmp_path / "large.png", tmp_path / "small.png"))
-    few_good_tab.references.cache_clear()
-    assert few_good_tab.references(tuple(found)).sizes == [(205, 1024, 3), (48, 64, 3)]  # type: ignore[attr-defined]
-    assert few_good_tab.references(tuple(found)) is few_good_tab.references(tuple(found))
-    few_good_tab.references.cache_clear()
+    found = first_look_tab.uploads(sent(tmp_path / "large.png", tmp_path / "small.png"))
+    first_look_tab.references.cache_clear()
+    assert first_look_tab.references(tuple(found)).sizes == [(205, 1024, 3), (48, 64, 3)]  # type: ignore[attr-defined]
+    assert first_look_tab.references(tuple(found)) is first_look_tab.references(tuple(found))
+    first_look_tab.references.cache_clear()

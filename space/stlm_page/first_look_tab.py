@@ -1,4 +1,4 @@
-"""Few or no good parts: a photograph judged by one to five good ones, or by the name of the part alone."""
+"""First look: a photograph judged by one to five good ones, or by the name of the part alone."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ NO_CLIP = (
 MAX_PART = 80  # characters of a part's name
 WAITING = "Add a photograph, and say what a good part looks like. The verdict appears here."
 _WHY = """
-**For a first look, before there is a model.** Nothing is calibrated: how many good parts are rejected is not known.
+**"I have no photographs of good parts", or only a few.** Nothing is calibrated: how many good parts are rejected is not known.
 With 8 photographs of good parts, "Your part" makes a model that says so.
 """
 _DEVICE = "cpu" if ON_ZERO_GPU else None  # a slice of ZeroGPU loses what it loads
