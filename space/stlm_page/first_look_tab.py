@@ -40,8 +40,8 @@ NO_CLIP = (
 MAX_PART = 80  # characters of a part's name
 WAITING = "Add a photograph, and say what a good part looks like. The verdict appears here."
 _WHY = """
-**"I have no photographs of good parts", or only a few.** Nothing is calibrated: how many good parts are rejected is not known.
-With 8 photographs of good parts, "Your part" makes a model that says so.
+**"I have no photographs of good parts", or only a few.** Nothing is calibrated: how many good parts are rejected is
+not known. With 8 photographs of good parts, "Your part" makes a model that says so.
 """
 _DEVICE = "cpu" if ON_ZERO_GPU else None  # a slice of ZeroGPU loses what it loads
 
