@@ -20,6 +20,7 @@ from stlm_hub.zero_shot.windows import at_sams_scale
 
 from .errors import user_errors
 from .events import PRIVATE, SILENT
+from .fields import compare_field, outline_field, photo_field
 from .pictures import VERDICTS, empty_verdict, pictures
 from .scale import score_scale
 from .slots import PHOTOGRAPHS
@@ -51,16 +52,7 @@ def build() -> None:
     with gr.Row(equal_height=False):
         with gr.Column(scale=2, min_width=300):
             gr.Markdown(_WHY)
-            photo = gr.Image(
-                label="Photograph to judge",
-                sources=["upload", "clipboard", "webcam"],
-                type="filepath",
-                image_mode=None,
-                height=300,
-                elem_id="few-photo",
-                alt_text="The photograph that is to be judged",
-                buttons=["fullscreen"],
-            )
+            photo = photo_field("Photograph to judge", "few-photo")
             by = gr.Radio([FEW, WORDS], value=FEW, label="A good part is known by", elem_id="few-by")
             good = file_field("One to five photographs of good parts", "few-good")
             with gr.Column(visible=False) as words:
@@ -72,23 +64,8 @@ def build() -> None:
             start = gr.Button("Judge", variant="primary", elem_id="few-start")
         with gr.Column(scale=3, min_width=300):
             verdict = gr.HTML(empty_verdict(WAITING), elem_id="few-verdict", padding=False)
-            compare = gr.ImageSlider(
-                label="Photograph (left) and anomaly map (right): drag the line",
-                interactive=False,
-                visible=False,
-                type="filepath",
-                elem_id="few-compare",
-                buttons=["fullscreen"],
-            )
-            outline = gr.Image(
-                label="Outlined by Segment Anything",
-                interactive=False,
-                visible=False,
-                type="filepath",
-                elem_id="few-outline",
-                alt_text="The photograph with an outline around each part that looks anomalous",
-                buttons=["fullscreen", "download"],
-            )
+            compare = compare_field("few-compare")
+            outline = outline_field("few-outline")
     by.change(
         lambda choice: [gr.update(visible=choice == FEW), gr.update(visible=choice == WORDS)],
         by,

@@ -16,6 +16,7 @@ from stlm_hub.predict.prediction import Prediction
 from . import correction
 from .errors import user_errors
 from .events import PRIVATE, SILENT
+from .fields import compare_field, outline_field, photo_field
 from .judge import MODELS, judge
 from .kept import Kept, KeptPredictions
 from .models import LoadedModel
@@ -73,16 +74,7 @@ def build(model: gr.Dropdown, examples: list[tuple[Path, str]], example_model: s
     judged = gr.State(None)
     with gr.Row(equal_height=False):
         with gr.Column(scale=2, min_width=300):
-            photo = gr.Image(
-                label="Photograph",
-                sources=["upload", "clipboard", "webcam"],
-                type="filepath",
-                image_mode=None,
-                height=300,
-                elem_id="photo",
-                alt_text="The photograph that you have chosen",
-                buttons=["fullscreen"],
-            )
+            photo = photo_field("Photograph", "photo")
             gr.Markdown(f"{SUFFIXES_HINT}. Files are deleted within an hour.", elem_classes="hint")
             if examples:
                 gr.Markdown(f"Examples for `{example_model}`: click one.", elem_classes="hint")
@@ -109,24 +101,9 @@ def build(model: gr.Dropdown, examples: list[tuple[Path, str]], example_model: s
                 visible=False,
             )
             rate = gr.Markdown("", elem_id="rate")
-            compare = gr.ImageSlider(
-                label="Photograph (left) and anomaly map (right): drag the line",
-                interactive=False,
-                visible=False,
-                type="filepath",
-                elem_id="compare",
-                buttons=["fullscreen"],
-            )
+            compare = compare_field("compare")
             legend = gr.Markdown(LEGEND, visible=False, elem_classes="hint")
-            outline = gr.Image(
-                label="Outlined defects",
-                interactive=False,
-                visible=False,
-                type="filepath",
-                elem_id="outline",
-                alt_text="The photograph with an outline around each part that looks anomalous",
-                buttons=["fullscreen", "download"],
-            )
+            outline = outline_field("outline")
             with gr.Column(visible=False) as downloads:
                 sharp = gr.Checkbox(False, label=SHARPER, elem_id="sharper")
                 with gr.Row():
