@@ -74,25 +74,20 @@ def build(name: str, label: str) -> MaskField:
 @user_errors
 def clicked(marks: Marks | None, kind: str, event: gr.SelectData) -> list[Any]:
     """A click on the picture."""
-    photograph = opened_by(marks)
-    assert marks is not None
+    marks, photograph = opened_by(marks)
     return show(marks.click(kind, _on_photograph(event.index, photograph), photograph.shape))
 
 
 @user_errors
 def undone(marks: Marks | None) -> list[Any]:
     """Without the last click."""
-    opened_by(marks)
-    assert marks is not None
-    return show(marks.undo())
+    return show(opened_by(marks)[0].undo())
 
 
 @user_errors
 def emptied(marks: Marks | None) -> list[Any]:
     """Nothing is marked any more."""
-    opened_by(marks)
-    assert marks is not None
-    return show(marks.emptied())
+    return show(opened_by(marks)[0].emptied())
 
 
 def begin(photograph: Opened, before: Marks | None) -> list[Any]:
@@ -100,21 +95,21 @@ def begin(photograph: Opened, before: Marks | None) -> list[Any]:
     return show(Marks(OPENED.put(photograph, replaces=before.token if before else None)))
 
 
-def opened_by(marks: Marks | None) -> Opened:
-    """The photograph that a visitor clicks on.
+def opened_by(marks: Marks | None) -> tuple[Marks, Opened]:
+    """What a visitor has clicked, and the photograph.
 
     Raises:
         DataError: there is none, or it is no longer kept.
     """
     photograph = OPENED.get(marks.token if marks else None)
-    if photograph is None:
+    if marks is None or photograph is None:
         raise DataError("There is no photograph to click on, or it is no longer kept here; show it again.")
-    return photograph
+    return marks, photograph
 
 
 def show(marks: Marks) -> list[Any]:
     """Values for `MaskField.shown`."""
-    photograph = opened_by(marks)
+    _, photograph = opened_by(marks)
     if any(stroke.kind == THING for stroke in marks.strokes):
         photograph.embedded()  # before a slot is taken: the first time it may load weights
     with PHOTOGRAPHS.one():

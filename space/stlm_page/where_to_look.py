@@ -81,8 +81,7 @@ def mask_files(choice: str, marks: Marks | None, folder: Path) -> dict[str, Path
         raise ConfigError("Choose where the model looks.")
     if choice == EVERYWHERE:
         return {}
-    photograph = mask_field.opened_by(marks)
-    assert marks is not None
+    marks, photograph = mask_field.opened_by(marks)
     with PHOTOGRAPHS.one():
         mask, _ = mask_of(photograph, marks)
         if not mask.any():

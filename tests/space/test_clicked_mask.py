@@ -159,7 +159,7 @@ def test_where_to_look_is_marked_on_the_first_photograph(photographs: Path, tmp_
     files = [sent(photographs / "good_1.png"), sent(photographs / "good_2.png")]
     (shown,) = choose(files, ONLY, None)
     marks = shown[2]
-    photograph = mask_field.opened_by(marks)
+    _, photograph = mask_field.opened_by(marks)
     height, width = photograph.shape
     assert photograph.title == "good_1" and shown[1]["visible"]
     (same,) = choose(files, ELSEWHERE, marks)
@@ -201,7 +201,7 @@ def test_a_click_on_a_thing_marks_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(clicked_mask, "segment_anything", lambda: sam)
     image = data.coffee().repeat(4, axis=0).repeat(4, axis=1)
     marks, _, _ = mask_field.begin(opened(image, "cup"), None)
-    photograph = mask_field.opened_by(marks)
+    _, photograph = mask_field.opened_by(marks)
     assert photograph.small.shape[1] == 1024 and photograph.shape == (1600, 2400)
     marks, _, words = mask_field.clicked(marks, THING, at(300 * 1024 / 600, 200 * 1024 / 600))
     mask, sure = mask_of(photograph, marks)
