@@ -38,6 +38,7 @@ NO_CLIP = (
     f"CLIP's weights are not on this page: whoever runs it sets `{CLIP_WEIGHTS}=hf-hub:timm/"
     "vit_large_patch14_clip_336.openai`, or to the path of a safetensors file, and starts it again."
 )
+UNTRIED = "Words were not measured with real weights of CLIP yet; take a verdict as a hint."
 MAX_PART = 80  # characters of a part's name
 WAITING = "Add a photograph, and say what a good part looks like. The verdict appears here."
 _WHY = """
@@ -59,8 +60,7 @@ def build() -> None:
                 part = gr.Textbox(
                     label="Name of the part", placeholder="bottle", max_lines=1, max_length=MAX_PART, elem_id="few-part"
                 )
-                if not os.environ.get(CLIP_WEIGHTS):
-                    gr.Markdown(NO_CLIP, elem_id="few-no-clip")
+                gr.Markdown(UNTRIED if os.environ.get(CLIP_WEIGHTS) else NO_CLIP, elem_id="few-clip")
             start = gr.Button("Judge", variant="primary", elem_id="few-start")
         with gr.Column(scale=3, min_width=300):
             verdict = gr.HTML(empty_verdict(WAITING), elem_id="few-verdict", padding=False)
@@ -73,10 +73,12 @@ def build() -> None:
         queue=False,
         **SILENT,
     )
+    shown = [verdict, compare, outline]
+    photo.change(_nothing, None, shown, queue=False, **SILENT)  # no verdict stays beside another photograph
     start.click(
         judge_without_model,
         [photo, by, good, part],
-        [verdict, compare, outline],
+        shown,
         preprocess=False,
         concurrency_limit=1,  # of all visitors together: seconds to minutes of the processor
         show_progress_on=[verdict],
@@ -107,6 +109,10 @@ def judge_without_model(
         gr.update(value=(drawn.photograph, drawn.heatmap), visible=True),
         gr.update(value=drawn.outline, visible=True),
     ]
+
+
+def _nothing() -> list[Any]:
+    return [empty_verdict(WAITING), gr.update(visible=False), gr.update(visible=False)]
 
 
 def _by_words(part: str) -> tuple[Callable[[np.ndarray], Prediction], str]:

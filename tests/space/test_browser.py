@@ -191,7 +191,7 @@ def test_an_outline_is_corrected_by_clicks_and_saved_as_a_mask(open_page, photog
     assert abs(mask.mean() - 0.25) < 0.02 and mask[height // 2, width // 2] and not mask[height // 8, width // 8]
     tab.get_by_role("tab", name="First look").click()
     tab.get_by_label("its name: CLIP").check()
-    expect(tab.locator("#few-no-clip")).to_be_visible()
+    expect(tab.locator("#few-clip")).to_be_visible()
     picture(tab, "first-look-narrow")
     expect_accessible(tab, "first look")
 
@@ -389,6 +389,7 @@ def test_a_training_can_be_stopped_and_too_few_photographs_are_refused(open_page
     tab.get_by_role("tab", name="Your part").click()
     files.set_input_files(good_parts)
     expect(tab.locator("#part-files")).to_contain_text("011")
+    tab.get_by_label("Time budget").check()
     tab.locator("#part-start").click()
     expect(tab.locator("#part-stop")).to_be_enabled()
     tab.locator("#part-stop").click()
