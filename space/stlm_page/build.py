@@ -1,4 +1,4 @@
-"""The whole page: the choice of a model on top, four tabs below, endpoints for programs."""
+"""The whole page: the choice of a model on top, five tabs below, endpoints for programs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from stlm_hub.model_folder.card.card import LICENSES
 from stlm_hub.model_folder.results import METRICS, Results
 from stlm_hub.models.stlm.config import size_text
 
-from . import about_tab, batch_tab, inspect_tab, your_part_tab
+from . import about_tab, batch_tab, first_look_tab, inspect_tab, your_part_tab
 from .errors import user_errors
 from .events import PRIVATE
 from .judge import MODELS
@@ -33,11 +33,11 @@ part looks anomalous, how sure it is, and where.
 """
 
 
-def build_page(examples: list[tuple[Path, str]] = (), calibrate_only: bool = ON_ZERO_GPU) -> gr.Blocks:  # type: ignore[assignment]
+def build_page(examples: list[tuple[Path, str]] = (), seconds_only: bool = ON_ZERO_GPU) -> gr.Blocks:  # type: ignore[assignment]
     """
     Args:
         examples: photographs to click on the first tab, with captions. They belong to the first model of the list.
-        calibrate_only: offer calibration instead of training, where the graphics card is lent for seconds.
+        seconds_only: "Your part" does without training, where the graphics card is lent for seconds.
 
     Returns:
         The page, ready for `queue` and `launch`.
@@ -70,7 +70,9 @@ def build_page(examples: list[tuple[Path, str]] = (), calibrate_only: bool = ON_
             with gr.Tab("Batch", id="batch"):
                 batch_tab.build(model)
             with gr.Tab("Your part", id="your-part"):
-                your_part_tab.build(model, calibrate_only)
+                your_part_tab.build(model, seconds_only)
+            with gr.Tab("First look", id="few"):
+                first_look_tab.build()
             with gr.Tab("About", id="about"):
                 card = about_tab.build()
         loading: dict[str, Any] = {

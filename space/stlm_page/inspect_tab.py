@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +13,10 @@ import gradio as gr
 from stlm_hub.predict.images import load_image
 from stlm_hub.predict.prediction import Prediction
 
+from . import correction
 from .errors import user_errors
 from .events import PRIVATE, SILENT
+from .fields import compare_field, outline_field, photo_field
 from .judge import MODELS, judge
 from .kept import Kept, KeptPredictions
 from .models import LoadedModel
@@ -28,6 +30,7 @@ from .pictures import (
     verdict,
     verdict_json,
 )
+from .sharper import SHARPER, sharper_if
 from .slots import PHOTOGRAPHS
 from .uploads import uploaded_name, uploaded_path
 
@@ -71,16 +74,7 @@ def build(model: gr.Dropdown, examples: list[tuple[Path, str]], example_model: s
     judged = gr.State(None)
     with gr.Row(equal_height=False):
         with gr.Column(scale=2, min_width=300):
-            photo = gr.Image(
-                label="Photograph",
-                sources=["upload", "clipboard", "webcam"],
-                type="filepath",
-                image_mode=None,
-                height=300,
-                elem_id="photo",
-                alt_text="The photograph that you have chosen",
-                buttons=["fullscreen"],
-            )
+            photo = photo_field("Photograph", "photo")
             gr.Markdown(f"{SUFFIXES_HINT}. Files are deleted within an hour.", elem_classes="hint")
             if examples:
                 gr.Markdown(f"Examples for `{example_model}`: click one.", elem_classes="hint")
@@ -107,46 +101,33 @@ def build(model: gr.Dropdown, examples: list[tuple[Path, str]], example_model: s
                 visible=False,
             )
             rate = gr.Markdown("", elem_id="rate")
-            compare = gr.ImageSlider(
-                label="Photograph (left) and anomaly map (right): drag the line",
-                interactive=False,
-                visible=False,
-                type="filepath",
-                elem_id="compare",
-                buttons=["fullscreen"],
-            )
+            compare = compare_field("compare")
             legend = gr.Markdown(LEGEND, visible=False, elem_classes="hint")
-            outline = gr.Image(
-                label="Outlined defects",
-                interactive=False,
-                visible=False,
-                type="filepath",
-                elem_id="outline",
-                alt_text="The photograph with an outline around each part that looks anomalous",
-                buttons=["fullscreen", "download"],
-            )
-            with gr.Row(visible=False) as downloads:
-                files = [
-                    gr.DownloadButton(text, size="sm", elem_id=f"download-{kind}")
-                    for kind, text in (("panel", "Panel (PNG)"), ("mask", "Mask (PNG)"), ("json", "Verdict (JSON)"))
-                ]
+            outline = outline_field("outline")
+            with gr.Column(visible=False) as downloads:
+                sharp = gr.Checkbox(False, label=SHARPER, elem_id="sharper")
+                with gr.Row():
+                    files = [
+                        gr.DownloadButton(text, size="sm", elem_id=f"download-{kind}")
+                        for kind, text in (("panel", "Panel (PNG)"), ("mask", "Mask (PNG)"), ("json", "Verdict (JSON)"))
+                    ]
+                correct = correction.build(_shown, [judged, slider, sharp])
 
     shown = [judged, words, slider, rate, compare, outline, legend, downloads]
-    run: dict[str, Any] = {"fn": inspect, "inputs": [photo, model, slider, judged], "outputs": shown, **PRIVATE}
+    run: dict[str, Any] = {"fn": inspect, "inputs": [photo, model, slider, judged, sharp]}
+    run |= {"outputs": shown, **PRIVATE}
     run |= {"preprocess": False, "concurrency_id": "model"}
-    write: dict[str, Any] = {"fn": prepare_files, "inputs": [judged, slider], "outputs": [downloads, *files], **SILENT}
+    write: dict[str, Any] = {"fn": prepare_files, "inputs": [judged, slider, sharp]}
+    write |= {"outputs": [downloads, *files], **SILENT}
     failed: dict[str, Any] = {"fn": no_verdict, "inputs": None, "outputs": shown, **SILENT}
     judging = photo.change(**run, show_progress="full", show_progress_on=[words], trigger_mode="always_last")
     judging.failure(**failed)
     judging.success(**write)
-    slider.input(
-        judge_again,
-        [judged, slider],
-        [words, rate, compare, outline],
-        trigger_mode="always_last",
-        concurrency_limit=2,
-        **SILENT,
-    ).success(**write, trigger_mode="always_last")
+    photo.change(**correct.close)
+    again: dict[str, Any] = {"fn": judge_again, "inputs": [judged, slider, sharp], "concurrency_limit": 2, **PRIVATE}
+    again |= {"outputs": [words, rate, compare, outline], "trigger_mode": "always_last"}
+    slider.input(**again, show_progress="hidden").success(**write, trigger_mode="always_last")
+    sharp.input(**again, show_progress_on=[outline]).success(**write, trigger_mode="always_last")
     if examples:
         paths = [str(path) for path, _ in examples]
 
@@ -158,7 +139,9 @@ def build(model: gr.Dropdown, examples: list[tuple[Path, str]], example_model: s
 
 
 @user_errors
-def inspect(photo: dict[str, Any] | None, name: str, threshold: float, judged: Judged | None) -> Iterator[list[Any]]:
+def inspect(
+    photo: dict[str, Any] | None, name: str, threshold: float, judged: Judged | None, sharp: bool
+) -> Iterator[list[Any]]:
     """Judges the photograph unless that was just done; a threshold that was moved stays while the model does.
 
     Yields what the tab shows: the verdict first, then the pictures, which take longer to draw.
@@ -187,7 +170,7 @@ def inspect(photo: dict[str, Any] | None, name: str, threshold: float, judged: J
         slider = gr.update(value=round(prediction.threshold / STEP) * STEP, visible=True)
     words = [verdict(prediction, model, kept.seconds), slider, threshold_words(model, prediction.threshold)]
     yield [Judged(name, str(path), token), *words, *[gr.skip()] * 3, gr.update(visible=False)]
-    yield [*[gr.skip()] * 4, *_pictures(prediction), gr.update(visible=True), gr.skip()]
+    yield [*[gr.skip()] * 4, *_pictures(sharper_if(sharp, kept, prediction)), gr.update(visible=True), gr.skip()]
 
 
 def no_verdict() -> list[Any]:
@@ -196,24 +179,24 @@ def no_verdict() -> list[Any]:
 
 
 @user_errors
-def judge_again(judged: Judged | None, threshold: float) -> list[Any]:
-    """The same prediction at another threshold; the model does not run."""
+def judge_again(judged: Judged | None, threshold: float, sharp: bool) -> list[Any]:
+    """The same prediction at another threshold, or with sharper outlines; the model does not run."""
     if judged is None:
         return [gr.skip()] * 4
-    kept, model, prediction = _judged_at(judged, threshold)
+    kept, model, prediction = _judged_at(judged, threshold, sharp)
     words = [verdict(prediction, model, kept.seconds), threshold_words(model, prediction.threshold)]
     return [*words, *_pictures(prediction)]
 
 
 @user_errors
-def prepare_files(judged: Judged | None, threshold: float) -> list[Any]:
+def prepare_files(judged: Judged | None, threshold: float, sharp: bool) -> list[Any]:
     """Panel, mask and JSON of what is shown, after it is shown: nobody waits for them.
 
     The row of buttons comes with them: a button without its file would download nothing.
     """
     if judged is None:
         return [gr.skip()] * 4
-    kept, model, prediction = _judged_at(judged, threshold)
+    kept, model, prediction = _judged_at(judged, threshold, sharp)
     with PHOTOGRAPHS.one():
         return [
             gr.update(visible=True),
@@ -249,13 +232,22 @@ def predict(photo: str, model: str = "sample-brick", threshold: float | None = N
         return facts(prediction, loaded, title, model), panel_png(prediction, title), mask_png(prediction, title)
 
 
-def _judged_at(judged: Judged, threshold: float) -> tuple[Kept, LoadedModel, Prediction]:
+def _shown(judged: Judged | None, threshold: float, sharp: bool) -> Kept | None:
+    """What is kept of a visitor's photograph, with the prediction as it is shown."""
+    if judged is None:
+        return None
+    kept, _, prediction = _judged_at(judged, threshold, sharp)
+    return replace(kept, prediction=prediction)
+
+
+def _judged_at(judged: Judged, threshold: float, sharp: bool) -> tuple[Kept, LoadedModel, Prediction]:
     """What is kept of a visitor's photograph, its model, and the prediction at the slider's threshold."""
     kept = KEPT.get(judged.token)
     if kept is None:
         raise gr.Error("This photograph is no longer kept here; add it again.", print_exception=False)
     model = MODELS.get(kept.model)
-    return kept, model, kept.prediction.with_threshold(_unrounded(threshold, model))
+    prediction = kept.prediction.with_threshold(_unrounded(threshold, model))
+    return kept, model, sharper_if(sharp, kept, prediction)
 
 
 def _unrounded(slider: float, model: LoadedModel) -> float:

@@ -4,19 +4,26 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import spaces
 
 from stlm_hub.calibration.recalibrate import recalibrate
 from stlm_hub.calibration.threshold import MIN_HELD_OUT
+from stlm_hub.errors import DataError
 from stlm_hub.predict.photographs import check_photographs
 from stlm_hub.predict.prediction import Prediction
+from stlm_hub.predict.region_mask import looked_at
+from stlm_hub.training.finetune import finetune
 
 from .errors import explained
 from .models import Models
-from .worker import in_turn
+from .worker import ON_ZERO_GPU, in_turn
 
+MAX_REMEMBERED = 200
+"""Photographs of one memory where the graphics card is lent for two minutes at most."""
+_QUICK: dict[str, Any] = {"tiles": "none", "size": 256}  # tiles take more than this page lends for a photograph
 MODELS = Models()
 """Shared by all visitors."""
 
@@ -40,7 +47,9 @@ def judge(name: str, photographs: list[np.ndarray]) -> list[Prediction]:
     return in_turn(lambda: _on_gpu(name, photographs))
 
 
-def recalibrate_on_gpu(name: str, photographs: Path, output: Path, label: str, false_alarm_rate: float) -> Path:
+def recalibrate_on_gpu(
+    name: str, photographs: Path, output: Path, label: str, false_alarm_rate: float, look: dict[str, Path]
+) -> Path:
     """Finds the threshold of a model, and the scales of its combined map, anew, see `stlm_hub.calibration.recalibrate`.
 
     Args:
@@ -49,10 +58,12 @@ def recalibrate_on_gpu(name: str, photographs: Path, output: Path, label: str, f
         output: the model folder to write, which is returned.
         label: name of the model that is made.
         false_alarm_rate: share of good parts that may be judged anomalous.
+        look: options `region` or `ignore`, masks of where to look; none for where the model has looked.
     """
     MODELS.get(name)
-    paths = check_photographs(photographs, at_least=MIN_HELD_OUT, work="calibration", near_copies=False).paths
-    return in_turn(lambda: _recalibrate(name, paths, output, label, false_alarm_rate))
+    found = check_photographs(photographs, at_least=MIN_HELD_OUT, work="calibration", near_copies=False)
+    inside = looked_at(look.get("region"), look.get("ignore"), found.shape)
+    return in_turn(lambda: _recalibrate(name, found.paths, output, label, false_alarm_rate, inside))
 
 
 def seconds_to_recalibrate(name: str, photographs: list[Path], *_: object) -> int:
@@ -61,7 +72,9 @@ def seconds_to_recalibrate(name: str, photographs: list[Path], *_: object) -> in
 
 
 @spaces.GPU(duration=seconds_to_recalibrate)
-def _recalibrate(name: str, photographs: list[Path], output: Path, label: str, false_alarm_rate: float) -> Path:
+def _recalibrate(
+    name: str, photographs: list[Path], output: Path, label: str, false_alarm_rate: float, inside: np.ndarray | None
+) -> Path:
     with explained():
         model = MODELS.get(name)
         recalibrate(
@@ -71,8 +84,44 @@ def _recalibrate(name: str, photographs: list[Path], output: Path, label: str, f
             repo_id=f"your-name/{label}",
             results=model.results,
             false_alarm_rate=false_alarm_rate,
+            looked_at=inside,
         )
     return output
+
+
+def remember_on_gpu(photographs: Path, output: Path, name: str, false_alarm_rate: float, look: dict[str, Path]) -> Path:
+    """A model that judges by a memory of good photographs alone, in seconds: `stlm finetune --steps 0`.
+
+    Args:
+        photographs: folder of good photographs.
+        output: the model folder to write, which is returned.
+        name: of the model.
+        false_alarm_rate: share of good parts that may be judged anomalous.
+        look: see `recalibrate_on_gpu`.
+
+    Raises:
+        STLMError: the photographs cannot be used, or are too many for the seconds that the card is lent for.
+    """
+    paths = check_photographs(photographs).paths
+    if ON_ZERO_GPU and len(paths) > MAX_REMEMBERED:
+        raise DataError(
+            f"These are {len(paths)} photographs; the graphics card is lent for seconds, which are enough for "
+            f"{MAX_REMEMBERED}. Leave some out, or run `stlm finetune FOLDER --steps 0` on your own computer."
+        )
+    return in_turn(lambda: _remember(paths, output, name, false_alarm_rate, look))
+
+
+def seconds_to_remember(photographs: list[Path], *_: object) -> int:
+    """Seconds of graphics card to ask for: each photograph is remembered with a disturbed copy, then judged."""
+    return min(120, math.ceil(20 + 0.5 * len(photographs)))
+
+
+@spaces.GPU(duration=seconds_to_remember)
+def _remember(photographs: list[Path], output: Path, name: str, false_alarm_rate: float, look: dict[str, Path]) -> Path:
+    with explained():
+        return finetune(
+            photographs[0].parent, name, output=output, steps=0, false_alarm_rate=false_alarm_rate, **_QUICK, **look
+        )
 
 
 @spaces.GPU(duration=seconds_on_gpu)

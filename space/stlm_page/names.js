@@ -12,7 +12,7 @@
       element.title = label[0].toUpperCase() + label.slice(1);
       name(element, element.title);
     }
-    for (const picture of document.querySelectorAll("#compare img:not([alt]), #compare img[alt='']")) {
+    for (const picture of document.querySelectorAll(".compared img:not([alt]), .compared img[alt='']")) {
       picture.alt = picture.matches(".fixed, .preview") ? "Anomaly map over the photograph" : "Photograph";
     }
   };

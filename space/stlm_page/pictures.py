@@ -51,9 +51,9 @@ def pictures(prediction: Prediction) -> Pictures:
         anomaly_map = render.resize_map(anomaly_map, size)
         mask = render.resize_map(mask.astype(np.float32), size) >= 0.5
     return Pictures(
-        _keep(_jpeg(image), "photograph.jpg"),
-        _keep(_jpeg(render.overlay(image, anomaly_map, prediction.threshold, strength=0.75)), "heatmap.jpg"),
-        _keep(_jpeg(render.draw_contour(image, mask)), "outline.jpg"),
+        keep_jpeg(image, "photograph.jpg"),
+        keep_jpeg(render.overlay(image, anomaly_map, prediction.threshold, strength=0.75), "heatmap.jpg"),
+        keep_jpeg(render.draw_contour(image, mask), "outline.jpg"),
     )
 
 
@@ -64,7 +64,12 @@ def thumbnail(prediction: Prediction, side: int = 320) -> str:
     size = max(1, round(scale * width)), max(1, round(scale * height))
     image = cv2.resize(prediction.image, size, interpolation=cv2.INTER_AREA)
     mask = render.resize_map(prediction.mask.astype(np.float32), size) >= 0.5
-    return _keep(_jpeg(render.draw_contour(image, mask)), "thumbnail.jpg")
+    return keep_jpeg(render.draw_contour(image, mask), "thumbnail.jpg")
+
+
+def keep_jpeg(image: np.ndarray, name: str) -> str:
+    """Path of a picture in the page's cache: HxWx3 uint8 RGB as JPEG."""
+    return _keep(_jpeg(image), name)
 
 
 def verdict(prediction: Prediction, model: LoadedModel, seconds: float) -> str:
@@ -133,7 +138,12 @@ def panel_bytes(prediction: Prediction, title: str) -> bytes:
 
 def mask_bytes(prediction: Prediction) -> bytes:
     """The mask in the photograph's size, 255 = anomalous, encoded as PNG."""
-    return _png(prediction.mask.astype(np.uint8) * 255)
+    return png_of_mask(prediction.mask)
+
+
+def png_of_mask(mask: np.ndarray) -> bytes:
+    """HxW bool, 255 = True, encoded as PNG."""
+    return _png(mask.astype(np.uint8) * 255)
 
 
 def panel_png(prediction: Prediction, title: str) -> str:
@@ -144,6 +154,11 @@ def panel_png(prediction: Prediction, title: str) -> str:
 def mask_png(prediction: Prediction, title: str) -> str:
     """The mask in the photograph's size, 255 = anomalous, as a PNG file."""
     return _keep(mask_bytes(prediction), f"{title}_mask.png")
+
+
+def mask_for_report(mask: np.ndarray, title: str) -> str:
+    """HxW bool as a PNG file that `stlm report` finds: of the photograph's own name where that can be a file's."""
+    return _keep(png_of_mask(mask), f"{title}_mask.png", also=" ()+,", longest=200)
 
 
 def verdict_json(prediction: Prediction, model: LoadedModel, title: str, label: str) -> str:
@@ -191,7 +206,12 @@ def _png(image: np.ndarray) -> bytes:
     return cv2.imencode(".png", image, [cv2.IMWRITE_PNG_COMPRESSION, 3])[1].tobytes()
 
 
-def _keep(data: bytes, name: str) -> str:
-    """Writes into the page's cache, from which Gradio serves and, after an hour, deletes."""
-    safe = "".join(char if char.isalnum() or char in "._-" else "_" for char in name)[-60:]  # at most 240 bytes
+def _keep(data: bytes, name: str, also: str = "", longest: int = 60) -> str:
+    """Writes into the page's cache, from which Gradio serves and, after an hour, deletes.
+
+    Of the name stay letters, digits, "._-" and the characters `also`, and the last `longest` in at most 240 bytes.
+    """
+    safe = "".join(char if char.isalnum() or char in f"._-{also}" else "_" for char in name)[-longest:]
+    while len(safe.encode()) > 240:
+        safe = safe[1:]
     return processing_utils.save_bytes_to_cache(data, safe, utils.get_upload_folder())

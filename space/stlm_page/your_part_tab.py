@@ -19,28 +19,21 @@ from stlm_hub.training.budget import MAX_STEPS
 from stlm_hub.training.finetune import Options, finetune
 from stlm_hub.training.observer import Observer
 
+from . import your_part_form
 from .budget import check_budget
+from .clicked_mask import Marks
 from .errors import user_errors
 from .events import PRIVATE, SILENT
-from .judge import MODELS, recalibrate_on_gpu
+from .judge import MODELS, recalibrate_on_gpu, remember_on_gpu
 from .long_run import Progress, follow
 from .models import choices
 from .pictures import threshold_words
 from .scale import score_scale
 from .scratch import SCRATCH
 from .stops import Stops
-from .uploads import file_field, uploads
-
-TIME, STEPS = "Time budget", "Number of steps"
-QUICK = "At once: a memory of good parts alone, no training"
-ROTATIONS = {
-    "always the same way": "none",
-    "a few degrees off": "slight",
-    "in quarter turns": "quarter",
-    "any way": "full",
-}
-MAX_MINUTES = 120
-SIZES = (256, 384, 512)  # px
+from .uploads import uploads
+from .where_to_look import mask_files
+from .your_part_form import ANEW, MAX_MINUTES, MINUTES, QUICK, ROTATIONS, SIZES, TIME
 
 STOPS = Stops()  # trainings that are running
 
@@ -54,48 +47,17 @@ class Made:
     folder: Path
 
 
-def build(model: gr.Dropdown, calibrate_only: bool) -> None:
+def build(model: gr.Dropdown, seconds_only: bool) -> None:
     """Lays out the tab and wires its events.
 
     Args:
         model: the page's list of models; a finished model is added to it for this visitor.
-        calibrate_only: whether the graphics card is lent for seconds only, too short to train.
+        seconds_only: whether the graphics card is lent for seconds only, too short to train.
     """
     made = gr.State(None)  # folder of the finished model
     with gr.Row():
         with gr.Column(scale=2, min_width=300):
-            gr.Markdown(_WHY_CALIBRATE if calibrate_only else _WHY_TRAIN)
-            files = file_field("Photographs of good parts, or zip archives of them", "part-files")
-            name = gr.Textbox("my-part", label="Name of the model", max_lines=1, elem_id="part-name")
-            rate = gr.Slider(
-                0.1, 20, 1, step=0.1, label="Good parts that may be flagged by mistake, in percent", elem_id="part-rate"
-            )
-            if not calibrate_only:
-                how = gr.Radio([TIME, STEPS, QUICK], value=TIME, label="How long", elem_id="part-how")
-                minutes = gr.Slider(1, MAX_MINUTES, 15, step=1, label="Minutes of training", elem_id="part-minutes")
-                steps = gr.Number(
-                    400,
-                    label="Steps of four photographs each",
-                    minimum=1,
-                    maximum=MAX_STEPS,
-                    precision=0,
-                    visible=False,
-                    elem_id="part-steps",
-                )
-                size = gr.Dropdown(
-                    list(SIZES),
-                    value=256,
-                    label="Input size in px: more for smaller defects, and slower",
-                    elem_id="part-size",
-                )
-                rotation = gr.Dropdown(
-                    list(ROTATIONS), value="always the same way", label="The part lies", elem_id="part-rotation"
-                )
-            with gr.Row():
-                start = gr.Button(
-                    "Calibrate" if calibrate_only else "Fine-tune", variant="primary", elem_id="part-start"
-                )
-                stop = gr.Button("Stop", interactive=False, elem_id="part-stop")
+            form = your_part_form.build(model, seconds_only)
         with gr.Column(scale=3, min_width=300):
             status = gr.Markdown("Nothing is running.", elem_id="part-status")
             curve = gr.LinePlot(x="step", y="loss", title="Loss", height=260, visible=False, elem_id="part-curve")
@@ -103,6 +65,7 @@ def build(model: gr.Dropdown, calibrate_only: bool) -> None:
             with gr.Column(visible=False) as finished:
                 archive = gr.DownloadButton("Model folder (zip), kept for an hour", elem_id="part-zip")
                 use = gr.Button("Inspect photographs with it", elem_id="part-use")
+                more = gr.Button(f"Train its streams, too: {MINUTES} minutes", visible=False, elem_id="part-more")
                 with gr.Accordion("Push it to the Hugging Face Hub", open=False):
                     repo = gr.Textbox(
                         label="Repository", placeholder="your-name/my-part", max_lines=1, elem_id="part-repo"
@@ -117,22 +80,17 @@ def build(model: gr.Dropdown, calibrate_only: bool) -> None:
                     push = gr.Button("Push", elem_id="part-push")
                     pushed = gr.Markdown("", elem_id="part-pushed")
 
-    shown = [status, curve, scale, finished, archive, made, start, stop]
+    shown = [status, curve, scale, finished, archive, made, form.start, form.stop]
     options: dict[str, Any] = {"preprocess": False, "concurrency_id": "training", "concurrency_limit": 1, **PRIVATE}
+    options |= {"outputs": shown}
     options |= {"show_progress": "minimal", "show_progress_on": [status]}  # says who is before a visitor in the queue
-    if calibrate_only:
-        start.click(calibrate, [files, model, name, rate], shown, **options)
-    else:
-        how.change(
-            lambda choice: [gr.update(visible=choice == TIME), gr.update(visible=choice == STEPS)],
-            how,
-            [minutes, steps],
-            queue=False,
-            **SILENT,
-        )
-        inputs = [files, name, rate, how, minutes, steps, size, rotation]
-        start.click(train, inputs, shown, **options)
-    stop.click(STOPS.ask, None, stop, queue=False, **SILENT)
+    making: dict[str, Any] = {"fn": make_in_seconds if seconds_only else train, "inputs": form.inputs, **options}
+    form.start.click(**making).success(_offer_training, [made, form.how], more, **SILENT)
+    if not seconds_only:
+        settings = [form.how, form.minutes, more]
+        longer = more.click(lambda: [TIME, MINUTES, gr.update(visible=False)], None, settings, queue=False, **SILENT)
+        longer.success(**making)
+    form.stop.click(STOPS.ask, None, form.stop, queue=False, **SILENT)
     use.click(offer, made, model, **SILENT)
     push.click(push_to_hub, [made, repo, token, private], [pushed, token], show_progress_on=[pushed], **PRIVATE)
 
@@ -147,6 +105,8 @@ def train(
     steps: float,
     size: int,
     rotation: str,
+    where: str,
+    marks: Marks | None,
     request: gr.Request,
 ) -> Iterator[list[Any]]:
     """Fine-tunes; yields what the tab shows until the model is done, the visitor stops it or has left."""
@@ -158,6 +118,7 @@ def train(
     options |= _length(how, minutes, steps)
     rate = percent / 100
     folder = SCRATCH.folder()
+    options |= mask_files(where, marks, folder)
     photographs = _unpack(files, folder / "photographs")
     progress = Progress()
 
@@ -171,23 +132,38 @@ def train(
 
 
 @user_errors
-def calibrate(
-    files: list[dict[str, Any]] | None, base: str, name: str, percent: float, request: gr.Request
+def make_in_seconds(
+    files: list[dict[str, Any]] | None,
+    base: str,
+    name: str,
+    percent: float,
+    how: str,
+    where: str,
+    marks: Marks | None,
+    request: gr.Request,
 ) -> Iterator[list[Any]]:
-    """Chooses the threshold of an existing model anew, from the visitor's good photographs."""
+    """A memory of the visitor's good photographs; or an existing model, its threshold chosen anew from them."""
     Options().model(name, (1, 1))  # the name becomes that of a file: the same names are refused as by `train`
+    if how not in (QUICK, ANEW):
+        raise ConfigError("Choose what is to be made.")
     folder = SCRATCH.folder()
     try:
+        look = mask_files(where, marks, folder)
         photographs = _unpack(files, folder / "photographs")
-        yield _running(f"Judging the good photographs with {base}.", stoppable=False)
+        doing = f"Judging the good photographs with {base}." if how == ANEW else "Remembering the good photographs."
+        yield _running(doing, stoppable=False)
         with _upload_in_words(photographs):
-            made = recalibrate_on_gpu(base, photographs, folder / "model", name, percent / 100)
+            if how == ANEW:
+                made = recalibrate_on_gpu(base, photographs, folder / "model", name, percent / 100, look)
+            else:
+                made = remember_on_gpu(photographs, folder / "model", name, percent / 100, look)
         yield _finished(made, name, None)
     except Exception:
         yield _idle("That did not work.")
         raise
     finally:
         shutil.rmtree(folder / "photographs", ignore_errors=True)
+        shutil.rmtree(folder / "model.run", ignore_errors=True)
 
 
 def _length(how: str, minutes: float | None, steps: float | None) -> dict[str, Any]:
@@ -239,8 +215,9 @@ def _idle(message: str) -> list[Any]:
 def _finished(made: Path, name: str, progress: Progress | None) -> list[Any]:
     own = MODELS.add_own(made)
     model = MODELS.get(own)
+    memory = "" if model.network.config.streams else _BY_MEMORY
     return [
-        f"**{name} is finished.** {threshold_words(model, model.threshold)}",
+        f"**{name} is finished.** {memory}{threshold_words(model, model.threshold)}",
         gr.update(value=progress.curve(), visible=True) if progress else gr.skip(),
         gr.update(value=_SCALE.format(score_scale(model.normal_scores, model.threshold)), visible=True),
         gr.update(visible=True),
@@ -249,6 +226,10 @@ def _finished(made: Path, name: str, progress: Progress | None) -> list[Any]:
         gr.update(interactive=True),
         gr.update(interactive=False),
     ]
+
+
+def _offer_training(made: Made | None, how: str) -> dict[str, Any]:
+    return gr.update(visible=made is not None and how == QUICK)
 
 
 @user_errors
@@ -304,13 +285,4 @@ def _unpack(files: list[dict[str, Any]] | None, folder: Path) -> Path:
 
 
 _SCALE = '{}<p class="hint">Bars: scores of the good photographs.</p>'
-_WHY_TRAIN = """
-A model of **your** part, from photographs of good ones: no photographs of defects are needed. 8 photographs are the
-least, 50 or more are better, taken as they will be taken on the line.
-"""
-_WHY_CALIBRATE = """
-This Space gets its graphics card for seconds at a time, which is too short to train. What seconds are enough for:
-**choosing the threshold of the chosen model anew**, and the scales of its combined map if it has one, on 4 or more
-photographs of your good parts, for your camera and light. To train a model of your own part, run
-`stlm finetune FOLDER --name my-part` on your computer; ten minutes on two processor cores are enough to try it.
-"""
+_BY_MEMORY = "It judges by a memory of good parts alone; its streams are not trained. "

@@ -163,6 +163,39 @@ def test_downloads_are_of_what_is_shown(open_page, photographs: Path) -> None:
     assert Image.open(io.BytesIO(files["panel"])).width > 600
 
 
+def test_an_outline_is_corrected_by_clicks_and_saved_as_a_mask(open_page, photographs: Path) -> None:
+    tab = open_page("narrow")
+    upload(tab, photographs / "hole.png")
+    expect_verdict(tab, "Looks anomalous")
+    tab.get_by_text("Correct the outline").click()
+    shown = tab.locator("#correct-picture img")
+    expect(tab.locator("#correct-words")).to_contain_text(re.compile(r"[1-9].* % of the photograph is marked"))
+    tab.locator("#correct-empty").click()
+    expect(tab.locator("#correct-words")).to_contain_text("Nothing is marked")
+    tab.get_by_label("is a corner of an area to add").check()
+    box = shown.bounding_box()
+    assert box is not None
+    said = [r"Two more corners", r"One more corner", r"1[23]\.\d %", r"2[4-6]\.\d %"]
+    for (x, y), words in zip([(0.25, 0.25), (0.75, 0.25), (0.75, 0.75), (0.25, 0.75)], said, strict=True):
+        shown.click(position={"x": x * box["width"], "y": y * box["height"]})
+        expect(tab.locator("#correct-words")).to_contain_text(re.compile(words))
+    picture(tab, "corrected-narrow")
+    expect_accessible(tab, "corrected")
+    expect(tab.locator("#correct-save")).to_be_enabled()
+    with tab.expect_download() as download:
+        tab.locator("#correct-save").click()
+    assert download.value.suggested_filename == "hole_mask.png"
+    mask = np.array(Image.open(download.value.path())) > 0
+    height, width = mask.shape
+    assert mask.shape == np.array(Image.open(photographs / "hole.png")).shape[:2]
+    assert abs(mask.mean() - 0.25) < 0.02 and mask[height // 2, width // 2] and not mask[height // 8, width // 8]
+    tab.get_by_role("tab", name="First look").click()
+    tab.get_by_label("its name: CLIP").check()
+    expect(tab.locator("#few-clip")).to_be_visible()
+    picture(tab, "first-look-narrow")
+    expect_accessible(tab, "first look")
+
+
 def test_another_model_judges_the_same_photograph(open_page, photographs: Path) -> None:
     tab = open_page()
     upload(tab, photographs / "crack.png")
@@ -356,6 +389,7 @@ def test_a_training_can_be_stopped_and_too_few_photographs_are_refused(open_page
     tab.get_by_role("tab", name="Your part").click()
     files.set_input_files(good_parts)
     expect(tab.locator("#part-files")).to_contain_text("011")
+    tab.get_by_label("Time budget").check()
     tab.locator("#part-start").click()
     expect(tab.locator("#part-stop")).to_be_enabled()
     tab.locator("#part-stop").click()

@@ -125,4 +125,6 @@ def test_a_training_whose_model_would_be_too_much_work_does_not_begin(monkeypatc
     monkeypatch.setattr(your_part_tab, "finetune", lambda *_, **__: pytest.fail("it was trained"))
     visitor: Any = SimpleNamespace(session_hash="x")
     with pytest.raises(gr.Error, match="billion multiplications"):
-        list(your_part_tab.train([], "my-part", 1, "Number of steps", 1, 1, 512, "any way", visitor))
+        list(
+            your_part_tab.train([], "my-part", 1, "Number of steps", 1, 1, 512, "any way", "everywhere", None, visitor)
+        )

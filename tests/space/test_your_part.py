@@ -1,10 +1,10 @@
-"""Your part: calibration where there is no time to train, and how a training that fails differs from a stopped one."""
+"""Your part: what seconds are enough for, and how a training that fails differs from a stopped one."""
 
 from __future__ import annotations
 
 import threading
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -16,11 +16,13 @@ from gradio.utils import get_upload_folder
 
 from stlm_hub.errors import TrainingError
 from stlm_hub.training.pipeline import Observer
-from stlm_page import your_part_tab
+from stlm_page import judge, your_part_tab
 from stlm_page.build import build_page
 from stlm_page.judge import MODELS
 from stlm_page.long_run import Progress
-from stlm_page.your_part_tab import Made, calibrate, offer, push_to_hub
+from stlm_page.where_to_look import EVERYWHERE
+from stlm_page.your_part_form import ANEW, QUICK, STEPS, TIME
+from stlm_page.your_part_tab import Made, make_in_seconds, offer, push_to_hub
 
 pytestmark = pytest.mark.usefixtures("page_cache")
 
@@ -33,8 +35,8 @@ def sent(paths: list[Path]) -> list[dict[str, Any]]:
     return [{"path": save_file_to_cache(path, get_upload_folder()), "orig_name": path.name} for path in paths]
 
 
-def buttons(page: gr.Blocks) -> set[str]:
-    return {str(block.value) for block in page.blocks.values() if isinstance(block, gr.Button)}
+def calibrate(files: list[dict[str, Any]], base: str, name: str, percent: float) -> Iterator[list[Any]]:
+    return make_in_seconds(files, base, name, percent, ANEW, EVERYWHERE, None, VISITOR)
 
 
 @pytest.fixture
@@ -52,18 +54,53 @@ def scratch_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return root
 
 
-@pytest.mark.parametrize(
-    ("calibrate_only", "there", "not_there"), [(True, "Calibrate", "Fine-tune"), (False, "Fine-tune", "Calibrate")]
-)
-def test_the_page_offers_calibration_in_place_of_training(calibrate_only: bool, there: str, not_there: str) -> None:
-    shown = buttons(build_page([], calibrate_only=calibrate_only))
-    assert there in shown and not_there not in shown
+@pytest.mark.parametrize(("seconds_only", "choices"), [(True, [QUICK, ANEW]), (False, [QUICK, TIME, STEPS])])
+def test_a_memory_comes_first_and_training_is_offered_where_there_is_time(
+    seconds_only: bool, choices: list[str]
+) -> None:
+    page = build_page([], seconds_only=seconds_only)
+    (how,) = [block for block in page.blocks.values() if getattr(block, "elem_id", None) == "part-how"]
+    assert [value for _, value in how.choices] == choices and how.value == QUICK
+    names = {str(function.api_name) for function in page.fns.values()}
+    assert ("train" in names, "make_in_seconds" in names) == (not seconds_only, seconds_only)
+
+
+def test_a_memory_is_made_in_seconds_and_says_what_it_is(
+    good_parts: list[Path], own_model: str, scratch_folders: Path
+) -> None:
+    running = make_in_seconds(sent(good_parts[:8]), own_model, "line-3", 1.0, QUICK, EVERYWHERE, None, VISITOR)
+    first, last = running
+    assert "Remembering" in first[STATUS]
+    assert "a memory of good parts alone; its streams are not trained" in last[STATUS]
+    config = MODELS.get(last[MADE].model).network.config
+    assert not config.streams and config.patch_memory is not None and config.category == "line-3"
+    assert not list(scratch_folders.rglob("photographs")) and not list(scratch_folders.rglob("*.run"))
+    assert your_part_tab._offer_training(last[MADE], QUICK)["visible"]
+    assert not your_part_tab._offer_training(last[MADE], TIME)["visible"]
+    assert not your_part_tab._offer_training(None, QUICK)["visible"]
+
+
+def test_more_photographs_than_the_seconds_are_enough_for_are_refused(
+    write_photographs: WritePhotographs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, own_model: str
+) -> None:
+    monkeypatch.setattr(judge, "ON_ZERO_GPU", True)
+    monkeypatch.setattr(judge, "MAX_REMEMBERED", 8)
+    monkeypatch.setattr(judge, "finetune", lambda *_, **__: pytest.fail("it was begun"))
+    files = sent(write_photographs(tmp_path / "good", 9))
+    with pytest.raises(gr.Error, match=r"These are 9 photographs.*enough for 8"):
+        list(make_in_seconds(files, own_model, "line-3", 1.0, QUICK, EVERYWHERE, None, VISITOR))
+
+
+@pytest.mark.parametrize("how", ["", TIME, "anything"])
+def test_what_is_not_offered_is_not_made(own_model: str, how: str) -> None:
+    with pytest.raises(gr.Error, match="Choose what is to be made"):
+        list(make_in_seconds([], own_model, "line-3", 1.0, how, EVERYWHERE, None, VISITOR))
 
 
 def test_calibration_ends_with_a_model_that_can_be_used(
     own_model: str, write_photographs: WritePhotographs, tmp_path: Path, scratch_folders: Path
 ) -> None:
-    first, last = calibrate(sent(write_photographs(tmp_path / "good", 5)), own_model, "line-2", 5.0, VISITOR)
+    first, last = calibrate(sent(write_photographs(tmp_path / "good", 5)), own_model, "line-2", 5.0)
     assert own_model in first[STATUS] and not first[START]["interactive"] and not first[STOP]["interactive"]
     made = last[MADE]
     assert isinstance(made, Made) and made.name == "line-2" and made.model != own_model
@@ -93,7 +130,7 @@ def test_too_few_photographs_end_in_a_sentence(
 ) -> None:
     shown = []
     with pytest.raises(gr.Error, match=sentence):
-        for each in calibrate(sent(write_photographs(tmp_path / "good", count)), own_model, "line-2", 1.0, VISITOR):
+        for each in calibrate(sent(write_photographs(tmp_path / "good", count)), own_model, "line-2", 1.0):
             shown.append(each)
     assert shown[-1][START]["interactive"]  # it can be tried again
     assert not list(scratch_folders.rglob("*.png"))
@@ -105,14 +142,14 @@ def test_a_name_that_would_be_a_path_is_refused(
 ) -> None:
     files = sent(write_photographs(tmp_path / "good", 5))
     with pytest.raises(gr.Error, match="name is made of letters"):
-        list(calibrate(files, own_model, name, 1.0, VISITOR))
+        list(calibrate(files, own_model, name, 1.0))
     assert not list(tmp_path.rglob("*.zip"))
 
 
 def test_a_visitor_who_leaves_is_no_error(
     own_model: str, write_photographs: WritePhotographs, tmp_path: Path, scratch_folders: Path
 ) -> None:
-    running = calibrate(sent(write_photographs(tmp_path / "good", 5)), own_model, "line-2", 1.0, VISITOR)
+    running = calibrate(sent(write_photographs(tmp_path / "good", 5)), own_model, "line-2", 1.0)
     next(running)
     running.close()
     assert not list(scratch_folders.rglob("*.png"))
