@@ -190,7 +190,7 @@ def _with_memory(job: Job, trained: Trained, observer: Observer) -> STLM:
     memory, photographs = model.patch_memory, job.split.photographs
     if memory is None:
         return model
-    if trained.memory is not None:
+    if trained.memory is not None and trained.memory.config == memory.config:
         model.patch_memory = trained.memory.to(device)
         return model
     memory.backbone.load_pretrained()
