@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
+
 from stlm_hub.errors import DataError
-from stlm_hub.evaluation.evaluate import check_both_kinds
+from stlm_hub.evaluation.evaluate import TestSet, check_both_kinds
 from stlm_hub.evaluation.test_folder import read_test_set
 from stlm_hub.predict.images import list_images
 
@@ -20,12 +22,29 @@ SETS = {
 
 @dataclass(frozen=True)
 class PhotoSet:
-    """Photographs of one part: good ones to learn from, good and anomalous ones to test with."""
+    """Photographs of one part: good ones to learn from, good and anomalous ones to test with.
+
+    `masks` are those of the anomalous ones, in order; none where the set has none.
+    """
 
     name: str
     train: list[Path]
     good: list[Path]
     anomalous: list[Path]
+    masks: list[Path] = field(default_factory=list)
+
+    def sample(self, good: int, anomalous: int, seed: int) -> TestSet:
+        """At most so many test photographs of each kind, by chance, in order."""
+        random = np.random.default_rng(seed)
+        first, second = (
+            sorted(random.permutation(len(kind))[:n].tolist())
+            for kind, n in ((self.good, good), (self.anomalous, anomalous))
+        )
+        return TestSet(
+            [self.good[i] for i in first],
+            [self.anomalous[i] for i in second],
+            [self.masks[i] for i in second] if self.masks else [],
+        )
 
 
 def read_set(data: Path, name: str) -> PhotoSet:
@@ -39,4 +58,4 @@ def read_set(data: Path, name: str) -> PhotoSet:
     folder = data / SETS[name]
     test = read_test_set(folder)
     check_both_kinds(test, folder)
-    return PhotoSet(name, list_images(folder / "train" / "good"), test.good, test.anomalous)
+    return PhotoSet(name, list_images(folder / "train" / "good"), test.good, test.anomalous, test.masks)
