@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any, cast, overload
 
 import torch
 
-from .errors import ConfigError
 from .model_folder import hub
 from .model_folder.folder import read_folder, write_config, write_judging
 from .model_folder.names import FAMILIARITY_NAME, MEMORY_NAME, REGION_NAME, WEIGHTS_NAME
 from .model_folder.versions import replace
 from .model_folder.weights_file import read_model_weights, write_weights
+from .models.device import usable_device
 from .models.stlm.anomaly_maps import AnomalyMaps
 from .models.stlm.config import STLMConfig
 from .models.stlm.judging import Calibration, Judging
@@ -96,7 +96,7 @@ class STLM(AnomalyMaps):
         """
         if is_export(Path(name).expanduser()):
             return cast("STLM", ExportedModel.from_folder(name))
-        place = _usable_device(device)
+        place = usable_device(device)
         local = hub.resolve(name, revision=revision, token=token, local_files_only=local_files_only)
         config, judging = read_folder(local.folder, local.sha256)
         with torch.random.fork_rng(devices=[]):  # initial values are drawn and thrown away: leave the user's seed alone
@@ -226,13 +226,3 @@ class STLM(AnomalyMaps):
             self.save_pretrained(folder)
             write_card(folder, repo_id)
             return publish(folder, repo_id, token=token, private=private, **options).url
-
-
-def _usable_device(device: str | torch.device | None) -> torch.device:
-    if device is None:
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        return torch.empty(0, device=device).device
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        reason = str(error).partition("\n")[0][:120]
-        raise ConfigError(f'The device "{device}" cannot be used here ({reason}); use "cpu" or "cuda".') from error

@@ -19,12 +19,16 @@ from .export import export
 from .mask import mask
 from .panels import PanelNames, check_output
 from .progress import VERDICTS, RunProgress, console, exit_on_error
+from .references import references, without_references
 from .watch import watch
 from .zoo import space_app, weights_app, zoo_app
 
 if TYPE_CHECKING:
     from ..models.stlm.judging import Calibration
     from ..predict.prediction import Prediction, Unusable
+    from ..runtime.detector import ExportedModel
+    from ..stlm import STLM
+    from ..zero_shot.references import References
 
 WORSE = 0.1
 """Share of painted defects missed besides, at which a new threshold is warned of."""
@@ -45,7 +49,13 @@ DeviceOption = Annotated[str | None, typer.Option(help="cpu, cuda, ...; default:
 @app.command()
 def predict(
     photographs: Annotated[list[Path], typer.Argument(help="Photographs, or folders of photographs.")],
-    model: Annotated[str, typer.Option("--model", "-m", help="Alias, org/repo, org/repo@revision or folder.")],
+    model: Annotated[
+        str | None, typer.Option("--model", "-m", help="Alias, org/repo, org/repo@revision or folder.")
+    ] = None,
+    reference: Annotated[
+        list[Path] | None,
+        typer.Option(help="Photograph of a good part, in place of a model; give one to five, each with --reference."),
+    ] = None,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Folder for heatmap panels.")] = None,
     threshold: Annotated[float | None, typer.Option(help="In [0, 1]; default: the calibrated one.")] = None,
     review: Annotated[
@@ -58,11 +68,18 @@ def predict(
     device: DeviceOption = None,
 ) -> None:
     """Judges photographs: prints verdict and score of each, writes heatmap panels with --output."""
-    check_name(model)
-    from ..detectors import load
+    network: STLM | ExportedModel | References
+    if reference:
+        network = references(reference, model, device, quiet=as_json)
+    elif model is None:
+        raise ConfigError("Name a model with --model, or photographs of good parts with --reference.")
+    else:
+        check_name(model)
+        from ..detectors import load
+
+        network = load(model, device=device)
     from ..predict.images import list_images
 
-    network = load(model, device=device)
     output = None if output is None else check_output(output)
     given = [path.expanduser() for path in photographs]
     paths = [p for path in given for p in (list_images(path, recursive=True) if path.is_dir() else [path])]
@@ -71,9 +88,11 @@ def predict(
     names = PanelNames()
     if not paths:
         raise DataError("There are no photographs in these folders; pass PNG, JPEG, WEBP, BMP or TIFF files.")
+    if reference:
+        paths = without_references(paths, reference, quiet=as_json)
     broken = 0
     verdicts = network.predict_many(paths, threshold=threshold, review_threshold=review)
-    if sharpen:
+    if sharpen and not reference:  # references are outlined by Segment Anything anyway
         from ..zero_shot.refine import refine_each
 
         verdicts = refine_each(verdicts)

@@ -37,6 +37,7 @@ class Prediction:
             measured.
         minimum_area: pixels of the smallest connected region that is outlined.
         backend: what computed it: "torch", "onnxruntime fp32", "openvino int8", ...
+        calibrated: False: the detector's own threshold comes from no calibration, so no false-alarm rate is promised.
     """
 
     image: np.ndarray
@@ -48,6 +49,7 @@ class Prediction:
     unfamiliarity: float = 0.0
     minimum_area: float = 0.0
     backend: str = "torch"
+    calibrated: bool = True
 
     def __post_init__(self) -> None:
         if self.mask is None:
@@ -124,6 +126,7 @@ class Prediction:
             "map_max": float(self.anomaly_map.max()),
             "anomalous_area": float(self.mask.mean()),
             "backend": self.backend,
+            "calibrated": self.calibrated,
         }
 
     def __str__(self) -> str:
