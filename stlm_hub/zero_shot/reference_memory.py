@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from ..models.backbones import BACKBONES
 from ..models.patch_memory import PatchMemory, principal_components
 from ..models.stlm.config import PatchMemoryConfig
-from ..models.stlm.judging import SMALLEST_HEIGHT, Judging, MapScale
+from ..models.stlm.judging import Judging
 from ..predict.frame import resize_image, to_input
 from ..pseudo_anomalies.nuisance import Nuisance, photographed_again
 
@@ -43,6 +43,8 @@ FACTOR = 3.0
 
 It is chosen, not measured: one photograph does not tell how much parts differ.
 """
+SMALLEST = 1e-6
+"""Least distance that counts as one."""
 
 
 class ReferenceMemory:
@@ -73,7 +75,7 @@ class ReferenceMemory:
         self._references = [resize_image(image, self.frame_size) for image in images]
         self._memories = [self._empty(name, load) for name in backbones]
         self._weights = [1.0] * len(self._memories)
-        self._scale = self._fill(images, on_image or (lambda done, total: None))
+        self._limit = self._fill(images, on_image or (lambda done, total: None))
 
     @torch.inference_mode()
     def see(self, framed: np.ndarray) -> list[Tensor]:
@@ -90,9 +92,9 @@ class ReferenceMemory:
             without: number of the reference whose patches do not count, or -1.
 
         Returns:
-            1x1xHxW of the frame, 0 where it is as far as good parts usually are, 1 at the limit; and one number.
+            1x1xHxW of the frame, 0 where it looks the same, 1 at the limit; and one number.
         """
-        in_limits = self._scale.in_limits(self._distances(seen, without))
+        in_limits = self._distances(seen, without) / self._limit
         return in_limits, peak(in_limits)
 
     def number_of(self, framed: np.ndarray) -> int:
@@ -113,7 +115,7 @@ class ReferenceMemory:
         return memory.eval().to(self._device)
 
     @torch.inference_mode()
-    def _fill(self, images: Sequence[np.ndarray], on_image: Callable[[int, int], None]) -> MapScale:
+    def _fill(self, images: Sequence[np.ndarray], on_image: Callable[[int, int], None]) -> float:
         """Remembers the references and their copies, and measures how far they are from one another."""
         random, nuisance = np.random.default_rng(0), Nuisance()
         again = -(-HELD_BACK // len(images))
@@ -135,21 +137,20 @@ class ReferenceMemory:
             _remember(memory, [seen[b] for seen in copies], sources)
         return self._measure(copies[:: TURNS + DISTURBED], held_back)
 
-    def _measure(self, references: Sequence[list[Tensor]], held_back: Sequence[list[Tensor]]) -> MapScale:
-        """Sets the backbones' weights, so that each counts alike; the scale of their mean."""
+    def _measure(self, references: Sequence[list[Tensor]], held_back: Sequence[list[Tensor]]) -> float:
+        """Sets the backbones' weights, so that each counts alike; the limit of the mean of their distances."""
         single = len(references) == 1
         judged = [(seen, -1) for seen in held_back] if single else [(seen, n) for n, seen in enumerate(references)]
         for b, memory in enumerate(self._memories):
             usual = float(torch.stack([memory.distances(seen[b], [n]).mean() for seen, n in judged]).mean())
-            self._weights[b] = 1 / max(usual, SMALLEST_HEIGHT)
+            self._weights[b] = 1 / max(usual, SMALLEST)
         distances = [self._distances(seen, n) for seen, n in judged]
-        typical = float(torch.stack([values.mean() for values in distances]).mean())
-        height = max(float(peak(values)) for values in distances) - typical
+        highest = max(float(peak(values)) for values in distances)
         if single:
-            height *= FACTOR
-        else:  # parts that are alike still differ as much as a camera does
-            height = max(height, *(float(peak(self._distances(seen, -1))) - typical for seen in held_back))
-        return MapScale("memory", typical, typical + max(height, 2 * SMALLEST_HEIGHT))
+            typical = float(torch.stack([values.mean() for values in distances]).mean())
+            return max(typical + FACTOR * (highest - typical), SMALLEST)
+        # Parts that are alike still differ as much as a camera does.
+        return max(highest, *(float(peak(self._distances(seen, -1))) for seen in held_back), SMALLEST)
 
     def _distances(self, seen: Sequence[Tensor], without: int) -> Tensor:
         """Weighted mean of the backbones' distances, 1x1xHxW of the frame. Arguments: see `limits`."""
