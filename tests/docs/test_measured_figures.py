@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from documents import MAPS, QUALITY, ROOT, card, card_maps, mean, peers, percent, rows, section
 
+from benchmarks.data_sets import MVTEC
 from benchmarks.quality_report import TITLES
 from benchmarks.references import summary
 from stlm_hub.model_folder.zoo import list_models
@@ -190,10 +191,15 @@ def test_the_refined_outlines_are_those_of_the_file() -> None:
 
 
 def test_the_references_are_those_of_the_file() -> None:
+    found = summary(json.loads((ROOT / "benchmarks" / "references.json").read_text())["rows"])
     expected = []
-    for row in summary(json.loads((ROOT / "benchmarks" / "references.json").read_text())["rows"]):
+    for row in found:
         figures = ["-" if row[name] is None else f"{row[name]:.1f}" for name in (*QUALITY, "rejected", "missed")]
         expected.append([row["set"], str(row["references"]), f"{figures[0]} ({row['lowest']:.1f})", *figures[1:]])
     lines = section("docs/benchmarks.md", "From one to four references")
     assert [cells for cells in rows(lines) if len(cells) == 8 and cells[1].isdigit()] == expected
     assert len(expected) >= 9
+    (means,) = [cells for cells in rows(lines) if cells[0].startswith("references, the five")]
+    for cell, n in zip(means[1:3], (1, 4), strict=True):
+        five = [row for row in found if row["references"] == n and row["set"] in MVTEC]
+        assert cell == " / ".join(f"{sum(row[name] for row in five) / 5:.1f}" for name in QUALITY[:3])
