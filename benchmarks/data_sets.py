@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from stlm_hub.errors import DataError
 from stlm_hub.evaluation.evaluate import TestSet, check_both_kinds
 from stlm_hub.evaluation.test_folder import read_test_set
@@ -20,7 +22,10 @@ SETS = {
 
 @dataclass(frozen=True)
 class PhotoSet:
-    """Photographs of one part: good ones to learn from, good and anomalous ones to test with."""
+    """Photographs of one part: good ones to learn from, good and anomalous ones to test with.
+
+    `masks` are those of the anomalous ones, in order; none where the set has none.
+    """
 
     name: str
     train: list[Path]
@@ -33,6 +38,23 @@ class PhotoSet:
     @property
     def anomalous(self) -> list[Path]:
         return self.test.anomalous
+
+    @property
+    def masks(self) -> list[Path]:
+        return self.test.masks
+
+    def sample(self, good: int, anomalous: int, seed: int) -> TestSet:
+        """At most so many test photographs of each kind, by chance, in order."""
+        random = np.random.default_rng(seed)
+        first, second = (
+            sorted(random.permutation(len(kind))[:n].tolist())
+            for kind, n in ((self.good, good), (self.anomalous, anomalous))
+        )
+        return TestSet(
+            [self.good[i] for i in first],
+            [self.anomalous[i] for i in second],
+            [self.masks[i] for i in second] if self.masks else [],
+        )
 
 
 def read_set(data: Path, name: str) -> PhotoSet:

@@ -19,6 +19,7 @@ from .export import export
 from .mask import mask
 from .panels import PanelNames, check_output
 from .progress import VERDICTS, RunProgress, console, exit_on_error
+from .references import references, without_references
 from .watch import watch
 from .zero_shot import zero_shot_judge
 from .zoo import space_app, weights_app, zoo_app
@@ -49,6 +50,10 @@ def predict(
     model: Annotated[
         str | None, typer.Option("--model", "-m", help="Alias, org/repo, org/repo@revision or folder.")
     ] = None,
+    reference: Annotated[
+        list[Path] | None,
+        typer.Option(help="Photograph of a good part, in place of a model; give one to five, each with --reference."),
+    ] = None,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Folder for heatmap panels.")] = None,
     threshold: Annotated[float | None, typer.Option(help="In [0, 1]; default: the calibrated one.")] = None,
     review: Annotated[
@@ -71,10 +76,16 @@ def predict(
     """Judges photographs: prints verdict and score of each, writes heatmap panels with --output."""
     if not zero_shot and (part or clip):
         raise ConfigError("--part and --clip belong to --zero-shot; add it, or leave them out.")
+    if zero_shot and reference:
+        raise ConfigError("--zero-shot needs no photographs of good parts; leave out --zero-shot or --reference.")
     if zero_shot:
         judge = zero_shot_judge(part, clip, model, device, quiet=as_json or threshold is not None)
+    elif reference:
+        judge = references(reference, model, device, quiet=as_json).predict_many
     elif model is None:
-        raise ConfigError("Name a model with --model; or, without photographs of good parts, pass --zero-shot.")
+        raise ConfigError(
+            "Name a model with --model, or photographs of good parts with --reference. Without any, pass --zero-shot."
+        )
     else:
         check_name(model)
         from ..detectors import load
@@ -90,9 +101,11 @@ def predict(
     names = PanelNames()
     if not paths:
         raise DataError("There are no photographs in these folders; pass PNG, JPEG, WEBP, BMP or TIFF files.")
+    if reference:
+        paths = without_references(paths, reference, quiet=as_json)
     broken = 0
     verdicts = judge(paths, threshold=threshold, review_threshold=review)
-    if sharpen and not zero_shot:  # which does so by itself
+    if sharpen and not (zero_shot or reference):  # these are outlined by Segment Anything anyway
         from ..zero_shot.refine import refine_each
 
         verdicts = refine_each(verdicts)

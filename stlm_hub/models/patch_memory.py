@@ -67,6 +67,12 @@ def smooth(distances: Tensor) -> Tensor:
     return F.conv2d(padded, (line[:, None] * line)[None, None])
 
 
+def principal_components(centred: Tensor, channels: int) -> Tensor:
+    """NxD with mean 0 -> Dx`channels`: orthonormal directions of the largest variance, the largest last."""
+    vectors: Tensor = torch.linalg.eigh(centred.T @ centred)[1]
+    return vectors[:, -channels:]
+
+
 class PatchMemory(nn.Module):
     """Normal patches, reduced to their principal components, and the backbone that sees them.
 

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ..errors import TrainingError
 from ..models.backbones import make_backbone
+from ..models.patch_memory import principal_components
 from ..models.stlm.anomaly_maps import AnomalyMaps
 from ..models.stlm.config import NetworkConfig, PatchMemoryConfig
 from ..predict.frame import to_input
@@ -110,12 +111,6 @@ def _cells(network: NetworkConfig, region: np.ndarray | None) -> np.ndarray:
 def check_backbone(memory: PatchMemoryConfig) -> None:
     """Raises WeightsError where the backbone's weights cannot be had: to be asked before hours of work."""
     make_backbone(memory.backbone).load_pretrained()
-
-
-def principal_components(centred: Tensor, channels: int) -> Tensor:
-    """NxD with mean 0 -> Dx`channels`: orthonormal directions of the largest variance, the largest last."""
-    vectors: Tensor = torch.linalg.eigh(centred.T @ centred)[1]
-    return vectors[:, -channels:]
 
 
 def greedy_coreset(points: Tensor, n: int, on_entry: Callable[[int, int], None] | None = None) -> Tensor:

@@ -52,7 +52,7 @@ def test_missing_weights_and_wrong_options_are_sentences(stlm: Stlm, photograph:
     for options, told in (
         (("--zero-shot", "--clip", tmp_path / "none"), "get open_clip_model.safetensors (1.7 GB) from https://"),
         (("--zero-shot", "-m", "sample-brick"), "takes the place of a model"),
-        ((), "Name a model with --model; or"),
+        ((), "Name a model with --model, or"),
         (("-m", "sample-brick", "--part", "brick"), "--part and --clip belong to --zero-shot"),
     ):
         code, out, err = stlm("predict", photograph, *options)

@@ -8,7 +8,9 @@ from typing import Any
 import pytest
 from documents import MAPS, QUALITY, ROOT, card, card_maps, mean, peers, percent, rows, section
 
+from benchmarks.data_sets import MVTEC
 from benchmarks.quality_report import TITLES
+from benchmarks.references import summary
 from stlm_hub.model_folder.zoo import list_models
 
 FIVE = [entry.alias for entry in list_models() if entry.alias.startswith("mvtec-")]
@@ -167,3 +169,37 @@ def test_the_smallest_defects_are_those_of_the_file() -> None:
         expected.append([tiles, frame, *cells, f"{row['good_rejected']} of {n}"])
     shown = [cells for cells in rows(section("docs/benchmarks.md", "The smallest defect")) if "x" in cells[1]]
     assert shown == expected and len(shown) == 2
+
+
+def test_the_refined_outlines_are_those_of_the_file() -> None:
+    expected, gains = [], []
+    for row in json.loads((ROOT / "benchmarks" / "refine.json").read_text())["rows"]:
+        test, pseudo = row["test"], row["pseudo"]
+        before, after = test["plain"], test["refined"]
+        gains.append(after["f1"] - before["f1"])
+        expected.append(
+            [
+                row["set"],
+                *(f"{before[name]:.1f}, {after[name]:.1f}" for name in ("f1", "iou", "boundary_f", "ap", "f1_max")),
+                f"{test['extra_seconds_of_a_rejected']:.1f} s",
+                f"{pseudo['gain']:+.1f} ± {pseudo['standard_error']:.1f}",
+            ]
+        )
+    lines = section("docs/benchmarks.md", "Outlines by Segment Anything")
+    assert [cells for cells in rows(lines) if cells[0] != "set"] == expected and len(expected) >= 5
+    assert f"{sum(gains) / len(gains):+.1f} points" in " ".join(lines)
+
+
+def test_the_references_are_those_of_the_file() -> None:
+    found = summary(json.loads((ROOT / "benchmarks" / "references.json").read_text())["rows"])
+    expected = []
+    for row in found:
+        figures = ["-" if row[name] is None else f"{row[name]:.1f}" for name in (*QUALITY, "rejected", "missed")]
+        expected.append([row["set"], str(row["references"]), f"{figures[0]} ({row['lowest']:.1f})", *figures[1:]])
+    lines = section("docs/benchmarks.md", "From one to four references")
+    assert [cells for cells in rows(lines) if len(cells) == 8 and cells[1].isdigit()] == expected
+    assert len(expected) >= 9
+    (means,) = [cells for cells in rows(lines) if cells[0].startswith("references, the five")]
+    for cell, n in zip(means[1:3], (1, 4), strict=True):
+        five = [row for row in found if row["references"] == n and row["set"] in MVTEC]
+        assert cell == " / ".join(f"{sum(row[name] for row in five) / 5:.1f}" for name in QUALITY[:3])

@@ -12,7 +12,7 @@ from PIL import Image
 from torch import Tensor
 
 from stlm_hub.errors import TrainingError
-from stlm_hub.models.patch_memory import PatchMemory, smooth
+from stlm_hub.models.patch_memory import PatchMemory, principal_components, smooth
 from stlm_hub.models.stlm.anomaly_maps import AnomalyMaps
 from stlm_hub.models.stlm.config import NetworkConfig, PatchMemoryConfig, STLMConfig
 from stlm_hub.models.stlm.judging import Judging
@@ -20,7 +20,7 @@ from stlm_hub.predict.frame import to_input
 from stlm_hub.predict.images import load_image
 from stlm_hub.pseudo_anomalies.nuisance import Nuisance, photographed_again
 from stlm_hub.training import fill_memory as memory
-from stlm_hub.training.fill_memory import fill_memory, greedy_coreset, principal_components
+from stlm_hub.training.fill_memory import fill_memory, greedy_coreset
 
 
 def random(*shape: int, seed: int = 0) -> Tensor:
