@@ -39,7 +39,7 @@ def load(
     from .runtime.beside import fastest
     from .runtime.detector import ExportedModel
 
-    folder = _local_folder(name)
+    folder = local_folder(name)
     if folder is not None and is_export(folder):
         if device not in (None, "cpu"):
             raise ConfigError(f'{folder} is an export for processors and does not run on "{device}"; leave it out.')
@@ -55,7 +55,7 @@ def load(
     return STLM.from_pretrained(name, device=device)
 
 
-def _local_folder(name: str | os.PathLike[str]) -> Path | None:
+def local_folder(name: str | os.PathLike[str]) -> Path | None:
     """The folder of a name, if it is one or an alias that is here; None: the Hub's."""
     text = os.fspath(name)
     if isinstance(name, str) and not set(text) & {"/", "\\", ":"} and text not in (".", "..", "~"):

@@ -19,6 +19,7 @@ from .export import export
 from .mask import mask
 from .panels import PanelNames, check_output
 from .progress import VERDICTS, RunProgress, console, exit_on_error
+from .score import score as score_in_bulk
 from .watch import watch
 from .zoo import space_app, weights_app, zoo_app
 
@@ -36,6 +37,7 @@ app.add_typer(weights_app, name="weights")
 app.add_typer(zoo_app, name="zoo")
 app.add_typer(space_app, name="space")
 app.command()(watch)
+app.command()(score_in_bulk)
 
 RegionOption = Annotated[Path | None, typer.Option(help="Picture of where to look: white on black, as a photograph.")]
 IgnoreOption = Annotated[Path | None, typer.Option(help="Picture of where not to look: white on black.")]
