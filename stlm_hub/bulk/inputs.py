@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 
 from ..errors import DataError, ImageError
 from ..predict.images import SUFFIXES, list_images
+from ..validate import expanded
 from .places import filesystem, is_remote, local
 
 COLUMN = "path"
@@ -41,7 +42,7 @@ def find_photographs(source: str) -> list[str]:
 
 
 def _local(source: str) -> Iterable[str]:
-    path = Path(source).expanduser().absolute()
+    path = expanded(source).absolute()
     try:
         if path.is_dir():
             return map(str, list_images(path, recursive=True))
@@ -141,4 +142,4 @@ def _place(entry: str, base: str) -> str:
         return entry
     if is_remote(base):
         return f"{base}/{entry}"
-    return str(Path(base) / Path(entry).expanduser())
+    return str(Path(base) / expanded(entry))

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import DataError
+from ..validate import expanded
 from .places import filesystem, is_remote, local
 
 PLAN = "_plan.json"
@@ -91,7 +92,7 @@ class Output:
 
     def __init__(self, place: str) -> None:
         place = local(place)
-        self.place = place if is_remote(place) else str(Path(place).expanduser().absolute())
+        self.place = place if is_remote(place) else str(expanded(place).absolute())
         self._system, self._root = filesystem(self.place)
 
     def plan(self) -> Plan | None:

@@ -7,12 +7,12 @@ import os
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from ..detectors import local_folder
 from ..errors import ConfigError, DataError
 from ..fingerprint import file_sha256
 from ..model_folder.names import DECIDING
+from ..validate import expanded
 from .inputs import find_photographs
 from .output import PLAN, Output, Plan, part_name
 from .part import Done, Job, Part
@@ -159,7 +159,7 @@ def _processors() -> int:
 
 def _lasting(model: str) -> str:
     """A model's name that means the same in another folder, where workers may start."""
-    folder = Path(model).expanduser()
+    folder = expanded(model)
     return str(folder.absolute()) if folder.is_dir() and local_folder(model) == folder else model
 
 

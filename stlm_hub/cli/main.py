@@ -15,6 +15,7 @@ from rich.progress import Progress
 
 from ..errors import ConfigError, DataError, STLMError
 from ..model_folder.zoo import check_name
+from ..validate import expanded
 from .export import export
 from .mask import mask
 from .panels import PanelNames, check_output
@@ -66,7 +67,7 @@ def predict(
 
     network = load(model, device=device)
     output = None if output is None else check_output(output)
-    given = [path.expanduser() for path in photographs]
+    given = [expanded(path) for path in photographs]
     paths = [p for path in given for p in (list_images(path, recursive=True) if path.is_dir() else [path])]
     if output is not None:  # panels of an earlier run are no photographs
         paths = [path for path in paths if path in given or output.resolve() not in path.resolve().parents]
@@ -222,6 +223,7 @@ def calibrate(
     from ..predict.region_mask import looked_at
     from ..stlm import STLM
 
+    output = expanded(output)
     found = check_photographs(folder, at_least=MIN_HELD_OUT, work="calibration", near_copies=False)
     for duplicate, original in found.duplicates:
         console.print(f"{duplicate.name} is the same frame as {original.name} and is left out.", markup=False)
