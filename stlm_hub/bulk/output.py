@@ -115,7 +115,8 @@ class Output:
 
     def done(self) -> set[int]:
         """Numbers of the parts that are whole."""
-        names = [name.rpartition("/")[2] for name in self._system.ls(self._root, detail=False, refresh=True)]
+        self._system.invalidate_cache()  # workers wrote them
+        names = [name.rpartition("/")[2] for name in self._system.ls(self._root, detail=False)]
         return {int(found[1]) for name in names if (found := _PART.fullmatch(name))}
 
     def read(self, name: str) -> bytes | None:

@@ -71,39 +71,25 @@ def score(
         raise ConfigError(f'There is no engine "{engine}"; use {" or ".join(ENGINES)}.')
     if workers is not None and not (0 if engine == "local" else 1) <= workers <= 10_000:
         raise ConfigError(f"--workers must be a whole number from 1 to 10000, not {workers}.")
-    place = Output(output)
-    before = place.plan()
-    if model is None and before is None:
-        raise ConfigError("Which model is to judge? Name it with --model.")
-    model = before.model if model is None and before is not None else _lasting(model or "")
-    weights = _weights(model)
-    own = f"{place.place}/"
-    paths = [path for path in find_photographs(source) if not path.startswith(own)]
     processors = _processors()
     count = processors if workers is None else max(1, workers)
-    plan = Plan(
-        source,
-        len(paths),
-        _digest(paths),
-        model,
-        weights,
-        maps,
-        before.part if before else max(SMALLEST_PART, min(LARGEST_PART, len(paths) // (PARTS_A_WORKER * count))),
-    )
+    place = Output(output)
+    before = place.plan()
+    plan, paths = _planned(source, model, maps, count, place, before)
     if before is not None:
         _check_same(place, before, plan)
-        done = place.done()
+        there = place.done()
     else:
         place.write(PLAN, plan.to_json())
-        done = set()
+        there = set()
     parts = [
         Part(number, tuple(paths[number * plan.part : (number + 1) * plan.part]))
         for number in range(plan.parts)
-        if number not in done
+        if number not in there
     ]
     total = sum(len(part.paths) for part in parts)
     threads = 1 if engine == "ray" else max(1, processors // count)
-    job = Job(model, place.place, uuid.uuid4().hex, maps, threads)
+    job = Job(plan.model, place.place, uuid.uuid4().hex, maps, threads)
     try:
         errors = _run(job, parts, engine, workers if engine == "ray" else count * (workers != 0), total, on_progress)
     except BaseException:
@@ -113,6 +99,22 @@ def score(
     if missing := set(range(plan.parts)) - place.done():
         raise DataError(f"{part_name(min(missing))} is missing in {output}; give the same command again.")
     return Scored(plan.photographs, plan.photographs - total, errors)
+
+
+def _planned(
+    source: str, model: str | None, maps: bool, workers: int, place: Output, before: Plan | None
+) -> tuple[Plan, list[str]]:
+    """What is to be judged, by what, in which parts; and the paths. A run that is gone on with keeps its parts."""
+    if model is None and before is None:
+        raise ConfigError("Which model is to judge? Name it with --model.")
+    judge = before.model if model is None and before is not None else _lasting(model or "")
+    weights = _weights(judge)
+    own = f"{place.place}/"  # maps and panels in there are no photographs
+    paths = [path for path in find_photographs(source) if not path.startswith(own)]
+    if not paths:
+        raise DataError(f"All photographs of {source} lie in {place.place}; name another --output.")
+    part = max(SMALLEST_PART, min(LARGEST_PART, len(paths) // (PARTS_A_WORKER * workers)))
+    return Plan(source, len(paths), _digest(paths), judge, weights, maps, before.part if before else part), paths
 
 
 def _run(
