@@ -5,12 +5,16 @@ from __future__ import annotations
 import csv
 import glob
 import io
+import os
+import re
 from collections.abc import Iterable, Iterator
+from itertools import takewhile
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from fsspec.utils import glob_translate
 
 from ..errors import DataError, ImageError
 from ..predict.images import SUFFIXES, list_images
@@ -49,17 +53,34 @@ def _local(source: str) -> Iterable[str]:
         if path.suffix.lower() in LISTS and path.is_file():
             with path.open("rb") as file:
                 return [_place(entry, str(path.parent)) for entry in _entries(file, path.name)]
+        if path.is_file():
+            return [str(path)]
+        if glob.has_magic(source):
+            return _of_glob(path)
     except (OSError, ImageError) as error:
         raise DataError(f"{source} cannot be read ({error}); check the path and its rights.") from None
-    if path.is_file():
-        return [str(path)]
-    if not glob.has_magic(source):
-        raise DataError(f"There is no {source}; pass a folder, a glob, or a list in CSV or Parquet.")
-    return _of_glob(path)
+    raise DataError(f"There is no {source}; pass a folder, a glob, or a list in CSV or Parquet.")
 
 
-def _of_glob(pattern: Path) -> Iterator[str]:
-    for name in sorted(glob.glob(str(pattern), recursive=True)):  # noqa: PTH207  # Path.glob takes no absolute one
+def _of_glob(pattern: Path) -> list[str]:
+    """What matches, and photographs in folders that match; one that links lead to in several ways counts once."""
+    if "**" in pattern.parts:  # glob would follow links in circles
+        start = Path(*takewhile(lambda part: not glob.has_magic(part), pattern.parts))
+        matches = re.compile(glob_translate(pattern.as_posix())).match
+        return [str(path) for path in list_images(start, recursive=True) if matches(path.as_posix())]
+    found: dict[str, str] = {}  # where it lies in fact -> the way to it with the fewest links
+    folders: dict[str, str] = {}
+    for path in _matches(pattern):
+        folder, name = os.path.split(path)
+        real = folders.setdefault(folder, os.path.realpath(folder))
+        place = f"{real}/{name}"
+        if place not in found or folder == real:
+            found[place] = path
+    return sorted(found.values())
+
+
+def _matches(pattern: Path) -> Iterator[str]:
+    for name in sorted(glob.glob(str(pattern))):  # noqa: PTH207  # Path.glob takes no absolute one
         match = Path(name)
         if match.is_dir():
             yield from map(str, list_images(match, recursive=True))

@@ -64,7 +64,8 @@ class ScoreProgress:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._bars.stop()
+        if console.is_terminal:
+            self._bars.stop()
 
     def __call__(self, done: int, total: int) -> None:
         """Told after each photograph, or part."""

@@ -24,9 +24,10 @@ def processes() -> PartialState:
 
     Accelerate takes processors for several processes only where it is told to, and would else train the whole in each.
     """
-    if "LOCAL_RANK" in os.environ and not torch.cuda.is_available():
-        os.environ["ACCELERATE_USE_CPU"] = "true"
-    return PartialState()
+    on_processors = "LOCAL_RANK" in os.environ and not torch.cuda.is_available()
+    if on_processors:
+        os.environ["ACCELERATE_USE_CPU"] = "true"  # what `Accelerator` reads
+    return PartialState(cpu=on_processors)
 
 
 @contextmanager
