@@ -41,7 +41,7 @@ def measure(photographs: Sequence[Path], model: str, workers: int, folder: Path,
     """Judges photographs in `folder` with so many workers.
 
     Returns:
-        "load_seconds" until the first photograph, "photographs_per_second" from there to the last, and
+        "load_seconds" until the first photograph, "photographs_per_second" from there to the last (None: there is one), and
         "cpu_seconds_total" of all processes.
     """
     (folder / "list.csv").write_text("path\n" + "\n".join(map(str, photographs)) + "\n", encoding="utf-8")
@@ -61,7 +61,7 @@ def measure(photographs: Sequence[Path], model: str, workers: int, folder: Path,
         "workers": workers,
         "photographs": len(photographs),
         "load_seconds": round(heard[0] - begun, 2),
-        "photographs_per_second": round((len(heard) - 1) / between, 3),
+        "photographs_per_second": round((len(heard) - 1) / between, 3) if len(heard) > 1 else None,
         "cpu_seconds_total": round(used, 2),
     }
 

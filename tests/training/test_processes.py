@@ -35,23 +35,23 @@ def test_two_processes_train_as_one_with_the_batch_of_both(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    script = (TWO_PROCESSES, tmp_path, starting_weights, photographs, run_folder, settings(2, 4, checkpoint_every=2))
-    killed = run_script(*script, kill_at=3, killed_rank="1")
+    script = (TWO_PROCESSES, tmp_path, starting_weights, photographs, run_folder, settings(2, 3, checkpoint_every=1))
+    killed = run_script(*script, kill_at=2, killed_rank="1")
     assert killed.returncode != 0
     assert "Another process of this training has ended" in killed.stderr, killed.stderr[-3000:]
-    assert checkpoint.latest(run_folder / "checkpoints") == run_folder / "checkpoints" / "step-0000002"
+    assert checkpoint.latest(run_folder / "checkpoints") == run_folder / "checkpoints" / "step-0000001"
 
     resumed = run_script(*script)
     assert resumed.returncode == 0, resumed.stderr[-3000:]
     # only the first process speaks
-    assert re.findall(r"^step \d", resumed.stdout, re.MULTILINE) == ["step 3", "step 4"]
+    assert re.findall(r"^step \d", resumed.stdout, re.MULTILINE) == ["step 2", "step 3"]
     weights = re.findall(r"^weights (\S+)$", resumed.stdout, re.MULTILINE)
     assert len(weights) == 2 and weights[0] == weights[1]  # both hold the same network
     log = [json.loads(line) for line in (run_folder / "log.jsonl").read_text().splitlines()]
-    assert [record["step"] for record in log] == [1, 2, 3, 4]
+    assert [record["step"] for record in log] == [1, 2, 3]
 
     monkeypatch.setattr(checkpoint, "save", lambda *_: None)
-    alone = train(make_network(), photographs, settings(4, 4), starting_weights, tmp_path / "alone", textures=textures)
+    alone = train(make_network(), photographs, settings(4, 3), starting_weights, tmp_path / "alone", textures=textures)
     losses = [[[record[name] for name in LOSSES] for record in each] for each in (log, alone)]
     assert np.abs(np.subtract(*losses)).max() < 1e-4
 
