@@ -41,8 +41,8 @@ def measure(photographs: Sequence[Path], model: str, workers: int, folder: Path,
     """Judges photographs in `folder` with so many workers.
 
     Returns:
-        "load_seconds" until the first photograph, "photographs_per_second" from there to the last (None: there is one), and
-        "cpu_seconds_total" of all processes.
+        "load_seconds" until the first photograph, "photographs_per_second" from there to the last (None of a single
+        one), and "cpu_seconds_total" of all processes.
     """
     (folder / "list.csv").write_text("path\n" + "\n".join(map(str, photographs)) + "\n", encoding="utf-8")
     heard: list[float] = []
