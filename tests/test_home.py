@@ -44,7 +44,7 @@ def test_the_library_expands_every_path(home: Path) -> None:
     photographs = write_photographs(home / "photos", 2)
     assert load_image("~/photos/part_0.png").shape == (70, 90, 3)
     assert list_images("~/photos") == photographs
-    assert TextureSource.from_folder("~/photos").photographs == photographs
+    assert list(TextureSource.from_folder("~/photos").photographs) == photographs
     prediction = Prediction(grey(9), np.zeros((64, 64), np.float32), 0.1, 0.5)
     assert prediction.save("~/panels/p.png") == home / "panels" / "p.png"
     region = texture(70, 90)
