@@ -126,7 +126,7 @@ def _check_place(place: Path) -> None:
 def _photographs(folder: str | os.PathLike[str] | None, size: tuple[int, int]) -> list[np.ndarray]:
     if folder is None:
         return list(parity.drawn_photographs(size))
-    paths = list_images(folder)
+    paths = list_images(expanded(folder))
     if len(paths) < LEAST:
         raise DataError(f"{folder} holds {len(paths)} photographs; an export needs {LEAST} or more of good parts.")
     return parity.at_network_size([load_image(path) for path in paths[: parity.MOST]], size)
