@@ -366,7 +366,8 @@ def explain(error: Exception, repo_id: str, revision: str | None = None) -> str:
             f"{constants.ENDPOINT} {answer} and {repo_id} is not in the cache: check the network or the proxy, or try "
             "again later."
         )
-    if isinstance(error, OSError) and error.errno in _DISK:
+    kept = (constants.HF_HOME, constants.HF_HUB_CACHE)
+    if isinstance(error, OSError) and error.errno in _DISK and str(error.filename or kept[0]).startswith(kept):
         place = f" ({error.filename})" if error.filename else ""
         return (
             f"The Hub's files are kept in {constants.HF_HOME}, which cannot be used{place}: {error.strerror}. Set "
