@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from .errors import ConfigError, HubError
 from .model_folder import zoo
 from .runtime.facts import is_export
+from .validate import expanded
 
 if TYPE_CHECKING:
     from .runtime.detector import ExportedModel
@@ -39,7 +40,7 @@ def load(
     from .runtime.beside import fastest
     from .runtime.detector import ExportedModel
 
-    folder = _local_folder(name)
+    folder = local_folder(name)
     if folder is not None and is_export(folder):
         if device not in (None, "cpu"):
             raise ConfigError(f'{folder} is an export for processors and does not run on "{device}"; leave it out.')
@@ -55,12 +56,12 @@ def load(
     return STLM.from_pretrained(name, device=device)
 
 
-def _local_folder(name: str | os.PathLike[str]) -> Path | None:
+def local_folder(name: str | os.PathLike[str]) -> Path | None:
     """The folder of a name, if it is one or an alias that is here; None: the Hub's."""
     text = os.fspath(name)
     if isinstance(name, str) and not set(text) & {"/", "\\", ":"} and text not in (".", "..", "~"):
         found = zoo.zoo_dir_folder(text) or (zoo.checkout_folder(text) if text in zoo.load_zoo() else None)
         if found is not None:
             return found
-    folder = Path(text).expanduser()
+    folder = expanded(text)
     return folder if folder.is_dir() else None

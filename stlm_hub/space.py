@@ -24,6 +24,7 @@ from .model_folder.card.card import template_folder
 from .model_folder.names import CARD_NAME, DECIDING, RESULTS_NAME
 from .model_folder.publish import check_folder, commit, write_errors
 from .samples.parts import write_samples
+from .validate import expanded
 
 PAGE = (
     "README.md",
@@ -73,7 +74,7 @@ def build(folder: Path, *, models: Sequence[str] | None = None) -> Path:
         ConfigError, WeightsError: a model that is not published yet does not load.
         DataError: scikit-image, which has the example photographs, is not installed.
     """
-    folder = Path(folder)
+    folder = expanded(folder)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise HubError(f"{folder} already exists and is not empty; delete it or choose another folder.")
     entries = _entries(models)
@@ -138,7 +139,7 @@ def push(
     with tempfile.TemporaryDirectory(prefix="stlm-space-") as scratch:
         folder = build(Path(scratch) / "space", models=models)
         files = {path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob("*")) if path.is_file()}
-        with write_errors(repo_id):
+        with write_errors(repo_id, api.endpoint):
             repo, there = _prepare(api, repo_id, private, hardware)
             stale = [name for name in there if name not in files and name != ".gitattributes"]
             revision = commit(api, repo, files, stale)

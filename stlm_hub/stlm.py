@@ -22,6 +22,7 @@ from .models.stlm.network import STLMNetwork
 from .runtime.beside import Preferred
 from .runtime.detector import ExportedModel
 from .runtime.facts import is_export
+from .validate import expanded
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -94,7 +95,7 @@ class STLM(AnomalyMaps):
             ConfigError: config.json or calibration.json is not valid, or the device cannot be used.
             WeightsError: the weights are missing, a pickle, altered, or do not fit config.json.
         """
-        if is_export(Path(name).expanduser()):
+        if is_export(expanded(name)):
             return cast("STLM", ExportedModel.from_folder(name))
         place = usable_device(device)
         local = hub.resolve(name, revision=revision, token=token, local_files_only=local_files_only)
@@ -194,7 +195,7 @@ class STLM(AnomalyMaps):
             write_config(folder, self.config)
             self.save_calibration(folder)
 
-        replace(Path(save_directory).expanduser(), write, whole=False)
+        replace(expanded(save_directory), write, whole=False)
 
     def save_calibration(self, folder: Path) -> None:
         """Writes what a calibration decides, into a folder of the model: calibration.json, familiarity, region."""

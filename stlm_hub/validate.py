@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import stat
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -11,6 +12,14 @@ from typing import Any
 from .errors import ConfigError
 
 MAX_JSON_BYTES = 1_000_000
+
+
+def expanded(path: str | os.PathLike[str]) -> Path:
+    """A path with the home folder in place of `~`. What only looks like one, as the file `~part.png`, stays."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:  # nobody has this name
+        return Path(path)
 
 
 def check_integer(name: str, value: Any, low: int, high: int) -> None:

@@ -40,10 +40,11 @@ ROOMS = {
         "pseudo_anomalies",
     },
     "line": {"models", "predict"},
+    "bulk": {"predict", "detectors", "model_folder"},
     "space": {"model_folder", "samples"},
     "cli": {
         *("models", "predict", "model_folder", "stlm", "starting_weights", "calibration", "evaluation", "training"),
-        *("samples", "space", "line", "zero_shot", "detectors", "runtime", "export"),
+        *("samples", "space", "line", "bulk", "zero_shot", "detectors", "runtime", "export"),
     },
 }
 """What each room of the library may import besides itself and the foundation: the arrows of ARCHITECTURE.md."""

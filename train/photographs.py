@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from accelerate import PartialState
-
 from stlm_hub.errors import ConfigError
 from stlm_hub.evaluation.evaluate import TestSet, check_both_kinds
 from stlm_hub.model_folder.card.card import write_card
 from stlm_hub.samples.parts import write_samples
 from stlm_hub.stlm import STLM
+from stlm_hub.training.processes import processes
 
 from .datasets import dagm, mvtec_ad, visa
 from .datasets.category import Category
@@ -59,7 +58,7 @@ def write_examples(folder: Path, test: TestSet, repo_id: str) -> None:
 def _samples(recipe: Recipe, runs: Path) -> Category:
     size = max(recipe.model.network.frame_size)
     folder = runs / f"samples-{size}-{SAMPLE_SEED}"
-    with PartialState().main_process_first():  # of a distributed training
+    with processes().main_process_first():  # of a distributed training
         if not (folder / recipe.category).is_dir():
             write_samples(folder, part=recipe.category, size=size, seed=SAMPLE_SEED)
     return read_folder(folder / recipe.category)

@@ -27,6 +27,7 @@ from ..predict.predictor import input_of
 from ..predict.region_mask import area_on_frame, on_frame
 from ..pseudo_anomalies.nuisance import Nuisance
 from ..stlm import STLM
+from ..validate import expanded
 from .calibrate import calibrate
 from .normals import Normal
 from .threshold import DEFAULT_FALSE_ALARM_RATE, check_false_alarm_rate, check_held_out
@@ -80,6 +81,7 @@ def recalibrate(
     """
     check_false_alarm_rate(false_alarm_rate)
     check_held_out(len(photographs))
+    output = expanded(output)
     check_output(output)
     before = model.judging
     measured = tuple(scale.anomaly_map for scale in before.scales)

@@ -15,11 +15,13 @@ from rich.progress import Progress
 
 from ..errors import ConfigError, DataError, STLMError
 from ..model_folder.zoo import check_name
+from ..validate import expanded
 from .export import export
 from .mask import mask
 from .panels import PanelNames, check_output
 from .progress import VERDICTS, RunProgress, console, exit_on_error
 from .references import references, without_references
+from .score import score as score_in_bulk
 from .watch import watch
 from .zero_shot import zero_shot_judge
 from .zoo import space_app, weights_app, zoo_app
@@ -38,6 +40,7 @@ app.add_typer(weights_app, name="weights")
 app.add_typer(zoo_app, name="zoo")
 app.add_typer(space_app, name="space")
 app.command()(watch)
+app.command()(score_in_bulk)
 
 RegionOption = Annotated[Path | None, typer.Option(help="Picture of where to look: white on black, as a photograph.")]
 IgnoreOption = Annotated[Path | None, typer.Option(help="Picture of where not to look: white on black.")]
@@ -94,7 +97,7 @@ def predict(
     from ..predict.images import list_images
 
     output = None if output is None else check_output(output)
-    given = [path.expanduser() for path in photographs]
+    given = [expanded(path) for path in photographs]
     paths = [p for path in given for p in (list_images(path, recursive=True) if path.is_dir() else [path])]
     if output is not None:  # panels of an earlier run are no photographs
         paths = [path for path in paths if path in given or output.resolve() not in path.resolve().parents]
@@ -252,6 +255,7 @@ def calibrate(
     from ..predict.region_mask import looked_at
     from ..stlm import STLM
 
+    output = expanded(output)
     found = check_photographs(folder, at_least=MIN_HELD_OUT, work="calibration", near_copies=False)
     for duplicate, original in found.duplicates:
         console.print(f"{duplicate.name} is the same frame as {original.name} and is left out.", markup=False)

@@ -10,6 +10,7 @@ import typer
 from rich.markup import escape
 
 from ..errors import ConfigError, ImageError
+from ..validate import expanded
 from .progress import console
 
 SURE = 0.9
@@ -31,6 +32,7 @@ def mask(
     from ..predict.images import load_image
     from ..zero_shot.segment import segment_anything, segment_embedded
 
+    output = expanded(output)
     clicks, others = [_place(text) for text in at], [_place(text) for text in outside or ()]
     image = load_image(photograph)
     embedded = segment_anything().embed(image)

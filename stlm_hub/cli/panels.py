@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 
 from ..errors import DataError
+from ..validate import expanded
 
 LONGEST = 180
 """Bytes of a name; most disks take 255, and a suffix comes on top."""
@@ -39,7 +40,7 @@ def check_output(folder: Path) -> Path:
     Raises:
         DataError: it is a file, or cannot be written.
     """
-    folder = folder.expanduser()
+    folder = expanded(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

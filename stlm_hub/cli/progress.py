@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 from collections.abc import Iterator
@@ -28,7 +29,8 @@ if TYPE_CHECKING:
     from ..training.loop import StepReport
     from ..training.observer import Observer
 
-console = Console()
+# Of several processes of one training the first one speaks; RANK is what launchers number them with.
+console = Console(quiet=os.environ.get("RANK", "0") != "0")
 
 VERDICTS = {
     "pass": "[green]normal[/]    ",

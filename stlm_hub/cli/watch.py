@@ -11,6 +11,7 @@ from rich.markup import escape
 
 from ..errors import DataError
 from ..model_folder.zoo import check_name
+from ..validate import expanded
 from .progress import VERDICTS, console
 
 MEGABYTE = 10**6
@@ -34,8 +35,8 @@ def watch(
     device: Annotated[str | None, typer.Option(help="cpu, cuda, ...; default: cuda where there is one.")] = None,
 ) -> None:
     """Judges what a camera takes, as it comes: one row a photograph, whatever happens to the machine."""
-    output = output.expanduser()
-    csv, rejects = (None if path is None else path.expanduser() for path in (csv, rejects))
+    output = expanded(output)
+    csv, rejects = (None if path is None else expanded(path) for path in (csv, rejects))
     if output.exists() and not output.is_dir():
         raise DataError(f"{output} is a file; name a folder for --output.")
     check_name(model)

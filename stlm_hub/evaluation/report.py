@@ -22,6 +22,7 @@ from ..model_folder.results import METRICS, Results
 from ..models.stlm.anomaly_maps import MAP_LABELS
 from ..models.stlm.config import size_text
 from ..stlm import STLM
+from ..validate import expanded
 from .evaluate import Evaluation, TestSet, check_both_kinds, curves, evaluate
 from .metrics import average_precision
 from .pictures import GOOD, JudgedPhotograph, Picture, judged_photographs, write_overview, write_panels
@@ -85,8 +86,9 @@ def write_report(
         DataError: the folder lacks something, the log is none, or `output` holds other things or cannot be written.
         ImageError: a photograph cannot be read.
     """
+    data, output = expanded(data), expanded(output)
     test = _test_set(data)
-    records = _read_log(log) if log else []
+    records = _read_log(expanded(log)) if log else []
     _check_output(output)
     threshold, used = model.judging.threshold, model.judging.judge_by
     # The threshold is that of the map in use; what another map would miss at a threshold of its own is not known.

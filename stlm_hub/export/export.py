@@ -25,7 +25,7 @@ from ..runtime.detector import ExportedModel, infer
 from ..runtime.facts import FORMATS, PRECISIONS, ExportFacts, deciding_sha256, is_export
 from ..runtime.sessions import INSTALL, is_installed, open_session
 from ..stlm import STLM
-from ..validate import check_choice
+from ..validate import check_choice, expanded
 from . import parity
 from .graph import write_onnx
 from .quantise import quantise
@@ -61,7 +61,7 @@ def export(
         DataError: there are too few photographs.
         HubError, WeightsError, ImageError: model or photographs cannot be read.
     """
-    place = Path(output).expanduser()
+    place = expanded(output)
     _check_request(form, precision, photographs is not None)
     _check_place(place)
     local = hub.resolve(name)
@@ -126,7 +126,7 @@ def _check_place(place: Path) -> None:
 def _photographs(folder: str | os.PathLike[str] | None, size: tuple[int, int]) -> list[np.ndarray]:
     if folder is None:
         return list(parity.drawn_photographs(size))
-    paths = list_images(Path(folder).expanduser())
+    paths = list_images(expanded(folder))
     if len(paths) < LEAST:
         raise DataError(f"{folder} holds {len(paths)} photographs; an export needs {LEAST} or more of good parts.")
     return parity.at_network_size([load_image(path) for path in paths[: parity.MOST]], size)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from ..errors import DataError
 from ..predict.prediction import Prediction
+from ..validate import expanded
 
 
 class Rejects:
@@ -19,6 +20,7 @@ class Rejects:
     """
 
     def __init__(self, folder: Path, most_bytes: int) -> None:
+        folder = expanded(folder)
         self.folder, self.most_bytes = folder, most_bytes
         try:
             folder.mkdir(parents=True, exist_ok=True)

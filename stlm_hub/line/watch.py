@@ -15,6 +15,7 @@ import numpy as np
 from ..errors import STLMError
 from ..models.stlm.judging import Judging
 from ..predict.prediction import Prediction
+from ..validate import expanded
 from .camera import URL, Camera, VideoFile
 from .drift import Drift
 from .folder import FolderSource
@@ -50,7 +51,7 @@ def open_source(
     Raises:
         DataError: it is none of these, or cannot be opened.
     """
-    path = Path(source).expanduser()
+    path = expanded(source)
     if source.isdigit() or URL.match(source) or path.is_char_device():
         return Camera(source, done, every, say)
     if path.is_file():
@@ -98,6 +99,7 @@ def watch(
     """
     written = 0
     with ExitStack() as stack:
+        output, csv = expanded(output), None if csv is None else expanded(csv)
         journal = stack.enter_context(Journal(output))
         frames = open_source(source, journal.ids, every=every, once=once, say=say)
         if drift is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import re
@@ -34,7 +35,7 @@ from huggingface_hub.errors import (
 from .. import __version__
 from ..errors import HubError, STLMError, WeightsError
 from ..models.stlm.config import CONFIG_NAME, STLMConfig
-from ..validate import MAX_JSON_BYTES
+from ..validate import MAX_JSON_BYTES, expanded
 from . import zoo
 from .names import (
     CALIBRATION_NAME,
@@ -59,6 +60,8 @@ _LARGEST = dict.fromkeys(WEIGHT_FILES, 512 * 2**20)  # bytes; the widest network
 # Base class of everything that the HTTP client raises; its package differs between versions of huggingface_hub.
 _HTTPError: type[Exception] = HfHubHTTPError.__bases__[0]
 _ALWAYS = (CONFIG_NAME, WEIGHTS_NAME, FAMILIARITY_NAME, CALIBRATION_NAME)
+_DISK = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.ENOENT, errno.ENOSPC, errno.EDQUOT)
+"""What a cache that cannot be written says."""
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _REVISION = re.compile(r"[\w./+-]{0,200}")
@@ -146,7 +149,7 @@ def resolve(
             return download(repo_id, pinned, entry)
 
     if _is_folder(text):
-        folder = Path(text).expanduser()
+        folder = expanded(text)
         if revision is not None:
             raise HubError(f'{folder} is a folder and has no revision "{revision}"; leave the revision out.')
         return in_folder(folder, None)
@@ -308,6 +311,20 @@ def needed_files(config: STLMConfig) -> list[str]:
     return [name for name in DECIDING if name not in absent]
 
 
+def explain_upload(error: Exception, repo_id: str, endpoint: str) -> str | None:
+    """The sentence for an upload that did not reach the Hub; None where it did, or where that is not known."""
+    if isinstance(error, OfflineModeIsEnabled):
+        return f"HF_HUB_OFFLINE is set, so {repo_id} cannot be uploaded; unset it and give the same command again."
+    status = error.response.status_code if isinstance(error, HfHubHTTPError) else 0
+    if not _out_of_reach(error) or status == 429:
+        return None
+    answer = f"answers with HTTP {status}" if status else "is out of reach"
+    return (
+        f"{repo_id} is not uploaded: {endpoint} {answer}. Check the network or the proxy and give the same command "
+        "again; what has arrived is not sent twice."
+    )
+
+
 @contextmanager
 def hub_errors(repo_id: str, revision: str | None = None) -> Iterator[None]:
     """Turns whatever the Hub's client raises into a HubError with a sentence."""
@@ -349,14 +366,21 @@ def explain(error: Exception, repo_id: str, revision: str | None = None) -> str:
             f"{constants.ENDPOINT} {answer} and {repo_id} is not in the cache: check the network or the proxy, or try "
             "again later."
         )
+    kept = (constants.HF_HOME, constants.HF_HUB_CACHE)
+    if isinstance(error, OSError) and error.errno in _DISK and str(error.filename or kept[0]).startswith(kept):
+        place = f" ({error.filename})" if error.filename else ""
+        return (
+            f"The Hub's files are kept in {constants.HF_HOME}, which cannot be used{place}: {error.strerror}. Set "
+            "HF_HOME to a folder with room that you may write."
+        )
     detail = " ".join(str(error).split())[:200]
     return f"{repo_id} cannot be had from the Hub ({type(error).__name__}: {detail}); try again."
 
 
 def _is_folder(text: str) -> bool:
     try:
-        return Path(text).expanduser().is_dir()
-    except (OSError, ValueError, RuntimeError):  # too long, a NUL in it, or "~" of nobody
+        return expanded(text).is_dir()
+    except (OSError, ValueError):  # too long, or a NUL in it
         return False
 
 

@@ -16,6 +16,7 @@ from yaml import YAMLError
 from .. import __version__
 from ..errors import HubError
 from ..models.stlm.anomaly_maps import AnomalyMaps
+from ..validate import expanded
 from . import hub, results
 from .card.card import write_card
 from .folder import read_folder
@@ -61,13 +62,14 @@ def publish(
         HubError: a file is missing or does not belong there, the card is not valid, the Hub refuses or is out of reach,
             or the tag stands for another commit.
     """
+    folder = expanded(folder)
     if folder.is_dir() and not (folder / CARD_NAME).is_file():
         write_card(folder, repo_id)
     files = check_folder(folder)
     _address_card(folder, repo_id)
     tag = tag or f"v{__version__}"
     api = HfApi(endpoint=endpoint, token=token, library_name="stlm_hub", library_version=__version__)
-    with write_errors(repo_id, tag):
+    with write_errors(repo_id, api.endpoint, tag):
         repo = api.create_repo(repo_id, private=private, exist_ok=True)
         there = [file.rfilename for file in api.model_info(repo.repo_id).siblings or []]
         stale = [name for name in there if name not in files and _matches(name, MIRRORED)]
@@ -125,16 +127,18 @@ def commit(api: HfApi, repo: RepoUrl, files: dict[str, Path], stale: Sequence[st
 
 
 @contextmanager
-def write_errors(repo_id: str, revision: str | None = None) -> Iterator[None]:
-    """`hub.hub_errors` where something is uploaded: whoever may not write is told how to log in."""
+def write_errors(repo_id: str, endpoint: str, revision: str | None = None) -> Iterator[None]:
+    """`hub.hub_errors` where something is uploaded to `endpoint`: whoever may not write is told how to log in."""
     with hub.hub_errors(repo_id, revision):
         try:
             yield
         except LocalTokenNotFoundError as error:
             raise HubError(_login(repo_id)) from error
-        except HfHubHTTPError as error:
-            if error.response.status_code in (401, 403):
+        except Exception as error:
+            if isinstance(error, HfHubHTTPError) and error.response.status_code in (401, 403):
                 raise HubError(_login(repo_id)) from error
+            if sentence := hub.explain_upload(error, repo_id, endpoint):
+                raise HubError(sentence) from error
             raise
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import HubError
+from ..validate import expanded
 from .names import DECIDING, WEIGHTS_NAME
 
 ZOO_PATH = Path(__file__).with_name("zoo.json")
@@ -99,7 +100,7 @@ def list_models() -> list[ZooEntry]:
 def zoo_dir_folder(alias: str) -> Path | None:
     """`$STLM_ZOO_DIR/<alias>`, if it is there: a user's own models, or the zoo's on a machine without a network."""
     root = os.environ.get("STLM_ZOO_DIR")
-    folder = Path(root).expanduser() / alias if root else None
+    folder = expanded(root) / alias if root else None
     return folder if folder is not None and folder.is_dir() else None
 
 
@@ -115,7 +116,7 @@ def check_name(name: str) -> None:
     Raises:
         HubError: it is an alias that nobody knows, a folder that is not there, or an archive.
     """
-    path = Path(name).expanduser()
+    path = expanded(name)
     if path.is_dir():
         return
     if path.is_file():

@@ -19,6 +19,8 @@ import io
 import re
 import stat
 import warnings
+from collections import deque
+from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any, TypeAlias
 
@@ -26,6 +28,7 @@ import numpy as np
 from PIL import ExifTags, Image, ImageOps, TiffImagePlugin, UnidentifiedImageError
 
 from ..errors import ImageError
+from ..validate import expanded
 from .image_structure import MAX_EXIF_BYTES, check_structure, tags_fit
 
 ImageInput: TypeAlias = str | Path | bytes | Image.Image | np.ndarray
@@ -59,7 +62,7 @@ def load_image(source: ImageInput, *, name: str | None = None) -> np.ndarray:
         ImageError: the picture is missing, damaged, of an unsupported kind, or outside the limits of this module.
     """
     if isinstance(source, (str, Path)):
-        return _read_file(Path(source).expanduser(), name)
+        return _read_file(expanded(source), name)
     label = _printable(name or "The image")
     if isinstance(source, bytes):
         return _decode(io.BytesIO(source), len(source), label)
@@ -76,25 +79,42 @@ def list_images(folder: str | Path, *, recursive: bool = False) -> list[Path]:
     Args:
         folder: where to look for files that end in one of `SUFFIXES`. Hidden files and folders (with a leading dot)
             are left out.
-        recursive: whether to look into subfolders, too.
+        recursive: whether to look into subfolders, too. Links to folders are followed; each folder is looked into once,
+            so links may lead in circles.
 
     Raises:
         ImageError: the folder does not exist, is a file or cannot be read.
     """
-    root = Path(folder).expanduser()
+    root = expanded(folder)
     try:
         if not stat.S_ISDIR(root.stat().st_mode):
             raise ImageError(f"{_printable(str(root))} is a file; pass the folder that holds the pictures.")
         found = [
             path
-            for path in (root.rglob("*") if recursive else root.iterdir())
+            for path in (_below(root) if recursive else root.iterdir())
             if path.suffix.lower() in SUFFIXES
             and not any(part.startswith(".") for part in path.relative_to(root).parts)
             and path.is_file()
         ]
     except (OSError, ValueError) as error:
-        raise ImageError(f"The folder {_printable(str(root))} cannot be read: {_reason(error)}.") from None
+        where = getattr(error, "filename", None) or str(root)  # a folder below it
+        raise ImageError(f"The folder {_printable(where)} cannot be read: {_reason(error)}.") from None
     return sorted(found, key=lambda path: (_natural(path.relative_to(root)), str(path)))
+
+
+def _below(root: Path) -> Iterator[Path]:
+    """Everything in a folder and its subfolders, what lies there in fact before what links lead to."""
+    folders, links, seen = deque([root]), deque[Path](), set[Path]()
+    while folders or links:
+        folder = folders.popleft() if folders else links.popleft()
+        place = folder.resolve()
+        if place in seen:
+            continue
+        seen.add(place)
+        for path in folder.iterdir():
+            yield path
+            if path.is_dir() and not path.name.startswith("."):
+                (links if path.is_symlink() else folders).append(path)
 
 
 def _natural(path: Path) -> list[list[str | int]]:

@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 
 from ..errors import DataError, ImageError
+from ..validate import expanded
 from .good_ones import good_folder
 from .images import list_images, load_image
 
@@ -57,7 +58,7 @@ def check_photographs(
         DataError: the folder is missing; a file cannot be read; fewer than `at_least` different photographs; a
             photograph has one single colour. The first five files are named.
     """
-    folder = folder.expanduser()
+    folder = expanded(folder)
     if not folder.is_dir():
         raise DataError(f"{folder} is not a folder; pass the folder with the photographs of good parts.")
     folder, note = good_folder(folder)
@@ -108,7 +109,8 @@ def check_photographs(
             f"is the same frame as {duplicates[0][1].name}); {work} needs at least {at_least}, each of another part."
         )
     width, height = np.median(np.array(list(sizes.values())), axis=0).round().astype(int).tolist()
-    return Photographs(list(sizes), duplicates, (height, width), [*filter(None, [note]), *_size_notes(sizes)])
+    notes = [*filter(None, [note, _left_out(folder)]), *_size_notes(sizes)]
+    return Photographs(list(sizes), duplicates, (height, width), notes)
 
 
 def load_each(
@@ -133,6 +135,14 @@ def load_each(
         yield load_image(path)
         if on_image:
             on_image(done, len(paths) if total is None else total)
+
+
+def _left_out(folder: Path) -> str:
+    """A sentence where subfolders, or folders that links lead to, hold photographs, too."""
+    inside = sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+    if not (named := [path.name for path in inside if list_images(path, recursive=True)]):
+        return ""
+    return f"Photographs in folders inside {folder} are left out: {', '.join(named[:5])}."
 
 
 def _near_copy(thumbnail: np.ndarray, others: Sequence[np.ndarray], paths: Sequence[Path]) -> Path | None:

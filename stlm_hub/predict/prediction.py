@@ -13,6 +13,7 @@ import numpy as np
 from PIL import Image
 
 from ..errors import ConfigError, ImageError
+from ..validate import expanded
 
 Verdict = Literal["pass", "review", "reject", "unfamiliar"]
 
@@ -103,7 +104,7 @@ class Prediction:
         Raises:
             ImageError: the suffix names no format that can be written, or the file cannot be written.
         """
-        path = Path(path).expanduser()
+        path = expanded(path)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             Image.fromarray(self.panel(title)).save(path)

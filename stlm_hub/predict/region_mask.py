@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 
 from ..errors import DataError
+from ..validate import expanded
 from .images import ImageInput, load_image
 
 SMALLEST_SHARE = 0.01
@@ -55,8 +56,8 @@ def looked_at(region: str | Path | None, ignore: str | Path | None, shape: tuple
     """
     if not region and not ignore:
         return None
-    wanted = read_region(Path(region), shape) if region else None
-    left = read_region(Path(ignore), shape, ignore=True) if ignore else None
+    wanted = read_region(expanded(region), shape) if region else None
+    left = read_region(expanded(ignore), shape, ignore=True) if ignore else None
     if wanted is None or left is None:
         return left if wanted is None else wanted
     left = cv2.resize(left.astype(np.uint8), wanted.shape[::-1], interpolation=cv2.INTER_NEAREST).astype(bool)

@@ -11,7 +11,8 @@ import cv2
 import numpy as np
 
 from ..errors import ConfigError, DataError
-from ..predict.images import SUFFIXES
+from ..predict.images import SUFFIXES, list_images
+from ..validate import expanded
 from .texture_looks import LOOKS, draw_look
 
 MAX_SIDE = 1024  # larger photographs are reduced once, on reading
@@ -79,14 +80,10 @@ class TextureSource:
         Raises:
             DataError: the folder is missing or holds no photograph.
         """
-        folder = Path(folder)
+        folder = expanded(folder)
         if not folder.is_dir():
             raise DataError(f"The texture folder {folder} does not exist; name a folder of photographs.")
-        found = sorted(
-            path
-            for path in folder.rglob("*")
-            if path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and path.is_file()
-        )
+        found = sorted(list_images(folder, recursive=True))
         if not found:
             raise DataError(
                 f"The texture folder {folder} holds no photograph ({', '.join(sorted(SUFFIXES))}); "

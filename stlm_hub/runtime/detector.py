@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from pathlib import Path
 from typing import overload
 
 import numpy as np
@@ -16,6 +15,7 @@ from ..predict.frame import resize_image, to_frame
 from ..predict.images import ImageInput, load_image
 from ..predict.prediction import Prediction, Unusable
 from ..predict.predictor import Inferred, ScoredMap, batches, judge_all, judge_many
+from ..validate import expanded
 from .facts import ExportFacts, check_unchanged, is_export, load_facts
 from .sessions import BACKENDS, Session, open_session
 
@@ -52,7 +52,7 @@ class ExportedModel:
         Raises:
             ConfigError: it is no export, a file was changed since, or its runtime is not installed.
         """
-        place = Path(folder).expanduser()
+        place = expanded(folder)
         if not is_export(place):
             raise ConfigError(f"{place} is not an exported model; make one with: stlm export MODEL --output {place}")
         facts = load_facts(place)

@@ -19,6 +19,7 @@ import numpy as np
 from PIL import Image
 
 from ..errors import DataError
+from ..validate import expanded
 from .defects import DEFECT_KINDS, paint
 
 PARTS = ("brick", "grass", "gravel")
@@ -80,7 +81,7 @@ def write_samples(
             scikit-image is not installed.
     """
     _check_arguments(part, size, seed, {"n_train": n_train, "n_good": n_good, "n_defect_each": n_defect_each})
-    target = Path(folder) / part
+    target = expanded(folder) / part
     try:
         if target.exists() and (not target.is_dir() or any(target.iterdir())):
             raise DataError(f"{target} already exists and is not empty; delete it or choose another folder.")

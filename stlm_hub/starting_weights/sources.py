@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ..errors import WeightsError
+from ..validate import expanded
 from .downloads import download
 from .formats import read_starting_weights
 from .starting_weights import StartingWeights
@@ -21,7 +22,7 @@ def cache_file() -> Path:
     Its folder is `$STLM_CACHE`, else `$XDG_CACHE_HOME/stlm_hub`, else `~/.cache/stlm_hub`.
     """
     if folder := os.environ.get("STLM_CACHE"):
-        return Path(folder).expanduser() / FILE_NAME
+        return expanded(folder) / FILE_NAME
     return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "stlm_hub" / FILE_NAME
 
 
@@ -43,7 +44,7 @@ def starting_weights(
     """
     named = path or os.environ.get("STLM_STARTING_WEIGHTS")
     if named:
-        return read_starting_weights(Path(named).expanduser())
+        return read_starting_weights(expanded(named))
     cached = cache_file()
     if cached.is_file():
         return StartingWeights.load(cached)
@@ -81,7 +82,7 @@ def import_weights(file: Path) -> Path:
         WeightsError: the file cannot be used, or the cache cannot be written.
     """
     cached = cache_file()
-    _write_cache(read_starting_weights(file), cached)
+    _write_cache(read_starting_weights(expanded(file)), cached)
     return cached
 
 

@@ -32,6 +32,7 @@ from ..predict.frame import to_input
 from ..predict.images import list_images, load_image
 from ..pseudo_anomalies.nuisance import Nuisance, photographed_again
 from ..stlm import STLM
+from ..validate import expanded
 
 NEW_ENTRIES = 256
 """Patches of one photograph that are remembered at most, those farthest from what is known."""
@@ -65,6 +66,7 @@ def accept(folder: Path, photographs: Sequence[Path], on_image: Callable[[int, i
         ConfigError: `folder` is no folder, or the model has no memory or was never calibrated.
         ImageError: a photograph cannot be used; nothing is changed then.
     """
+    folder, photographs = expanded(folder), [expanded(path) for path in photographs]
     model, results = _load(folder)
     memory, before = model.patch_memory, model.judging
     if memory is None:
@@ -100,6 +102,7 @@ def reject(folder: Path, photographs: Sequence[Path]) -> list[tuple[str, float]]
         ConfigError: `folder` is no model's folder.
         ImageError: a photograph cannot be used; none is kept then.
     """
+    folder, photographs = expanded(folder), [expanded(path) for path in photographs]
     _load(folder)
     for path in photographs:
         load_image(path)
@@ -117,6 +120,7 @@ def undo(folder: Path) -> tuple[float, list[tuple[str, float]]]:
     Raises:
         ConfigError: there is nothing to take back.
     """
+    folder = expanded(folder)
     _load(folder)
     versions.undo(folder)
     return STLM.from_pretrained(folder).judging.threshold, known_defects(folder)
@@ -124,6 +128,7 @@ def undo(folder: Path) -> tuple[float, list[tuple[str, float]]]:
 
 def known_defects(folder: Path) -> list[tuple[str, float]]:
     """Names and scores of the photographs that were rejected, by the model as it is now."""
+    folder = expanded(folder)
     kept = _rejected(folder)
     if not kept.is_dir():
         return []

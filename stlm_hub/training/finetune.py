@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from ..pseudo_anomalies.synthesis import SynthesisConfig
 from ..pseudo_anomalies.textures import TextureSource
 from ..starting_weights.sources import starting_weights
 from ..starting_weights.starting_weights import StartingWeights
+from ..validate import expanded
 from .budget import check_seconds, steps_of_run, steps_within
 from .config import TrainingConfig
 from .data import Split, split_normals
@@ -32,6 +34,7 @@ from .input_size import choose_input
 from .observer import Observer
 from .one_at_a_time import one_at_a_time
 from .pipeline import Job, run
+from .processes import processes
 
 DEFAULT_STEPS = 400
 LEVELS = ("stage1", "stage2", "embedding", "decoder")
@@ -201,8 +204,8 @@ def finetune(
 
     Raises:
         DataError: the photographs cannot be used, see `check_photographs`; or the false-alarm rate is out of range.
-        ConfigError: an option is out of range, `output` holds something else than a model or cannot be made, or another
-            run is at work on it.
+        ConfigError: an option is out of range, `minutes` are given to several processes, `output` holds something else
+            than a model or cannot be made, or another run is at work on it.
         TrainingError: the photographs have fewer patches than `memory_entries`.
         WeightsError: the starting weights, or those of the memory's backbone, cannot be had.
     """
@@ -222,10 +225,14 @@ def finetune(
     )
     options.model(name, (1, 1))  # refuses what cannot be before a photograph is read
     training = options.training()
+    here = processes()
     if minutes is not None:
         check_seconds(60 * minutes)
+        if here.num_processes > 1:
+            raise ConfigError("A budget of minutes is measured in one process; give several processes steps instead.")
     check_false_alarm_rate(false_alarm_rate)
-    folder, target = Path(photographs), _target(output, name, Path(photographs))
+    folder = expanded(photographs)
+    target = _target(output, name, folder)
     source_of_textures = TextureSource.from_folder(textures) if textures else None
     split, shape = _split(folder, training, leave_out, observer)
     config = options.model(name, shape, region=bool(region or ignore))
@@ -237,9 +244,12 @@ def finetune(
         config = config.replace(patch_memory=dataclasses.replace(config.patch_memory, entries=entries))
     weights = None
     if config.streams:
-        weights = starting_weights(Path(starting_from) if starting_from else None, on_message=observer.on_message)
+        with here.main_process_first():  # the others find what it fetched
+            weights = starting_weights(
+                expanded(starting_from) if starting_from else None, on_message=observer.on_message
+            )
     work = _make_work(target)
-    with one_at_a_time(work):
+    with one_at_a_time(work) if here.is_main_process else nullcontext():
         if minutes is not None and weights is not None:
             steps = _measured_steps(minutes, work, split, config, training, weights, source_of_textures, observer)
             options = dataclasses.replace(options, steps=steps)
@@ -279,7 +289,7 @@ def finetune(
 
 def _target(output: str | Path | None, name: str, photographs: Path) -> Path:
     """The folder to write, which holds nothing that must not be written over."""
-    target = Path(output) if output else Path("models") / name
+    target = expanded(output) if output else Path("models") / name
     if not target.name:  # "."
         target = target.absolute()
     if target.resolve() == photographs.resolve():

@@ -1,6 +1,7 @@
 """The training loop (paper, section 3.4), from starting weights to the last checkpoint.
 
-With Accelerate the same code runs in one process or under `accelerate launch` on several. It draws nothing from a
+With Accelerate the same code runs in one process or under `accelerate launch` on several, with the losses of one
+process whose batch is as large as theirs together. It draws nothing from a
 global random state, so a run that was killed goes on from its last checkpoint with the losses it would have had.
 """
 
@@ -31,6 +32,7 @@ from .data import NormalPhotographs, StepSampler, collate
 from .identity import differences, identity_of
 from .log import LogFile, Record, read_log
 from .objective import PAPER, Objective, make_optimizers
+from .processes import processes, shared_batch_norm, told_of_lost_ones
 from .step import Stepper
 from .targets import Targets
 
@@ -105,18 +107,19 @@ def train(
         The log: a record of each step.
 
     Raises:
-        TrainingError: a loss is not finite, the folder holds the checkpoints of another training, there are no
-            photographs, or the settings do not go together, see `Objective.check_fits`.
+        TrainingError: a loss is not finite, another process of this training has ended, the folder holds the
+            checkpoints of another training, there are no photographs, or the settings do not go together, see
+            `Objective.check_fits`.
         WeightsError: the teacher's file is missing or is another one's.
         StorageError: log or checkpoints cannot be written.
     """
     if not photographs:
         raise TrainingError("There are no photographs to train on; add photographs of good parts.")
     objective.check_fits(network.config, config)
+    count = processes().num_processes
     # Accelerate fixes one precision for the life of the process; torch lets every training choose its own.
     accelerator = Accelerator(mixed_precision="no", log_with="tensorboard", project_dir=folder)
-    processes = accelerator.num_processes
-    total = objective.total_steps(config, len(photographs), processes)
+    total = objective.total_steps(config, len(photographs), count)
     teacher = objective.teacher(network, config, weights, teacher_checkpoint)
     identity = identity_of(
         photographs,
@@ -127,14 +130,14 @@ def train(
         textures=textures,
         region=region,
         teacher_checkpoint=teacher_checkpoint,
-        processes=processes,
+        processes=count,
         total=total,
     )
     optimizers = _prepare(network, config, objective, weights, accelerator.device)
     log = _resume(folder, network, optimizers, identity)
     losses = objective.losses(network, config, weights)
     prepared = accelerator.prepare(*losses, *optimizers.values())
-    targets = Targets(teacher.to(accelerator.device), _cache_bytes(config, processes))
+    targets = Targets(teacher.to(accelerator.device), _cache_bytes(config, count))
     stepper = Stepper(
         accelerator, network, config, targets, prepared[: len(losses)], prepared[len(losses) :], total=total
     )
@@ -143,7 +146,11 @@ def train(
     batches = _batches(dataset, config, first, total, accelerator, workers)
     accelerator.init_trackers("tensorboard")
     pace = _Pace()
-    with LogFile(folder / "log.jsonl", log, accelerator.is_main_process) as write:
+    with (
+        LogFile(folder / "log.jsonl", log, accelerator.is_main_process) as write,
+        shared_batch_norm(network),
+        told_of_lost_ones(),
+    ):
         for done, batch in enumerate(batches, start=first + 1):
             values, rate = stepper.step(done - 1, batch)
             log.append({"step": done, **values, "learning_rate": rate, "seconds": round(pace.lap(), 3)})
@@ -157,7 +164,7 @@ def train(
                 on_step(StepReport(done, total, values, pace.mean))
             if stop:
                 break
-    accelerator.wait_for_everyone()
+        accelerator.wait_for_everyone()
     accelerator.end_training()
     network.eval()
     return log

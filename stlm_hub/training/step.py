@@ -69,12 +69,19 @@ class Stepper:
             self.accelerator.clip_grad_norm_(self.network.parameters(), self.config.gradient_clip)
         for optimizer in self.optimizers:
             optimizer.step()
-        values = {name: float(value.detach()) for name, value in losses.items()}
+        values = self._of_all(losses)
         if not math.isfinite(values["total"]):
             raise TrainingError(
                 f"The loss is not finite at step {number + 1}; lower learning_rate or set gradient_clip and start anew."
             )
         return values, self.config.learning_rate * factor
+
+    def _of_all(self, losses: dict[str, Tensor]) -> dict[str, float]:
+        """Means over the processes, whose batches have one size."""
+        values = torch.stack([value.detach().float() for value in losses.values()])
+        if self.accelerator.num_processes > 1:
+            values = self.accelerator.reduce(values, reduction="mean")
+        return dict(zip(losses, values.tolist(), strict=True))
 
     def _set_learning_rates(self, factor: float) -> None:
         for optimizer in self.optimizers:

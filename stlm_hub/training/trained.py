@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from accelerate import PartialState
 
 from ..errors import ConfigError, TrainingError
 from ..evaluation.plots import LOSSES
@@ -31,6 +30,7 @@ from .config import TrainingConfig
 from .data import Split
 from .loop import StepReport, train
 from .objective import PAPER, Objective
+from .processes import processes
 from .step import mixed_precision
 
 TRAINING_OPTIONS = ("textures", "teacher-checkpoint", "weights")
@@ -110,11 +110,11 @@ def train_network(
         on_step=on_step,
         should_stop=should_stop,
     )
-    total = objective.total_steps(training, len(photographs), PartialState().num_processes)
+    total = objective.total_steps(training, len(photographs), processes().num_processes)
     reached = int(log[-1]["step"]) if log else 0
     if reached < total:
         raise TrainingError(f"Training stopped after step {reached} of {total}; the same command goes on from there.")
-    if not PartialState().is_main_process:
+    if not processes().is_main_process:
         return None
     network.config = dataclasses.replace(config, shared_stages=training.frozen_stages)
     then, precision = _when_trained(work / "checkpoints", made, precision)

@@ -203,3 +203,24 @@ def test_the_references_are_those_of_the_file() -> None:
     for cell, n in zip(means[1:3], (1, 4), strict=True):
         five = [row for row in found if row["references"] == n and row["set"] in MVTEC]
         assert cell == " / ".join(f"{sum(row[name] for row in five) / 5:.1f}" for name in QUALITY[:3])
+
+
+def test_what_many_photographs_take_is_that_of_the_file() -> None:
+    measured = json.loads((ROOT / "benchmarks" / "bulk.json").read_text())
+    lines = section("docs/deploy.md", "What a million takes")
+    runs = [
+        [str(r["workers"]), f"{r['photographs_per_second']:.2f}", f"{r['cpu_seconds']:.2f} s"] for r in measured["runs"]
+    ]
+    sizes = [
+        [
+            *(f"{size['photographs']:,}", f"{size['cpu_hours']:,}", f"{size['machine_days']:,}"),
+            *(f"{size['machines_for_a_week']:,.0f}", f"{size['rows_gb']:g} GB", f"{size['maps_tb']:g} TB"),
+            f"{size['parts']:,}",
+        ]
+        for size in measured["sizes"]
+    ]
+    shown = [cells for cells in rows(lines) if cells[0][0].isdigit()]
+    assert shown == [*runs, *sizes] and [size["photographs"] for size in measured["sizes"]] == [10**6, 10**9]
+    text = " ".join(lines)
+    assert f"{measured['row_bytes']:.0f} bytes a row and {measured['map_bytes'] / 1e3:.0f} kB a map" in text
+    assert f"for machines of {measured['cores']} such cores" in text

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from hub_client import Client
 from hub_server import TOKEN, HubServer
-from huggingface_hub import ModelCard
+from huggingface_hub import ModelCard, constants
 
 from stlm_hub.errors import HubError
 from stlm_hub.model_folder import results as facts
@@ -151,6 +151,33 @@ def test_the_card_names_the_repository_that_the_model_goes_to(model_folder: Path
         publish(folder, "org/stlm-part", token="x", endpoint="http://127.0.0.1:9")
     card = (folder / "README.md").read_text()
     assert 'from_pretrained("org/stlm-part")' in card and "your-name" not in card
+
+
+def test_publishing_without_a_network_names_the_hub(
+    client: Client, hub: HubServer, model_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with client.cut_off():
+        sentence = client.refuses("publish", str(model_folder), "org/stlm-new", token=TOKEN)
+    assert sentence.startswith(f"HubError: org/stlm-new is not uploaded: {hub.url} is out of reach. Check the network")
+    with pytest.raises(HubError, match=r"org/x is not uploaded: http://127\.0\.0\.1:9 is out of reach"):
+        publish(model_folder, "org/x", token="x", endpoint="http://127.0.0.1:9")
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    with pytest.raises(HubError, match="HF_HUB_OFFLINE is set, so org/x cannot be uploaded; unset it"):
+        publish(model_folder, "org/x", token="x", endpoint="http://127.0.0.1:9")
+
+
+def test_a_folder_of_the_hub_that_cannot_be_written_is_named(
+    hub: HubServer, published: dict[str, str], tmp_path: Path
+) -> None:
+    home = tmp_path / "home"
+    home.write_text("a file where a folder should be: not even root can write in there")
+    client = Client(hub.url, home)
+    try:
+        sentence = client.refuses("load", published["repo_id"])
+        assert sentence.startswith(f"HubError: The Hub's files are kept in {home}, which cannot be used")
+        assert "Set HF_HOME to a folder" in sentence
+    finally:
+        client.close()
 
 
 def test_a_link_is_not_published(model_folder: Path, tmp_path: Path) -> None:

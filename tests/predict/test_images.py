@@ -518,6 +518,26 @@ def test_list_images_sorts_naturally_and_filters(tmp_path: Path) -> None:
     assert recursive == [*flat, "sub/x.webp"]
 
 
+def test_list_images_follows_links_to_folders_and_visits_each_folder_once(tmp_path: Path) -> None:
+    photos, other = tmp_path / "photos", tmp_path / "other"
+    (photos / "deep").mkdir(parents=True)
+    (other / "more").mkdir(parents=True)
+    for path in (photos / "a.png", photos / "deep" / "b.png", other / "c.png", other / "more" / "d.png"):
+        path.touch()
+    for link, target in (
+        (photos / "link", other),
+        (photos / "0 twice", photos / "deep"),  # sorted before what it leads to, and yet the folder itself counts
+        (photos / "deep" / "circle", photos),
+        (other / "more" / "back", photos),
+        (photos / "gone", tmp_path / "nowhere"),
+        (photos / ".hidden", other),
+    ):
+        link.symlink_to(target, target_is_directory=True)
+    found = [path.relative_to(photos).as_posix() for path in list_images(photos, recursive=True)]
+    assert found == ["a.png", "deep/b.png", "link/c.png", "link/more/d.png"]
+    assert [path.name for path in list_images(photos)] == ["a.png"]
+
+
 def test_list_images_works_inside_a_hidden_folder(tmp_path: Path) -> None:
     folder = tmp_path / ".data"
     folder.mkdir()

@@ -28,6 +28,19 @@ def test_usable_photographs_are_returned_in_order(tmp_path: Path) -> None:
     assert found.duplicates == []
 
 
+def test_photographs_in_subfolders_and_behind_links_are_said_to_be_left_out(tmp_path: Path) -> None:
+    good, other = tmp_path / "good", tmp_path / "other"
+    write(good, 9)
+    assert check_photographs(good).notes == []
+    write(other, 1)
+    (good / "linked").symlink_to(other, target_is_directory=True)
+    write(good / "deep", 1)
+    (good / "notes").mkdir()
+    found = check_photographs(good)
+    assert len(found.paths) == 9
+    assert found.notes == [f"Photographs in folders inside {good} are left out: deep, linked."]
+
+
 def test_too_few_photographs_are_refused(tmp_path: Path) -> None:
     write(tmp_path, 7)
     with pytest.raises(DataError, match="holds 7 photographs; training needs at least 8"):

@@ -4,12 +4,8 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import re
 import signal
-import socket
-import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,8 +14,8 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
+from training_script import run_script
 
-import stlm_hub
 from stlm_hub.errors import TrainingError, WeightsError
 from stlm_hub.models.stlm.network import STLMNetwork
 from stlm_hub.pseudo_anomalies.synthesis import SynthesisConfig
@@ -385,88 +381,6 @@ def test_it_learns(
         assert result.log[-1][name] < 0.6 * result.log[0][name], name
 
 
-SCRIPT = """
-import json, os, signal, sys
-from pathlib import Path
-
-import torch
-
-from stlm_hub.models.stlm.config import NetworkConfig
-from stlm_hub.models.stlm.aggregation import FeatureAggregation
-from stlm_hub.starting_weights.starting_weights import StartingWeights
-from stlm_hub.models.stlm.network import STLMNetwork
-from stlm_hub.training.config import TrainingConfig
-from stlm_hub.training.loop import train
-from stlm_hub.pseudo_anomalies.textures import TextureSource
-
-job = json.loads(Path(sys.argv[1]).read_text())
-torch.set_num_threads(job["threads"])
-config = NetworkConfig.from_dict(job["model"])
-network = STLMNetwork(config)
-torch.manual_seed(0)
-network.aggregation = FeatureAggregation(config.aggregation_in_channels, config.aggregation_channels)
-
-
-def on_step(report):
-    print(f"step {report.step} of {report.total}", flush=True)
-    if report.step == job["kill_at"]:
-        os.kill(os.getpid(), signal.SIGKILL)
-
-
-train(
-    network,
-    [Path(path) for path in job["photographs"]],
-    TrainingConfig.from_dict(job["config"]),
-    StartingWeights.load(Path(job["weights"])),
-    Path(job["folder"]),
-    textures=TextureSource(looks=("checker", "spots", "stripes")),
-    on_step=on_step,
-    should_stop=lambda: os.environ.get("RANK") == job["stopped_rank"],
-)
-total = sum(parameter.double().abs().sum().item() for parameter in network.parameters())
-print(f"weights {total!r}", flush=True)
-"""
-
-
-def run_script(
-    command: list[str],
-    tmp_path: Path,
-    weights: StartingWeights,
-    paths: list[Path],
-    folder: Path,
-    config: TrainingConfig,
-    kill_at: int = 0,
-    stopped_rank: str = "none",
-) -> subprocess.CompletedProcess[str]:
-    weights.save(tmp_path / "starting.safetensors")
-    job = {
-        "model": {"input_size": [64, 64], "aggregation_channels": 8},
-        "config": config.to_dict(),
-        "photographs": [str(path) for path in paths],
-        "weights": str(tmp_path / "starting.safetensors"),
-        "folder": str(folder),
-        "threads": torch.get_num_threads(),
-        "kill_at": kill_at,
-        "stopped_rank": stopped_rank,
-    }
-    (tmp_path / "job.json").write_text(json.dumps(job))
-    (tmp_path / "script.py").write_text(SCRIPT)
-    result = subprocess.run(
-        [sys.executable, *command, str(tmp_path / "script.py"), str(tmp_path / "job.json")],
-        env={
-            **os.environ,
-            "PYTHONPATH": str(Path(stlm_hub.__file__).parents[1]),
-            "OMP_NUM_THREADS": "1",
-            "ACCELERATE_USE_CPU": "true",
-        },
-        capture_output=True,
-        text=True,
-        timeout=280,
-    )
-    (tmp_path / "starting.safetensors").unlink()
-    return result
-
-
 def test_a_killed_run_goes_on_with_the_losses_it_would_have_had(
     fit: Callable[..., Fit],
     photographs: list[Path],
@@ -590,25 +504,3 @@ def test_a_teacher_that_is_missing_is_said_first(fit: Callable[..., Fit], run_fo
 def test_no_photographs_are_refused(fit: Callable[..., Fit], run_folder: Path) -> None:
     with pytest.raises(TrainingError, match="no photographs"):
         fit(run_folder, paths=[], steps=1)
-
-
-@pytest.mark.slow
-def test_two_processes_train_as_one_and_log_once(
-    photographs: list[Path], starting_weights: StartingWeights, run_folder: Path, tmp_path: Path
-) -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    # `accelerate launch --cpu --num_processes 2` starts a single process; it needs MPI for more.
-    launch = ["-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", str(port)]
-    script = (launch, tmp_path, starting_weights, photographs, run_folder, settings(steps=2))
-    stopped = run_script(*script, stopped_rank="1")  # the other process hears of it, and writes the checkpoint
-    assert stopped.returncode == 0, stopped.stderr[-3000:]
-    assert checkpoint.latest(run_folder / "checkpoints") == run_folder / "checkpoints" / "step-0000001"
-    result = run_script(*script)
-    assert result.returncode == 0, result.stderr[-3000:]
-    assert stopped.stdout.count("step 1 of 2") == result.stdout.count("step 2 of 2") == 1
-    assert [json.loads(line)["step"] for line in (run_folder / "log.jsonl").read_text().splitlines()] == [1, 2]
-    assert checkpoint.latest(run_folder / "checkpoints") == run_folder / "checkpoints" / "step-0000002"
-    weights = re.findall(r"^weights (\S+)$", result.stdout, re.MULTILINE)
-    assert len(weights) == 2 and weights[0] == weights[1]  # both hold the same network

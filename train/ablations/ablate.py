@@ -14,7 +14,6 @@ from typing import Annotated, Any
 
 import torch
 import typer
-from accelerate import PartialState
 
 from stlm_hub.cli.progress import RunProgress, console
 from stlm_hub.errors import ConfigError, STLMError, StorageError
@@ -27,6 +26,7 @@ from stlm_hub.starting_weights.sources import starting_weights
 from stlm_hub.starting_weights.starting_weights import StartingWeights
 from stlm_hub.training.data import split_normals
 from stlm_hub.training.pipeline import Job, run
+from stlm_hub.training.processes import processes
 from stlm_hub.training.teacher import SAM_FILES
 
 from ..datasets import mvtec_ad
@@ -81,7 +81,7 @@ def ablate(
     workers: Annotated[int, typer.Option(min=0, help="Loader processes; 0 without a GPU.")] = 0,
 ) -> None:
     """Trains the variants of a table of the paper and prints their figures beside the paper's."""
-    if PartialState().num_processes > 1:
+    if processes().num_processes > 1:
         raise ConfigError("An ablation trains one variant after the other in one process; start it without a launcher.")
     recipe = load_recipe(f"mvtec-{category}", profile)
     title, note, rows = load_table(table, recipe)

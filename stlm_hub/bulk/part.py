@@ -1,0 +1,147 @@
+"""What a worker does, whichever engine runs it: one part of the photographs -> one file of rows.
+
+A worker notes a part before it begins. Where such a note of the same run is found, a worker was ended at the part (no
+memory, a machine that went away, a fault in a decoder); its photographs are then judged one by one, each noted before.
+One that ends a worker again gets a row with an error, so no photograph can stop the others.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..detectors import load
+from ..predict.detector import Detector
+from ..predict.prediction import Prediction, Unusable
+from ..predict.predictor import batch_size, predict_many
+from .output import MAPS, Attempt, Output, part_name
+from .places import read_photograph
+from .row import Row, encode_map, judged_row, maps_to_parquet, printable, rows_to_parquet
+
+ENDED_TWICE = "The worker that judged it was ended twice, for want of memory, say; try it alone with stlm predict."
+
+
+@dataclass(frozen=True)
+class Job:
+    """What each worker is told.
+
+    Args:
+        model: that judges, as `stlm_hub.load` takes it.
+        output: where parts go, path or address.
+        run: a name of this command.
+        maps: whether maps are kept.
+        threads: that one worker computes with.
+    """
+
+    model: str
+    output: str
+    run: str
+    maps: bool
+    threads: int
+
+
+@dataclass(frozen=True)
+class Part:
+    """Photographs that are judged and written together: number, and paths or addresses."""
+
+    number: int
+    paths: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Done:
+    """A part that is written: its number, its rows, and how many of them are errors."""
+
+    number: int
+    rows: int
+    errors: int
+
+
+class PartJudge:
+    """Loads the model once and judges part after part.
+
+    Args:
+        job: what is to be done.
+        detector: that judges; None: `job.model` is loaded.
+
+    Raises:
+        STLMError: the model cannot be loaded, or the output has no package.
+    """
+
+    def __init__(self, job: Job, detector: Detector | None = None) -> None:
+        self.job = job
+        self.output = Output(job.output)
+        self.model: Detector = load(job.model, threads=job.threads) if detector is None else detector
+
+    def __call__(self, part: Part, on_photograph: Callable[[int], None] = lambda done: None) -> Done:
+        """Judges a part and writes it.
+
+        Args:
+            part: what to judge.
+            on_photograph: called with the number of photographs that are done.
+
+        Raises:
+            DataError: it cannot be written.
+        """
+        before = self.output.attempt(part.number)
+        if before is None or before.run != self.job.run:
+            self.output.note(part.number, Attempt(self.job.run, os.getpid()))
+            judged = self._judge(part.paths, batch_size(self.model.input_size))
+        else:
+            judged = self._one_by_one(part, before)
+        rows: list[Row] = []
+        maps: list[bytes] = []
+        mapped: list[str] = []
+        for path, (row, anomaly_map) in zip(part.paths, judged, strict=True):
+            rows.append(row)
+            if self.job.maps and anomaly_map is not None:
+                mapped.append(path)
+                maps.append(encode_map(anomaly_map))
+            on_photograph(len(rows))
+        if self.job.maps:  # first, because a part that is there is done
+            self.output.write(f"{MAPS}/{part_name(part.number)}", maps_to_parquet(mapped, maps))
+        self.output.write(part_name(part.number), rows_to_parquet(rows))
+        self.output.ended(part.number)
+        return Done(part.number, len(rows), sum(row.error is not None for row in rows))
+
+    def _one_by_one(self, part: Part, before: Attempt) -> Iterator[tuple[Row, np.ndarray | None]]:
+        ended = before.ended if before.at is None else (*before.ended, before.at)
+        for number, path in enumerate(part.paths):
+            if number in ended:
+                yield Row(printable(path), error=ENDED_TWICE), None
+                continue
+            self.output.note(part.number, Attempt(self.job.run, os.getpid(), number, ended))
+            yield from self._judge([path], 1)
+
+    def _judge(self, paths: Sequence[str], batch: int) -> Iterator[tuple[Row, np.ndarray | None]]:
+        """Row and map of each photograph, in order."""
+        reading = [0.0] * len(paths)
+
+        def source(number: int) -> Callable[[], np.ndarray]:
+            def read() -> np.ndarray:
+                started = time.perf_counter()
+                try:
+                    return read_photograph(paths[number])
+                finally:
+                    reading[number] = time.perf_counter() - started
+
+            return read
+
+        def judge(images: list[np.ndarray]) -> list[tuple[Prediction, float]]:
+            started = time.perf_counter()
+            found = self.model.predict(images)  # type: ignore[arg-type]  # a list of arrays is a list of images
+            share = (time.perf_counter() - started) / len(images)
+            return [(one, share) for one in found]
+
+        sources = [source(number) for number in range(len(paths))]
+        for number, judged in enumerate(predict_many(judge, sources, batch=batch)):
+            path = paths[number]
+            if isinstance(judged, Unusable):
+                yield Row(printable(path), error=printable(str(judged.error)), seconds=round(reading[number], 4)), None
+            else:
+                prediction, share = judged
+                yield judged_row(path, prediction, reading[number] + share), prediction.anomaly_map

@@ -1,0 +1,199 @@
+"""`stlm score`: INPUT -> a folder of Parquet with one row a photograph, gone on with where it was cut off."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+from ..detectors import local_folder
+from ..errors import ConfigError, DataError
+from ..fingerprint import file_sha256
+from ..model_folder.names import DECIDING
+from ..validate import expanded
+from .inputs import find_photographs
+from .output import PLAN, Output, Plan, part_name
+from .part import Done, Job, Part
+
+ENGINES = ("local", "ray")
+SMALLEST_PART, LARGEST_PART = 16, 1000
+"""Photographs of a part. The larger, the more is judged again after a kill; the smaller, the more files."""
+PARTS_A_WORKER = 8
+"""Parts of each worker between these limits, so that all end at nearly the same time."""
+_GRAPHS = ("model.onnx", "model.xml", "model.bin")
+
+
+@dataclass(frozen=True)
+class Scored:
+    """What a run came to.
+
+    Args:
+        photographs: of the whole input; each has one row now.
+        before: of them, judged by earlier runs.
+        errors: rows of this run with an error.
+    """
+
+    photographs: int
+    before: int
+    errors: int
+
+
+def score(
+    source: str,
+    output: str,
+    model: str | None = None,
+    *,
+    engine: str = "local",
+    workers: int | None = None,
+    maps: bool = False,
+    on_progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Scored:
+    """Judges every photograph of the input and writes one row for each.
+
+    Args:
+        source: see `inputs.find_photographs`.
+        output: path or address of the folder that parts go to; see `output`.
+        model: as `stlm_hub.load` takes it; None: that of the rows which are there.
+        engine: "local": processes of this machine; "ray": actors of a Ray cluster.
+        workers: processes or actors; None: one a processor. 0: this process itself ("local").
+        maps: whether maps are kept, as PNG of 16 bits in Parquet.
+        on_progress: called with (done, total), photographs of this run.
+
+    Raises:
+        DataError: the input names no photograph or cannot be read, the output cannot be written or holds the rows of
+            another input or model, or workers keep ending.
+        ConfigError: engine or workers are not possible, or the model is not valid.
+        HubError, WeightsError: the model cannot be had.
+    """
+    if engine not in ENGINES:
+        raise ConfigError(f'There is no engine "{engine}"; use {" or ".join(ENGINES)}.')
+    if workers is not None and not (0 if engine == "local" else 1) <= workers <= 10_000:
+        raise ConfigError(f"--workers must be a whole number from 1 to 10000, not {workers}.")
+    processors = _processors()
+    count = processors if workers is None else max(1, workers)
+    place = Output(output)
+    before = place.plan()
+    plan, paths = _planned(source, model, maps, count, place, before)
+    if before is not None:
+        _check_same(place, before, plan)
+        there = place.done()
+    else:
+        place.write(PLAN, plan.to_json())
+        there = set()
+    parts = [
+        Part(number, tuple(paths[number * plan.part : (number + 1) * plan.part]))
+        for number in range(plan.parts)
+        if number not in there
+    ]
+    total = sum(len(part.paths) for part in parts)
+    threads = 1 if engine == "ray" else max(1, processors // count)
+    job = Job(plan.model, place.place, uuid.uuid4().hex, maps, threads)
+    try:
+        errors = _run(job, parts, engine, workers if engine == "ray" else count * (workers != 0), total, on_progress)
+    except BaseException:
+        if before is None and not place.done():
+            place.forget()
+        raise
+    if missing := set(range(plan.parts)) - place.done():
+        raise DataError(f"{part_name(min(missing))} is missing in {output}; give the same command again.")
+    return Scored(plan.photographs, plan.photographs - total, errors)
+
+
+def _planned(
+    source: str, model: str | None, maps: bool, workers: int, place: Output, before: Plan | None
+) -> tuple[Plan, list[str]]:
+    """What is to be judged, by what, in which parts; and the paths. A run that is gone on with keeps its parts."""
+    if model is None and before is None:
+        raise ConfigError("Which model is to judge? Name it with --model.")
+    judge = before.model if model is None and before is not None else _lasting(model or "")
+    weights = _weights(judge)
+    own = f"{place.place}/"  # maps and panels in there are no photographs
+    paths = [path for path in find_photographs(source) if not path.startswith(own)]
+    if not paths:
+        raise DataError(f"All photographs of {source} lie in {place.place}; name another --output.")
+    part = max(SMALLEST_PART, min(LARGEST_PART, len(paths) // (PARTS_A_WORKER * workers)))
+    return Plan(source, len(paths), _digest(paths), judge, weights, maps, before.part if before else part), paths
+
+
+def _run(
+    job: Job,
+    parts: Sequence[Part],
+    engine: str,
+    workers: int | None,
+    total: int,
+    on_progress: Callable[[int, int], None],
+) -> int:
+    """Runs the engine; returns the number of rows with an error."""
+    begun: dict[int, int] = {}  # part -> photographs that are done
+
+    def on_photograph(number: int, done: int) -> None:
+        if begun.get(number) != done:
+            begun[number] = done
+            on_progress(sum(begun.values()), total)
+
+    errors = 0
+    for done in _engine(job, parts, engine, workers, on_photograph) if parts else ():
+        errors += done.errors
+        on_photograph(done.number, done.rows)
+    return errors
+
+
+def _engine(
+    job: Job, parts: Sequence[Part], engine: str, workers: int | None, on_photograph: Callable[[int, int], None]
+) -> Iterator[Done]:
+    if engine == "ray":
+        from .cluster import judge_on_ray
+
+        return judge_on_ray(job, parts, workers)
+    from .local import judge_here, judge_in_processes
+
+    if not workers:
+        return judge_here(job, parts, on_photograph)
+    return judge_in_processes(job, parts, workers, on_photograph)
+
+
+def _processors() -> int:
+    """That this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _lasting(model: str) -> str:
+    """A model's name that means the same in another folder, where workers may start."""
+    folder = expanded(model)
+    return str(folder.absolute()) if folder.is_dir() and local_folder(model) == folder else model
+
+
+def _weights(model: str) -> str:
+    """SHA-256 of the files that decide what a model, or an export, predicts. The Hub's are downloaded."""
+    folder = local_folder(model)
+    if folder is None:
+        from ..model_folder import hub
+
+        folder = hub.resolve(model).folder
+    found = [folder / name for name in (*DECIDING, *_GRAPHS) if (folder / name).is_file()]
+    return file_sha256(*found)
+
+
+def _digest(paths: Sequence[str]) -> str:
+    digest = hashlib.sha256()
+    for path in paths:
+        digest.update(os.fsencode(path) + b"\0")
+    return digest.hexdigest()
+
+
+def _check_same(place: Output, before: Plan, now: Plan) -> None:
+    """
+    Raises:
+        DataError: what is in the output folder is of another plan.
+    """
+    if before.weights != now.weights:
+        what = f"of the model {before.model}" if before.model != now.model else "of the model as it was before"
+    elif before.paths != now.paths:
+        what = f"of other photographs ({before.photographs} of {before.input}, now {now.photographs} of {now.input})"
+    elif before.maps != now.maps:
+        what = f"{'with' if before.maps else 'without'} --maps"
+    else:
+        return
+    raise DataError(f"{place.place} holds rows {what}; name another --output, or delete it.")

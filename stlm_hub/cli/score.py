@@ -1,0 +1,82 @@
+"""`stlm score`: any number of photographs -> Parquet, on one machine or on a cluster."""
+
+from __future__ import annotations
+
+import time
+from typing import Annotated
+
+import typer
+
+from ..errors import DataError
+from ..model_folder.zoo import check_name
+from .progress import console, progress_bars
+
+QUIET = 30.0
+"""Seconds between two lines, without a terminal."""
+
+
+def score(
+    source: Annotated[
+        str,
+        typer.Argument(
+            metavar="INPUT", help="Folder, glob, or CSV or Parquet with a column path; s3://, hf:// and so on, too."
+        ),
+    ],
+    output: Annotated[str, typer.Option("--output", "-o", help="Folder of rows, which is gone on with.")],
+    model: Annotated[
+        str | None,
+        typer.Option("--model", "-m", help="Alias, org/repo, org/repo@revision or folder; default: that of the rows."),
+    ] = None,
+    engine: Annotated[str, typer.Option(help="local (processes of this machine) or ray (a Ray cluster).")] = "local",
+    workers: Annotated[
+        int | None, typer.Option(help="Processes or actors; default: one a processor. 0: no further process.")
+    ] = None,
+    maps: Annotated[bool, typer.Option("--maps", help="Keep anomaly maps, too.")] = False,
+) -> None:
+    """Judges very many photographs: one Parquet row each, whatever happens to the machine."""
+    if model is not None:
+        check_name(model)
+    try:
+        from ..bulk.score import score as run
+    except ImportError as error:
+        raise DataError(f'Scoring in bulk needs {error.name}: pip install "stlm_hub[bulk]"') from None
+
+    with ScoreProgress() as progress:
+        made = run(source, output, model, engine=engine, workers=workers, maps=maps, on_progress=progress)
+    words = f"{made.photographs} photographs have a row each in {output}"
+    words += f", {made.before} of them from before." if made.before else "."
+    if made.errors:
+        words += f" {made.errors} could not be judged; the column error says why."
+    console.print(words, markup=False, highlight=False, soft_wrap=True)
+
+
+class ScoreProgress:
+    """Shows photographs that are done, and the time left: a bar in a terminal, else a line now and then."""
+
+    def __init__(self) -> None:
+        self._bars = progress_bars()
+        self._task = self._bars.add_task("photographs", total=None, visible=False)
+        self._started = self._said = time.monotonic()
+
+    def __enter__(self) -> ScoreProgress:
+        if console.is_terminal:
+            self._bars.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if console.is_terminal:
+            self._bars.stop()
+
+    def __call__(self, done: int, total: int) -> None:
+        """Told after each photograph, or part."""
+        if console.is_terminal:
+            self._bars.update(self._task, completed=done, total=total, visible=True)
+            return
+        now = time.monotonic()
+        if done == total or now - self._said >= QUIET:
+            self._said = now
+            pace = done / max(now - self._started, 1e-6)
+            left = (total - done) / pace / 60 if pace else 0.0
+            console.print(
+                f"{done}/{total} photographs  {pace:.1f} a second  {left:.0f} min left", markup=False, highlight=False
+            )
