@@ -289,11 +289,8 @@ def _logits(output: STLMOutput) -> Tensor:
 def _log_cosine(output: STLMOutput) -> Tensor:
     """Mean over the levels of log((1 - cosine similarity) / 2), on the grid of the logits: Bx1xhxw."""
     size = (output.logits.shape[-2], output.logits.shape[-1])
-    logs = []
-    for level, feature in output.plain.items():
-        similarity = F.cosine_similarity(feature.float(), output.denoising[level].float(), dim=1).unsqueeze(1)
-        logs.append((_resize((1 - similarity) / 2, size).clamp(0, 1) + _SMALLEST).log())
-    return torch.stack(logs).mean(0)
+    distances = [_resize(output.distance(level), size) for level in output.plain]
+    return torch.stack([(values.clamp(0, 1) + _SMALLEST).log() for values in distances]).mean(0)
 
 
 def _resize(values: Tensor, size: tuple[int, int]) -> Tensor:
