@@ -15,12 +15,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ...errors import ConfigError
+from ..acceleration import Acceleration
 from ..familiarity import Description, Familiarity, describe
 from ..patch_memory import PatchMemory
+from .area import reached
 from .config import LEVEL_CHANNELS, STLMConfig
-from .judging import ANOMALY_MAPS, Judging
+from .judging import ANOMALY_MAPS, Judging, agreed
 from .network import STLMNetwork, STLMOutput
-from .region import Region, reached
+from .region import Region
 from .tiles import blend, cut
 
 MAP_LABELS = {
@@ -30,9 +32,6 @@ MAP_LABELS = {
     "combined": "combined",
 }
 """What people read of each map."""
-
-MEMORY_WEIGHT = 2 / 3
-"""Of the memory in the combined map. The streams may see nothing of a kind of defect; a memory rarely does."""
 
 TILE_PIXELS = 2**20
 """Pixels of tiles that are in the network at once."""
@@ -83,6 +82,7 @@ class AnomalyMaps(nn.Module):
         self.patch_memory = PatchMemory(config.patch_memory) if config.patch_memory else None
         self.familiarity = Familiarity(self._channels)
         self.judging = judging
+        self.acceleration = Acceleration()
         self.region = Region(config.network.frame_size) if config.region else None
         check_judging(config, judging)
 
@@ -175,9 +175,9 @@ class AnomalyMaps(nn.Module):
             size: height and width of the network's input.
         """
         if name != "combined":
-            limits = self._map(name, raw[name], size)
+            limits = self.limits(name, raw[name], size)
             return ScoredMaps(self._shown(limits), in_unit(self.peak(limits)))
-        maps = {m: self._map(m, raw[m], size) for m in self.judging.compared}
+        maps = {m: self.limits(m, raw[m], size) for m in self.judging.compared}
         return ScoredMaps(self._shown(agreed(maps)), in_unit(agreed({m: self.peak(maps[m]) for m in maps})))
 
     def peak(self, values: Tensor) -> Tensor:
@@ -185,14 +185,17 @@ class AnomalyMaps(nn.Module):
 
         With a `minimum_area`, no more than what a connected region of that area reaches.
         """
-        if self.region is not None:
-            values = self.region(values, values.amin())
+        values = self.counted(values)
         flat = values.flatten(1)
         peaks = flat.topk(min(self.judging.score_top_k, flat.shape[1])).values.mean(1)
         if (area := self.judging.minimum_area) > 1:
             arrays = values[:, 0].float().cpu().numpy()
             peaks = torch.minimum(peaks, peaks.new_tensor([reached(array, round(area)) for array in arrays]))
         return peaks
+
+    def counted(self, values: Tensor) -> Tensor:
+        """Values with the lowest of them outside the region that counts."""
+        return values if self.region is None else self.region(values, values.amin())
 
     def _shown(self, limits: Tensor) -> Tensor:
         """Values in limits -> what people see: in [0, 1), and 0 outside the region that counts."""
@@ -219,26 +222,12 @@ class AnomalyMaps(nn.Module):
         compared = self.judging.compared if "combined" in which else ()
         return tuple(name for name in ANOMALY_MAPS[:-1] if name in which or name in compared)
 
-    def _map(self, name: str, raw: Tensor, size: tuple[int, int]) -> Tensor:
-        """A single map in limits where its scale is known, else raw values; Bx1xHxW."""
+    def limits(self, name: str, raw: Tensor, size: tuple[int, int]) -> Tensor:
+        """A single map, not "combined", in limits where its scale is known, else raw values; Bx1xHxW."""
         scale = self.judging.scale(name)
         if scale is None:
             return _unscaled(name, raw, size)
         return scale.in_limits(_resize(raw, size))
-
-
-def agreed(limits: Mapping[str, Tensor]) -> Tensor:
-    """What several maps say together, in limits: their mean, in which the memory counts twice as much as the streams.
-
-    Streams and memory err in different places, so that a mean has less noise than either; the highest of them would
-    have the false alarms of all.
-    """
-    streams = [values for name, values in limits.items() if name != "memory"]
-    if "memory" not in limits:
-        return torch.stack(streams).mean(0)
-    if not streams:
-        return limits["memory"]
-    return MEMORY_WEIGHT * limits["memory"] + (1 - MEMORY_WEIGHT) * torch.stack(streams).mean(0)
 
 
 def in_unit(limits: Tensor) -> Tensor:
