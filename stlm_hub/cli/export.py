@@ -43,14 +43,12 @@ def export(
         )
     found = made.facts.parity
     console.print(
-        f"{'The export' if output is None else output} judges with {made.backend}. Of {found.photographs} photographs and {found.anomalies} pseudo "
-        f"anomalies {found.changed_verdicts} get another verdict; maps differ by at most {found.map_difference:.1g}. "
+        f"{output or 'The export'} judges with {made.backend}. Of {found.photographs} photographs and {found.anomalies} "
+        f"pseudo anomalies {found.changed_verdicts} get another verdict; maps differ by at most {found.map_difference:.1g}. "
         f"A photograph takes {1000 * found.seconds:.0f} ms, in PyTorch {1000 * found.torch_seconds:.0f} ms.",
         highlight=False,
         soft_wrap=True,
     )
     if found.drawn:
         console.print("Compared on drawn pictures; --photographs compares on those of your part.", soft_wrap=True)
-    console.print(
-        f"Try it: stlm predict PHOTO --model {model if output is None else output}", highlight=False, soft_wrap=True
-    )
+    console.print(f"Try it: stlm predict PHOTO --model {output or model}", highlight=False, soft_wrap=True)

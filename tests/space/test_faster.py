@@ -10,6 +10,7 @@ from drawn import texture
 
 from stlm_hub.export.export import export
 from stlm_hub.model_folder import zoo
+from stlm_hub.runtime.facts import ExportFacts
 from stlm_page import faster
 from stlm_page.models import Models
 
@@ -39,9 +40,7 @@ def test_the_page_judges_with_an_export_as_soon_as_there_is_one(
         return True
 
     monkeypatch.setattr(faster, "_export", in_this_process)
-    monkeypatch.setattr(
-        "stlm_hub.runtime.facts.ExportFacts.speedup", property(lambda self: 2.0)
-    )  # whatever the clock said
+    monkeypatch.setattr(ExportFacts, "speedup", property(lambda self: 2.0))  # whatever the clock said
     models = Models()
     assert models.get(own_zoo).network.predict(texture(40, 50)).backend == "torch"
     faster.export_beside(models, [own_zoo, "test-missing"]).join(60)
