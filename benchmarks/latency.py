@@ -10,6 +10,7 @@ the peak of memory. Other methods need their own environment: `make peers`.
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
 import json
 import os
@@ -165,9 +166,10 @@ def peers_of(size: int, threads: int, folder: Path, python: Path, runs: int) -> 
         yield f"{title}, OpenVINO fp32", Job("openvino", str(graph), "", size, threads, runs)
 
 
-def rates(threads: int) -> dict[str, float]:
+def rates(threads: int, clock: str) -> dict[str, float]:
     """Floating-point or integer operations per second of a plain matrix product, by precision."""
-    jobs = {precision: Job("matmul", threads=threads, precision=precision) for precision in ("fp32", "bf16", "int8")}
+    kinds = ("fp32", "bf16", "int8")
+    jobs = {kind: Job("matmul", threads=threads, precision=kind, clock=clock) for kind in kinds}
     return {precision: 2 * SIDE**3 / _median(measure(job)) for precision, job in jobs.items()}
 
 
@@ -182,15 +184,15 @@ class Plan:
     photographs: Path | None
     runs: int
     busy: bool
+    clock: str  # see `Job`; beside a busy process it is the wall's in any case
     peers: Path | None  # Python of their environment
 
 
-def measure_all(plan: Plan) -> list[dict[str, Any]]:
+def measure_all(plan: Plan) -> Iterator[dict[str, Any]]:
     """A row for each size, number of threads, load and backend."""
-    rows: list[dict[str, Any]] = []
     made = {size: make_graphs(plan.graphs, plan.name, size, plan.photographs) for size in plan.sizes}
     for count in plan.threads:
-        rate = rates(count)
+        rate = rates(count, plan.clock)
         for size in plan.sizes:
             flops = 2 * multiply_adds(at_size(plan.name, size))
             own = jobs_of(plan.name, size, count, made[size], plan.runs)
@@ -201,13 +203,15 @@ def measure_all(plan: Plan) -> list[dict[str, Any]]:
             for busy in (False, True) if plan.busy else (False,):
                 torch_seconds = 0.0
                 for label, job, python in jobs:
-                    seconds = _median(measure(job, busy=busy, python=python)) * (ENCODERS if label == ENCODER else 1)
+                    timed = dataclasses.replace(job, clock="wall" if busy else plan.clock)
+                    seconds = _median(measure(timed, busy=busy, python=python)) * (ENCODERS if label == ENCODER else 1)
                     torch_seconds = torch_seconds or seconds
                     row = {
                         "backend": f"{ENCODERS} x {label}" if label == ENCODER else label,
                         "size": size,
                         "threads": count,
                         "busy": busy,
+                        "clock": timed.clock,
                         "ms": round(1000 * seconds, 1),
                         "times_torch": round(torch_seconds / seconds, 2),
                     }
@@ -218,30 +222,24 @@ def measure_all(plan: Plan) -> list[dict[str, Any]]:
                             "gmacs": round(flops / 2e9, 2),
                             "gflops_of_matmul": round(rate[job.precision] / 1e9, 1),
                         }
-                    rows.append(row)
-                    console.print(row, highlight=False)
-    return rows
+                    yield row
 
 
-def measure_cuda(name: str, size: int, runs: int, device: str = "cuda") -> list[dict[str, Any]]:
+def measure_cuda(name: str, size: int, runs: int, device: str = "cuda") -> Iterator[dict[str, Any]]:
     """PyTorch in batches, in each way that `Acceleration` knows; rows with p50 and p95 of a batch."""
-    rows = []
     for precision in ("fp32", "bf16", "compiled", "bf16 compiled"):
         for batch in CUDA_BATCHES:
             found = measure(Job("torch", "", name, size, os.cpu_count() or 1, runs, precision, batch, device))
             p50, p95 = np.percentile(found["seconds"], [50, 95])
-            rows.append(
-                {
-                    "backend": f"torch {precision}",
-                    "size": size,
-                    "batch": batch,
-                    "p50_ms": round(1000 * float(p50), 2),
-                    "p95_ms": round(1000 * float(p95), 2),
-                    "photographs_per_second": round(batch / float(p50), 1),
-                    "peak_mb": found.get("peak_mb"),
-                }
-            )
-    return rows
+            yield {
+                "backend": f"torch {precision}",
+                "size": size,
+                "batch": batch,
+                "p50_ms": round(1000 * float(p50), 2),
+                "p95_ms": round(1000 * float(p95), 2),
+                "photographs_per_second": round(batch / float(p50), 1),
+                "peak_mb": found.get("peak_mb"),
+            }
 
 
 def _median(found: dict[str, Any]) -> float:
@@ -256,6 +254,7 @@ def main(
     photographs: Annotated[Path | None, typer.Option(help="Good photographs that int8 is fitted to.")] = None,
     runs: Annotated[int, typer.Option(min=1, help="Counted runs.")] = 5,
     busy: Annotated[bool, typer.Option("--busy", help="Beside one process that computes all the time, too.")] = False,
+    clock: Annotated[str, typer.Option(help="wall, or cpu where other work runs on the machine.")] = "wall",
     peers: Annotated[bool, typer.Option(help="Other methods, too, where `make peers` was run.")] = True,
     work: Annotated[bool, typer.Option("--work", help="Print multiply-adds and bytes of each type of node.")] = False,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
@@ -271,20 +270,20 @@ def main(
     if device == "cuda":
         if not torch.cuda.is_available():
             raise ConfigError("There is no graphics card here; leave --device out to measure the processor.")
-        rows = [row for side in sizes for row in measure_cuda(model, side, runs)]
+        found = (row for side in sizes for row in measure_cuda(model, side, runs))
     else:
         others = PEERS_PYTHON if peers and PEERS_PYTHON.is_file() else None
-        rows = measure_all(Plan(model, sizes, counts, graphs, photographs, runs, busy, others))
+        found = measure_all(Plan(model, sizes, counts, graphs, photographs, runs, busy, clock, others))
+    before = json.loads(output.read_text(encoding="utf-8"))["runs"] if output and output.is_file() else []
+    rows: list[dict[str, Any]] = []
+    command = command_line("benchmarks/latency.py", sys.argv[1:])
+    report = {"command": command, "date": datetime.date.today().isoformat(), "machine": machine(), "rows": rows}
+    for row in found:
+        rows.append(row)
+        console.print(row, highlight=False)
+        if output:  # after each row: a measurement takes long and may be cut off
+            output.write_text(json.dumps({"runs": [*before, report]}, indent=1) + "\n", encoding="utf-8")
     _show(rows, "Latency")
-    if output:
-        before = json.loads(output.read_text(encoding="utf-8"))["runs"] if output.is_file() else []
-        report = {
-            "command": command_line("benchmarks/latency.py", sys.argv[1:]),
-            "date": datetime.date.today().isoformat(),
-            "machine": machine(),
-            "rows": rows,
-        }
-        output.write_text(json.dumps({"runs": [*before, report]}, indent=1) + "\n", encoding="utf-8")
 
 
 def _show(rows: Sequence[dict[str, Any]], title: str) -> None:

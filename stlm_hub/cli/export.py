@@ -43,8 +43,9 @@ def export(
         )
     found = made.facts.parity
     console.print(
-        f"{output or 'The export'} judges with {made.backend}. Of {found.photographs} photographs and {found.anomalies} "
-        f"pseudo anomalies {found.changed_verdicts} get another verdict; maps differ by at most {found.map_difference:.1g}. "
+        f"{output or 'The export'} judges with {made.backend}. Of {found.photographs} photographs and "
+        f"{found.anomalies} pseudo anomalies {found.changed_verdicts} get another verdict; maps differ by at most "
+        f"{found.map_difference:.1g}. "
         f"A photograph takes {1000 * found.seconds:.0f} ms, in PyTorch {1000 * found.torch_seconds:.0f} ms.",
         highlight=False,
         soft_wrap=True,

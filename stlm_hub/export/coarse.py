@@ -9,6 +9,7 @@ each direction. And what the image pooling of the ASPP gives is one vector: a co
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -59,6 +60,15 @@ class CoarseNetwork(STLMNetwork):
 class CoarseBlock(ResidualBlock):
     """The first residual block, of inputs on two grids."""
 
+    fine_weight: Tensor
+    fine_bias: Tensor
+    fine_shortcut: Tensor
+    fine_shortcut_bias: Tensor
+    coarse_weight: Tensor
+    coarse_shortcut: Tensor
+    spread_rows: Tensor
+    spread_columns: Tensor
+
     def prepare(
         self, fine: Sequence[bool], channels: Sequence[int], grid: tuple[int, int], coarse: tuple[int, int]
     ) -> None:
@@ -104,6 +114,11 @@ class CoarseBlock(ResidualBlock):
 class PooledASPP(ASPP):
     """The ASPP whose image pooling stays one vector."""
 
+    inside: Tensor
+    pooled_weight: Tensor
+    seen_weight: Tensor
+    seen_bias: Tensor
+
     def prepare(self, grid: tuple[int, int]) -> None:
         """Splits the weights of the last convolution; `grid` is height and width of its input."""
         weight, bias = _folded(self.fuse[0], self.fuse[1])
@@ -118,9 +133,10 @@ class PooledASPP(ASPP):
         """BxCxHxW -> same."""
         b, _, h, w = x.shape
         seen = [self.point(x), self.atrous(x), *(atrous(x) for atrous in self.further_atrous)]
-        taps = F.linear(self.pool(x).flatten(1), self.pooled_weight).view(b, -1, 9)
-        pooled = (taps @ self.inside).view(b, -1, h, w)
-        return F.relu(F.conv2d(torch.cat(seen, dim=1), self.seen_weight, self.seen_bias, padding=1) + pooled)
+        pooled = self.pool[1:](F.avg_pool2d(x, (h, w)))
+        taps = F.linear(pooled.flatten(1), self.pooled_weight).view(b, -1, 9)
+        everywhere = (taps @ self.inside).view(b, -1, h, w)
+        return F.relu(F.conv2d(torch.cat(seen, dim=1), self.seen_weight, self.seen_bias, padding=1) + everywhere)
 
 
 def lighten_network(network: STLMNetwork) -> None:
@@ -134,14 +150,16 @@ def lighten_network(network: STLMNetwork) -> None:
     assert isinstance(aspp, ASPP)
     with torch.no_grad():
         aspp.__class__ = PooledASPP  # same weights, another forward
-        aspp.prepare(grid)
+        cast("PooledASPP", aspp).prepare(grid)
         if config.aggregation_input == "product" and any(is_fine) and not all(is_fine):
             network.__class__ = CoarseNetwork
             first = aggregation.residual[0]
             assert isinstance(first, ResidualBlock)
             first.__class__ = CoarseBlock
             coarse = (config.input_size[0] // 16, config.input_size[1] // 16)
-            first.prepare(is_fine, [LEVEL_CHANNELS[level] for level in config.feature_levels], grid, coarse)
+            cast("CoarseBlock", first).prepare(
+                is_fine, [LEVEL_CHANNELS[level] for level in config.feature_levels], grid, coarse
+            )
 
 
 def _folded(conv: nn.Module, norm: nn.Module) -> tuple[Tensor, Tensor]:
@@ -156,8 +174,12 @@ def _normalised(feature: Tensor) -> Tensor:
     return feature * feature.square().sum(1, keepdim=True).clamp_min(1e-24).rsqrt()
 
 
+def linear(coarse: int, fine: int) -> Tensor:
+    """coarse x fine: what each value on a coarse line gives to those on a fine one, as `F.interpolate` resizes."""
+    return F.interpolate(torch.eye(coarse)[None], size=fine, mode="linear", align_corners=False)[0]
+
+
 def _spread(coarse: int, fine: int) -> Tensor:
     """3 * coarse x fine: values of three neighbouring taps on the coarse grid -> what a line of the fine grid gets."""
-    resized = F.interpolate(torch.eye(coarse)[None], size=fine, mode="linear", align_corners=False)[0]
-    padded = F.pad(resized, (1, 1))  # a convolution sees zeros beside the grid
+    padded = F.pad(linear(coarse, fine), (1, 1))  # a convolution sees zeros beside the grid
     return torch.cat([padded[:, tap : tap + fine] for tap in range(3)])

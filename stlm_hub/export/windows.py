@@ -9,7 +9,7 @@ sum of the exponentials of theirs.
 from __future__ import annotations
 
 from itertools import product
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 from segment_anything.modeling.common import LayerNorm2d
@@ -105,7 +105,7 @@ class WindowedBlock(TinyVitBlock):
         """BxHWxC -> same."""
         attn = self.attn
         b, n, c = x.shape
-        seen = attn.norm(x[:, self.order].reshape(-1, c))
+        seen = attn.norm(x.index_select(1, self.order).reshape(-1, c))
         q, k, v = (self.get_submodule(name)(seen).view(b, n, -1) for name in ("queries", "keys", "values"))
         found, start = [], 0
         for i, shape in enumerate(self.shapes):
@@ -114,7 +114,7 @@ class WindowedBlock(TinyVitBlock):
             found.append(self._look(*parts, shape, self.get_buffer(f"bias_{i}")).reshape(b, end - start, -1))
             start = end
         together = found[0] if len(found) == 1 else torch.cat(found, dim=1)
-        return attn.proj(together.reshape(b * n, -1)).view(b, n, c)[:, self.back]
+        return attn.proj(together.reshape(b * n, -1)).view(b, n, c).index_select(1, self.back)
 
     def _look(self, q: Tensor, k: Tensor, v: Tensor, shape: Shape, bias: Tensor) -> Tensor:
         """Attention in the windows of one shape: q, k, v BxMxD each, M positions of all of them -> like v."""
@@ -140,7 +140,7 @@ def lighten_encoder(encoder: ImageEncoder, size: tuple[int, int]) -> None:
         for block in stage.modules():
             if type(block) is TinyVitBlock:
                 block.__class__ = WindowedBlock
-                block.prepare(size[0] // stride, size[1] // stride)
+                cast("WindowedBlock", block).prepare(size[0] // stride, size[1] // stride)
     for module in encoder.modules():
         if type(module) is LayerNorm2d:
             module.__class__ = LastLayerNorm

@@ -59,7 +59,7 @@ def test_batches_on_a_graphics_card_have_percentiles(monkeypatch: pytest.MonkeyP
         return {"seconds": [0.1] * 9 + [0.3], "peak_mb": 5.0}
 
     monkeypatch.setattr(latency, "measure", measured)
-    rows = latency.measure_cuda("mvtec-bottle", 256, 10)
+    rows = list(latency.measure_cuda("mvtec-bottle", 256, 10))
     assert [job.batch for job in asked] == [1, 8, 32] * 4 and {job.device for job in asked} == {"cuda"}
     assert {job.precision for job in asked} == {"fp32", "bf16", "compiled", "bf16 compiled"}
     assert rows[1]["photographs_per_second"] == 80 and rows[0]["p50_ms"] == 100 and rows[0]["p95_ms"] > 150

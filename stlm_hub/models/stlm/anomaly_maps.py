@@ -163,7 +163,7 @@ class AnomalyMaps(nn.Module):
         found = {"patches": patches.permute(0, 3, 1, 2)}
         for name in asked:
             assert output is not None
-            found[name] = _logits(output) if name == "aggregation" else _log_cosine(output)
+            found[name] = _logits(output) if name == "aggregation" else self._log_cosine(output)
         return found
 
     def scored(self, name: str, raw: Mapping[str, Tensor], size: tuple[int, int]) -> ScoredMaps:
@@ -226,8 +226,30 @@ class AnomalyMaps(nn.Module):
         """A single map, not "combined", in limits where its scale is known, else raw values; Bx1xHxW."""
         scale = self.judging.scale(name)
         if scale is None:
-            return _unscaled(name, raw, size)
-        return scale.in_limits(_resize(raw, size))
+            return self._unscaled(name, raw, size)
+        return scale.in_limits(self.resized(raw, size))
+
+    def _unscaled(self, name: str, raw: Tensor, size: tuple[int, int]) -> Tensor:
+        """A map that was never calibrated, as odds of what the paper draws, so that `in_unit` yields just that.
+
+        aggregation: probabilities, bilinear from the logits' grid. cosine: the product over L levels of (1 - cosine
+        similarity) / 2, and of that the L-th root (paper, Table 4, "strategy [46]"; neither half nor root changes the
+        ranking of positions). memory: distances.
+        """
+        if name == "memory":
+            return self.resized(raw, size)
+        values = self.resized(raw.sigmoid() if name == "aggregation" else raw.exp(), size).clamp(0.0, 1 - 1e-6)
+        return values / (1 - values)
+
+    def _log_cosine(self, output: STLMOutput) -> Tensor:
+        """Mean over the levels of log((1 - cosine similarity) / 2), on the grid of the logits: Bx1xhxw."""
+        size = (output.logits.shape[-2], output.logits.shape[-1])
+        distances = [self.resized(output.distance(level), size) for level in output.plain]
+        return torch.stack([(values.clamp(0, 1) + _SMALLEST).log() for values in distances]).mean(0)
+
+    def resized(self, values: Tensor, size: tuple[int, int]) -> Tensor:
+        """BxCxhxw on another grid, bilinear: BxCxHxW."""
+        return F.interpolate(values, size=size, mode="bilinear", align_corners=False)
 
 
 def in_unit(limits: Tensor) -> Tensor:
@@ -252,19 +274,6 @@ def check_judging(config: STLMConfig, judging: Judging) -> None:
             raise ConfigError(f"{name} must be at most the {height} x {width} values of a map.")
 
 
-def _unscaled(name: str, raw: Tensor, size: tuple[int, int]) -> Tensor:
-    """A map that was never calibrated, as odds of what the paper draws, so that `in_unit` yields just that.
-
-    aggregation: probabilities, bilinear from the logits' grid. cosine: the product over L levels of (1 - cosine
-    similarity) / 2, and of that the L-th root (paper, Table 4, "strategy [46]"; neither half nor root changes the
-    ranking of positions). memory: distances.
-    """
-    if name == "memory":
-        return _resize(raw, size)
-    values = _resize(raw.sigmoid() if name == "aggregation" else raw.exp(), size).clamp(0.0, 1 - 1e-6)
-    return values / (1 - values)
-
-
 def _finest(output: STLMOutput | None) -> Tensor:
     """BxhxwxD: what the plain stream sees at its finest level."""
     assert output is not None
@@ -273,14 +282,3 @@ def _finest(output: STLMOutput | None) -> Tensor:
 
 def _logits(output: STLMOutput) -> Tensor:
     return output.logits.float()
-
-
-def _log_cosine(output: STLMOutput) -> Tensor:
-    """Mean over the levels of log((1 - cosine similarity) / 2), on the grid of the logits: Bx1xhxw."""
-    size = (output.logits.shape[-2], output.logits.shape[-1])
-    distances = [_resize(output.distance(level), size) for level in output.plain]
-    return torch.stack([(values.clamp(0, 1) + _SMALLEST).log() for values in distances]).mean(0)
-
-
-def _resize(values: Tensor, size: tuple[int, int]) -> Tensor:
-    return F.interpolate(values, size=size, mode="bilinear", align_corners=False)
