@@ -18,6 +18,8 @@ import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -37,7 +39,7 @@ from benchmarks.latency_work import work_of  # noqa: E402
 from stlm_hub.cli.progress import console, exit_on_error  # noqa: E402
 from stlm_hub.errors import ConfigError  # noqa: E402
 from stlm_hub.export.graph import JudgingGraph, write_onnx  # noqa: E402
-from stlm_hub.export.parity import at_network_size, drawn_photographs  # noqa: E402
+from stlm_hub.export.parity import at_network_size  # noqa: E402
 from stlm_hub.export.quantise import quantise  # noqa: E402
 from stlm_hub.models.stlm.image_encoder import ImageEncoder  # noqa: E402
 from stlm_hub.predict.images import list_images, load_image  # noqa: E402
@@ -75,19 +77,21 @@ def multiply_adds(model: STLM) -> int:
     return int(counter.get_total_flops() // 2)
 
 
-def make_graphs(folder: Path, name: str, size: int, photographs: Path | None) -> dict[str, Path]:
-    """The graphs of one size, made where they are not there yet: "fp32", "int8" and "encoder"."""
+def make_graphs(
+    folder: Path, name: str, size: int, photographs: Path | None = None, *, encoder: bool = False
+) -> dict[str, Path]:
+    """The graphs of one size, made where they are not there yet: "fp32", with photographs "int8", and "encoder"."""
     folder.mkdir(parents=True, exist_ok=True)
-    graphs = {kind: folder / f"{name}-{size}-{kind}.onnx" for kind in ("fp32", "int8", "encoder")}
+    kinds = ("fp32", *(["int8"] if photographs else []), *(["encoder"] if encoder else []))
+    graphs = {kind: folder / f"{name}-{size}-{kind}.onnx" for kind in kinds}
     model = at_size(name, size)
     if not graphs["fp32"].is_file():
         console.print(f"exporting {graphs['fp32'].name}", highlight=False)
         write_onnx(model, graphs["fp32"])
-    if not graphs["int8"].is_file():
-        images = [load_image(path) for path in list_images(photographs)[:8]] if photographs else []
-        good = at_network_size(images, model.frame_size) if images else list(drawn_photographs(model.frame_size, 8))
-        quantise(graphs["fp32"], graphs["int8"], good)
-    if not graphs["encoder"].is_file():
+    if photographs and not graphs["int8"].is_file():
+        images = [load_image(path) for path in list_images(photographs)[:8]]
+        quantise(graphs["fp32"], graphs["int8"], at_network_size(images, model.frame_size))
+    if encoder and not graphs["encoder"].is_file():
         _write_encoder(graphs["encoder"], size)
     return graphs
 
@@ -147,9 +151,12 @@ def jobs_of(name: str, size: int, threads: int, graphs: dict[str, Path], runs: i
         for precision in ("fp32", "bf16", "int8"):
             if precision == "bf16" and (form == "onnx" or not has_bfloat16()):
                 continue
-            graph = graphs["int8" if precision == "int8" else "fp32"]
+            graph = graphs.get("int8" if precision == "int8" else "fp32")
+            if graph is None:
+                continue
             yield f"{label} {precision}", Job(form, str(graph), "", size, threads, runs, precision)
-    yield ENCODER, Job("onnx", str(graphs["encoder"]), "", size, threads, runs)
+    if "encoder" in graphs:
+        yield ENCODER, Job("onnx", str(graphs["encoder"]), "", size, threads, runs)
 
 
 def peers_of(size: int, threads: int, folder: Path, python: Path, runs: int) -> Iterator[tuple[str, Job]]:
@@ -184,28 +191,29 @@ class Plan:
     photographs: Path | None
     runs: int
     busy: bool
+    encoder: bool
     clock: str  # see `Job`; beside a busy process it is the wall's in any case
     peers: Path | None  # Python of their environment
 
 
 def measure_all(plan: Plan) -> Iterator[dict[str, Any]]:
     """A row for each size, number of threads, load and backend."""
-    made = {size: make_graphs(plan.graphs, plan.name, size, plan.photographs) for size in plan.sizes}
+    made = {
+        size: make_graphs(plan.graphs, plan.name, size, plan.photographs, encoder=plan.encoder) for size in plan.sizes
+    }
     for count in plan.threads:
         rate = rates(count, plan.clock)
         for size in plan.sizes:
             flops = 2 * multiply_adds(at_size(plan.name, size))
-            own = jobs_of(plan.name, size, count, made[size], plan.runs)
-            jobs = [(label, job, Path(sys.executable)) for label, job in own]
+            own = partial(jobs_of, plan.name, size, count, made[size], plan.runs)
+            groups = [(own, Path(sys.executable))]
             if plan.peers is not None:
-                peers = peers_of(size, count, plan.graphs, plan.peers, plan.runs)
-                jobs += [(label, job, plan.peers) for label, job in peers]
-            for busy in (False, True) if plan.busy else (False,):
-                torch_seconds = 0.0
-                for label, job, python in jobs:
+                groups.append((partial(peers_of, size, count, plan.graphs, plan.peers, plan.runs), plan.peers))
+            torch_seconds: dict[bool, float] = {}
+            for (jobs, python), busy in product(groups, (False, True) if plan.busy else (False,)):
+                for label, job in jobs():
                     timed = dataclasses.replace(job, clock="wall" if busy else plan.clock)
                     seconds = _median(measure(timed, busy=busy, python=python)) * (ENCODERS if label == ENCODER else 1)
-                    torch_seconds = torch_seconds or seconds
                     row = {
                         "backend": f"{ENCODERS} x {label}" if label == ENCODER else label,
                         "size": size,
@@ -213,7 +221,7 @@ def measure_all(plan: Plan) -> Iterator[dict[str, Any]]:
                         "busy": busy,
                         "clock": timed.clock,
                         "ms": round(1000 * seconds, 1),
-                        "times_torch": round(torch_seconds / seconds, 2),
+                        "times_torch": round(torch_seconds.setdefault(busy, seconds) / seconds, 2),
                     }
                     if label != ENCODER and python != plan.peers:
                         floor = flops / rate[job.precision]
@@ -251,11 +259,12 @@ def main(
     model: Annotated[str, typer.Option(help="Alias or folder.")] = "mvtec-bottle",
     size: Annotated[list[int] | None, typer.Option(help="Sides in px; default: 256, 384, 512, 1024.")] = None,
     threads: Annotated[list[int] | None, typer.Option(help="Numbers of threads; default: 1 and 2.")] = None,
-    photographs: Annotated[Path | None, typer.Option(help="Good photographs that int8 is fitted to.")] = None,
+    photographs: Annotated[Path | None, typer.Option(help="Good ones that int8 is fitted to; none: no int8.")] = None,
     runs: Annotated[int, typer.Option(min=1, help="Counted runs.")] = 5,
     busy: Annotated[bool, typer.Option("--busy", help="Beside one process that computes all the time, too.")] = False,
     clock: Annotated[str, typer.Option(help="wall, or cpu where other work runs on the machine.")] = "wall",
     peers: Annotated[bool, typer.Option(help="Other methods, too, where `make peers` was run.")] = True,
+    encoder: Annotated[bool, typer.Option("--encoder", help="MobileSAM's encoder, which is in each stream.")] = False,
     work: Annotated[bool, typer.Option("--work", help="Print multiply-adds and bytes of each type of node.")] = False,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
     output: Annotated[Path | None, typer.Option(help="JSON file to write; rows of other runs in it are kept.")] = None,
@@ -264,7 +273,7 @@ def main(
     sizes, counts = size or [256, 384, 512, 1024], threads or [1, 2]
     if work:
         for side in sizes:
-            made = make_graphs(graphs, model, side, photographs)
+            made = make_graphs(graphs, model, side)
             _show(work_of(made["fp32"]), f"{model} at {side} px")
         return
     if device == "cuda":
@@ -273,7 +282,7 @@ def main(
         found = (row for side in sizes for row in measure_cuda(model, side, runs))
     else:
         others = PEERS_PYTHON if peers and PEERS_PYTHON.is_file() else None
-        found = measure_all(Plan(model, sizes, counts, graphs, photographs, runs, busy, clock, others))
+        found = measure_all(Plan(model, sizes, counts, graphs, photographs, runs, busy, encoder, clock, others))
     before = json.loads(output.read_text(encoding="utf-8"))["runs"] if output and output.is_file() else []
     rows: list[dict[str, Any]] = []
     command = command_line("benchmarks/latency.py", sys.argv[1:])
