@@ -50,5 +50,5 @@ def _export(alias: str) -> bool:
     """In a process of its own, which has all that exporting takes and gives it back."""
     giving_way = ["nice", "-n", "19"] if shutil.which("nice") else []
     command = [*giving_way, sys.executable, "-m", "stlm_hub.cli.main", "export", alias]
-    done = subprocess.run(command)  # noqa: S603  # an alias of the zoo, and no shell
+    done = subprocess.run(command)  # noqa: S603 - an alias of the zoo, and no shell
     return done.returncode == 0

@@ -54,7 +54,8 @@ class CoarseNetwork(STLMNetwork):
         first = self.aggregation.residual[0]
         assert isinstance(first, CoarseBlock)
         x = first.both(torch.cat(fine, dim=1), torch.cat(coarse, dim=1))
-        return self.aggregation.head(self.aggregation.residual[1](x))
+        logits: Tensor = self.aggregation.head(self.aggregation.residual[1](x))
+        return logits
 
 
 class CoarseBlock(ResidualBlock):

@@ -99,7 +99,8 @@ class WindowedBlock(TinyVitBlock):
         y = x + self._attend(x.reshape(b, h * w, c)).view(b, h, w, c)
         y = self.local_conv(y.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
         flat = y.reshape(-1, c)
-        return (flat + self.mlp(flat)).view(b, h, w, c)
+        output: Tensor = (flat + self.mlp(flat)).view(b, h, w, c)
+        return output
 
     def _attend(self, x: Tensor) -> Tensor:
         """BxHWxC -> same."""
@@ -114,7 +115,8 @@ class WindowedBlock(TinyVitBlock):
             found.append(self._look(*parts, shape, self.get_buffer(f"bias_{i}")).reshape(b, end - start, -1))
             start = end
         together = found[0] if len(found) == 1 else torch.cat(found, dim=1)
-        return attn.proj(together.reshape(b * n, -1)).view(b, n, c).index_select(1, self.back)
+        attended: Tensor = attn.proj(together.reshape(b * n, -1)).view(b, n, c)
+        return attended.index_select(1, self.back)
 
     def _look(self, q: Tensor, k: Tensor, v: Tensor, shape: Shape, bias: Tensor) -> Tensor:
         """Attention in the windows of one shape: q, k, v BxMxD each, M positions of all of them -> like v."""
@@ -126,7 +128,7 @@ class WindowedBlock(TinyVitBlock):
         return ((q @ k.transpose(2, 3) + bias).softmax(dim=3) @ v).transpose(1, 2)
 
 
-class LastLayerNorm(LayerNorm2d):
+class LastLayerNorm(LayerNorm2d):  # type: ignore[misc]  # segment-anything is untyped
     """Segment Anything's normalisation over channels as the operator that runtimes have: BxCxhxw -> same."""
 
     def forward(self, x: Tensor) -> Tensor:

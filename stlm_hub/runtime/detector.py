@@ -176,4 +176,5 @@ def bounded_scores(judging: Judging, limits: np.ndarray) -> np.ndarray:
     by_map = dict(zip(judging.behind, np.minimum(peaks, levels).T, strict=True))
     shown = [agreed({m: by_map[m] for m in judging.compared}) if n == "combined" else by_map[n] for n in judging.shown]
     positive = np.maximum(np.stack(shown, axis=1), 0)
-    return positive / (1 + positive)
+    scores: np.ndarray = positive / (1 + positive)
+    return scores

@@ -195,7 +195,8 @@ class AnomalyMaps(nn.Module):
 
     def counted(self, values: Tensor) -> Tensor:
         """Values with the lowest of them outside the region that counts."""
-        return values if self.region is None else self.region(values, values.amin())
+        inside: Tensor = values if self.region is None else self.region(values, values.amin())
+        return inside
 
     def _shown(self, limits: Tensor) -> Tensor:
         """Values in limits -> what people see: in [0, 1), and 0 outside the region that counts."""

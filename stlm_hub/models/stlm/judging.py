@@ -239,7 +239,7 @@ def agreed(limits: Mapping[str, Scaled]) -> Scaled:
     streams = [values for name, values in limits.items() if name != "memory"]
     if not streams:
         return limits["memory"]
-    mean = functools.reduce(operator.add, streams) / len(streams)
+    mean: Scaled = functools.reduce(operator.add, streams) / len(streams)
     return MEMORY_WEIGHT * limits["memory"] + (1 - MEMORY_WEIGHT) * mean if "memory" in limits else mean
 
 
