@@ -3,18 +3,23 @@
     python benchmarks/latency.py --graphs DIR --photographs DIR --output FILE
 
 The floor is what the multiply-adds of the graph would take in a plain matrix product of the same type on this machine;
-each time is given as a ratio to PyTorch's and as a fraction of that floor. `--device cuda` measures PyTorch in batches
-on a graphics card, with the 50th and 95th percentile and the peak of memory.
+each time is given as a ratio to PyTorch's and as a fraction of that floor. `--work` prints multiply-adds and bytes of
+each type of node. `--device cuda` measures PyTorch in batches on a graphics card, with the 50th and 95th percentile and
+the peak of memory. Other methods need their own environment: `make peers`.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
 import json
 import os
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -30,11 +35,11 @@ if str(ROOT) not in sys.path:
 
 from benchmarks.figures import command_line, machine  # noqa: E402
 from benchmarks.latency_job import SIDE, Job  # noqa: E402
+from benchmarks.latency_work import work_of  # noqa: E402
 from stlm_hub.cli.progress import console, exit_on_error  # noqa: E402
 from stlm_hub.errors import ConfigError  # noqa: E402
 from stlm_hub.export.graph import JudgingGraph, write_onnx  # noqa: E402
-from stlm_hub.export.lighter import lighter  # noqa: E402
-from stlm_hub.export.parity import at_network_size, drawn_photographs  # noqa: E402
+from stlm_hub.export.parity import at_network_size  # noqa: E402
 from stlm_hub.export.quantise import quantise  # noqa: E402
 from stlm_hub.models.stlm.image_encoder import ImageEncoder  # noqa: E402
 from stlm_hub.predict.images import list_images, load_image  # noqa: E402
@@ -42,7 +47,15 @@ from stlm_hub.runtime.sessions import has_bfloat16, is_installed  # noqa: E402
 from stlm_hub.stlm import STLM  # noqa: E402
 
 ENCODERS = 2  # a MobileSAM encoder for each stream: what the network itself is made of
+ENCODER = "MobileSAM encoder, ONNX Runtime fp32"
 CUDA_BATCHES = (1, 8, 32)
+PEERS = {
+    "patchcore": "PatchCore",
+    "padim": "PaDiM",
+    "efficient_ad": "EfficientAD-S",
+    "supersimplenet": "SuperSimpleNet",
+}
+PEERS_PYTHON = ROOT / ".venv-peers" / "bin" / "python"
 
 
 def at_size(name: str, size: int) -> STLM:
@@ -58,25 +71,27 @@ def at_size(name: str, size: int) -> STLM:
 def multiply_adds(model: STLM) -> int:
     """Of one photograph in the form that is exported: convolutions and matrix products."""
     pixels = torch.zeros(1, *model.frame_size, 3, dtype=torch.uint8)
-    graph = JudgingGraph(lighter(model)).requires_grad_(False)
+    graph = JudgingGraph(model).requires_grad_(False)
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         graph(pixels)
     return int(counter.get_total_flops() // 2)
 
 
-def make_graphs(folder: Path, name: str, size: int, photographs: Path | None) -> dict[str, Path]:
-    """The graphs of one size, made where they are not there yet: "fp32", "int8" and "encoder"."""
+def make_graphs(
+    folder: Path, name: str, size: int, photographs: Path | None = None, *, encoder: bool = False
+) -> dict[str, Path]:
+    """The graphs of one size, made where they are not there yet: "fp32", with photographs "int8", and "encoder"."""
     folder.mkdir(parents=True, exist_ok=True)
-    graphs = {kind: folder / f"{name}-{size}-{kind}.onnx" for kind in ("fp32", "int8", "encoder")}
+    kinds = ("fp32", *(["int8"] if photographs else []), *(["encoder"] if encoder else []))
+    graphs = {kind: folder / f"{name}-{size}-{kind}.onnx" for kind in kinds}
     model = at_size(name, size)
     if not graphs["fp32"].is_file():
         console.print(f"exporting {graphs['fp32'].name}", highlight=False)
         write_onnx(model, graphs["fp32"])
-    if not graphs["int8"].is_file():
-        images = [load_image(path) for path in list_images(photographs)[:8]] if photographs else []
-        good = at_network_size(images, model.frame_size) if images else list(drawn_photographs(model.frame_size, 8))
-        quantise(graphs["fp32"], graphs["int8"], good)
-    if not graphs["encoder"].is_file():
+    if photographs and not graphs["int8"].is_file():
+        images = [load_image(path) for path in list_images(photographs)[:8]]
+        quantise(graphs["fp32"], graphs["int8"], at_network_size(images, model.frame_size))
+    if encoder and not graphs["encoder"].is_file():
         _write_encoder(graphs["encoder"], size)
     return graphs
 
@@ -107,7 +122,7 @@ def _write_encoder(path: Path, size: int) -> None:
     program.save(path, external_data=False)
 
 
-def measure(job: Job, *, busy: bool = False) -> dict[str, Any]:
+def measure(job: Job, *, busy: bool = False, python: Path = Path(sys.executable)) -> dict[str, Any]:
     """Runs a job in a process of its own; `busy`: beside another one that computes all the time.
 
     Raises:
@@ -116,7 +131,7 @@ def measure(job: Job, *, busy: bool = False) -> dict[str, Any]:
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": str(job.threads)}
     other = subprocess.Popen([sys.executable, "-c", "while True: pass"]) if busy else None
     try:
-        command = [sys.executable, "-m", "benchmarks.latency_job", job.to_json()]
+        command = [str(python), "-m", "benchmarks.latency_job", job.to_json()]
         done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
     finally:
         if other is not None:
@@ -136,73 +151,103 @@ def jobs_of(name: str, size: int, threads: int, graphs: dict[str, Path], runs: i
         for precision in ("fp32", "bf16", "int8"):
             if precision == "bf16" and (form == "onnx" or not has_bfloat16()):
                 continue
-            graph = graphs["int8" if precision == "int8" else "fp32"]
+            graph = graphs.get("int8" if precision == "int8" else "fp32")
+            if graph is None:
+                continue
             yield f"{label} {precision}", Job(form, str(graph), "", size, threads, runs, precision)
-    yield "MobileSAM encoder, ONNX Runtime fp32", Job("onnx", str(graphs["encoder"]), "", size, threads, runs)
+    if "encoder" in graphs:
+        yield ENCODER, Job("onnx", str(graphs["encoder"]), "", size, threads, runs)
 
 
-def measure_all(
-    name: str,
-    sizes: Sequence[int],
-    threads: Sequence[int],
-    graphs: Path,
-    photographs: Path | None,
-    runs: int,
-    busy: bool,
-) -> list[dict[str, Any]]:
-    """A row for each size, number of threads and backend."""
-    rows: list[dict[str, Any]] = []
-    made = {size: make_graphs(graphs, name, size, photographs) for size in sizes}
-    for count in threads:
-        rate = {
-            precision: 2 * SIDE**3 / _median(measure(Job(f"matmul {precision}", threads=count, precision=precision)))
-            for precision in ("fp32", "int8")
-        }
-        for size in sizes:
-            flops = 2 * multiply_adds(at_size(name, size))
-            torch_seconds = 0.0
-            for label, job in jobs_of(name, size, count, made[size], runs):
-                seconds = _median(measure(job, busy=busy))
-                torch_seconds = torch_seconds or seconds
-                floor = flops / rate["int8" if job.precision == "int8" else "fp32"]
-                encoder = label.startswith("MobileSAM")
-                rows.append(
-                    {
-                        "backend": f"{ENCODERS} x {label}" if encoder else label,
+def peers_of(size: int, threads: int, folder: Path, python: Path, runs: int) -> Iterator[tuple[str, Job]]:
+    """The other methods at one size, in PyTorch and, where they can be converted, in OpenVINO."""
+    for method, title in PEERS.items():
+        yield f"{title}, torch eager fp32", Job("peer", model=method, size=size, threads=threads, runs=runs)
+        graph = folder / f"{method}-{size}.xml"
+        if not graph.is_file():
+            try:
+                measure(Job("convert", str(graph), method, size, threads, 0), python=python)
+            except ConfigError as error:
+                console.print(f"{title} is not converted: {str(error).splitlines()[-1]:.200}", highlight=False)
+                continue
+        yield f"{title}, OpenVINO fp32", Job("openvino", str(graph), "", size, threads, runs)
+
+
+def rates(threads: int, clock: str) -> dict[str, float]:
+    """Floating-point or integer operations per second of a plain matrix product, by precision."""
+    kinds = ("fp32", "bf16", "int8")
+    jobs = {kind: Job("matmul", threads=threads, precision=kind, clock=clock) for kind in kinds}
+    return {precision: 2 * SIDE**3 / _median(measure(job)) for precision, job in jobs.items()}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is measured: a model at some sizes with some numbers of threads, alone and beside a busy process."""
+
+    name: str
+    sizes: Sequence[int]
+    threads: Sequence[int]
+    graphs: Path
+    photographs: Path | None
+    runs: int
+    busy: bool
+    encoder: bool
+    clock: str  # see `Job`; beside a busy process it is the wall's in any case
+    peers: Path | None  # Python of their environment
+
+
+def measure_all(plan: Plan) -> Iterator[dict[str, Any]]:
+    """A row for each size, number of threads, load and backend."""
+    made = {
+        size: make_graphs(plan.graphs, plan.name, size, plan.photographs, encoder=plan.encoder) for size in plan.sizes
+    }
+    for count in plan.threads:
+        rate = rates(count, plan.clock)
+        for size in plan.sizes:
+            flops = 2 * multiply_adds(at_size(plan.name, size))
+            own = partial(jobs_of, plan.name, size, count, made[size], plan.runs)
+            groups = [(own, Path(sys.executable))]
+            if plan.peers is not None:
+                groups.append((partial(peers_of, size, count, plan.graphs, plan.peers, plan.runs), plan.peers))
+            torch_seconds: dict[bool, float] = {}
+            for (jobs, python), busy in product(groups, (False, True) if plan.busy else (False,)):
+                for label, job in jobs():
+                    timed = dataclasses.replace(job, clock="wall" if busy else plan.clock)
+                    seconds = _median(measure(timed, busy=busy, python=python)) * (ENCODERS if label == ENCODER else 1)
+                    row = {
+                        "backend": f"{ENCODERS} x {label}" if label == ENCODER else label,
                         "size": size,
                         "threads": count,
                         "busy": busy,
-                        "ms": round(1000 * seconds * (ENCODERS if encoder else 1), 1),
-                        "times_torch": round(torch_seconds / seconds / (ENCODERS if encoder else 1), 2),
-                        "of_floor": None if encoder else round(floor / seconds, 2),
-                        "gmacs": None if encoder else round(flops / 2e9, 2),
-                        "gflops_of_matmul": round(rate["int8" if job.precision == "int8" else "fp32"] / 1e9, 1),
+                        "clock": timed.clock,
+                        "ms": round(1000 * seconds, 1),
+                        "times_torch": round(torch_seconds.setdefault(busy, seconds) / seconds, 2),
                     }
-                )
-                console.print(rows[-1], highlight=False)
-    return rows
+                    if label != ENCODER and python != plan.peers:
+                        floor = flops / rate[job.precision]
+                        row |= {
+                            "of_floor": round(floor / seconds, 2),
+                            "gmacs": round(flops / 2e9, 2),
+                            "gflops_of_matmul": round(rate[job.precision] / 1e9, 1),
+                        }
+                    yield row
 
 
-def measure_cuda(name: str, size: int, runs: int, device: str = "cuda") -> list[dict[str, Any]]:
-    """PyTorch in batches, in float32 and under autocast in bfloat16; rows with p50 and p95 of a batch."""
-    rows = []
-    for precision in ("fp32", "bf16"):
+def measure_cuda(name: str, size: int, runs: int, device: str = "cuda") -> Iterator[dict[str, Any]]:
+    """PyTorch in batches, in each way that `Acceleration` knows; rows with p50 and p95 of a batch."""
+    for precision in ("fp32", "bf16", "compiled", "bf16 compiled"):
         for batch in CUDA_BATCHES:
-            job = Job("torch", "", name, size, os.cpu_count() or 1, runs, precision, batch, device)
-            found = measure(job)
+            found = measure(Job("torch", "", name, size, os.cpu_count() or 1, runs, precision, batch, device))
             p50, p95 = np.percentile(found["seconds"], [50, 95])
-            rows.append(
-                {
-                    "backend": f"torch {precision}",
-                    "size": size,
-                    "batch": batch,
-                    "p50_ms": round(1000 * float(p50), 2),
-                    "p95_ms": round(1000 * float(p95), 2),
-                    "photographs_per_second": round(batch / float(p50), 1),
-                    "peak_mb": found.get("peak_mb"),
-                }
-            )
-    return rows
+            yield {
+                "backend": f"torch {precision}",
+                "size": size,
+                "batch": batch,
+                "p50_ms": round(1000 * float(p50), 2),
+                "p95_ms": round(1000 * float(p95), 2),
+                "photographs_per_second": round(batch / float(p50), 1),
+                "peak_mb": found.get("peak_mb"),
+            }
 
 
 def _median(found: dict[str, Any]) -> float:
@@ -214,36 +259,47 @@ def main(
     model: Annotated[str, typer.Option(help="Alias or folder.")] = "mvtec-bottle",
     size: Annotated[list[int] | None, typer.Option(help="Sides in px; default: 256, 384, 512, 1024.")] = None,
     threads: Annotated[list[int] | None, typer.Option(help="Numbers of threads; default: 1 and 2.")] = None,
-    photographs: Annotated[Path | None, typer.Option(help="Good photographs that int8 is fitted to.")] = None,
+    photographs: Annotated[Path | None, typer.Option(help="Good ones that int8 is fitted to; none: no int8.")] = None,
     runs: Annotated[int, typer.Option(min=1, help="Counted runs.")] = 5,
-    busy: Annotated[bool, typer.Option("--busy", help="Beside one process that computes all the time.")] = False,
+    busy: Annotated[bool, typer.Option("--busy", help="Beside one process that computes all the time, too.")] = False,
+    clock: Annotated[str, typer.Option(help="wall, or cpu where other work runs on the machine.")] = "wall",
+    peers: Annotated[bool, typer.Option(help="Other methods, too, where `make peers` was run.")] = True,
+    encoder: Annotated[bool, typer.Option("--encoder", help="MobileSAM's encoder, which is in each stream.")] = False,
+    work: Annotated[bool, typer.Option("--work", help="Print multiply-adds and bytes of each type of node.")] = False,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
     output: Annotated[Path | None, typer.Option(help="JSON file to write; rows of other runs in it are kept.")] = None,
 ) -> None:
     """Measures latency."""
     sizes, counts = size or [256, 384, 512, 1024], threads or [1, 2]
+    if work:
+        for side in sizes:
+            made = make_graphs(graphs, model, side)
+            _show(work_of(made["fp32"]), f"{model} at {side} px")
+        return
     if device == "cuda":
         if not torch.cuda.is_available():
             raise ConfigError("There is no graphics card here; leave --device out to measure the processor.")
-        rows = [row for side in sizes for row in measure_cuda(model, side, runs)]
+        found = (row for side in sizes for row in measure_cuda(model, side, runs))
     else:
-        rows = measure_all(model, sizes, counts, graphs, photographs, runs, busy)
-    _show(rows)
-    if output:
-        before = json.loads(output.read_text(encoding="utf-8"))["runs"] if output.is_file() else []
-        report = {
-            "command": command_line("benchmarks/latency.py", sys.argv[1:]),
-            "date": datetime.date.today().isoformat(),
-            "machine": machine(),
-            "rows": rows,
-        }
-        output.write_text(json.dumps({"runs": [*before, report]}, indent=1) + "\n", encoding="utf-8")
+        others = PEERS_PYTHON if peers and PEERS_PYTHON.is_file() else None
+        found = measure_all(Plan(model, sizes, counts, graphs, photographs, runs, busy, encoder, clock, others))
+    before = json.loads(output.read_text(encoding="utf-8"))["runs"] if output and output.is_file() else []
+    rows: list[dict[str, Any]] = []
+    command = command_line("benchmarks/latency.py", sys.argv[1:])
+    report = {"command": command, "date": datetime.date.today().isoformat(), "machine": machine(), "rows": rows}
+    for row in found:
+        rows.append(row)
+        console.print(row, highlight=False)
+        if output:  # after each row: a measurement takes long and may be cut off
+            output.write_text(json.dumps({"runs": [*before, report]}, indent=1) + "\n", encoding="utf-8")
+    _show(rows, "Latency")
 
 
-def _show(rows: Sequence[dict[str, Any]]) -> None:
-    table = Table(*rows[0], title="Latency")
+def _show(rows: Sequence[dict[str, Any]], title: str) -> None:
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    table = Table(*names, title=title)
     for row in rows:
-        table.add_row(*("-" if value is None else str(value) for value in row.values()))
+        table.add_row(*("-" if row.get(name) is None else str(row[name]) for name in names))
     console.print(table)
 
 

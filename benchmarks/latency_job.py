@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import sys
 import time
@@ -18,15 +17,17 @@ class Job:
     """What is measured.
 
     Args:
-        backend: "torch", "onnx", "openvino"; "matmul fp32", "matmul bf16", "matmul int8" for the floor.
+        backend: "torch", "onnx", "openvino"; "matmul" for the floor; "peer" for another method in PyTorch, "convert" to
+            write its graph for OpenVINO.
         graph: file of an exported graph; "": none is needed.
-        model: name of the model, for torch.
+        model: name of the model, for torch; of the method, for "peer" and "convert".
         size: side of the input in pixels.
         threads: that compute.
         runs: that are counted, after one that is not.
-        precision: of the graph, or "bf16" for autocast in torch.
+        precision: of the graph, or what follows "torch" in the name of an `Acceleration`, e.g. "bf16 compiled".
         batch: photographs at once.
         device: of torch.
+        clock: "wall"; "cpu" is the processor time of all threads, which other work on the machine adds little to.
     """
 
     backend: str
@@ -38,6 +39,7 @@ class Job:
     precision: str = "fp32"
     batch: int = 1
     device: str = "cpu"
+    clock: str = "wall"
 
     def to_json(self) -> str:
         """What the process takes."""
@@ -50,13 +52,15 @@ SIDE = 2048
 
 def run(job: Job) -> dict[str, float | list[float]]:
     """Seconds of each counted run; on a graphics card its peak memory in MB, too."""
-    act = _matmul(job) if job.backend.startswith("matmul") else _torch(job) if job.backend == "torch" else _graph(job)
+    makers = {"torch": _torch, "matmul": _matmul, "peer": _peer, "convert": _convert}
+    act = makers.get(job.backend, _graph)(job)
     act()
+    clock = time.process_time if job.clock == "cpu" else time.perf_counter
     seconds = []
     for _ in range(job.runs):
-        started = time.perf_counter()
+        started = clock()
         act()
-        seconds.append(time.perf_counter() - started)
+        seconds.append(clock() - started)
     found: dict[str, float | list[float]] = {"seconds": seconds}
     if job.device == "cuda":
         import torch
@@ -74,20 +78,36 @@ def _torch(job: Job) -> Callable[[], object]:
     import torch
 
     from benchmarks.latency import at_size
+    from stlm_hub.models.acceleration import Acceleration, loaded, look, placed
 
     torch.set_num_threads(job.threads)
-    model = at_size(job.model, job.size).to(job.device).eval()
-    pinned = torch.from_numpy(_pixels(job))
-    if job.device == "cuda":
-        pinned = pinned.pin_memory()
+    device = torch.device(job.device)
+    model = placed(at_size(job.model, job.size).eval(), device)
+    model.acceleration = Acceleration.of(f"torch {job.precision}".removesuffix(" fp32"))
+    pixels = torch.from_numpy(_pixels(job)).permute(0, 3, 1, 2).contiguous()
+    return lambda: look(model, loaded(pixels, device), model.judging.shown).distances.cpu()
 
-    def act() -> None:
-        image = pinned.to(job.device, non_blocking=True).permute(0, 3, 1, 2).float()
-        half = torch.autocast(job.device, torch.bfloat16) if job.precision == "bf16" else contextlib.nullcontext()
-        with torch.inference_mode(), half:
-            model(image, model.judging.shown).distances.cpu()
+
+def _peer(job: Job) -> Callable[[], object]:
+    import torch
+
+    from benchmarks.latency_peers import build
+
+    torch.set_num_threads(job.threads)
+    model, pixels = build(job.model, job.size), torch.from_numpy(_pixels(job))
+
+    def act() -> object:
+        with torch.inference_mode():
+            return model(pixels)
 
     return act
+
+
+def _convert(job: Job) -> Callable[[], object]:
+    from benchmarks.latency_peers import write_openvino
+
+    write_openvino(job.model, job.size, job.graph)
+    return lambda: None
 
 
 def _graph(job: Job) -> Callable[[], object]:

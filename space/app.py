@@ -14,6 +14,7 @@ if (HERE / "models").is_dir():  # a Space that carries models which are not on t
 
 from starlette.middleware import Middleware  # noqa: E402
 
+from stlm_page import faster  # noqa: E402
 from stlm_page.build import build_page  # noqa: E402
 from stlm_page.examples import examples  # noqa: E402
 from stlm_page.guard import Guard, hosts_of  # noqa: E402
@@ -29,6 +30,8 @@ ADDRESS, PORT = "127.0.0.1", 7860
 def main() -> None:
     """Serves the page until it is stopped."""
     MODELS.get(offered()[0].alias)  # the first visitor does not wait for it
+    if faster.wanted():
+        faster.export_beside(MODELS, [entry.alias for entry in offered()])
     page = build_page(examples(HERE / "examples"))
     page.queue(max_size=MAX_QUEUE, default_concurrency_limit=2, api_open=False)  # no way past the queue
     port = int(os.environ.get("GRADIO_SERVER_PORT", PORT))

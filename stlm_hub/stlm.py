@@ -14,6 +14,7 @@ from .model_folder.folder import read_folder, write_config, write_judging
 from .model_folder.names import FAMILIARITY_NAME, MEMORY_NAME, REGION_NAME, WEIGHTS_NAME
 from .model_folder.versions import replace
 from .model_folder.weights_file import read_model_weights, write_weights
+from .models.acceleration import Acceleration, placed
 from .models.device import usable_device
 from .models.stlm.anomaly_maps import AnomalyMaps
 from .models.stlm.config import STLMConfig
@@ -89,6 +90,8 @@ class STLM(AnomalyMaps):
             local_files_only: use folders and the cache only.
             token: access token of the Hub; None uses the one of `hf auth login`.
             backend: "torch": `predict` computes in PyTorch, even where a faster export lies in the model's folder.
+                "torch bf16", "torch compiled" and "torch bf16 compiled" are faster on graphics cards, see
+                `stlm_hub.models.acceleration`; scores in bfloat16 move a little.
 
         Raises:
             HubError: there is no such model, or it cannot be downloaded.
@@ -98,13 +101,15 @@ class STLM(AnomalyMaps):
         if is_export(expanded(name)):
             return cast("STLM", ExportedModel.from_folder(name))
         place = usable_device(device)
+        acceleration = Acceleration.of(backend or "torch")
         local = hub.resolve(name, revision=revision, token=token, local_files_only=local_files_only)
         config, judging = read_folder(local.folder, local.sha256)
         with torch.random.fork_rng(devices=[]):  # initial values are drawn and thrown away: leave the user's seed alone
             model = cls(config, judging, local.alias or Path(local.source).name)
         for part, weights in read_model_weights(local.folder, model, local.sha256).items():
             model.get_submodule(part).load_state_dict(weights, strict=True)
-        model = model.eval().to(place)
+        model = placed(model.eval(), place)
+        model.acceleration = acceleration
         if backend is None and place.type == "cpu":
             model.preferred = Preferred.beside(local.folder, model)
         return model

@@ -247,7 +247,8 @@ def test_requirements_agree_with_pyproject() -> None:
     gradio, gradio_bounds = found.pop("gradio"), Requirement(extras["space"][0])
     assert str(found.pop("spaces")) == extras["space"][1]
     page = [text for text in extras["space"][2:] if not text.startswith("stlm_hub")]
-    library = [text for text in core + extras["torch"] + extras["train"] if not text.startswith("stlm_hub")]
+    parts = core + extras["torch"] + extras["train"] + extras["export"]
+    library = [text for text in parts if not text.startswith("stlm_hub")]
     expected = {str(Requirement(text)) for text in library + page}
     assert {str(wanted) for wanted in found.values()} == expected
     sdk = front_matter(ROOT / "space" / "README.md")["sdk_version"]

@@ -106,6 +106,11 @@ class Models:
         with self._lock:
             return name in self._loaded
 
+    def forget(self, name: str) -> None:
+        """Loads a model anew when it is asked for again: something was added to its files."""
+        with self._lock:
+            self._loaded.pop(name, None)
+
     def add_own(self, folder: Path) -> str:
         """Makes a model folder that a visitor has just made available; returns a name that nobody can guess."""
         name = f"own-{secrets.token_hex(8)}"

@@ -13,8 +13,8 @@ from torch.nn import functional
 
 from ..errors import DataError
 from ..models.familiarity import Description, Familiarity
-from ..models.stlm.anomaly_maps import AnomalyMaps, agreed, in_unit
-from ..models.stlm.judging import SMALLEST_HEIGHT, Calibration, MapScale
+from ..models.stlm.anomaly_maps import AnomalyMaps, in_unit
+from ..models.stlm.judging import SMALLEST_HEIGHT, Calibration, MapScale, agreed
 from ..pseudo_anomalies.nuisance import Nuisance
 from .normals import Looks, Measured, Normal, chosen, look
 from .threshold import check_held_out, choose_threshold, unusual

@@ -17,7 +17,7 @@ from ..models.familiarity import Description
 from ..models.stlm.anomaly_maps import AnomalyMaps, Raw
 from ..predict.frame import resize_image
 from ..predict.images import load_image
-from ..predict.predictor import evaluating, input_of
+from ..predict.predictor import in_eval_mode, input_of
 from ..pseudo_anomalies.nuisance import Nuisance, photographed_again
 from ..pseudo_anomalies.probes import MAX_DRAWS, probe
 
@@ -108,18 +108,18 @@ def look(
     rng = np.random.default_rng(seed)
     measured = Measured(list(photographs), Looks(), Looks(), Looks())
     wanted = _probes_of(measured.photographs) if probes else [0] * len(measured.photographs)
-    with evaluating(model):
-        for done, (normal, n) in enumerate(zip(photographs, wanted, strict=True), start=1):
-            image = load_image(normal.path)
-            without = [normal.remembered]
-            measured.good.add(model.raw(input_of(model, [image]), which, without))
-            copy = photographed_again(image, rng, nuisance)
-            measured.disturbed.add(model.raw(input_of(model, [copy]), which, without))
-            for _ in range(n):
-                damaged = _probe(model, resize_image(image, model.frame_size), rng)
-                measured.probes.add(model.raw(input_of(model, [damaged]), which, without))
-            if on_image:
-                on_image(done, len(photographs))
+    model = in_eval_mode(model)
+    for done, (normal, n) in enumerate(zip(photographs, wanted, strict=True), start=1):
+        image = load_image(normal.path)
+        without = [normal.remembered]
+        measured.good.add(model.raw(input_of(model, [image]), which, without))
+        copy = photographed_again(image, rng, nuisance)
+        measured.disturbed.add(model.raw(input_of(model, [copy]), which, without))
+        for _ in range(n):
+            damaged = _probe(model, resize_image(image, model.frame_size), rng)
+            measured.probes.add(model.raw(input_of(model, [damaged]), which, without))
+        if on_image:
+            on_image(done, len(photographs))
     return measured
 
 

@@ -14,7 +14,10 @@ from .progress import console
 
 def export(
     model: Annotated[str, typer.Argument(help="Alias, org/repo, org/repo@revision or folder.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="Folder to write.")],
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="Folder to write; default: the cache, where the model finds it."),
+    ] = None,
     form: Annotated[str, typer.Option("--format", help="onnx (ONNX Runtime) or openvino (OpenVINO).")] = "onnx",
     precision: Annotated[str, typer.Option(help="fp32, bf16 or int8.")] = "fp32",
     photographs: Annotated[
@@ -40,12 +43,13 @@ def export(
         )
     found = made.facts.parity
     console.print(
-        f"{output} judges with {made.backend}. Of {found.photographs} photographs and {found.anomalies} pseudo "
-        f"anomalies {found.changed_verdicts} get another verdict; maps differ by at most {found.map_difference:.1g}. "
+        f"{output or 'The export'} judges with {made.backend}. Of {found.photographs} photographs and "
+        f"{found.anomalies} pseudo anomalies {found.changed_verdicts} get another verdict; maps differ by at most "
+        f"{found.map_difference:.1g}. "
         f"A photograph takes {1000 * found.seconds:.0f} ms, in PyTorch {1000 * found.torch_seconds:.0f} ms.",
         highlight=False,
         soft_wrap=True,
     )
     if found.drawn:
         console.print("Compared on drawn pictures; --photographs compares on those of your part.", soft_wrap=True)
-    console.print(f"Try it: stlm predict PHOTO --model {output}", highlight=False, soft_wrap=True)
+    console.print(f"Try it: stlm predict PHOTO --model {output or model}", highlight=False, soft_wrap=True)

@@ -23,6 +23,7 @@ from ..predict.images import list_images, load_image
 from ..predict.predictor import infer as torch_infer
 from ..runtime.detector import ExportedModel, infer
 from ..runtime.facts import FORMATS, PRECISIONS, ExportFacts, deciding_sha256, is_export
+from ..runtime.kept import kept_exports
 from ..runtime.sessions import INSTALL, is_installed, open_session
 from ..stlm import STLM
 from ..validate import check_choice, expanded
@@ -36,7 +37,7 @@ LEAST = 4
 
 def export(
     name: str | os.PathLike[str],
-    output: str | os.PathLike[str],
+    output: str | os.PathLike[str] | None = None,
     *,
     form: str = "onnx",
     precision: str = "fp32",
@@ -48,7 +49,7 @@ def export(
     Args:
         name: alias, `org/repo`, `org/repo@revision` or a folder.
         output: folder to write; an earlier export there is replaced. Inside the model's own folder, `STLM.predict` and
-            `load` of the model use it.
+            `load` of the model use it. None: the cache, where they find it, too.
         form: "onnx" for ONNX Runtime, "openvino" for OpenVINO.
         precision: "fp32"; "bf16", OpenVINO alone and only on processors that have it; "int8".
         photographs: folder of good parts, held out from training, that the two are compared on. None: drawn pictures,
@@ -61,10 +62,11 @@ def export(
         DataError: there are too few photographs.
         HubError, WeightsError, ImageError: model or photographs cannot be read.
     """
-    place = expanded(output)
     _check_request(form, precision, photographs is not None)
-    _check_place(place)
+    if output is not None:
+        _check_place(expanded(output))
     local = hub.resolve(name)
+    place = kept_exports(local.folder) / f"{form}-{precision}" if output is None else expanded(output)
     model = STLM.from_pretrained(name, device="cpu")
     good = _photographs(photographs, model.frame_size)
     make_parent(place.absolute())

@@ -26,49 +26,60 @@ INSTALL = 'Exporting needs {}: pip install "stlm_hub[export]"'
 
 
 class JudgingGraph(nn.Module):
-    """Everything between resizing a photograph and comparing its score with a threshold."""
+    """Everything between resizing a photograph and comparing its score with a threshold, of a lighter copy."""
 
     def __init__(self, model: AnomalyMaps) -> None:
         super().__init__()
+        model = lighter(model)
+        self.bounded = model.judging.minimum_area > 1
+        model.judging = model.judging.replace(minimum_area=0)
         self.model = model
 
-    def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(self, pixels: Tensor) -> tuple[Tensor, ...]:
         """
         Args:
             pixels: BxHxWx3 uint8 RGB at the network's size.
 
         Returns:
-            Maps BxMxHxW and scores BxM of `judging.shown`, in [0, 1], and distances from good photographs, Bx2.
+            Maps BxMxHxW and scores BxM of `judging.shown`, in [0, 1], and distances from good photographs, Bx2. Where a
+            model has a minimum area, the maps behind them in limits, BxKxHxW in the order of `judging.behind`:
+            connected regions are no part of a graph, so the runtime bounds scores by them.
         """
-        shown = self.model.judging.shown
-        seen = self.model(pixels.permute(0, 3, 1, 2).to(torch.float32), shown)
-        maps = torch.cat([seen.maps[name].values for name in shown], dim=1)
-        return maps, torch.stack([seen.maps[name].scores for name in shown], dim=1), seen.distances
+        model, shown = self.model, self.model.judging.shown
+        size = (pixels.shape[1], pixels.shape[2])
+        image = pixels.permute(0, 3, 1, 2).to(torch.float32)
+        raw, description = model.raw(image, model.needed(shown))
+        found = [model.scored(name, raw, size) for name in shown]
+        outputs = (
+            torch.cat([seen.values for seen in found], dim=1),
+            torch.stack([seen.scores for seen in found], dim=1),
+            model.familiarity(description),
+        )
+        if not self.bounded:
+            return outputs
+        limits = [model.counted(model.limits(name, raw[name], size)) for name in model.judging.behind]
+        return *outputs, torch.cat(limits, dim=1)
 
 
 def write_onnx(model: AnomalyMaps, path: Path) -> None:
-    """Writes a model as an ONNX graph with the input `pixels` and the outputs `maps`, `scores` and `distances`.
+    """Writes a model as an ONNX graph with the input `pixels` and the outputs that `JudgingGraph` returns.
 
     Raises:
-        ConfigError: a package is missing, or the model has a minimum area.
+        ConfigError: a package is missing.
     """
     try:
         import onnx  # noqa: F401
         import onnxscript  # noqa: F401
     except ImportError as error:
         raise ConfigError(INSTALL.format(error.name)) from None
-    if model.judging.minimum_area > 1:
-        raise ConfigError(
-            "Connected regions are no part of a graph, so a model with a minimum area cannot be exported; judge with "
-            "PyTorch, or calibrate it without: stlm calibrate --minimum-area 0"
-        )
     example = torch.zeros(2, *model.frame_size, 3, dtype=torch.uint8)
+    graph = JudgingGraph(model)
     with torch.no_grad(), _quiet():
         program = torch.onnx.export(
-            JudgingGraph(lighter(model)),
+            graph,
             (example,),
             input_names=["pixels"],
-            output_names=["maps", "scores", "distances"],
+            output_names=["maps", "scores", "distances", *(["limits"] if graph.bounded else [])],
             dynamic_shapes=({0: torch.export.Dim("batch", min=1, max=MAX_BATCH)},),
             opset_version=OPSET,
             dynamo=True,

@@ -8,12 +8,15 @@ from collections.abc import Sequence
 from typing import cast
 
 import torch
-from timm.models.tiny_vit import TinyVitBlock
 from torch import Tensor
 from torch.nn import functional as F
 
 from ..models.patch_memory import PatchMemory, smooth
 from ..models.stlm.anomaly_maps import AnomalyMaps
+from ..models.stlm.image_encoder import ImageEncoder
+from ..models.stlm.network import STLMNetwork
+from .coarse import lighten_network, linear
+from .windows import lighten_encoder
 
 ENTRIES_AT_ONCE = 1024
 """Remembered patches of one matrix product: the distances to them stay in a processor's cache."""
@@ -40,42 +43,30 @@ class ProductMemory(PatchMemory):
         return smooth(distances.view(-1, 1, patches.shape[1], patches.shape[2]))
 
 
-class UnpaddedBlock(TinyVitBlock):
-    """timm's block, whose layers run on the grid itself.
+class ProductMaps(AnomalyMaps):
+    """Maps that are scaled on their own grid and resized by two matrix products, which no runtime is slow at."""
 
-    timm pads the grid to whole windows before normalisation and projections: 32 x 32 to 42 x 42, 1.7 times as many
-    positions. What they make of a padded position is one constant vector, which here is put there afterwards. Windows
-    and heads are taken apart in one transposition. Layers see matrices, to which runtimes add the bias for nothing.
-    """
+    def prepare(self) -> None:
+        """Keeps the matrices that resize between grids of H/16, H/8 and the frame."""
+        network = self.config.network
+        for length in {*network.input_size, *network.frame_size}:
+            for coarse, fine in ((16, 8), (8, 1), (16, 1)):
+                own, n = length // coarse, length // fine
+                self.register_buffer(f"line_{own}_{n}", linear(own, n))
 
-    def forward(self, x: Tensor) -> Tensor:
-        """BxHxWxC -> same."""
-        b, h, w, c = x.shape
-        y = x + self._attend(x)
-        y = self.local_conv(y.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
-        flat = y.reshape(-1, c)
-        output: Tensor = (flat + self.mlp(flat)).view(b, h, w, c)
-        return output
+    def limits(self, name: str, raw: Tensor, size: tuple[int, int]) -> Tensor:
+        """As of `AnomalyMaps`."""
+        scale = self.judging.scale(name)
+        if scale is None:
+            return super().limits(name, raw, size)
+        return self.resized(scale.in_limits(raw, self.median(raw)[:, None, None, None]), size)
 
-    def _attend(self, x: Tensor) -> Tensor:
-        b, h, w, c = x.shape
-        attn, side = self.attn, self.window_size
-        rows, columns = -(-h // side), -(-w // side)
-        qkv = attn.qkv(attn.norm(x.reshape(-1, c))).view(b, h, w, -1)
-        padding = attn.qkv(attn.norm.bias)  # of a position of zeros, which normalisation leaves at its bias
-        if below := rows * side - h:
-            qkv = torch.cat([qkv, padding.expand(b, below, w, -1)], dim=1)
-        if beside := columns * side - w:
-            qkv = torch.cat([qkv, padding.expand(b, rows * side, beside, -1)], dim=2)
-        heads, n = attn.num_heads, side * side
-        qkv = qkv.view(b, rows, side, columns, side, heads, -1).permute(0, 1, 3, 5, 2, 4, 6)
-        q, k, v = qkv.reshape(b * rows * columns, heads, n, -1).split([attn.key_dim, attn.key_dim, attn.val_dim], dim=3)
-        bias = attn.get_attention_biases(x.device)
-        seen = ((q * attn.scale) @ k.transpose(-2, -1) + bias).softmax(dim=-1) @ v
-        seen = seen.view(b, rows, columns, heads, side, side, -1).permute(0, 1, 4, 2, 5, 3, 6)
-        seen = seen.reshape(b, rows * side, columns * side, attn.out_dim)[:, :h, :w]
-        attended: Tensor = attn.proj(seen.reshape(-1, attn.out_dim)).view(b, h, w, c)
-        return attended
+    def resized(self, values: Tensor, size: tuple[int, int]) -> Tensor:
+        """As of `AnomalyMaps`."""
+        if values.shape[-2:] == size:
+            return values
+        rows, columns = (self.get_buffer(f"line_{own}_{n}") for own, n in zip(values.shape[-2:], size, strict=True))
+        return rows.T @ (values @ columns)
 
 
 def lighter(model: AnomalyMaps) -> AnomalyMaps:
@@ -84,7 +75,11 @@ def lighter(model: AnomalyMaps) -> AnomalyMaps:
     if other.patch_memory is not None:
         other.patch_memory.__class__ = ProductMemory  # same weights, another forward
         cast("ProductMemory", other.patch_memory).prepare()
-    for module in other.modules():
-        if type(module) is TinyVitBlock:
-            module.__class__ = UnpaddedBlock
+    for module in list(other.modules()):
+        if isinstance(module, ImageEncoder):
+            lighten_encoder(module, model.config.network.input_size)
+    other.__class__ = ProductMaps
+    cast("ProductMaps", other).prepare()
+    if type(other.network) is STLMNetwork:
+        lighten_network(other.network)
     return other

@@ -13,6 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from .acceleration import in_float32
+
 COMPONENTS = 8
 """Directions in which good photographs may differ, each with a variance of its own."""
 LAYOUT = 3
@@ -60,7 +62,8 @@ class Familiarity(nn.Module):
 
     def forward(self, described: Description) -> Tensor:
         """Descriptions -> Bx2 float32: distance by content and by layout, about 1 for a typical good photograph."""
-        return torch.stack([self.content(described.content), self.layout(described.layout)], dim=1)
+        with in_float32(described.content):
+            return torch.stack([self.content(described.content), self.layout(described.layout)], dim=1)
 
     def fit(self, described: Description) -> Familiarity:
         """Learns from descriptions of at least 4 good photographs; changes the module in place."""

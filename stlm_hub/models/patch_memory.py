@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from .acceleration import in_float32
 from .backbones import make_backbone
 from .stlm.config import PatchMemoryConfig
 
@@ -111,11 +112,12 @@ class PatchMemory(nn.Module):
 
     def distances(self, patches: Tensor, without: Sequence[int] | None = None) -> Tensor:
         """`forward` from what `patches` returns."""
-        reduced = self.reduced(patches)
-        left_out = [-1] * len(reduced) if without is None else without
-        # One photograph after the other: the matrix of distances is the largest thing here.
-        nearest = [nearest_distances(p, self._others(n)) for p, n in zip(reduced, left_out, strict=True)]
-        return smooth(torch.stack(nearest).unsqueeze(1))
+        with in_float32(patches):
+            reduced = self.reduced(patches)
+            left_out = [-1] * len(reduced) if without is None else without
+            # One photograph after the other: the matrix of distances is the largest thing here.
+            nearest = [nearest_distances(p, self._others(n)) for p, n in zip(reduced, left_out, strict=True)]
+            return smooth(torch.stack(nearest).unsqueeze(1))
 
     def closest(self, patches: Tensor) -> Tensor:
         """BxhxwxD of `patches` -> B float32: the distance of the patch that is nearest to an entry.

@@ -25,8 +25,10 @@ def to_input(images: Sequence[np.ndarray], size: tuple[int, int], device: torch.
     """HxWx3 uint8 RGB each, of any size -> Bx3xhxw float32 in [0, 255] for `size` (h, w)."""
     import torch
 
+    from ..models.acceleration import loaded
+
     pixels = np.stack([resize_image(image, size) for image in images]).transpose(0, 3, 1, 2)
-    return torch.from_numpy(np.ascontiguousarray(pixels)).to(device, torch.float32)
+    return loaded(torch.from_numpy(np.ascontiguousarray(pixels)), device)
 
 
 def to_frame(anomaly_map: np.ndarray, shape: tuple[int, int]) -> np.ndarray:

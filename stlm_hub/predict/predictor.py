@@ -6,10 +6,10 @@ import math
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from copy import copy
 from dataclasses import dataclass
 from itertools import islice
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, TypeVar, cast
 
 import numpy as np
 
@@ -20,9 +20,11 @@ from .images import ImageInput, load_image
 from .prediction import Prediction, Unusable, checked_review, checked_threshold, moved_review
 
 if TYPE_CHECKING:  # an exported model judges without torch
-    from torch import Tensor
+    from torch import Tensor, nn
 
     from ..models.stlm.anomaly_maps import AnomalyMaps
+
+    Module = TypeVar("Module", bound=nn.Module)
 
 BATCH_PIXELS = 2**20
 """Images are batched up to this many network input pixels: one image at 1024 px, four at 512 px."""
@@ -69,7 +71,8 @@ def predict(
     """
     judging = model.judging
     inferred = infer(model, images, judging.shown)
-    return judge_all(judging, images, inferred, model.frame_size, threshold, review_threshold)
+    backend = model.acceleration.backend
+    return judge_all(judging, images, inferred, model.frame_size, threshold, review_threshold, backend)
 
 
 def judge_all(
@@ -190,18 +193,17 @@ def infer(model: AnomalyMaps, images: Iterable[np.ndarray], which: Sequence[str]
     """The wanted maps of each image with their scores, and its distance from good photographs, in order.
 
     Args:
-        model: it is left in the mode it was in.
+        model: it is left as it is, see `in_eval_mode`.
         images: HxWx3 uint8 RGB each, of any size.
         which: names of maps, see `AnomalyMaps.available`.
 
     Raises:
         ConfigError: the model has no such map.
     """
-    import torch
+    from ..models.acceleration import look
 
     for batch in batches(images, model.frame_size):
-        with evaluating(model), torch.inference_mode():
-            found, distances = model(input_of(model, batch), which)
+        found, distances = look(in_eval_mode(model), input_of(model, batch), which)
         arrays = {name: maps.values[:, 0].float().cpu().numpy() for name, maps in found.items()}
         scores = {name: maps.scores.float().cpu().tolist() for name, maps in found.items()}
         for i, image in enumerate(batch):
@@ -227,17 +229,32 @@ def input_of(model: AnomalyMaps, images: Sequence[np.ndarray]) -> Tensor:
     return to_input(images, model.frame_size, next(model.parameters()).device)
 
 
-@contextmanager
-def evaluating(model: AnomalyMaps) -> Iterator[None]:
-    """The model in eval mode; afterwards in the mode that it was in."""
-    training = model.training
-    if training:  # not otherwise: switching drops what the encoders keep, which another thread may be about to read
-        model.eval()
-    try:
-        yield
-    finally:
-        if training:
-            model.train()
+def in_eval_mode(model: Module) -> Module:
+    """The model itself, where all of it is in eval mode; else a copy that is, with the same tensors.
+
+    The model is not switched for a while: two threads that ask at once would switch it under each other's hands, and
+    one that trains it would find it in the wrong mode.
+    """
+    if not any(module.training for module in model.modules()):
+        return model
+    copies: dict[nn.Module, nn.Module] = {}
+    other = cast("Module", _with_the_same_tensors(model, copies))
+    other.eval()
+    return other
+
+
+def _with_the_same_tensors(module: nn.Module, copies: dict[nn.Module, nn.Module]) -> nn.Module:
+    """A copy whose modules and dictionaries are its own, so that it has a mode of its own and keeps things itself."""
+    if module not in copies:
+        copies[module] = other = copy(module)
+        for name, value in vars(module).items():
+            if type(value) is dict:
+                vars(other)[name] = dict(value)
+        other._modules = {
+            name: None if child is None else _with_the_same_tensors(child, copies)
+            for name, child in module._modules.items()
+        }
+    return copies[module]
 
 
 def _judged(

@@ -1,4 +1,4 @@
-"""Exports that lie in a model folder: which of them judges fastest here."""
+"""Exports that lie in a model folder or are kept of it in the cache: which of them judges fastest here."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import ConfigError
 from .detector import ExportedModel
 from .facts import ExportFacts, changed_since, is_export, load_facts
+from .kept import cache_folder, kept_exports
 from .sessions import is_installed
 
 if TYPE_CHECKING:
@@ -20,12 +21,14 @@ logger = logging.getLogger(__name__)
 
 
 def exports_of(model: Path) -> list[tuple[Path, ExportFacts]]:
-    """Exports in a model folder whose runtime is installed and whose model is still the same, the fastest first.
+    """Exports of a model folder whose runtime is installed and whose model is still the same, the fastest first.
 
     Every export passed its parity gate, or it would not have been written. How fast it is was measured there.
     """
     found = []
-    for folder in sorted(path for path in model.iterdir() if path.is_dir() and is_export(path)):
+    kept = kept_exports(model) if cache_folder("exports").is_dir() else None
+    places = [*model.iterdir(), *(kept.iterdir() if kept is not None and kept.is_dir() else ())]
+    for folder in sorted(path for path in places if path.is_dir() and is_export(path)):
         try:
             facts = load_facts(folder)
         except ConfigError as error:

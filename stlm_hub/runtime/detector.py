@@ -9,8 +9,9 @@ from typing import overload
 import numpy as np
 
 from ..errors import ConfigError
+from ..models.stlm.area import reached
 from ..models.stlm.config import CONFIG_NAME, STLMConfig
-from ..models.stlm.judging import CALIBRATION_NAME, Calibration, Judging
+from ..models.stlm.judging import CALIBRATION_NAME, Calibration, Judging, agreed
 from ..predict.frame import resize_image, to_frame
 from ..predict.images import ImageInput, load_image
 from ..predict.prediction import Prediction, Unusable
@@ -148,10 +149,32 @@ def infer(
     """What an opened graph sees of each image, HxWx3 uint8 RGB, in order; `size` is height and width of its input."""
     for batch in batches(images, size):
         found = session(np.stack([resize_image(image, size) for image in batch]))
+        scores = found.scores if found.limits is None else bounded_scores(judging, found.limits)
         for i, image in enumerate(batch):
             shape = (image.shape[0], image.shape[1])
             maps = {
-                name: ScoredMap(to_frame(found.maps[i, m], shape), float(found.scores[i, m]))
+                name: ScoredMap(to_frame(found.maps[i, m], shape), float(scores[i, m]))
                 for m, name in enumerate(judging.shown)
             }
             yield Inferred(maps, tuple(found.distances[i].tolist()))
+
+
+def bounded_scores(judging: Judging, limits: np.ndarray) -> np.ndarray:
+    """Scores of `judging.shown` that connected regions of the minimum area reach, as `AnomalyMaps` has them.
+
+    Args:
+        judging: of a model with a minimum area.
+        limits: BxKxHxW, the maps `judging.behind` in limits.
+
+    Returns:
+        BxM in [0, 1].
+    """
+    flat = limits.reshape(*limits.shape[:2], -1)
+    k = min(judging.score_top_k, flat.shape[2])
+    peaks = np.partition(flat, -k)[..., -k:].mean(-1)
+    levels = [[reached(values, judging.minimum_area) for values in maps] for maps in limits]
+    by_map = dict(zip(judging.behind, np.minimum(peaks, levels).T, strict=True))
+    shown = [agreed({m: by_map[m] for m in judging.compared}) if n == "combined" else by_map[n] for n in judging.shown]
+    positive = np.maximum(np.stack(shown, axis=1), 0)
+    scores: np.ndarray = positive / (1 + positive)
+    return scores

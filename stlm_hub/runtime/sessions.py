@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ..errors import ConfigError
+from .kept import cache_folder
 
 BACKENDS = {"onnx": "onnxruntime", "openvino": "openvino"}
 """The Python package that runs each form of a graph."""
@@ -22,12 +23,14 @@ class Outputs(NamedTuple):
     """What a graph says of a batch, float32.
 
     maps: BxMxHxW in [0, 1], M the maps that a prediction needs. scores: BxM in [0, 1]. distances: Bx2, how far each
-    photograph is from good ones by content and by layout.
+    photograph is from good ones by content and by layout. limits: BxKxHxW, the K maps behind them in limits, of a model
+    with a minimum area.
     """
 
     maps: np.ndarray
     scores: np.ndarray
     distances: np.ndarray
+    limits: np.ndarray | None = None
 
 
 Session = Callable[[np.ndarray], Outputs]
@@ -71,7 +74,8 @@ def _open_onnx(path: Path, precision: str, threads: int | None) -> Session:
     # Threads that wait by spinning stop each other where another process has a core.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-    return lambda pixels: Outputs(*session.run(list(Outputs._fields), {"pixels": pixels}))
+    names = [output.name for output in session.get_outputs()]
+    return lambda pixels: Outputs(**dict(zip(names, session.run(names, {"pixels": pixels}), strict=True)))
 
 
 def _open_openvino(path: Path, precision: str, threads: int | None) -> Session:
@@ -85,12 +89,13 @@ def _open_openvino(path: Path, precision: str, threads: int | None) -> Session:
         settings["CACHE_DIR"] = cache  # compiling takes seconds, reading what was compiled a fraction of one
     compiled = core.compile_model(path, "CPU", settings)
     own = threading.local()
+    names = [name for name in Outputs._fields if any(name in output.names for output in compiled.outputs)]
 
     def run(pixels: np.ndarray) -> Outputs:
         if not hasattr(own, "request"):
             own.request = compiled.create_infer_request()
         found = own.request.infer({"pixels": pixels})
-        return Outputs(*(found[name].copy() for name in Outputs._fields))
+        return Outputs(**{name: found[name].copy() for name in names})
 
     return run
 
@@ -103,9 +108,7 @@ def has_bfloat16() -> bool:
 
 
 def _cache() -> str | None:
-    own = os.environ.get("STLM_CACHE")
-    root = Path(own) if own else Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "stlm_hub"
-    folder = root.expanduser() / "openvino"
+    folder = cache_folder("openvino")
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError:

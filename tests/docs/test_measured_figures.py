@@ -224,3 +224,17 @@ def test_what_many_photographs_take_is_that_of_the_file() -> None:
     text = " ".join(lines)
     assert f"{measured['row_bytes']:.0f} bytes a row and {measured['map_bytes'] / 1e3:.0f} kB a map" in text
     assert f"for machines of {measured['cores']} such cores" in text
+
+
+def test_the_table_of_latency_is_that_of_the_measurements() -> None:
+    measured: dict[str, dict[str, str]] = {}
+    for run in json.loads((ROOT / "benchmarks" / "latency.json").read_text())["runs"]:
+        for row in run["rows"]:
+            threads = "" if row["threads"] == 1 else f", {row['threads']} threads"
+            column = f"{row['size']} px{threads}{', busy' if row['busy'] else ''}"
+            floor = "" if row.get("of_floor") is None else f", {100 * row['of_floor']:.0f}%"
+            cell = f"{row['ms']:.0f} ms, {row['times_torch']:.2f}x{floor}"
+            measured.setdefault(row["backend"], {})[column] = cell
+    columns, *shown = (cells for cells in rows(section("docs/deploy.md", "How long it takes")) if len(cells) > 2)
+    expected = [[name, *(cells.get(column, "-") for column in columns[1:])] for name, cells in measured.items()]
+    assert shown == expected and {column for cells in measured.values() for column in cells} == set(columns[1:])

@@ -57,6 +57,20 @@ def test_a_model_without_memory_and_with_a_drawn_map_of_its_own(saved_toy: Path,
     same(ExportedModel.from_folder(tmp_path / "out"), STLM.from_pretrained(tmp_path / "model", device="cpu"), 1e-4)
 
 
+@pytest.mark.parametrize("judge_by", ["combined", "memory"])
+def test_a_minimum_area_bounds_scores_as_it_does_in_pytorch(
+    judge_by: str, saved_memory_toy: Path, tmp_path: Path
+) -> None:
+    model = STLM.from_pretrained(saved_memory_toy, device="cpu")
+    before = [model.predict(image).score for image in PICTURES]
+    model.judging = model.judging.replace(judge_by=judge_by, minimum_area=600)
+    model.save_pretrained(tmp_path / "model")
+    export(tmp_path / "model", tmp_path / "out")
+    model = STLM.from_pretrained(tmp_path / "model", device="cpu")
+    assert [model.predict(image).score for image in PICTURES] != pytest.approx(before, abs=1e-3), "nothing is bounded"
+    same(ExportedModel.from_folder(tmp_path / "out"), model, 1e-3)
+
+
 def test_results_say_what_was_compared(exported: Path) -> None:
     facts = load_facts(exported)
     found = facts.parity

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import random
 
+import pytest
+
 from stlm_hub.line.drift import ADVICE, Drift, Ranks
 from stlm_hub.line.row import Row
+from stlm_hub.model_folder.zoo import CHECKOUT
 from stlm_hub.models.stlm.judging import Judging
 
 
@@ -51,3 +54,23 @@ def test_p_values_are_uniform_while_nothing_changes() -> None:
         values.append(ranks.p_value(value))
         ranks.add(value)
     assert abs(sum(values) / 2000 - 0.5) < 0.03 and 0.07 < sum(v < 0.1 for v in values) / 2000 < 0.14
+
+
+@pytest.mark.parametrize("alias", ["mvtec-bottle", "mvtec-grid", "mvtec-pill", "mvtec-screw", "sample-brick"])
+def test_what_a_model_of_the_zoo_says_of_other_light_is_drift_and_of_its_own_photographs_is_none(alias: str) -> None:
+    """Scores of good photographs, then of the same ones as other light and another lens show them."""
+    judging = Judging.load(CHECKOUT / "model_cards" / alias / "calibration.json")
+    source = random.Random(0)
+    usual, disturbed = list(judging.normal_scores), list(judging.disturbed_scores)
+
+    def alarm(drift: Drift, scores: list[float]) -> int | None:
+        for i in range(500):
+            score = source.choice(scores)
+            if drift.add(row(score, "reject" if score >= judging.threshold else "pass", 0.0)):
+                return i
+        return None
+
+    drift = Drift(judging)
+    assert alarm(drift, usual) is None
+    found = alarm(drift, disturbed)
+    assert found is not None and found < 200

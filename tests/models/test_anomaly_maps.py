@@ -11,8 +11,8 @@ from torch.nn import functional as F
 
 from stlm_hub.errors import ConfigError
 from stlm_hub.models.familiarity import describe
-from stlm_hub.models.stlm.anomaly_maps import MAP_LABELS, AnomalyMaps, ScoredMaps, agreed, in_unit
-from stlm_hub.models.stlm.judging import ANOMALY_MAPS, Judging, MapScale, times
+from stlm_hub.models.stlm.anomaly_maps import MAP_LABELS, AnomalyMaps, ScoredMaps, in_unit
+from stlm_hub.models.stlm.judging import ANOMALY_MAPS, Judging, MapScale, agreed, times
 from stlm_hub.models.stlm.network import STLMOutput
 from stlm_hub.predict.predictor import infer, predict
 from stlm_hub.stlm import STLM

@@ -10,9 +10,9 @@ import torch
 
 from stlm_hub.models.familiarity import describe
 from stlm_hub.models.stlm.anomaly_maps import AnomalyMaps
+from stlm_hub.models.stlm.area import reached
 from stlm_hub.models.stlm.config import NetworkConfig, PatchMemoryConfig, STLMConfig
 from stlm_hub.models.stlm.judging import Judging, MapScale
-from stlm_hub.models.stlm.region import reached
 from stlm_hub.predict.prediction import Prediction, without_specks
 
 

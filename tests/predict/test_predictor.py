@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import io
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +26,7 @@ from stlm_hub.predict import predictor
 from stlm_hub.predict.frame import resize_image
 from stlm_hub.predict.images import ImageInput
 from stlm_hub.predict.prediction import Prediction
-from stlm_hub.predict.predictor import evaluating, infer, predict
+from stlm_hub.predict.predictor import in_eval_mode, infer, predict
 from stlm_hub.stlm import STLM
 
 CALIBRATION = Calibration(
@@ -343,7 +345,7 @@ def test_a_model_in_training_is_asked_in_eval_mode_without_gradient_and_goes_on_
     assert model.network.weight.grad is None
 
 
-def test_the_mode_comes_back_when_the_network_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_model_in_training_goes_on_when_the_network_fails(monkeypatch: pytest.MonkeyPatch) -> None:
     model = model_of().train()
 
     def fail(_: Tensor) -> STLMOutput:
@@ -374,12 +376,29 @@ def test_a_prediction_leaves_the_weights_alone(tiny_model: STLM) -> None:
     assert not tiny_model.training
 
 
-def test_the_mode_of_a_model_is_put_back() -> None:
-    model = model_of()
-    with evaluating(model):
-        assert not model.training
-    assert not model.training
+def test_a_copy_in_eval_mode_has_the_same_tensors_and_the_model_stays_as_it_is(tiny_model: STLM) -> None:
+    assert in_eval_mode(tiny_model) is tiny_model
+    model = STLM(tiny_model.config, tiny_model.judging)
+    assert model.network is not None
+    model.eval().network.plain_encoder.train()  # a part of it is enough
+    modes = [module.training for module in model.modules()]
+    other = in_eval_mode(model)
+    assert other is not model and not any(module.training for module in other.modules())
+    assert [module.training for module in model.modules()] == modes
+    ours, theirs = dict(model.named_parameters()), dict(other.named_parameters())
+    assert ours.keys() == theirs.keys() and all(ours[name] is theirs[name] for name in ours)
+
+
+def test_threads_that_ask_a_model_in_training_get_its_answer_and_change_nothing(tiny_model: STLM) -> None:
+    model = copy.deepcopy(tiny_model)
+    images = [texture(64, 64, seed) for seed in range(4)]
+    expected = [model.predict(image).score for image in images]
     model.train()
-    with evaluating(model):
-        assert not model.training
-    assert model.training
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    modes = [module.training for module in model.modules()]
+    with ThreadPoolExecutor(4) as threads:
+        found = [prediction.score for prediction in threads.map(model.predict, images * 3)]
+    assert found == pytest.approx(expected * 3, abs=1e-6)
+    assert [module.training for module in model.modules()] == modes
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
+    assert not any(getattr(module, "attention_bias_cache", None) for module in model.modules())

@@ -15,12 +15,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ...errors import ConfigError
+from ..acceleration import Acceleration
 from ..familiarity import Description, Familiarity, describe
 from ..patch_memory import PatchMemory
+from .area import reached
 from .config import LEVEL_CHANNELS, STLMConfig
-from .judging import ANOMALY_MAPS, Judging
+from .judging import ANOMALY_MAPS, Judging, agreed
 from .network import STLMNetwork, STLMOutput
-from .region import Region, reached
+from .region import Region
 from .tiles import blend, cut
 
 MAP_LABELS = {
@@ -30,9 +32,6 @@ MAP_LABELS = {
     "combined": "combined",
 }
 """What people read of each map."""
-
-MEMORY_WEIGHT = 2 / 3
-"""Of the memory in the combined map. The streams may see nothing of a kind of defect; a memory rarely does."""
 
 TILE_PIXELS = 2**20
 """Pixels of tiles that are in the network at once."""
@@ -83,6 +82,7 @@ class AnomalyMaps(nn.Module):
         self.patch_memory = PatchMemory(config.patch_memory) if config.patch_memory else None
         self.familiarity = Familiarity(self._channels)
         self.judging = judging
+        self.acceleration = Acceleration()
         self.region = Region(config.network.frame_size) if config.region else None
         check_judging(config, judging)
 
@@ -163,7 +163,7 @@ class AnomalyMaps(nn.Module):
         found = {"patches": patches.permute(0, 3, 1, 2)}
         for name in asked:
             assert output is not None
-            found[name] = _logits(output) if name == "aggregation" else _log_cosine(output)
+            found[name] = _logits(output) if name == "aggregation" else self._log_cosine(output)
         return found
 
     def scored(self, name: str, raw: Mapping[str, Tensor], size: tuple[int, int]) -> ScoredMaps:
@@ -175,9 +175,9 @@ class AnomalyMaps(nn.Module):
             size: height and width of the network's input.
         """
         if name != "combined":
-            limits = self._map(name, raw[name], size)
+            limits = self.limits(name, raw[name], size)
             return ScoredMaps(self._shown(limits), in_unit(self.peak(limits)))
-        maps = {m: self._map(m, raw[m], size) for m in self.judging.compared}
+        maps = {m: self.limits(m, raw[m], size) for m in self.judging.compared}
         return ScoredMaps(self._shown(agreed(maps)), in_unit(agreed({m: self.peak(maps[m]) for m in maps})))
 
     def peak(self, values: Tensor) -> Tensor:
@@ -185,16 +185,20 @@ class AnomalyMaps(nn.Module):
 
         With a `minimum_area`, no more than what a connected region of that area reaches.
         """
-        if self.region is not None:
-            values = self.region(values, float("-inf"))
-        flat = values.flatten(1)
+        inside = values if self.region is None else self.region(values, float("-inf"))
+        flat = inside.flatten(1)
         highest = flat.topk(min(self.judging.score_top_k, flat.shape[1])).values
-        inside = highest.isfinite()  # a region may have fewer values
-        peaks = highest.where(inside, 0.0).sum(1) / inside.sum(1).clamp_min(1)
+        counts = highest.isfinite()  # a region may have fewer values
+        peaks = highest.where(counts, 0.0).sum(1) / counts.sum(1).clamp_min(1)
         if (area := self.judging.minimum_area) > 1:
-            arrays = values[:, 0].clamp_min(float(values[values.isfinite()].min())).float().cpu().numpy()
+            arrays = self.counted(values)[:, 0].float().cpu().numpy()
             peaks = torch.minimum(peaks, peaks.new_tensor([reached(array, round(area)) for array in arrays]))
         return peaks
+
+    def counted(self, values: Tensor) -> Tensor:
+        """Values with the lowest of them outside the region that counts."""
+        inside: Tensor = values if self.region is None else self.region(values, values.amin())
+        return inside
 
     def median(self, raw: Tensor) -> Tensor:
         """Bx1xhxw raw values -> B: the median of those in the region that counts, the higher one of two."""
@@ -231,26 +235,34 @@ class AnomalyMaps(nn.Module):
         compared = self.judging.compared if "combined" in which else ()
         return tuple(name for name in ANOMALY_MAPS[:-1] if name in which or name in compared)
 
-    def _map(self, name: str, raw: Tensor, size: tuple[int, int]) -> Tensor:
-        """A single map in limits where its scale is known, else raw values; Bx1xHxW."""
+    def limits(self, name: str, raw: Tensor, size: tuple[int, int]) -> Tensor:
+        """A single map, not "combined", in limits where its scale is known, else raw values; Bx1xHxW."""
         scale = self.judging.scale(name)
         if scale is None:
-            return _unscaled(name, raw, size)
-        return scale.in_limits(_resize(raw, size), self.median(raw)[:, None, None, None])
+            return self._unscaled(name, raw, size)
+        return scale.in_limits(self.resized(raw, size), self.median(raw)[:, None, None, None])
 
+    def _unscaled(self, name: str, raw: Tensor, size: tuple[int, int]) -> Tensor:
+        """A map that was never calibrated, as odds of what the paper draws, so that `in_unit` yields just that.
 
-def agreed(limits: Mapping[str, Tensor]) -> Tensor:
-    """What several maps say together, in limits: their mean, in which the memory counts twice as much as the streams.
+        aggregation: probabilities, bilinear from the logits' grid. cosine: the product over L levels of (1 - cosine
+        similarity) / 2, and of that the L-th root (paper, Table 4, "strategy [46]"; neither half nor root changes the
+        ranking of positions). memory: distances.
+        """
+        if name == "memory":
+            return self.resized(raw, size)
+        values = self.resized(raw.sigmoid() if name == "aggregation" else raw.exp(), size).clamp(0.0, 1 - 1e-6)
+        return values / (1 - values)
 
-    Streams and memory err in different places, so that a mean has less noise than either; the highest of them would
-    have the false alarms of all.
-    """
-    streams = [values for name, values in limits.items() if name != "memory"]
-    if "memory" not in limits:
-        return torch.stack(streams).mean(0)
-    if not streams:
-        return limits["memory"]
-    return MEMORY_WEIGHT * limits["memory"] + (1 - MEMORY_WEIGHT) * torch.stack(streams).mean(0)
+    def _log_cosine(self, output: STLMOutput) -> Tensor:
+        """Mean over the levels of log((1 - cosine similarity) / 2), on the grid of the logits: Bx1xhxw."""
+        size = (output.logits.shape[-2], output.logits.shape[-1])
+        distances = [self.resized(output.distance(level), size) for level in output.plain]
+        return torch.stack([(values.clamp(0, 1) + _SMALLEST).log() for values in distances]).mean(0)
+
+    def resized(self, values: Tensor, size: tuple[int, int]) -> Tensor:
+        """BxCxhxw on another grid, bilinear: BxCxHxW."""
+        return F.interpolate(values, size=size, mode="bilinear", align_corners=False)
 
 
 def in_unit(limits: Tensor) -> Tensor:
@@ -275,19 +287,6 @@ def check_judging(config: STLMConfig, judging: Judging) -> None:
             raise ConfigError(f"{name} must be at most the {height} x {width} values of a map.")
 
 
-def _unscaled(name: str, raw: Tensor, size: tuple[int, int]) -> Tensor:
-    """A map that was never calibrated, as odds of what the paper draws, so that `in_unit` yields just that.
-
-    aggregation: probabilities, bilinear from the logits' grid. cosine: the product over L levels of (1 - cosine
-    similarity) / 2, and of that the L-th root (paper, Table 4, "strategy [46]"; neither half nor root changes the
-    ranking of positions). memory: distances.
-    """
-    if name == "memory":
-        return _resize(raw, size)
-    values = _resize(raw.sigmoid() if name == "aggregation" else raw.exp(), size).clamp(0.0, 1 - 1e-6)
-    return values / (1 - values)
-
-
 def _finest(output: STLMOutput | None) -> Tensor:
     """BxhxwxD: what the plain stream sees at its finest level."""
     assert output is not None
@@ -296,17 +295,3 @@ def _finest(output: STLMOutput | None) -> Tensor:
 
 def _logits(output: STLMOutput) -> Tensor:
     return output.logits.float()
-
-
-def _log_cosine(output: STLMOutput) -> Tensor:
-    """Mean over the levels of log((1 - cosine similarity) / 2), on the grid of the logits: Bx1xhxw."""
-    size = (output.logits.shape[-2], output.logits.shape[-1])
-    logs = []
-    for level, feature in output.plain.items():
-        similarity = F.cosine_similarity(feature.float(), output.denoising[level].float(), dim=1).unsqueeze(1)
-        logs.append((_resize((1 - similarity) / 2, size).clamp(0, 1) + _SMALLEST).log())
-    return torch.stack(logs).mean(0)
-
-
-def _resize(values: Tensor, size: tuple[int, int]) -> Tensor:
-    return F.interpolate(values, size=size, mode="bilinear", align_corners=False)

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
+import operator
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -23,6 +26,9 @@ ANOMALY_MAPS = ("aggregation", "cosine", "memory", "combined")
 
 DEFAULT_THRESHOLD = 0.5
 """Threshold of a model that was never calibrated: map values are probabilities."""
+
+MEMORY_WEIGHT = 2 / 3
+"""Of the memory in the combined map. The streams may see nothing of a kind of defect; a memory rarely does."""
 
 SMALLEST_HEIGHT = 1e-6
 """Least height of a map's limit above its typical value; a map below it does not vary."""
@@ -188,6 +194,12 @@ class Judging:
         """Maps that "combined" is made of."""
         return tuple(scale.anomaly_map for scale in self.scales)
 
+    @property
+    def behind(self) -> tuple[str, ...]:
+        """Names of the single maps that the shown ones are made of, in the order of `ANOMALY_MAPS`."""
+        compared = self.compared if "combined" in self.shown else ()
+        return tuple(name for name in ANOMALY_MAPS[:-1] if name in self.shown or name in compared)
+
     def scale(self, anomaly_map: str) -> MapScale | None:
         """The scale of a map; None: not measured."""
         return next((scale for scale in self.scales if scale.anomaly_map == anomaly_map), None)
@@ -235,6 +247,19 @@ class Judging:
             ConfigError: the file is missing, too large, not JSON or not valid.
         """
         return cls.from_dict(read_json(path))
+
+
+def agreed(limits: Mapping[str, Scaled]) -> Scaled:
+    """What several maps say together, in limits: their mean, in which the memory counts twice as much as the streams.
+
+    Streams and memory err in different places, so that a mean has less noise than either; the highest of them would
+    have the false alarms of all.
+    """
+    streams = [values for name, values in limits.items() if name != "memory"]
+    if not streams:
+        return limits["memory"]
+    mean: Scaled = functools.reduce(operator.add, streams) / len(streams)
+    return MEMORY_WEIGHT * limits["memory"] + (1 - MEMORY_WEIGHT) * mean if "memory" in limits else mean
 
 
 def times(values: np.ndarray, gain: float) -> np.ndarray:

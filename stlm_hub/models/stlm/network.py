@@ -26,6 +26,11 @@ class STLMOutput:
     plain: dict[str, Tensor]  # level features of the plain stream, each BxCxh'xw'
     denoising: dict[str, Tensor]  # level features of the denoising stream, same shapes
 
+    def distance(self, level: str) -> Tensor:
+        """(1 - cosine similarity) / 2 of the two streams at each position of a level: Bx1xh'xw' float32 in [0, 1]."""
+        similarity = F.cosine_similarity(self.plain[level].float(), self.denoising[level].float(), dim=1)
+        return (1 - similarity.unsqueeze(1)) / 2
+
 
 class STLMNetwork(nn.Module):
     """The two streams, their decoder and the aggregation, without input or output handling."""

@@ -1,17 +1,13 @@
-"""Which part of a frame counts, and how large a region must be to count."""
+"""Which part of a frame counts."""
 
 from __future__ import annotations
 
-import cv2
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 OUTSIDE = (124, 116, 104)
 """RGB of what lies outside, for the network: about the mean that it subtracts, so that nothing there is seen inside."""
-LEVELS = 12
-"""Halvings of the range of values in which the level of a region is searched: to 1/4096 of it."""
 
 
 class Region(nn.Module):
@@ -39,24 +35,3 @@ class Region(nn.Module):
     def on_grid(self, grid: tuple[int, int]) -> Tensor:
         """hxw float32 in [0, 1]: the share of each cell of a coarser grid that counts."""
         return F.adaptive_avg_pool2d(self.inside.float()[None, None], grid)[0, 0]
-
-
-def reached(values: np.ndarray, area: int) -> float:
-    """The highest value that a connected region of so many positions reaches everywhere.
-
-    That is the maximum of an area opening (Vincent, 1994): noise and specks of a few pixels do not reach it, a crack
-    of one pixel's width does.
-
-    Args:
-        values: HxW float32.
-        area: positions of the smallest region, at most H x W.
-    """
-    low, high = float(values.min()), float(values.max())
-    for _ in range(LEVELS):
-        middle = (low + high) / 2
-        _, _, stats, _ = cv2.connectedComponentsWithStats((values >= middle).astype(np.uint8), connectivity=8)
-        if stats[1:, cv2.CC_STAT_AREA].max(initial=0) >= area:
-            low = middle
-        else:
-            high = middle
-    return low
