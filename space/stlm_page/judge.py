@@ -51,8 +51,8 @@ def recalibrate_on_gpu(name: str, photographs: Path, output: Path, label: str, f
         false_alarm_rate: share of good parts that may be judged anomalous.
     """
     MODELS.get(name)
-    paths = check_photographs(photographs, at_least=MIN_HELD_OUT, work="calibration", near_copies=False).paths
-    return in_turn(lambda: _recalibrate(name, paths, output, label, false_alarm_rate))
+    found = check_photographs(photographs, at_least=MIN_HELD_OUT, work="calibration", near_copies=False)
+    return in_turn(lambda: _recalibrate(name, found.paths, output, label, false_alarm_rate, found.bits))
 
 
 def seconds_to_recalibrate(name: str, photographs: list[Path], *_: object) -> int:
@@ -61,7 +61,9 @@ def seconds_to_recalibrate(name: str, photographs: list[Path], *_: object) -> in
 
 
 @spaces.GPU(duration=seconds_to_recalibrate)
-def _recalibrate(name: str, photographs: list[Path], output: Path, label: str, false_alarm_rate: float) -> Path:
+def _recalibrate(
+    name: str, photographs: list[Path], output: Path, label: str, false_alarm_rate: float, bits: int | None
+) -> Path:
     with explained():
         model = MODELS.get(name)
         recalibrate(
@@ -71,6 +73,7 @@ def _recalibrate(name: str, photographs: list[Path], output: Path, label: str, f
             repo_id=f"your-name/{label}",
             results=model.results,
             false_alarm_rate=false_alarm_rate,
+            bits=bits if model.network.judging.bits is None else None,
         )
     return output
 

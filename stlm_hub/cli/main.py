@@ -17,8 +17,9 @@ from ..errors import ConfigError, DataError, STLMError
 from ..model_folder.zoo import check_name
 from .export import export
 from .mask import mask
+from .options import BitsOption
 from .panels import PanelNames, check_output
-from .progress import VERDICTS, RunProgress, console, exit_on_error
+from .progress import VERDICTS, RunProgress, console, exit_on_error, print_note, say_warnings
 from .watch import watch
 from .zoo import space_app, weights_app, zoo_app
 
@@ -54,23 +55,30 @@ def predict(
     sharpen: Annotated[
         bool, typer.Option("--refine", help="Outline with Segment Anything: sharper, some seconds for each defect.")
     ] = False,
+    bits: BitsOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line instead of a table.")] = False,
     device: DeviceOption = None,
 ) -> None:
     """Judges photographs: prints verdict and score of each, writes heatmap panels with --output."""
     check_name(model)
     from ..detectors import load
-    from ..predict.images import list_images
+    from ..predict.images import list_images, note_left_out
 
     network = load(model, device=device)
+    if bits is not None:
+        network.judging = network.judging.replace(bits=bits)
     output = None if output is None else check_output(output)
     given = [path.expanduser() for path in photographs]
     paths = [p for path in given for p in (list_images(path, recursive=True) if path.is_dir() else [path])]
     if output is not None:  # panels of an earlier run are no photographs
         paths = [path for path in paths if path in given or output.resolve() not in path.resolve().parents]
     names = PanelNames()
+    unread = [note for path in given if path.is_dir() and (note := note_left_out(path, recursive=True))]
     if not paths:
-        raise DataError("There are no photographs in these folders; pass PNG, JPEG, WEBP, BMP or TIFF files.")
+        what = "There are no photographs in these folders; pass PNG, JPEG, WEBP, BMP or TIFF files."
+        raise DataError(" ".join([what, *unread]))
+    for note in unread:
+        print_note(note)
     broken = 0
     verdicts = network.predict_many(paths, threshold=threshold, review_threshold=review)
     if sharpen:
@@ -103,6 +111,8 @@ def _print_verdict(path: Path, judged: Prediction | Unusable, output: Path | Non
         highlight=False,
         soft_wrap=True,
     )
+    for note in judged.notes:
+        console.print(f"  [yellow]note[/]     {escape(note)}", highlight=False, soft_wrap=True)
 
 
 def _print_unusable(path: Path, error: STLMError, as_json: bool) -> None:
@@ -156,6 +166,7 @@ def finetune(
     leave_out: Annotated[
         list[str] | None, typer.Option(help="Name of a photograph in the folder that is not good after all.")
     ] = None,
+    bits: BitsOption = None,
     textures: Annotated[Path | None, typer.Option(help="Folder of textures to paste; default: built in.")] = None,
     weights: Annotated[Path | None, typer.Option(help="Starting weights; default: fetched and kept.")] = None,
 ) -> None:
@@ -186,6 +197,7 @@ def finetune(
             textures=textures,
             starting_from=weights,
             leave_out=leave_out or (),
+            bits=bits,
             observer=observer,
         )
     console.print(f"Try it: stlm predict PHOTO --model {made} --output panels", highlight=False, soft_wrap=True)
@@ -208,6 +220,7 @@ def calibrate(
     minimum_area: Annotated[
         float | None, typer.Option(help="Smallest defect in px of a photograph; default: the model's.")
     ] = None,
+    bits: BitsOption = None,
     device: DeviceOption = None,
 ) -> None:
     """Finds a model's threshold, and its combined map's scales, anew: for your light, or for another of its maps."""
@@ -215,17 +228,22 @@ def calibrate(
     from ..calibration.recalibrate import recalibrate
     from ..calibration.threshold import MIN_HELD_OUT
     from ..model_folder import hub
+    from ..model_folder.folder import read_folder
     from ..models.stlm.anomaly_maps import MAP_LABELS
     from ..predict.photographs import check_photographs
     from ..predict.region_mask import looked_at
     from ..stlm import STLM
 
-    found = check_photographs(folder, at_least=MIN_HELD_OUT, work="calibration", near_copies=False)
+    found = check_photographs(folder, at_least=MIN_HELD_OUT, work="calibration", near_copies=False, bits=bits)
+    local = hub.resolve(model)
+    known = read_folder(local.folder)[1].bits
+    if bits is None and found.bits is not None and known is not None and known != found.bits:
+        # The model's network and memory were made of photographs that were read so.
+        found = check_photographs(folder, at_least=MIN_HELD_OUT, work="calibration", near_copies=False, bits=known)
     for duplicate, original in found.duplicates:
         console.print(f"{duplicate.name} is the same frame as {original.name} and is left out.", markup=False)
     for note in found.notes:
         console.print(note, markup=False)
-    local = hub.resolve(model)
     if output.resolve() == local.folder.resolve():
         raise ConfigError(f"{output} is the folder of the model itself; name another --output.")
     network = STLM.from_pretrained(model, device=device)
@@ -243,6 +261,7 @@ def calibrate(
             draw_by=draw,
             looked_at=looked_at(region, ignore, found.shape),
             minimum_area=minimum_area,
+            bits=found.bits,
             on_image=lambda done, total: bars.update(task, completed=done, total=total),
         )
     before, now = network.judging, made.judging
@@ -319,6 +338,7 @@ def report(
             losses=hub.companion_file(local, "losses.png"),
             command=command,
             on_image=lambda done, total: bars.update(task, completed=done, total=total),
+            say=print_note,
         )
     console.print(f"{made} is written, with pictures beside it.", highlight=False, soft_wrap=True)
 
@@ -410,6 +430,7 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a narrow console, or a name that is no UTF-8, ends no work
+    say_warnings()
     with exit_on_error():
         app()
 

@@ -43,7 +43,13 @@ class Model(Protocol):
 
 
 def open_source(
-    source: str, done: Collection[str], *, every: float, once: bool = False, say: Callable[[str], None]
+    source: str,
+    done: Collection[str],
+    *,
+    every: float,
+    once: bool = False,
+    bits: int | None = None,
+    say: Callable[[str], None],
 ) -> Source:
     """The source that a text names: a folder, a video file, a camera's number, a device or a URL.
 
@@ -55,7 +61,7 @@ def open_source(
         return Camera(source, done, every, say)
     if path.is_file():
         return VideoFile(path, done, every)
-    return FolderSource(path, done, once=once)
+    return FolderSource(path, done, once=once, bits=bits)
 
 
 def watch(
@@ -99,7 +105,7 @@ def watch(
     written = 0
     with ExitStack() as stack:
         journal = stack.enter_context(Journal(output))
-        frames = open_source(source, journal.ids, every=every, once=once, say=say)
+        frames = open_source(source, journal.ids, every=every, once=once, bits=model.judging.bits, say=say)
         if drift is not None:
             for _, row in read_rows(journal.path):
                 drift.add(row)
@@ -127,6 +133,7 @@ def watch(
 def _judged(model: Model, frame: Frame, threshold: float | None, rejects: Rejects | None) -> Row:
     started = time.perf_counter()
     row = Row(frame.id, frame.path, datetime.now(timezone.utc).isoformat(timespec="milliseconds"), error=frame.error)
+    row = dataclasses.replace(row, note=" ".join(frame.notes) or None)
     if frame.image is None:
         return dataclasses.replace(row, seconds=round(frame.seconds, 4))
     try:

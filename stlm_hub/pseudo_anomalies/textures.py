@@ -12,8 +12,10 @@ import numpy as np
 
 from ..errors import ConfigError, DataError
 from ..predict.images import SUFFIXES
+from ..predict.kinds import HEIC_SUFFIXES
 from .texture_looks import LOOKS, draw_look
 
+_READ = tuple(suffix for suffix in SUFFIXES if suffix not in HEIC_SUFFIXES)  # by OpenCV
 MAX_SIDE = 1024  # larger photographs are reduced once, on reading
 PHOTOGRAPH_SHARE = 0.4  # of the built-in textures; the others are drawn
 
@@ -85,11 +87,11 @@ class TextureSource:
         found = sorted(
             path
             for path in folder.rglob("*")
-            if path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and path.is_file()
+            if path.suffix.lower() in _READ and not path.name.startswith(".") and path.is_file()
         )
         if not found:
             raise DataError(
-                f"The texture folder {folder} holds no photograph ({', '.join(sorted(SUFFIXES))}); "
+                f"The texture folder {folder} holds no photograph ({', '.join(sorted(_READ))}); "
                 "add some, or leave the folder out to use the built-in textures."
             )
         return cls(found, middle=middle)
