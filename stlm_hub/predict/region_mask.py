@@ -35,7 +35,7 @@ def read_region(mask: ImageInput, shape: tuple[int, int], *, ignore: bool = Fals
     named = f"The mask {mask.name}" if isinstance(mask, Path) else "The mask"
     height, width = image.shape[:2]
     if not _alike(height * shape[1], width * shape[0]):
-        turned = ", as they are shown: EXIF turns them" if _alike(height * shape[0], width * shape[1]) else ""
+        turned = ", as they are shown: EXIF may turn them" if _alike(height * shape[0], width * shape[1]) else ""
         raise DataError(
             f"{named} is {width}x{height} px and the photographs are {shape[1]}x{shape[0]}{turned}; draw it on one of "
             "them."

@@ -52,7 +52,7 @@ def test_nonsense_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_mask_of_a_photograph_that_exif_turns_says_so() -> None:
-    with pytest.raises(DataError, match="100x200 px and the photographs are 200x100, as they are shown: EXIF turns"):
+    with pytest.raises(DataError, match="100x200 px and the photographs are 200x100, as they are shown: EXIF may turn"):
         read_region(np.zeros((200, 100), np.uint8), (100, 200))
 
 
