@@ -31,7 +31,7 @@ _NATIVE = {True: "L", False: "B"}
 
 def check_bits(bits: int | None) -> None:
     """Raises ConfigError for what is neither None nor one of `BITS`."""
-    if bits is not None and (isinstance(bits, bool) or bits not in BITS):
+    if bits is not None and (type(bits) is not int or bits not in BITS):
         raise ConfigError(f"bits must be one of {list(BITS)}, the bits of the camera, not {bits!r:.60}.")
 
 

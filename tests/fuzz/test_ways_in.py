@@ -10,8 +10,6 @@ import io
 import json
 import sys
 import time
-import urllib.request
-import uuid
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -136,7 +134,8 @@ def test_a_batch_has_a_row_for_every_file_of_its_zip(page: Page) -> None:
         for name, data in map(damaged, numbers):
             archive.writestr(name, data)
         archive.writestr("bomb.png", bytes(10**9))
-    message = page.event("judge_all", [[_upload(page, "many.zip", stream.getvalue())], "sample-brick"], timeout=800)
+    sent = {"path": page.upload("many.zip", stream.getvalue()), "orig_name": "many.zip"}
+    message = page.event("judge_all", [[{**sent, "meta": {"_type": "gradio.FileData"}}], "sample-brick"], timeout=800)
     assert message["success"], message
     rows = message["output"]["data"][2]["value"]["data"]
     unusable = [row for row in rows if row[1] == "unusable"]
@@ -144,16 +143,6 @@ def test_a_batch_has_a_row_for_every_file_of_its_zip(page: Page) -> None:
     assert all(row[5].endswith(".") for row in unusable) and "bomb.png" in {row[0] for row in unusable}
     assert "Traceback" not in page.log.read_text()
     print(f"a batch of the page: {len(rows)} files in a zip, {len(unusable)} unusable.")
-
-
-def _upload(page: Page, name: str, data: bytes) -> dict[str, object]:
-    mark = uuid.uuid4().hex
-    head = f'--{mark}\r\nContent-Disposition: form-data; name="files"; filename="{name}"\r\n\r\n'
-    body = head.encode() + data + f"\r\n--{mark}--\r\n".encode()
-    headers = {"Content-Type": f"multipart/form-data; boundary={mark}"}
-    request = urllib.request.Request(f"{page.url}/gradio_api/upload", body, headers)
-    with urllib.request.urlopen(request, timeout=60) as answer:
-        return {"path": json.loads(answer.read())[0], "orig_name": name, "meta": {"_type": "gradio.FileData"}}
 
 
 def _peak_memory_of(pid: int) -> int:

@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 import pytest
 from drawn import judging_by, texture
+from fuzz.seeds import png
 from PIL import Image
 
 from stlm_hub.errors import ConfigError, PictureWarning
@@ -59,8 +60,6 @@ def test_opacity_is_not_the_cameras(kind: str) -> None:
 
 
 def test_grey_with_opacity_keeps_both_bytes() -> None:
-    from test_images import png
-
     values = np.dstack([deep(12)[..., 0], np.full((16, 20), 65535, np.uint16)])
     rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in values)
     assert np.array_equal(load_image(png(20, 16, 16, 4, rows), bits=12)[..., 0], values[..., 0] >> 4)
