@@ -38,7 +38,8 @@ by_the_page = pytest.mark.skipif(MADE_TEST, reason="make fuzz takes the page, to
 def damaged(number: int) -> tuple[str, bytes]:
     """A damaged file under a wrong ending, as often as not."""
     name, data = mutated(PICTURES, number)
-    return f"{number}{SUFFIXES[number % len(SUFFIXES)] if number % 2 else Path(name).suffix}", data
+    own = Path(name).suffix
+    return f"{number}{own if own in SUFFIXES and number % 2 else SUFFIXES[number % len(SUFFIXES)]}", data
 
 
 def write(folder: Path, numbers: range) -> list[Path]:
