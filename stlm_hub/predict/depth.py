@@ -48,8 +48,9 @@ def depth_of(tops: Iterable[int]) -> int | None:
 
 def to_8_bits(values: np.ndarray, bits: int) -> np.ndarray:
     """uint16 of any shape -> uint8: 0 to 2^bits - 1 become 0 to 255, what is above is white."""
-    scaled = values >> (bits - 8)
-    return np.minimum(scaled, 255, out=scaled).astype(np.uint8)
+    scaled: np.ndarray = values >> (bits - 8)
+    np.minimum(scaled, 255, out=scaled)
+    return scaled.astype(np.uint8)
 
 
 def depth_note(name: str, top: int | None, bits: int | None) -> str:

@@ -67,7 +67,8 @@ def to_uint8(values: np.ndarray, name: str, depth: int) -> np.ndarray:
     """Scales values to 0-255 by their type (and for uint16 the depth in bits), never by the picture's brightness."""
     kind = values.dtype.kind + str(values.dtype.itemsize)
     if kind == "b1":
-        return values.astype(np.uint8) * np.uint8(255)
+        white: np.ndarray = values.astype(np.uint8) * np.uint8(255)
+        return white
     if kind == "u1":
         return values
     if kind == "u2":
