@@ -3,8 +3,8 @@
     pip install atheris
     PYTHONPATH=.:tests python tests/fuzz/coverage_guided.py FOLDER -max_total_time=1800
 
-FOLDER gets the seeds and what it finds to be new; a crash is written beside it as crash-*. What it finds becomes a case
-in `found.py`, made by code. Only Python is instrumented: of Pillow's C code it sees what comes back.
+FOLDER gets the seeds and what it finds to be new; what breaks the promise is written beside it as crash-*, and belongs
+into a test that makes it by code. Only Python is instrumented: of Pillow's C code it sees what comes back.
 """
 
 from __future__ import annotations
