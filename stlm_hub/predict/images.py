@@ -1,6 +1,6 @@
 """Untrusted pictures -> RGB uint8 arrays, or an `ImageError`.
 
-Every picture that enters the library passes through `load_image`. It treats each kind of picture like this:
+Every picture that enters the library passes through `read_picture`. It treats each kind of picture like this:
 
 - Files: PNG, JPEG, WebP, BMP and TIFF only, and HEIC where pillow-heif is installed, whatever their names end in.
   Limits on bytes, pixels and aspect ratio are checked on the header, limits on parts by `image_structure`, before any
