@@ -30,9 +30,9 @@ test-space: $(VENV)/.dev
 test-wheel:
 	tests/wheel.sh $(PYTHON)
 
-# Damaged pictures, and processes killed while they change a model folder; SECURITY.md has the counts.
+# Damaged pictures by every way in, and processes killed while they change a model folder; SECURITY.md has the counts.
 fuzz: $(VENV)/.dev
-	STLM_FUZZ=24000 $(BIN)/pytest tests/fuzz -s
+	STLM_FUZZ=24000 $(BIN)/pytest tests/fuzz -s --timeout 1800
 
 crash: $(VENV)/.dev
 	STLM_KILLS=50 $(BIN)/pytest tests/crash

@@ -42,6 +42,16 @@ class Page:
         with urllib.request.urlopen(request, timeout=timeout) as answer:
             return json.loads(answer.read())
 
+    def upload(self, name: str, data: bytes) -> str:
+        """Uploads a file as a browser does; where it is in the page's cache."""
+        mark = uuid.uuid4().hex
+        head = f'--{mark}\r\nContent-Disposition: form-data; name="files"; filename="{name}"\r\n\r\n'
+        body = head.encode() + data + f"\r\n--{mark}--\r\n".encode()
+        headers = {"Content-Type": f"multipart/form-data; boundary={mark}"}
+        request = urllib.request.Request(f"{self.url}/gradio_api/upload", body, headers)
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            return str(json.loads(answer.read())[0])
+
     def event(self, handler: str, data: list[Any], timeout: float = 120) -> dict[str, Any]:
         """Sets off an event as the page in a browser does, by its number, with any data; the last message about it.
 

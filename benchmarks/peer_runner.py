@@ -19,7 +19,8 @@ from benchmarks.peer_job import Job
 from benchmarks.quality_report import QUALITY
 from stlm_hub.cli.progress import console, progress_bars
 from stlm_hub.errors import STLMError
-from stlm_hub.evaluation.evaluate import TestSet, read_mask
+from stlm_hub.evaluation.evaluate import TestSet
+from stlm_hub.evaluation.masks import read_mask
 from stlm_hub.evaluation.metrics import compute_metrics
 from stlm_hub.predict.images import load_image
 

@@ -9,6 +9,10 @@ class ImageError(STLMError):
     """A file, byte string or array cannot be used as a photograph."""
 
 
+class PictureWarning(UserWarning):
+    """A photograph was read, and may be other than it was meant: of another depth, the first of several."""
+
+
 class ConfigError(STLMError):
     """A configuration value is missing, of the wrong type or out of range."""
 

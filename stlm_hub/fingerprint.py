@@ -18,11 +18,11 @@ def file_sha256(*paths: Path) -> str:
 
 
 def fingerprint(paths: Sequence[Path]) -> str:
-    """SHA-256 over names and contents of files, in hex, in the order of their names.
+    """SHA-256 over names and contents of files, in hex, in the order of their names. Names need not be UTF-8.
 
     Folders do not count, so files of one name must always come in one order.
     """
     digest = hashlib.sha256()
     for path in sorted(paths, key=lambda path: path.name):
-        digest.update(path.name.encode() + b"\0" + hashlib.sha256(path.read_bytes()).digest())
+        digest.update(path.name.encode("utf-8", "surrogatepass") + b"\0" + hashlib.sha256(path.read_bytes()).digest())
     return digest.hexdigest()

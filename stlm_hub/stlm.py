@@ -145,11 +145,12 @@ class STLM(AnomalyMaps):
             ImageError: an input cannot be used as a photograph; nothing is predicted then.
             ConfigError: the threshold is out of range.
         """
-        from .predict.images import load_image
+        from .predict.predictor import judge_sources
 
-        if isinstance(image_or_list, (list, tuple)):
-            return self._judge([load_image(source) for source in image_or_list], threshold, review_threshold)
-        return self._judge([load_image(image_or_list)], threshold, review_threshold)[0]
+        several = isinstance(image_or_list, (list, tuple))
+        sources: list[ImageInput] = list(image_or_list) if isinstance(image_or_list, (list, tuple)) else [image_or_list]
+        found = judge_sources(self._judge, sources, self.judging.bits, threshold, review_threshold)
+        return found if several else found[0]
 
     def _judge(self, images: list[np.ndarray], threshold: float | None, review: float | None) -> list[Prediction]:
         """Predictions of decoded photographs, by the export that is preferred, or in PyTorch."""

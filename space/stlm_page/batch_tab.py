@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import functools
 import io
-import re
 import shutil
 import threading
 import zipfile
@@ -15,13 +14,13 @@ from pathlib import Path
 from typing import Any
 
 import gradio as gr
-import numpy as np
 import torch
 
 from stlm_hub.errors import ImageError
-from stlm_hub.predict.images import load_image
+from stlm_hub.predict.images import Picture, read_picture
 from stlm_hub.predict.prediction import Prediction, Unusable
 from stlm_hub.predict.predictor import predict_many
+from stlm_hub.spreadsheet import harmless
 
 from .errors import user_errors
 from .events import PRIVATE, SILENT
@@ -36,7 +35,6 @@ HEADERS = ["File", "Verdict", "Score", "Threshold", "Marked, %", "Note"]
 PER_CALL = 8 if torch.cuda.is_available() else 2
 """Photographs a call of the network. A slice of a shared graphics card costs a second to get; a processor gains nothing
 from many at once, and whoever inspects a single photograph meanwhile waits for one call."""
-_FORMULA = re.compile(r"(^|[;|\t\r\n])(?=[\s\"']*[=+\-@\uff1d\uff0b\uff0d\uff20])")  # the last four are full-width
 
 WORDS = {"pass": "normal", "review": "look again", "reject": "anomalous", "unfamiliar": "unfamiliar"}
 """What the table calls each verdict."""
@@ -57,7 +55,8 @@ class Run:
         """A judged photograph: its row, its thumbnail, its panel in the archive."""
         word = WORDS[prediction.verdict]
         area = round(100 * float(prediction.mask.mean()), 3)
-        self.rows.append([name, word, round(prediction.score, 4), round(prediction.threshold, 4), area, ""])
+        numbers = [round(prediction.score, 4), round(prediction.threshold, 4), area]
+        self.rows.append([name, word, *numbers, " ".join(prediction.notes)])
         self.gallery.append((thumbnail(prediction), f"{name}: {word}, {prediction.score:.3f}"))
         self.anomalous += prediction.verdict == "reject"
         self.others += prediction.verdict in ("review", "unfamiliar")
@@ -76,7 +75,7 @@ class Run:
         text = io.StringIO()
         writer = csv.writer(text, quoting=csv.QUOTE_NONNUMERIC)
         writer.writerow(["file", "verdict", "score", "threshold", "marked_area_percent", "note"])
-        writer.writerows([_plain(cell) for cell in row] for row in self.rows)
+        writer.writerows(["" if cell is None else harmless(cell) for cell in row] for row in self.rows)
         table = self.folder / "verdicts.csv"
         table.write_text(text.getvalue(), encoding="utf-8-sig")  # the mark tells Excel that it is UTF-8
         with zipfile.ZipFile(self.folder / "panels.zip", "a") as archive:
@@ -164,7 +163,7 @@ def _rounds(
     found: list[Upload], run: Run, name: str, stopped: threading.Event, progress: gr.Progress
 ) -> Iterator[list[Any]]:
     yield [f"0 of {len(found)}", [], [], *_files(None), gr.update(interactive=False), gr.update(interactive=True)]
-    predictions = _judged(found, name)
+    predictions = _judged(found, name, MODELS.get(name).network.judging.bits)
     for upload in found:
         if stopped.is_set():
             break
@@ -199,14 +198,14 @@ def _rounds(
     ]
 
 
-def _judged(found: list[Upload], name: str) -> Iterator[Prediction | Unusable]:
-    """A prediction for each upload, in order, or why it is no photograph."""
-    photographs = [functools.partial(_load, upload) for upload in found]
+def _judged(found: list[Upload], name: str, bits: int | None = None) -> Iterator[Prediction | Unusable]:
+    """A prediction for each upload, in order, or why it is no photograph; `bits` of the model named so."""
+    photographs = [functools.partial(_load, upload, bits) for upload in found]
     return predict_many(functools.partial(judge, name), photographs, batch=PER_CALL)
 
 
-def _load(upload: Upload) -> np.ndarray:
-    return load_image(upload.read(), name=upload.name)
+def _load(upload: Upload, bits: int | None) -> Picture:
+    return read_picture(upload.read(), name=upload.name, bits=bits)
 
 
 def _files(paths: tuple[str, str] | None) -> list[Any]:
@@ -217,13 +216,3 @@ def _files(paths: tuple[str, str] | None) -> list[Any]:
 
 def _flat(name: str) -> str:
     return "".join(char if char.isalnum() or char in "-_" else "_" for char in str(Path(name).with_suffix("")))[-60:]
-
-
-def _plain(cell: Any) -> Any:
-    """A spreadsheet runs a cell that starts like a formula; a file's name must not be able to.
-
-    Where decimals have a comma, spreadsheets cut lines at semicolons: a formula can also start after one.
-    """
-    if cell is None:
-        return ""
-    return _FORMULA.sub(r"\1'", cell) if isinstance(cell, str) else cell

@@ -10,8 +10,8 @@ from typing import Any
 
 import gradio as gr
 
-from stlm_hub.predict.images import load_image
-from stlm_hub.predict.prediction import Prediction
+from stlm_hub.predict.images import read_picture
+from stlm_hub.predict.prediction import Prediction, noted
 
 from . import correction
 from .errors import user_errors
@@ -42,7 +42,7 @@ LEGEND = (
     "same on every photograph."
 )
 STEP = 0.001  # of the slider
-SUFFIXES_HINT = "PNG, JPEG, WebP, BMP or TIFF, up to 40 megapixels"
+SUFFIXES_HINT = "PNG, JPEG, WebP, BMP, TIFF or HEIC, up to 40 megapixels"
 
 
 @dataclass(frozen=True)
@@ -158,9 +158,9 @@ def inspect(
     model = MODELS.get(name)
     title = Path(uploaded_name(photo)).stem
     with PHOTOGRAPHS.one():
-        image = load_image(path, name=uploaded_name(photo))
+        picture = read_picture(path, name=uploaded_name(photo), bits=model.network.judging.bits)
         started = time.perf_counter()
-        (prediction,) = judge(name, [image])
+        prediction = noted(judge(name, [picture.image])[0], picture.notes)
     kept = Kept(prediction, name, title, time.perf_counter() - started)
     token = KEPT.put(kept, replaces=judged.token if judged else None)
     if judged is not None and judged.model == name:
@@ -211,7 +211,8 @@ def predict(photo: str, model: str = "sample-brick", threshold: float | None = N
     """Judges one photograph of a part: is anything on it not normal, and where?
 
     Args:
-        photo: the photograph, PNG, JPEG, WebP, BMP or TIFF, up to 40 megapixels: an uploaded file or a data: address.
+        photo: the photograph, PNG, JPEG, WebP, BMP, TIFF or HEIC, up to 40 megapixels: an uploaded file or a data:
+            address.
         model: alias of the zoo (see the endpoint /models), or "org/repo" of a model on the Hugging Face Hub.
         threshold: anomaly score from 0 to 1 at or above which it is judged anomalous; empty is the calibrated one.
 
@@ -226,7 +227,8 @@ def predict(photo: str, model: str = "sample-brick", threshold: float | None = N
     name = path.name
     title = Path(name).stem
     with PHOTOGRAPHS.one():
-        (prediction,) = judge(model, [load_image(path, name=name)])
+        picture = read_picture(path, name=name, bits=loaded.network.judging.bits)
+        prediction = noted(judge(model, [picture.image])[0], picture.notes)
         if threshold is not None:
             prediction = prediction.with_threshold(threshold)
         return facts(prediction, loaded, title, model), panel_png(prediction, title), mask_png(prediction, title)

@@ -12,7 +12,7 @@ import spaces
 from stlm_hub.calibration.recalibrate import recalibrate
 from stlm_hub.calibration.threshold import MIN_HELD_OUT
 from stlm_hub.errors import DataError
-from stlm_hub.predict.photographs import check_photographs
+from stlm_hub.predict.photographs import Photographs, check_photographs
 from stlm_hub.predict.prediction import Prediction
 from stlm_hub.predict.region_mask import looked_at
 from stlm_hub.training.finetune import finetune
@@ -63,28 +63,29 @@ def recalibrate_on_gpu(
     MODELS.get(name)
     found = check_photographs(photographs, at_least=MIN_HELD_OUT, work="calibration", near_copies=False)
     inside = looked_at(look.get("region"), look.get("ignore"), found.shape)
-    return in_turn(lambda: _recalibrate(name, found.paths, output, label, false_alarm_rate, inside))
+    return in_turn(lambda: _recalibrate(name, found, output, label, false_alarm_rate, inside))
 
 
-def seconds_to_recalibrate(name: str, photographs: list[Path], *_: object) -> int:
+def seconds_to_recalibrate(name: str, found: Photographs, *_: object) -> int:
     """Seconds of graphics card to ask for; for a combined map each photograph is looked at twice."""
-    return min(120, math.ceil(10 + 0.4 * len(photographs)))
+    return min(120, math.ceil(10 + 0.4 * len(found.paths)))
 
 
 @spaces.GPU(duration=seconds_to_recalibrate)
 def _recalibrate(
-    name: str, photographs: list[Path], output: Path, label: str, false_alarm_rate: float, inside: np.ndarray | None
+    name: str, found: Photographs, output: Path, label: str, false_alarm_rate: float, inside: np.ndarray | None
 ) -> Path:
     with explained():
         model = MODELS.get(name)
         recalibrate(
             model.network,
-            photographs,
+            found.paths,
             output,
             repo_id=f"your-name/{label}",
             results=model.results,
             false_alarm_rate=false_alarm_rate,
             looked_at=inside,
+            bits=found.bits if model.network.judging.bits is None else None,
         )
     return output
 

@@ -81,8 +81,14 @@ def verdict(prediction: Prediction, model: LoadedModel, seconds: float) -> str:
         f'<section class="verdict {kind}" role="status" aria-label="Verdict">'
         f'<p class="word"><span class="sign" aria-hidden="true">{sign}</span> {words}</p>'
         f"<p>{why}</p>{score_scale(model.normal_scores, prediction.threshold, prediction.score)}"
+        f"{_notes(prediction)}"
         f'<p class="small">{_legend(model)} Judged in {1000 * seconds:.0f} ms; {width} x {height} px.</p></section>'
     )
+
+
+def _notes(prediction: Prediction) -> str:
+    """What may make the photograph other than it was meant. HTML."""
+    return "".join(f'<p class="note"><strong>Note:</strong> {escape(note)}</p>' for note in prediction.notes)
 
 
 def _why(prediction: Prediction) -> str:

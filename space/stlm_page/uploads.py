@@ -66,7 +66,12 @@ def file_field(label: str, elem_id: str) -> gr.File:
 def uploaded_name(file: Any) -> str:
     """What the visitor calls an uploaded file. `file` is Gradio's file data; "photograph" where it says nothing."""
     said = file.get("orig_name") or Path(str(file.get("path"))).name if isinstance(file, Mapping) else ""
-    return str(said)[-MAX_NAME:] or "photograph"
+    return _writable(str(said)[-MAX_NAME:]) or "photograph"
+
+
+def _writable(name: str) -> str:
+    """A name without halves of characters, which no answer can hold."""
+    return name.encode("utf-8", "replace").decode()
 
 
 def uploaded_path(file: Any) -> Path:
@@ -118,7 +123,7 @@ def uploads(files: Sequence[Mapping[str, Any]] | None) -> list[Upload]:
             packed, count = photographs(path, name, members)
             members -= count
             unpacked += sum(member.info.file_size for member in packed)
-            found.extend(Upload(member.info.filename, path, member) for member in packed)
+            found.extend(Upload(_writable(member.info.filename), path, member) for member in packed)
         else:
             found.append(Upload(name, path))
         if unpacked > MAX_UNPACKED_BYTES:

@@ -16,7 +16,7 @@ from torch import Tensor
 from ..models.familiarity import Description
 from ..models.stlm.anomaly_maps import AnomalyMaps, Raw
 from ..predict.frame import resize_image
-from ..predict.images import load_image
+from ..predict.images import read_picture
 from ..predict.predictor import in_eval_mode, input_of
 from ..pseudo_anomalies.nuisance import Nuisance, photographed_again
 from ..pseudo_anomalies.probes import MAX_DRAWS, probe
@@ -110,7 +110,7 @@ def look(
     wanted = _probes_of(measured.photographs) if probes else [0] * len(measured.photographs)
     model = in_eval_mode(model)
     for done, (normal, n) in enumerate(zip(photographs, wanted, strict=True), start=1):
-        image = load_image(normal.path)
+        image = read_picture(normal.path, bits=model.judging.bits).image
         without = [normal.remembered]
         measured.good.add(model.raw(input_of(model, [image]), which, without))
         copy = photographed_again(image, rng, nuisance)

@@ -22,7 +22,7 @@ from ..model_folder.results import CalibrationFacts, Command, Photographs, Resul
 from ..model_folder.write import file_facts, write_results
 from ..models.stlm.anomaly_maps import check_judging
 from ..models.stlm.judging import ANOMALY_MAPS, Judging
-from ..predict.images import load_image
+from ..predict.images import load_image, read_picture
 from ..predict.predictor import input_of
 from ..predict.region_mask import area_on_frame, on_frame
 from ..pseudo_anomalies.nuisance import Nuisance
@@ -48,6 +48,7 @@ def recalibrate(
     draw_by: str | None = None,
     looked_at: np.ndarray | None = None,
     minimum_area: float | None = None,
+    bits: int | None = None,
     on_image: Callable[[int, int], None] | None = None,
 ) -> STLM:
     """Writes a model folder with the network of `model` and a threshold from a user's own good photographs.
@@ -67,6 +68,7 @@ def recalibrate(
         draw_by: map that is shown and outlined from now on; None: the one that was.
         looked_at: HxW bool of a photograph, the part that counts from now on; None: what did.
         minimum_area: pixels of a photograph; a smaller connected region is no defect. None: as it was.
+        bits: that photographs of 16 bits use from now on; None: as it was.
         on_image: called with (done, total) after each photograph.
 
     Returns:
@@ -93,6 +95,7 @@ def recalibrate(
         minimum_area=before.minimum_area
         if minimum_area is None
         else area_on_frame(minimum_area, load_image(photographs[0]).shape[:2], model.frame_size),
+        bits=bits or before.bits,
     )
     check_judging(model.config, judging)
     make_parent(output)
@@ -142,11 +145,11 @@ def _check_unknown(model: STLM, photographs: Sequence[Path]) -> None:
     memory, scale = model.patch_memory, model.judging.scale("memory")
     if memory is None or scale is None:
         return
-    known = [
-        path.name
-        for path in photographs
-        if float(memory.closest(model.patches(input_of(model, [load_image(path)])))) < KNOWN * scale.typical
-    ]
+    known = []
+    for path in photographs:
+        image = read_picture(path, bits=model.judging.bits).image
+        if float(memory.closest(model.patches(input_of(model, [image])))) < KNOWN * scale.typical:
+            known.append(path.name)
     if known:
         raise DataError(
             f"{len(known)} of {len(photographs)} photographs are in the memory of the model ({known[0]}); name others, "

@@ -18,8 +18,9 @@ from ..model_folder.zoo import check_name
 from ..validate import expanded
 from .export import export
 from .mask import mask
+from .options import BitsOption
 from .panels import PanelNames, check_output
-from .progress import VERDICTS, RunProgress, console, exit_on_error
+from .progress import VERDICTS, RunProgress, console, exit_on_error, print_note, say_warnings
 from .references import references, without_references
 from .score import score as score_in_bulk
 from .watch import watch
@@ -65,6 +66,7 @@ def predict(
     sharpen: Annotated[
         bool, typer.Option("--refine", help="Outline with Segment Anything: sharper, some seconds for each defect.")
     ] = False,
+    bits: BitsOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line instead of a table.")] = False,
     device: DeviceOption = None,
     zero_shot: Annotated[
@@ -81,6 +83,8 @@ def predict(
         raise ConfigError("--part and --clip belong to --zero-shot; add it, or leave them out.")
     if zero_shot and reference:
         raise ConfigError("--zero-shot needs no photographs of good parts; leave out --zero-shot or --reference.")
+    if (zero_shot or reference) and bits is not None:
+        raise ConfigError("--bits belongs to a model; leave it out with --zero-shot and --reference.")
     if zero_shot:
         judge = zero_shot_judge(part, clip, model, device, quiet=as_json or threshold is not None)
     elif reference:
@@ -93,8 +97,11 @@ def predict(
         check_name(model)
         from ..detectors import load
 
-        judge = load(model, device=device).predict_many
-    from ..predict.images import list_images
+        network = load(model, device=device)
+        if bits is not None:
+            network.judging = network.judging.replace(bits=bits)
+        judge = network.predict_many
+    from ..predict.images import list_images, note_left_out
 
     output = None if output is None else check_output(output)
     given = [expanded(path) for path in photographs]
@@ -102,8 +109,12 @@ def predict(
     if output is not None:  # panels of an earlier run are no photographs
         paths = [path for path in paths if path in given or output.resolve() not in path.resolve().parents]
     names = PanelNames()
+    unread = [note for path in given if path.is_dir() and (note := note_left_out(path, recursive=True))]
     if not paths:
-        raise DataError("There are no photographs in these folders; pass PNG, JPEG, WEBP, BMP or TIFF files.")
+        what = "There are no photographs in these folders; pass PNG, JPEG, WEBP, BMP or TIFF files."
+        raise DataError(" ".join([what, *unread]))
+    for note in unread:
+        print_note(note)
     if reference:
         paths = without_references(paths, reference, quiet=as_json)
     broken = 0
@@ -138,6 +149,8 @@ def _print_verdict(path: Path, judged: Prediction | Unusable, output: Path | Non
         highlight=False,
         soft_wrap=True,
     )
+    for note in judged.notes:
+        console.print(f"  [yellow]note[/]     {escape(note)}", highlight=False, soft_wrap=True)
 
 
 def _print_unusable(path: Path, error: STLMError, as_json: bool) -> None:
@@ -191,6 +204,7 @@ def finetune(
     leave_out: Annotated[
         list[str] | None, typer.Option(help="Name of a photograph in the folder that is not good after all.")
     ] = None,
+    bits: BitsOption = None,
     textures: Annotated[Path | None, typer.Option(help="Folder of textures to paste; default: built in.")] = None,
     weights: Annotated[Path | None, typer.Option(help="Starting weights; default: fetched and kept.")] = None,
 ) -> None:
@@ -221,6 +235,7 @@ def finetune(
             textures=textures,
             starting_from=weights,
             leave_out=leave_out or (),
+            bits=bits,
             observer=observer,
         )
     console.print(f"Try it: stlm predict PHOTO --model {made} --output panels", highlight=False, soft_wrap=True)
@@ -243,6 +258,7 @@ def calibrate(
     minimum_area: Annotated[
         float | None, typer.Option(help="Smallest defect in px of a photograph; default: the model's.")
     ] = None,
+    bits: BitsOption = None,
     device: DeviceOption = None,
 ) -> None:
     """Finds a model's threshold, and its combined map's scales, anew: for your light, or for another of its maps."""
@@ -250,18 +266,23 @@ def calibrate(
     from ..calibration.recalibrate import recalibrate
     from ..calibration.threshold import MIN_HELD_OUT
     from ..model_folder import hub
+    from ..model_folder.folder import read_folder
     from ..models.stlm.anomaly_maps import MAP_LABELS
     from ..predict.photographs import check_photographs
     from ..predict.region_mask import looked_at
     from ..stlm import STLM
 
     output = expanded(output)
-    found = check_photographs(folder, at_least=MIN_HELD_OUT, work="calibration", near_copies=False)
+    found = check_photographs(folder, at_least=MIN_HELD_OUT, work="calibration", near_copies=False, bits=bits)
+    local = hub.resolve(model)
+    known = read_folder(local.folder)[1].bits
+    if bits is None and found.bits is not None and known is not None and known != found.bits:
+        # The model's network and memory were made of photographs that were read so.
+        found = check_photographs(folder, at_least=MIN_HELD_OUT, work="calibration", near_copies=False, bits=known)
     for duplicate, original in found.duplicates:
         console.print(f"{duplicate.name} is the same frame as {original.name} and is left out.", markup=False)
     for note in found.notes:
         console.print(note, markup=False)
-    local = hub.resolve(model)
     if output.resolve() == local.folder.resolve():
         raise ConfigError(f"{output} is the folder of the model itself; name another --output.")
     network = STLM.from_pretrained(model, device=device)
@@ -279,6 +300,7 @@ def calibrate(
             draw_by=draw,
             looked_at=looked_at(region, ignore, found.shape),
             minimum_area=minimum_area,
+            bits=found.bits,
             on_image=lambda done, total: bars.update(task, completed=done, total=total),
         )
     before, now = network.judging, made.judging
@@ -355,6 +377,7 @@ def report(
             losses=hub.companion_file(local, "losses.png"),
             command=command,
             on_image=lambda done, total: bars.update(task, completed=done, total=total),
+            say=print_note,
         )
     console.print(f"{made} is written, with pictures beside it.", highlight=False, soft_wrap=True)
 
@@ -446,6 +469,7 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a narrow console, or a name that is no UTF-8, ends no work
+    say_warnings()
     with exit_on_error():
         app()
 

@@ -11,7 +11,7 @@ from rich.markup import escape
 
 from ..errors import ConfigError, ImageError
 from ..validate import expanded
-from .progress import console
+from .progress import console, print_note
 
 SURE = 0.9
 """IoU that Segment Anything predicts for its own mask; below it the click may have met something else."""
@@ -29,12 +29,15 @@ def mask(
     import numpy as np
     from PIL import Image
 
-    from ..predict.images import load_image
+    from ..predict.images import read_picture
     from ..zero_shot.segment import segment_anything, segment_embedded
 
     output = expanded(output)
     clicks, others = [_place(text) for text in at], [_place(text) for text in outside or ()]
-    image = load_image(photograph)
+    picture = read_picture(photograph)
+    for note in picture.notes:
+        print_note(note)
+    image = picture.image
     embedded = segment_anything().embed(image)
     found = [segment_embedded(embedded, click, outside=others) for click in clicks]
     covered = np.logical_or.reduce([one.mask for one in found])

@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.markup import escape
@@ -23,7 +24,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from ..errors import STLMError
+from ..errors import PictureWarning, STLMError
 
 if TYPE_CHECKING:
     from ..training.loop import StepReport
@@ -73,6 +74,25 @@ def exit_on_error() -> Iterator[None]:
 def print_error(sentence: str) -> None:
     """Prints the message of an error without a traceback."""
     Console(stderr=True).print(f"[bold red]Error:[/] {escape(sentence)}", highlight=False, soft_wrap=True)
+
+
+def print_note(sentence: str) -> None:
+    """Prints what people should know beside the results, where it does not get into them."""
+    Console(stderr=True).print(f"[yellow]Note:[/] {escape(sentence)}", highlight=False, soft_wrap=True)
+
+
+def say_warnings() -> None:
+    """From now on warnings of photographs are notes, each once; others look as before."""
+    usual = warnings.showwarning
+
+    def show(message: Warning | str, category: type[Warning], *place: Any, **more: Any) -> None:
+        if issubclass(category, PictureWarning):
+            print_note(str(message))
+        else:
+            usual(message, category, *place, **more)
+
+    warnings.simplefilter("once", PictureWarning)
+    warnings.showwarning = show
 
 
 def progress_bars(*further: ProgressColumn) -> Progress:

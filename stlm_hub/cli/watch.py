@@ -12,6 +12,7 @@ from rich.markup import escape
 from ..errors import DataError
 from ..model_folder.zoo import check_name
 from ..validate import expanded
+from .options import BitsOption
 from .progress import VERDICTS, console
 
 MEGABYTE = 10**6
@@ -32,6 +33,7 @@ def watch(
     reject_share: Annotated[
         float, typer.Option(min=0.001, max=0.9, help="Share of rejects above which it says that something drifts.")
     ] = 0.2,
+    bits: BitsOption = None,
     device: Annotated[str | None, typer.Option(help="cpu, cuda, ...; default: cuda where there is one.")] = None,
 ) -> None:
     """Judges what a camera takes, as it comes: one row a photograph, whatever happens to the machine."""
@@ -52,6 +54,8 @@ def watch(
         threshold = checked_threshold(threshold)
     hook = None if webhook is None else Webhook(webhook)
     network = STLM.from_pretrained(model, device=device)
+    if bits is not None:
+        network.judging = network.judging.replace(bits=bits)
     senders = [sender for sender in (hook, None if mqtt is None else Mqtt(mqtt)) if sender is not None]
     stopping: list[int] = []
     before = {
@@ -62,6 +66,8 @@ def watch(
         said = VERDICTS[row.verdict] if row.verdict else "[yellow]unusable[/]  "
         rest = f"score {row.score:.4f}  {row.path}" if row.score is not None else row.error or row.path
         console.print(f"{said}  {escape(rest)}", highlight=False, soft_wrap=True)
+        if row.note:
+            console.print(f"  [yellow]note[/]  {escape(row.note)}", highlight=False, soft_wrap=True)
         if row.advice:
             console.print(f"[bold yellow]Drift:[/] {escape(row.advice)}", highlight=False, soft_wrap=True)
 

@@ -11,14 +11,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory, gettempdir
 
-import cv2
 import numpy as np
 
 from ..errors import DataError
 from ..model_folder.results import MapFigures
 from ..models.stlm.anomaly_maps import AnomalyMaps
+from ..predict.images import Picture, read_picture
 from ..predict.prediction import Unusable
 from ..predict.predictor import Inferred, batch_size, infer, predict_many
+from .masks import mask_note, read_mask, turn_note
 from .metrics import compute_metrics, pro_points, roc_points
 
 
@@ -56,7 +57,11 @@ def check_both_kinds(test: TestSet, where: Path | str) -> None:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Figures of one test set by the name of the map. Scores and `maps` are of the map that the model judges by."""
+    """Figures of one test set by the name of the map. Scores and `maps` are of the map that the model judges by.
+
+    `notes` are sentences on masks that look wrong and on photographs that may not be what was meant; `bits` is what
+    photographs of 16 bits were read with.
+    """
 
     figures: dict[str, MapFigures]
     good_scores: list[float]
@@ -67,6 +72,8 @@ class Evaluation:
     maps: list[np.ndarray] = field(repr=False)
     masks: list[np.ndarray] = field(repr=False)
     has_masks: bool = True
+    notes: list[str] = field(default_factory=list)
+    bits: int | None = None
 
 
 def evaluate(
@@ -96,6 +103,7 @@ def evaluate(
     chosen: list[np.ndarray] = []
     scores_of: dict[str, list[float]] = {name: [] for name in which}
     figures = {}
+    notes: list[str] = []
     # Maps have the size of their photographs. Those that nobody looks at later need not be held in memory until then.
     with (
         _room_for_maps(),
@@ -103,10 +111,10 @@ def evaluate(
         ExitStack() as files,
     ):
         others = {name: files.enter_context((Path(folder) / name).open("wb")) for name in which if name != judging}
-        for inferred in _judged(model, test, which):
+        for inferred in _judged(model, test, which, notes):
             maps = inferred.maps
             shape = (maps[judging].anomaly_map.shape[0], maps[judging].anomaly_map.shape[1])
-            masks.append(_true_mask(test, len(masks), shape))
+            masks.append(_true_mask(test, len(masks), shape, notes))
             for name, scored in maps.items():
                 scores_of[name].append(scored.score)
                 if name == judging:
@@ -134,13 +142,22 @@ def evaluate(
         maps=chosen,
         masks=masks,
         has_masks=bool(test.masks),
+        notes=notes,
+        bits=model.judging.bits,
     )
 
 
-def _judged(model: AnomalyMaps, test: TestSet, which: tuple[str, ...]) -> Iterator[Inferred]:
-    """Maps of the test photographs, in order; the first that cannot be read ends it."""
+def _judged(model: AnomalyMaps, test: TestSet, which: tuple[str, ...], notes: list[str]) -> Iterator[Inferred]:
+    """Maps of the test photographs, in order; the first that cannot be read ends it. `notes` gets those on them."""
+
+    def read(path: Path) -> Picture:
+        picture = read_picture(path, bits=model.judging.bits)
+        notes.extend(picture.notes)
+        return picture
+
     judge = functools.partial(_infer, model, which)
-    for inferred in predict_many(judge, test.photographs, batch=batch_size(model.frame_size)):
+    sources = [functools.partial(read, path) for path in test.photographs]
+    for inferred in predict_many(judge, sources, batch=batch_size(model.frame_size)):
         if isinstance(inferred, Unusable):
             raise inferred.error
         yield inferred
@@ -150,11 +167,14 @@ def _infer(model: AnomalyMaps, which: tuple[str, ...], images: list[np.ndarray])
     return list(infer(model, images, which))
 
 
-def _true_mask(test: TestSet, index: int, shape: tuple[int, int]) -> np.ndarray:
-    """HxW bool: where the photograph of this number is anomalous."""
+def _true_mask(test: TestSet, index: int, shape: tuple[int, int], notes: list[str]) -> np.ndarray:
+    """HxW bool: where the photograph of this number is anomalous; `notes` gets what looks wrong of its mask."""
     if index < len(test.good) or not test.masks:
         return np.zeros(shape, bool)
-    return read_mask(test.masks[index - len(test.good)], shape)
+    path, photograph = test.masks[index - len(test.good)], test.photographs[index]
+    marked = read_mask(path, shape, photograph)
+    notes += filter(None, [mask_note(path, marked), turn_note(path, photograph)])
+    return marked
 
 
 @contextmanager
@@ -186,21 +206,3 @@ def curves(evaluation: Evaluation) -> dict[str, dict[str, tuple[float, ...]]]:
         truth = np.concatenate([m.ravel() for m in evaluation.masks])
         found |= {"pixel_roc": roc_points(pixels, truth), "pro": pro_points(evaluation.maps, evaluation.masks)}
     return {name: {axis: tuple(points) for axis, points in curve.items()} for name, curve in found.items()}
-
-
-def read_mask(path: Path, shape: tuple[int, int]) -> np.ndarray:
-    """A mask file -> HxW bool in the frame of its photograph.
-
-    Raises:
-        DataError: the file cannot be read or has another shape.
-    """
-    # Neither made grey nor made 8 bits: both would round small label values, say a 1 of 65535 or dark blue, down to 0.
-    mask = cv2.imread(str(path), cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH)
-    if mask is None:
-        raise DataError(f"{path} cannot be read as a mask; it must be a PNG with the defect in white.")
-    if mask.shape[:2] != tuple(shape):
-        raise DataError(
-            f"{path} is {mask.shape[1]}x{mask.shape[0]} px, its photograph {shape[1]}x{shape[0]}; fix the mask."
-        )
-    painted: np.ndarray = np.any(mask > 0, axis=2)
-    return painted

@@ -29,7 +29,7 @@ from ..drawing.panel import (
     shortened,
     tiles,
 )
-from ..predict.images import load_image
+from ..predict.images import read_picture
 from ..predict.prediction import Prediction, found_mask
 from ..stlm import STLM
 from .evaluate import Evaluation, TestSet
@@ -56,6 +56,7 @@ class JudgedPhotograph:
         truth: ground-truth mask, HxW bool, True where the defect is; None: there is none.
         iou: overlap of the model's mask with the ground truth, in [0, 1]; None for a good photograph and for one whose
             ground truth marks nothing.
+        bits: that it was read with, see `read_picture`.
     """
 
     path: Path
@@ -64,6 +65,7 @@ class JudgedPhotograph:
     anomaly_map: np.ndarray
     truth: np.ndarray | None
     iou: float | None
+    bits: int | None = None
 
     @property
     def name(self) -> str:
@@ -107,6 +109,7 @@ def judged_photographs(test: TestSet, evaluation: Evaluation, threshold: float) 
             anomaly_map,
             truth if evaluation.has_masks else None,
             _overlap(score, anomaly_map, truth, threshold) if label and evaluation.has_masks else None,
+            evaluation.bits,
         )
         for path, kind, score, anomaly_map, truth, label in zip(
             test.photographs,
@@ -277,4 +280,4 @@ def _overlap(score: float, anomaly_map: np.ndarray, truth: np.ndarray, threshold
 
 def _prediction(judged: JudgedPhotograph, threshold: float) -> Prediction:
     """The prediction for a photograph. It is read again, since an evaluation keeps maps only."""
-    return Prediction(load_image(judged.path), judged.anomaly_map, judged.score, threshold)
+    return Prediction(read_picture(judged.path, bits=judged.bits).image, judged.anomaly_map, judged.score, threshold)

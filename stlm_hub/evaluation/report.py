@@ -21,6 +21,7 @@ from ..model_folder.card.text import markdown
 from ..model_folder.results import METRICS, Results
 from ..models.stlm.anomaly_maps import MAP_LABELS
 from ..models.stlm.config import size_text
+from ..predict.photographs import few
 from ..stlm import STLM
 from ..validate import expanded
 from .evaluate import Evaluation, TestSet, check_both_kinds, curves, evaluate
@@ -64,6 +65,7 @@ def write_report(
     losses: Path | None = None,
     command: Sequence[str] = (),
     on_image: Callable[[int, int], None] | None = None,
+    say: Callable[[str], None] = lambda note: None,
 ) -> Path:
     """Evaluates a model and writes what there is to see.
 
@@ -78,6 +80,7 @@ def write_report(
         losses: plot of the training's losses, for want of a log.
         command: what makes the report again, word by word.
         on_image: called with (done, total) after each photograph.
+        say: is told what may make the figures wrong, which is in the report, too.
 
     Returns:
         The path of report.md.
@@ -93,6 +96,8 @@ def write_report(
     threshold, used = model.judging.threshold, model.judging.judge_by
     # The threshold is that of the map in use; what another map would miss at a threshold of its own is not known.
     evaluation = evaluate(model, test, {used: threshold}, on_image)
+    for note in few(evaluation.notes):
+        say(note)
     judged = judged_photographs(test, evaluation, threshold)
     category = data.resolve().name
     try:
@@ -116,13 +121,14 @@ def write_report(
             f"{_TITLE}{name} on {category}\n",
             *_facts(model, test, threshold, evaluation.seconds),
             *_split(results, test),
+            *_notes(evaluation.notes),
             *_metrics_table(evaluation, used),
             *_kinds_table(kind_figures(judged, threshold), evaluation.good_scores, threshold),
             *_pictures(panels, threshold, bool(records or losses)),
             *(["## Make it again\n", f"```bash\n{shlex.join(command)}\n```"] if command else []),
         ]
         report = output / "report.md"
-        report.write_text("\n".join(lines).rstrip() + "\n", encoding="utf-8", newline="\n")
+        report.write_text("\n".join(lines).rstrip() + "\n", encoding="utf-8", errors="replace", newline="\n")
     except OSError as error:
         raise DataError(f"{output} cannot be written: {error.strerror or error}; choose another folder.") from None
     return report
@@ -226,6 +232,11 @@ def _split(results: Results | None, test: TestSet) -> list[str]:
     if known.test.sha256 != fingerprint(test.photographs + test.masks):
         return []
     return [f"**The split: {markdown(known.split.words)}.**\n"]
+
+
+def _notes(notes: Sequence[str]) -> list[str]:
+    """What may make the figures wrong, before them."""
+    return ["## Notes\n", *(f"- {markdown(note)}" for note in notes), ""] if notes else []
 
 
 def _metrics_table(evaluation: Evaluation, used: str) -> list[str]:

@@ -19,7 +19,7 @@ from ..fingerprint import file_sha256
 from ..model_folder import hub
 from ..model_folder.folder import make_parent, write_config, write_judging
 from ..model_folder.names import RESULTS_NAME
-from ..predict.images import list_images, load_image
+from ..predict.images import list_images, read_picture
 from ..predict.predictor import infer as torch_infer
 from ..runtime.detector import ExportedModel, infer
 from ..runtime.facts import FORMATS, PRECISIONS, ExportFacts, deciding_sha256, is_export
@@ -68,7 +68,7 @@ def export(
     local = hub.resolve(name)
     place = kept_exports(local.folder) / f"{form}-{precision}" if output is None else expanded(output)
     model = STLM.from_pretrained(name, device="cpu")
-    good = _photographs(photographs, model.frame_size)
+    good = _photographs(photographs, model.frame_size, model.judging.bits)
     make_parent(place.absolute())
     with TemporaryDirectory(prefix=f".{place.name}.", dir=place.absolute().parent) as temporary:
         folder = Path(temporary) / "export"
@@ -125,13 +125,13 @@ def _check_place(place: Path) -> None:
         raise ConfigError(f"{place} already holds something else; name a new folder for the export.")
 
 
-def _photographs(folder: str | os.PathLike[str] | None, size: tuple[int, int]) -> list[np.ndarray]:
+def _photographs(folder: str | os.PathLike[str] | None, size: tuple[int, int], bits: int | None) -> list[np.ndarray]:
     if folder is None:
         return list(parity.drawn_photographs(size))
     paths = list_images(expanded(folder))
     if len(paths) < LEAST:
         raise DataError(f"{folder} holds {len(paths)} photographs; an export needs {LEAST} or more of good parts.")
-    return parity.at_network_size([load_image(path) for path in paths[: parity.MOST]], size)
+    return parity.at_network_size([read_picture(path, bits=bits).image for path in paths[: parity.MOST]], size)
 
 
 def _write_graph(model: STLM, folder: Path, form: str, precision: str, good: Sequence[np.ndarray]) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import DataError, ImageError
-from ..predict.images import list_images, load_image
+from ..predict.images import list_images, read_picture
 from .source import Frame
 
 SETTLE = 0.5
@@ -28,17 +28,18 @@ class FolderSource:
         folder: with its sub-folders.
         done: ids that are judged already.
         once: end when nothing is left instead of waiting.
+        bits: that photographs of 16 bits use, see `read_picture`.
 
     Raises:
         DataError: it is no folder, or watchdog is not installed.
     """
 
-    def __init__(self, folder: Path, done: Collection[str], *, once: bool = False) -> None:
+    def __init__(self, folder: Path, done: Collection[str], *, once: bool = False, bits: int | None = None) -> None:
         if not folder.is_dir():
             raise DataError(
                 f"{folder} is not a folder; pass a folder, a video file, a camera's number or an rtsp:// URL."
             )
-        self.folder, self.done, self.once = folder, done, once
+        self.folder, self.done, self.once, self.bits = folder, done, once, bits
         self._events: queue.Queue[None] = queue.Queue()
 
     def frames(self, stopped: Callable[[], bool]) -> Iterator[Frame]:
@@ -84,10 +85,10 @@ class FolderSource:
     def _read(self, path: Path, name: str) -> Frame:
         started = time.perf_counter()
         try:
-            image, error = load_image(path), None
+            picture = read_picture(path, bits=self.bits)
         except ImageError as caught:
-            image, error = None, str(caught)
-        return Frame(name, str(path), image, error, time.perf_counter() - started)
+            return Frame(name, str(path), None, str(caught), time.perf_counter() - started)
+        return Frame(name, str(path), picture.image, None, time.perf_counter() - started, picture.notes)
 
     def _observer(self) -> Any:  # watchdog's type depends on the system
         if self.once:
@@ -120,7 +121,7 @@ class FolderSource:
 
 def photograph_id(name: str, *facts: int) -> str:
     """16 hex digits for a name with its size and time of change, or with its number."""
-    return hashlib.sha256("\0".join([name, *map(str, facts)]).encode("utf-8", "surrogateescape")).hexdigest()[:16]
+    return hashlib.sha256("\0".join([name, *map(str, facts)]).encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 
 def _state(path: Path) -> tuple[int, int] | None:

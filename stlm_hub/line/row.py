@@ -25,6 +25,7 @@ class Row:
         seconds: reading and judging.
         picture: file of the reject that was kept.
         advice: what to do, where a drift was found with this photograph.
+        note: what may make the photograph other than it was meant; None: nothing.
     """
 
     id: str
@@ -39,6 +40,7 @@ class Row:
     seconds: float = 0.0
     picture: str | None = None
     advice: str | None = None
+    note: str | None = None
 
     def to_json(self) -> str:
         """One line of ASCII, without its end."""

@@ -13,6 +13,7 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from ..errors import ConfigError, DataError
+from ..spreadsheet import harmless
 from .journal import read_rows
 from .row import COLUMNS, Row
 
@@ -41,11 +42,12 @@ class CsvFile:
         whole = self._file.read()
         whole = whole[: whole.rfind(b"\n") + 1]
         self._file.truncate(len(whole))
+        there = list(csv.reader(io.StringIO(whole.decode("utf-8"))))
+        self._columns = len(there[0]) if there else len(COLUMNS)  # of an earlier version, fewer
         if not whole:
             self._write(COLUMNS)
-        there = max(0, len(list(csv.reader(io.StringIO(whole.decode("utf-8"))))) - 1)
         for number, (_, row) in enumerate(read_rows(journal)):
-            if number >= there:
+            if number >= len(there) - 1:
                 self.add(row)
 
     def add(self, row: Row) -> None:
@@ -59,8 +61,8 @@ class CsvFile:
     def _write(self, values: tuple[Any, ...]) -> None:
         text = io.StringIO()
         cells = [" ".join(value.split()) if isinstance(value, str) else value for value in values]  # a row is a line
-        csv.writer(text, lineterminator="\n").writerow(cells)
-        self._file.write(text.getvalue().encode("utf-8", "replace"))
+        csv.writer(text, lineterminator="\n").writerow([harmless(cell) for cell in cells[: self._columns]])
+        self._file.write(text.getvalue().encode())
         self._file.flush()
 
 

@@ -17,6 +17,7 @@ class Frame:
         image: HxWx3 uint8 RGB; None where it cannot be used.
         error: the sentence that says why.
         seconds: that reading took.
+        notes: on what may make it other than it was meant, see `read_picture`.
     """
 
     id: str
@@ -24,3 +25,4 @@ class Frame:
     image: np.ndarray | None
     error: str | None = None
     seconds: float = 0.0
+    notes: tuple[str, ...] = ()

@@ -44,7 +44,13 @@ class Model(Protocol):
 
 
 def open_source(
-    source: str, done: Collection[str], *, every: float, once: bool = False, say: Callable[[str], None]
+    source: str,
+    done: Collection[str],
+    *,
+    every: float,
+    once: bool = False,
+    bits: int | None = None,
+    say: Callable[[str], None],
 ) -> Source:
     """The source that a text names: a folder, a video file, a camera's number, a device or a URL.
 
@@ -56,7 +62,7 @@ def open_source(
         return Camera(source, done, every, say)
     if path.is_file():
         return VideoFile(path, done, every)
-    return FolderSource(path, done, once=once)
+    return FolderSource(path, done, once=once, bits=bits)
 
 
 def watch(
@@ -101,7 +107,7 @@ def watch(
     with ExitStack() as stack:
         output, csv = expanded(output), None if csv is None else expanded(csv)
         journal = stack.enter_context(Journal(output))
-        frames = open_source(source, journal.ids, every=every, once=once, say=say)
+        frames = open_source(source, journal.ids, every=every, once=once, bits=model.judging.bits, say=say)
         if drift is not None:
             for _, row in read_rows(journal.path):
                 drift.add(row)
@@ -129,6 +135,7 @@ def watch(
 def _judged(model: Model, frame: Frame, threshold: float | None, rejects: Rejects | None) -> Row:
     started = time.perf_counter()
     row = Row(frame.id, frame.path, datetime.now(timezone.utc).isoformat(timespec="milliseconds"), error=frame.error)
+    row = dataclasses.replace(row, note=" ".join(frame.notes) or None)
     if frame.image is None:
         return dataclasses.replace(row, seconds=round(frame.seconds, 4))
     try:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import io
 import re
 import struct
+import zlib
 from typing import IO
 
 from ..errors import ImageError
@@ -23,6 +24,8 @@ MAX_PARTS = 50_000
 TIFF with a strip for each row at most 45,000."""
 
 MAX_EXIF_BYTES = 2**24  # a JPEG's comes in pieces of 64 kB, and Pillow copies what it has for each piece
+MAX_PNG_TEXT_BYTES = 1024  # of one chunk; a compressed one can be a thousand times as long
+MAX_PNG_PROFILE_BYTES = 2**24  # unpacked
 MAX_JUNK_BYTES = 2**16  # between the segments of a JPEG
 MAX_RUN_LENGTH_BYTES = 10_000_000  # of a BMP with run-length coding, which is decoded pair by pair in Python
 
@@ -32,6 +35,8 @@ _SOS, _EOI, _APP1, _APP2 = 0xDA, 0xD9, 0xE1, 0xE2
 _TIFF = (b"II*\0", b"MM\0*", b"II\0*", b"MM*\0", b"II+\0", b"MM\0+")  # as Pillow takes them; the last two are BigTIFF
 _UNITS = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8}  # bytes of each type
 _OFFSETS = (273, 324)  # of strips, of tiles
+_PNG_TEXTS = (b"tEXt", b"zTXt", b"iTXt")
+_PNG_EXIF = b"Raw profile type exif"
 _DIRECTORIES = (34665, 34853, 40965)  # further tags: Exif, GPS, interoperability
 
 
@@ -57,6 +62,47 @@ def check_structure(stream: IO[bytes], size: int, name: str) -> None:
     elif start.startswith(b"BM") and start[30:34] in (b"\1\0\0\0", b"\2\0\0\0") and size > MAX_RUN_LENGTH_BYTES:
         raise _refused(name, f"a BMP with run-length coding of more than {MAX_RUN_LENGTH_BYTES // 10**6} MB")
     stream.seek(0)
+
+
+def without_text(stream: IO[bytes]) -> tuple[IO[bytes], bytes | None]:
+    """A PNG without its longer texts and its colour profile, which Pillow refuses when they unpack to over 1 MB.
+
+    Neither decides a pixel that Pillow decodes. Texts with a picture's Exif stay.
+
+    Args:
+        stream: the file, at its start, after `check_structure`.
+
+    Returns:
+        A stream to decode, at its start, the given one where nothing is left out or it is no PNG; and the profile,
+        None where there is none or it cannot be unpacked.
+    """
+    kept, profile, start = [], None, 8
+    if stream.read(8) != b"\x89PNG\r\n\x1a\n":
+        stream.seek(0)
+        return stream, None
+    while len(head := stream.read(8)) == 8 and head[4:] != b"IEND":
+        at, size = stream.tell() - 8, int.from_bytes(head[:4], "big")
+        if head[4:] == b"iCCP":
+            profile = _profile(stream.read(min(size, MAX_PNG_PROFILE_BYTES)))
+        elif not (head[4:] in _PNG_TEXTS and size > MAX_PNG_TEXT_BYTES and stream.read(21) != _PNG_EXIF):
+            stream.seek(at + size + 12)
+            continue
+        kept.append((start, at))
+        start = at + size + 12
+        stream.seek(start)
+    stream.seek(0)
+    if not kept:
+        return stream, None
+    whole = stream.read()
+    return io.BytesIO(b"".join([whole[:8], *(whole[a:b] for a, b in kept), whole[start:]])), profile
+
+
+def _profile(chunk: bytes) -> bytes | None:
+    """The ICC profile of an iCCP chunk: a name, a zero, the compression's number, the compressed profile."""
+    try:
+        return zlib.decompressobj().decompress(chunk.partition(b"\0")[2][1:], MAX_PNG_PROFILE_BYTES)
+    except zlib.error:
+        return None
 
 
 def tags_fit(stream: IO[bytes], size: int) -> bool:

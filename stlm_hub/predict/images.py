@@ -1,15 +1,17 @@
 """Untrusted pictures -> RGB uint8 arrays, or an `ImageError`.
 
-Every picture that enters the library passes through `load_image`. It treats each kind of picture like this:
+Every picture that enters the library passes through `read_picture`. It treats each kind of picture like this:
 
-- Files: PNG, JPEG, WebP, BMP and TIFF only. Limits on bytes, pixels and aspect ratio are checked on the header, limits
-  on parts by `image_structure`, before any pixel is decoded. The first of several frames or pages is used.
+- Files: PNG, JPEG, WebP, BMP and TIFF only, and HEIC where pillow-heif is installed, whatever their names end in.
+  Limits on bytes, pixels and aspect ratio are checked on the header, limits on parts by `image_structure`, before any
+  pixel is decoded. The first of several frames or pages is used, and a note says so.
 - Orientation: the EXIF orientation is applied, so the array is what a viewer shows.
 - Transparency: the picture is composited on white. A fully transparent picture becomes white.
-- Grey, palette, CMYK, YCbCr, Lab: converted to RGB. Embedded colour profiles of RGB and grey pictures are not applied.
-- 16 bits: 0-65535 becomes 0-255 by keeping the high byte, whatever values the picture has. Only a TIFF that stores 12
-  bits per pixel is read as 0-4095. A range guessed from the brightest pixel would give two pictures of one camera two
-  scales. For the same reason a PNG's sBIT and a TIFF's MaxSampleValue change nothing.
+- Grey, palette, CMYK, YCbCr, Lab: converted to RGB. Embedded colour profiles are applied, see `colours`.
+- 16 bits: 0 to 2^bits - 1 become 0-255, where `bits` is what the caller knows of the camera, see `depth`; by default
+  all 16, with a note where a picture uses fewer. Only a TIFF that stores 12 bits per pixel is read as 0-4095 without
+  being told. A range guessed from the brightest pixel would give two pictures of one camera two scales. For the same
+  reason a PNG's sBIT and a TIFF's MaxSampleValue change nothing.
 - Float: values must be in [0, 1] and are multiplied by 255.
 """
 
@@ -20,22 +22,27 @@ import re
 import stat
 import warnings
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, TypeAlias
 
 import numpy as np
-from PIL import ExifTags, Image, ImageOps, TiffImagePlugin, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
-from ..errors import ImageError
+from ..errors import ImageError, PictureWarning
 from ..validate import expanded
-from .image_structure import MAX_EXIF_BYTES, check_structure, tags_fit
+from .depth import check_bits, deep_colours, depth_note, is_deep
+from .image_structure import MAX_EXIF_BYTES, check_structure, tags_fit, without_text
+from .kinds import BEGINNING, HEIC_SUFFIXES, check_kind, is_heic, left_out, reads_heic
+from .pixels import deep_to_uint8, to_rgb, to_uint8
 
 ImageInput: TypeAlias = str | Path | bytes | Image.Image | np.ndarray
 """What `load_image` accepts. Arrays are HxW, HxWx1, HxWx3 (RGB) or HxWx4 (RGBA)."""
 
-SUFFIXES = (".bmp", ".jfif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
-"""Endings of file names, in lower case, that `list_images` lists."""
+SUFFIXES = (".bmp", ".jfif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp", *HEIC_SUFFIXES)
+"""Endings of file names, in lower case, of what may be a picture. Those of HEIC are read where pillow-heif is there."""
 
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF")  # Pillow knows over 40; every decoder is a risk
 MAX_FILE_BYTES = 200_000_000
@@ -44,32 +51,60 @@ MIN_SIDE = 8  # pixels
 MAX_ASPECT = 50  # longer side / shorter side
 
 _MEGAPIXELS = f"{MAX_PIXELS // 1_000_000} megapixels"
-_FLOAT_SLACK = 1e-3  # floats this far outside [0, 1] count as rounding errors: a quarter of a grey level
 
 
-def load_image(source: ImageInput, *, name: str | None = None) -> np.ndarray:
+@dataclass(frozen=True, eq=False)
+class Picture:
+    """A picture that was read.
+
+    Args:
+        image: RGB uint8 HxWx3, C-contiguous, as displayed.
+        notes: a sentence for each thing that may make it other than it was meant.
+        top: highest value of a picture of 16 bits; None: it has 8, or says its depth itself.
+    """
+
+    image: np.ndarray
+    notes: tuple[str, ...] = ()
+    top: int | None = None
+
+
+def load_image(source: ImageInput, *, name: str | None = None, bits: int | None = None) -> np.ndarray:
+    """The image of `read_picture`, whose notes become warnings."""
+    picture = read_picture(source, name=name, bits=bits)
+    for note in picture.notes:
+        warnings.warn(note, PictureWarning, stacklevel=2)
+    return picture.image
+
+
+def read_picture(source: ImageInput, *, name: str | None = None, bits: int | None = None) -> Picture:
     """Reads any supported picture as a viewer shows it.
 
     Args:
         source: path, encoded bytes, PIL image (its current frame) or array: HxW, HxWx1, HxWx3 or HxWx4 of uint8,
             uint16, bool or float in [0, 1]. It is not modified, and the result shares no memory with it.
         name: name of the picture in error messages; by default its file name, or "The image".
+        bits: that pictures of 16 bits use, one of `BITS`; None: 16, with a note where a picture uses fewer.
 
     Returns:
-        RGB uint8 HxWx3, C-contiguous, with the EXIF orientation applied.
+        The picture with the EXIF orientation applied.
 
     Raises:
         ImageError: the picture is missing, damaged, of an unsupported kind, or outside the limits of this module.
+        ConfigError: there is no such depth.
     """
+    check_bits(bits)
     if isinstance(source, (str, Path)):
-        return _read_file(expanded(source), name)
-    label = _printable(name or "The image")
+        return _read_file(expanded(source), name, bits)
+    label = printable(name or "The image")
     if isinstance(source, bytes):
-        return _decode(io.BytesIO(source), len(source), label)
+        return _decode(io.BytesIO(source), len(source), label, bits)
     if isinstance(source, Image.Image):
-        return _displayed(source, label)
+        note = f"{label} has 16 bits, of which PIL images of colours keep 8; pass its path instead."
+        deep = is_deep(source)
+        picture = _displayed(source, label, bits)
+        return Picture(picture.image, (*picture.notes, note), picture.top) if deep else picture
     if isinstance(source, np.ndarray):
-        return _displayed(_from_array(source, label), label)
+        return _from_array(source, label, bits)
     raise ImageError(f"{label} is a {type(source).__name__}; pass a path, bytes, a PIL image or a numpy array.")
 
 
@@ -78,17 +113,26 @@ def list_images(folder: str | Path, *, recursive: bool = False) -> list[Path]:
 
     Args:
         folder: where to look for files that end in one of `SUFFIXES`. Hidden files and folders (with a leading dot)
-            are left out.
+            are left out, and HEIC files where they cannot be read, see `note_left_out`.
         recursive: whether to look into subfolders, too. Links to folders are followed; each folder is looked into once,
             so links may lead in circles.
 
     Raises:
         ImageError: the folder does not exist, is a file or cannot be read.
     """
-    root = expanded(folder)
+    unread = () if reads_heic() else HEIC_SUFFIXES
+    return [path for path in _all_images(expanded(folder), recursive) if path.suffix.lower() not in unread]
+
+
+def note_left_out(folder: str | Path, *, recursive: bool = False) -> str:
+    """A sentence on the HEIC files of a folder that `list_images` leaves out; "": it leaves out none."""
+    return "" if reads_heic() else left_out(_all_images(expanded(folder), recursive))
+
+
+def _all_images(root: Path, recursive: bool) -> list[Path]:
     try:
         if not stat.S_ISDIR(root.stat().st_mode):
-            raise ImageError(f"{_printable(str(root))} is a file; pass the folder that holds the pictures.")
+            raise ImageError(f"{printable(str(root))} is a file; pass the folder that holds the pictures.")
         found = [
             path
             for path in (_below(root) if recursive else root.iterdir())
@@ -98,7 +142,7 @@ def list_images(folder: str | Path, *, recursive: bool = False) -> list[Path]:
         ]
     except (OSError, ValueError) as error:
         where = getattr(error, "filename", None) or str(root)  # a folder below it
-        raise ImageError(f"The folder {_printable(where)} cannot be read: {_reason(error)}.") from None
+        raise ImageError(f"The folder {printable(where)} cannot be read: {_reason(error)}.") from None
     return sorted(found, key=lambda path: (_natural(path.relative_to(root)), str(path)))
 
 
@@ -125,8 +169,8 @@ def _natural(path: Path) -> list[list[str | int]]:
     ]
 
 
-def _read_file(path: Path, name: str | None) -> np.ndarray:
-    label = _printable(name or path.name or str(path))
+def _read_file(path: Path, name: str | None, bits: int | None) -> Picture:
+    label = printable(name or path.name or str(path))
     try:
         status = path.stat()
         if stat.S_ISDIR(status.st_mode):
@@ -134,34 +178,65 @@ def _read_file(path: Path, name: str | None) -> np.ndarray:
         if not stat.S_ISREG(status.st_mode):
             raise ImageError(f"{label} is not an ordinary file; copy the picture to one first.")
         with path.open("rb") as file:
-            return _decode(file, status.st_size, label)
+            return _decode(file, status.st_size, label, bits)
     except FileNotFoundError:
-        raise ImageError(f"There is no file {_printable(name or str(path))}; check the path.") from None
+        raise ImageError(f"There is no file {printable(name or str(path))}; check the path.") from None
     except (OSError, ValueError) as error:
         raise ImageError(f"{label} cannot be opened: {_reason(error)}.") from None
 
 
-def _decode(stream: IO[bytes], size: int, name: str) -> np.ndarray:
-    """Encoded picture of `size` bytes -> RGB uint8 HxWx3 in the displayed frame."""
+def _decode(stream: IO[bytes], size: int, name: str, bits: int | None) -> Picture:
+    """Encoded picture of `size` bytes -> the picture in the displayed frame."""
+    with opened(stream, size, name) as (image, again):
+        return _displayed(image, name, bits, again)
+
+
+@contextmanager
+def opened(stream: IO[bytes], size: int, name: str) -> Iterator[tuple[Image.Image, Callable[[], Image.Image]]]:
+    """An encoded picture after all checks, not decoded yet; and a function that opens it once more.
+
+    Args:
+        stream: the file, at its start.
+        size: of the file in bytes.
+        name: what errors call it, printable.
+
+    Raises:
+        ImageError: it is damaged, of an unsupported kind, or outside the limits of this module.
+    """
     if size == 0:
         raise ImageError(f"{name} is empty (0 bytes); save or copy it again.")
     if size > MAX_FILE_BYTES:
         limit = MAX_FILE_BYTES // 1_000_000
         raise ImageError(f"{name} has {size / 1e6:.0f} MB, over the limit of {limit} MB; scale the picture down first.")
+    start = stream.read(BEGINNING)
+    stream.seek(0)
+    check_kind(start, name)
     check_structure(stream, size, name)
+    stream, profile = without_text(stream)
+
+    def again() -> Image.Image:
+        stream.seek(0)
+        if is_heic(start):
+            from pillow_heif import HeifImageFile
+
+            return HeifImageFile(stream)
+        return Image.open(stream, formats=FORMATS)
+
     try:
-        image = Image.open(stream, formats=FORMATS)
-    except UnidentifiedImageError:
+        image = again()
+    except (UnidentifiedImageError, SyntaxError):  # the latter of HEIC
         raise ImageError(
-            f"{name} is not a PNG, JPEG, WebP, BMP or TIFF picture that can be read; open it in an image editor "
+            f"{name} is not a PNG, JPEG, WebP, BMP, TIFF or HEIC picture that can be read; open it in an image editor "
             "and save it as an 8-bit PNG."
         ) from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise ImageError(f"{name} has far more than {_MEGAPIXELS}; crop it or scale it down first.") from None
     except Exception as error:  # Pillow's decoders raise nearly any error on hostile bytes
         raise ImageError(f"{name} is damaged ({_reason(error)}); save or copy it again.") from None
+    if profile is not None:
+        image.info["icc_profile"] = profile
     with image:
-        return _displayed(image, name)
+        yield image, again
 
 
 def _check_size(width: int, height: int, name: str) -> None:
@@ -174,20 +249,51 @@ def _check_size(width: int, height: int, name: str) -> None:
         raise ImageError(f"{shape}, more than {MAX_ASPECT} times as long as wide; cut it into pieces first.")
 
 
-def _displayed(image: Image.Image, name: str) -> np.ndarray:
-    """PIL image, which may not be decoded yet -> RGB uint8 HxWx3 in the displayed frame."""
+def _displayed(
+    image: Image.Image, name: str, bits: int | None, again: Callable[[], Image.Image] | None = None
+) -> Picture:
+    """PIL image, which may not be decoded yet -> the picture in the displayed frame; `again` opens it once more."""
     _check_size(*image.size, name)
     try:
+        several = again is not None and _several(image)
+        profile = image.info.get("icc_profile")
+        deep = deep_colours(image, again) if again else None
         image.load()  # decodes; `verify` would let a truncated JPEG pass
-        rgb = _to_rgb(image, name)
-        # Only the orientation is kept: exif_transpose rewrites all of EXIF, which fails where other tags are malformed.
-        rgb.info.clear()
-        rgb.getexif()[ExifTags.Base.Orientation] = _orientation(image)
-        return np.array(ImageOps.exif_transpose(rgb), order="C")
+        _check_size(*image.size, name)  # a HEIC's header may say another one
+        rgb, top, note = to_rgb(image, name, bits, deep, profile)
+        shown = as_shown(rgb, image)
     except ImageError:
         raise
-    except Exception as error:  # see _decode
+    except Exception as error:  # see `opened`
         raise ImageError(f"{name} is damaged or cut short ({_reason(error)}); save or copy it again.") from None
+    first = f"{name} holds several pictures; the first is used." if several else ""
+    notes = (first, f"{name} {note}." if note else "", depth_note(name, top, bits))
+    return Picture(shown, tuple(filter(None, notes)), top)
+
+
+def as_shown(pixels: Image.Image, source: Image.Image) -> np.ndarray:
+    """An array of pixels, turned as the EXIF data of the decoded picture that they are of say; `pixels` is changed."""
+    # Only the orientation is kept: exif_transpose rewrites all of EXIF, which fails where other tags are malformed.
+    pixels.info.clear()
+    pixels.getexif()[ExifTags.Base.Orientation] = _orientation(source)
+    return np.array(ImageOps.exif_transpose(pixels), order="C")
+
+
+def orientation_of(path: Path) -> int:
+    """EXIF orientation of a picture file, 1 to 8; above 4 width and height are exchanged. 1 where it says none."""
+    try:
+        with path.open("rb") as file, opened(file, path.stat().st_size, printable(path.name)) as (image, _):
+            found = image.getexif().get(ExifTags.Base.Orientation, 1)  # of a TIFF, too, which is not decoded
+    except Exception:  # see `opened`
+        return 1
+    return found if isinstance(found, int) and 1 <= found <= 8 else 1
+
+
+def _several(image: Image.Image) -> bool:
+    """Whether a file holds frames or pages. Further pictures in a phone's JPEG or HEIC are of the same photograph."""
+    if image.format == "TIFF":  # `n_frames` would follow the whole chain, which a file can make as long as it likes
+        return bool(getattr(image, "tag_v2", None) and image.tag_v2.next)  # type: ignore[attr-defined]
+    return image.format in ("PNG", "WEBP") and bool(getattr(image, "is_animated", False))
 
 
 def _orientation(image: Image.Image) -> Any:
@@ -204,80 +310,29 @@ def _orientation(image: Image.Image) -> Any:
         return 1
 
 
-def _to_rgb(image: Image.Image, name: str) -> Image.Image:
-    """Decoded PIL image of any mode -> new RGB image, without its EXIF orientation applied."""
-    if image.mode.startswith("I") or image.mode == "F":  # convert() would clip these to 255
-        depth = _tiff_depth(image, name)
-        values = np.asarray(image)
-        if image.mode == "I":  # 32 bits; often a converted 16-bit picture
-            if values.min() < 0 or values.max() > 65535:
-                raise ImageError(f"{name} has 32-bit values outside 0 to 65535; scale them to 8 or 16 bits first.")
-            values = values.astype(np.uint16)
-        image = Image.fromarray(_to_uint8(values, name, depth=depth))
-    elif image.has_transparency_data:
-        image = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-    return image.convert("RGB")
-
-
-def _tiff_depth(image: Image.Image, name: str) -> int:
-    """Bits per pixel of a grey picture with more than 8 bits: 12 where a TIFF stores 12 bits per pixel, else 16.
-
-    Raises:
-        ImageError: Pillow would read this kind of TIFF with wrong values and without an error.
-    """
-    if not isinstance(image, TiffImagePlugin.TiffImageFile):
-        return 16
-    tags = image.tag_v2
-    if tags.get(TiffImagePlugin.PHOTOMETRIC_INTERPRETATION) == 0:
-        raise ImageError(f"{name} is a white-is-zero TIFF of more than 8 bits, which is not supported; save it as PNG.")
-    if image.mode == "F" and tags.prefix == b"MM" and tags.get(TiffImagePlugin.COMPRESSION, 1) != 1:
-        raise ImageError(f"{name} is a compressed big-endian float TIFF, which is not supported; save it uncompressed.")
-    return 12 if tags.get(TiffImagePlugin.BITSPERSAMPLE) == (12,) else 16
-
-
-def _from_array(array: np.ndarray, name: str) -> Image.Image:
-    """Array -> PIL image with 8 bits per channel, a copy."""
+def _from_array(array: np.ndarray, name: str, bits: int | None) -> Picture:
+    """Array -> picture, a copy."""
     channels = array.shape[2] if array.ndim == 3 else 1
     if array.ndim not in (2, 3) or channels not in (1, 3, 4):
         raise ImageError(f"{name} is an array of shape {array.shape}; pass HxW, HxWx1, HxWx3 (RGB) or HxWx4 (RGBA).")
     _check_size(array.shape[1], array.shape[0], name)
     if array.ndim == 3 and channels == 1:
         array = array[..., 0]
-    return Image.fromarray(_to_uint8(array, name))
-
-
-def _to_uint8(values: np.ndarray, name: str, *, depth: int = 16) -> np.ndarray:
-    """Scales values to 0-255 by their type (and for uint16 the depth in bits), never by the picture's brightness."""
-    kind = values.dtype.kind + str(values.dtype.itemsize)
-    if kind == "b1":
-        white: np.ndarray = values.astype(np.uint8) * np.uint8(255)
-        return white
-    if kind == "u1":
-        return values
-    if kind == "u2":
-        if depth == 16 and 0 < values.max() < 4096:
-            warnings.warn(
-                "A 16-bit picture uses only values below 4096 and comes out almost black. If its depth is 12 bits or "
-                "less, scale it first, for example with (array >> 4).astype(numpy.uint8).",
-                stacklevel=2,
-            )
-        return (values >> (depth - 8)).astype(np.uint8)
-    if kind in ("f2", "f4", "f8"):
-        if not (values.min() >= -_FLOAT_SLACK and values.max() <= 1 + _FLOAT_SLACK):  # NaN compares False
-            raise ImageError(
-                f"{name} has float values that are not in [0, 1]; divide by the full range, say 255, first."
-            )
-        return np.rint(values.clip(0, 1).astype(np.float32) * 255).astype(np.uint8)
-    raise ImageError(f"{name} is an array of {values.dtype}; convert it to uint8, uint16 or float in [0, 1] first.")
+    if array.dtype.kind + str(array.dtype.itemsize) != "u2":
+        return _displayed(Image.fromarray(to_uint8(array, name, 16)), name, bits)
+    native = array.astype(np.uint16)
+    scaled, top = deep_to_uint8(native if native.ndim == 3 else np.repeat(native[..., None], 3, axis=2), bits)
+    return Picture(
+        _displayed(Image.fromarray(scaled), name, bits).image, tuple(filter(None, [depth_note(name, top, bits)])), top
+    )
 
 
 def _reason(error: Exception) -> str:
     """The message of an error, safe to print."""
     text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-    return _printable(text or type(error).__name__).rstrip(".")
+    return printable(text or type(error).__name__).rstrip(".")
 
 
-def _printable(text: str) -> str:
+def printable(text: str) -> str:
     """Text from outside made safe to print: one line, no control characters, at most 200 characters."""
     return "".join(char if char.isprintable() else "?" for char in text[:200])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -12,13 +12,16 @@ import numpy as np
 
 from ..errors import DataError, ImageError
 from ..validate import expanded
+from .depth import depth_of
 from .good_ones import good_folder
-from .images import list_images, load_image
+from .images import list_images, note_left_out, read_picture
 
 MIN_TRAINING_PHOTOGRAPHS = 8
 USUAL_SIZE_RATIO = 4.0  # longest side of the largest photograph / longest side of the smallest
 USUAL_ASPECT_RATIO_SPREAD = 1.5  # aspect ratio of the widest photograph / aspect ratio of the narrowest
 _THUMBNAIL = 64  # px, side of the thumbnail that shows whether a photograph is blank, or a copy of another one
+MOST_NOTES = 5
+"""Sentences on single photographs; a folder can have one for each."""
 NEAR_COPY = 1.2
 """Grey levels, root mean square over thumbnails: photographs of two parts differ by 2 and more, the same frame with
 other noise by less than 1."""
@@ -32,17 +35,24 @@ class Photographs:
         paths: different photographs, in natural order.
         duplicates: (duplicate, original) for photographs of the same frame; the duplicates are not in `paths`.
         shape: median height and width in pixels.
+        bits: that those of 16 bits use, see `depth`; None: there are none.
         notes: a sentence for what is unusual of them.
     """
 
     paths: list[Path]
     duplicates: list[tuple[Path, Path]]
     shape: tuple[int, int]
+    bits: int | None = None
     notes: list[str] = field(default_factory=list)
 
 
 def check_photographs(
-    folder: Path, *, at_least: int = MIN_TRAINING_PHOTOGRAPHS, work: str = "training", near_copies: bool = True
+    folder: Path,
+    *,
+    at_least: int = MIN_TRAINING_PHOTOGRAPHS,
+    work: str = "training",
+    near_copies: bool = True,
+    bits: int | None = None,
 ) -> Photographs:
     """Reads every photograph of a folder of good parts once and checks whether they can be used together.
 
@@ -53,6 +63,7 @@ def check_photographs(
         work: what the photographs are needed for, in the words of error messages.
         near_copies: whether the same frame with other noise counts. For a threshold it must not: it hides how much
             parts differ.
+        bits: that those of 16 bits use; None: it is found on all of them together.
 
     Raises:
         DataError: the folder is missing; a file cannot be read; fewer than `at_least` different photographs; a
@@ -62,55 +73,93 @@ def check_photographs(
     if not folder.is_dir():
         raise DataError(f"{folder} is not a folder; pass the folder with the photographs of good parts.")
     folder, note = good_folder(folder)
-    paths = list_images(folder)
+    paths, unread = list_images(folder), note_left_out(folder)
     if len(paths) < at_least:
         raise DataError(
             f"{folder} holds {len(paths)} photographs; {work} needs at least {at_least} different ones "
-            "of good parts (50 or more are better)."
+            f"of good parts (50 or more are better). {unread}".rstrip()
         )
-    broken: list[str] = []
-    blank: list[str] = []
-    sizes: dict[Path, tuple[int, int]] = {}
-    first_with: dict[str, Path] = {}
-    kept: list[Path] = []
-    thumbnails: list[np.ndarray] = []
-    duplicates: list[tuple[Path, Path]] = []
-    for path in paths:
-        try:
-            image = load_image(path)
-        except ImageError as error:
-            broken.append(str(error))
-            continue
-        thumbnail = cv2.resize(image, (_THUMBNAIL, _THUMBNAIL), interpolation=cv2.INTER_AREA)
-        if np.ptp(thumbnail) == 0:
-            blank.append(path.name)
-            continue
-        digest = hashlib.sha256(image.tobytes() + repr(image.shape).encode()).hexdigest()
-        grey = cv2.cvtColor(thumbnail, cv2.COLOR_RGB2GRAY).astype(np.float32).ravel()
-        original = first_with.get(digest)
-        if original is None and not near_copies:
-            original = _near_copy(grey, thumbnails, kept)
-        if original is not None:
-            duplicates.append((path, original))
-            continue
-        first_with[digest] = path
-        kept.append(path)
-        thumbnails.append(grey)
-        sizes[path] = (image.shape[1], image.shape[0])
-    if broken:
+    found = _look(paths, bits, near_copies)
+    depth = bits or depth_of(found.tops.values())
+    if bits is None and depth not in (None, 16):
+        found = _look(paths, depth, near_copies)  # read as 16 bits, they were too dark to be compared
+    if found.broken:
         raise DataError(
-            f"{len(broken)} of {len(paths)} files cannot be used: {' '.join(broken[:5])} Repair or remove them."
+            f"{len(found.broken)} of {len(paths)} files cannot be used: {' '.join(found.broken[:5])} "
+            "Repair or remove them."
         )
-    if blank:
-        raise DataError(f"{', '.join(blank[:5])} show one single colour; remove blank photographs and start again.")
+    if found.blank:
+        names = ", ".join(found.blank[:5])
+        raise DataError(f"{names} show one single colour; remove blank photographs and start again.")
+    sizes, duplicates = found.sizes, found.duplicates
     if len(sizes) < at_least:
         raise DataError(
             f"{folder} holds {len(paths)} photographs, but only {len(sizes)} different ones ({duplicates[0][0].name} "
             f"is the same frame as {duplicates[0][1].name}); {work} needs at least {at_least}, each of another part."
         )
     width, height = np.median(np.array(list(sizes.values())), axis=0).round().astype(int).tolist()
-    notes = [*filter(None, [note, _left_out(folder)]), *_size_notes(sizes)]
-    return Photographs(list(sizes), duplicates, (height, width), notes)
+    notes = [note, _left_out(folder), unread, _depth_note(found.tops, depth), *few(found.notes), *_size_notes(sizes)]
+    return Photographs(list(sizes), duplicates, (height, width), depth, [text for text in notes if text])
+
+
+@dataclass
+class _Looked:
+    """What was found in the files of a folder: sentences, names, (width, height), highest values of 16 bits."""
+
+    broken: list[str] = field(default_factory=list)
+    blank: list[str] = field(default_factory=list)
+    sizes: dict[Path, tuple[int, int]] = field(default_factory=dict)
+    duplicates: list[tuple[Path, Path]] = field(default_factory=list)
+    tops: dict[Path, int] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+
+def _look(paths: Sequence[Path], bits: int | None, near_copies: bool) -> _Looked:
+    """Reads every photograph once."""
+    found = _Looked()
+    first_with: dict[str, Path] = {}
+    thumbnails: list[np.ndarray] = []
+    for path in paths:
+        try:
+            picture = read_picture(path, bits=bits or 16)
+        except ImageError as error:
+            found.broken.append(str(error))
+            continue
+        image = picture.image
+        if picture.top is not None:
+            found.tops[path] = picture.top
+        thumbnail = cv2.resize(image, (_THUMBNAIL, _THUMBNAIL), interpolation=cv2.INTER_AREA)
+        if np.ptp(thumbnail) == 0:
+            found.blank.append(path.name)
+            continue
+        digest = hashlib.sha256(image.tobytes() + repr(image.shape).encode()).hexdigest()
+        grey = cv2.cvtColor(thumbnail, cv2.COLOR_RGB2GRAY).astype(np.float32).ravel()
+        original = first_with.get(digest)
+        if original is None and not near_copies:
+            original = _near_copy(grey, thumbnails, list(found.sizes))
+        if original is not None:
+            found.duplicates.append((path, original))
+            continue
+        first_with[digest] = path
+        thumbnails.append(grey)
+        found.sizes[path] = (image.shape[1], image.shape[0])
+        found.notes += picture.notes
+    return found
+
+
+def _depth_note(tops: Mapping[Path, int], bits: int | None) -> str:
+    if bits in (None, 16):
+        return ""
+    return (
+        f"{len(tops)} photographs have 16 bits and values up to {max(tops.values())}: they are read as those of a "
+        f"camera of {bits} bits, here and by the model. If it has others, say so with --bits."
+    )
+
+
+def few(notes: Sequence[str]) -> list[str]:
+    """At most `MOST_NOTES` sentences on single photographs, and how many there are more."""
+    more = len(notes) - MOST_NOTES
+    return [*notes[:MOST_NOTES], *([f"There are {more} more notes on photographs."] if more > 0 else [])]
 
 
 def load_each(
@@ -119,6 +168,7 @@ def load_each(
     *,
     before: int = 0,
     total: int | None = None,
+    bits: int | None = None,
 ) -> Iterator[np.ndarray]:
     """Yields photographs as HxWx3 uint8 RGB, in order.
 
@@ -127,12 +177,13 @@ def load_each(
         on_image: called with (done, total) after each photograph.
         before: number of photographs that were done before these; added to `done`.
         total: number of photographs of the whole work; by default that of `paths`.
+        bits: that those of 16 bits use, see `read_picture`.
 
     Raises:
         ImageError: a photograph cannot be used.
     """
     for done, path in enumerate(paths, start=before + 1):
-        yield load_image(path)
+        yield read_picture(path, bits=bits).image
         if on_image:
             on_image(done, len(paths) if total is None else total)
 

@@ -6,7 +6,7 @@ import dataclasses
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import cv2
 import numpy as np
@@ -15,6 +15,7 @@ from PIL import Image
 from ..errors import ConfigError, ImageError
 from ..validate import expanded
 
+T = TypeVar("T")
 Verdict = Literal["pass", "review", "reject", "unfamiliar"]
 
 UNFAMILIAR = "unfamiliar: this does not look like the photographs that the model learned from"
@@ -39,6 +40,7 @@ class Prediction:
         minimum_area: pixels of the smallest connected region that is outlined.
         backend: what computed it: "torch", "onnxruntime fp32", "openvino int8", ...
         calibrated: False: the detector's own threshold comes from no calibration, so no false-alarm rate is promised.
+        notes: sentences on what may make the photograph other than it was meant, see `images.read_picture`.
     """
 
     image: np.ndarray
@@ -51,6 +53,7 @@ class Prediction:
     minimum_area: float = 0.0
     backend: str = "torch"
     calibrated: bool = True
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.mask is None:
@@ -128,6 +131,7 @@ class Prediction:
             "anomalous_area": float(self.mask.mean()),
             "backend": self.backend,
             "calibrated": self.calibrated,
+            "notes": list(self.notes),
         }
 
     def __str__(self) -> str:
@@ -140,6 +144,11 @@ class Unusable:
 
     source: object
     error: ImageError
+
+
+def noted(answer: T, notes: tuple[str, ...]) -> T:
+    """A prediction with the notes on its photograph; any other answer as it is."""
+    return dataclasses.replace(answer, notes=notes) if notes and isinstance(answer, Prediction) else answer
 
 
 def found_mask(anomaly_map: np.ndarray, score: float, threshold: float, minimum_area: float = 0.0) -> np.ndarray:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -13,11 +14,11 @@ from typing import TYPE_CHECKING, TypeVar, cast
 
 import numpy as np
 
-from ..errors import ImageError
+from ..errors import ImageError, PictureWarning
 from ..models.stlm.judging import Judging, times
 from .frame import to_frame, to_input
-from .images import ImageInput, load_image
-from .prediction import Prediction, Unusable, checked_review, checked_threshold, moved_review
+from .images import ImageInput, Picture, read_picture
+from .prediction import Prediction, Unusable, checked_review, checked_threshold, moved_review, noted
 
 if TYPE_CHECKING:  # an exported model judges without torch
     from torch import Tensor, nn
@@ -107,6 +108,32 @@ def judge_all(
     ]
 
 
+def judge_sources(
+    judge: Callable[[list[np.ndarray], float | None, float | None], Sequence[Prediction]],
+    sources: Sequence[ImageInput],
+    bits: int | None,
+    threshold: float | None,
+    review_threshold: float | None,
+) -> list[Prediction]:
+    """`predict` of a detector: predictions of photographs, in order, with the notes on each, which are warned of, too.
+
+    Args:
+        judge: as of `judge_many`.
+        sources: what `load_image` takes.
+        bits: see `read_picture`.
+        threshold, review_threshold: as of `predict`.
+
+    Raises:
+        ImageError: a source cannot be used as a photograph; nothing is predicted then.
+        ConfigError: a threshold is out of range.
+    """
+    pictures = [read_picture(source, bits=bits) for source in sources]
+    for note in (note for picture in pictures for note in picture.notes):
+        warnings.warn(note, PictureWarning, stacklevel=3)
+    found = judge([picture.image for picture in pictures], threshold, review_threshold)
+    return [noted(one, picture.notes) for one, picture in zip(found, pictures, strict=True)]
+
+
 def _judge(
     image: np.ndarray,
     inferred: Inferred,
@@ -134,25 +161,27 @@ def _judge(
 
 def predict_many(
     judge: Callable[[list[np.ndarray]], Sequence[T]],
-    sources: Iterable[ImageInput | Callable[[], np.ndarray]],
+    sources: Iterable[ImageInput | Callable[[], np.ndarray | Picture]],
     *,
     batch: int = 1,
+    bits: int | None = None,
 ) -> Iterator[T | Unusable]:
     """Judges any number of photographs one batch after the other; files are decoded ahead of the network.
 
     Args:
         judge: HxWx3 uint8 RGB images in, one answer for each out: `Detector.predict`, say.
-        sources: what `load_image` takes, or functions that return a decoded image or raise ImageError.
+        sources: what `load_image` takes, or functions that return a decoded image or picture, or raise ImageError.
         batch: most images for one call of `judge`; large photographs make smaller batches. A full batch is judged at
             once, so that an answer waits for no later source.
+        bits: that photographs of 16 bits use, see `read_picture`.
 
     Yields:
-        One answer for each source, in order: `judge`'s, or `Unusable`.
+        One answer for each source, in order: `judge`'s, with the notes on its photograph, or `Unusable`.
     """
-    waiting: list[np.ndarray | Unusable] = []  # decoded, not judged yet, in order
+    waiting: list[Picture | Unusable] = []  # decoded, not judged yet, in order
     pixels = 0
-    for decoded in _decode_ahead(sources):
-        size = 0 if isinstance(decoded, Unusable) else decoded.shape[0] * decoded.shape[1]
+    for decoded in _decode_ahead(sources, bits):
+        size = 0 if isinstance(decoded, Unusable) else math.prod(decoded.image.shape[:2])
         if waiting and pixels + size > BATCH_PHOTOGRAPH_PIXELS:
             yield from _judged(judge, waiting)
             waiting, pixels = [], 0
@@ -186,7 +215,9 @@ def judge_many(
     """
     wanted = None if threshold is None else checked_threshold(threshold)
     review = checked_review(review_threshold, judging.threshold if wanted is None else wanted)
-    return predict_many(lambda images: judge(images, wanted, review), photographs, batch=batch_size(size))
+    return predict_many(
+        lambda images: judge(images, wanted, review), photographs, batch=batch_size(size), bits=judging.bits
+    )
 
 
 def infer(model: AnomalyMaps, images: Iterable[np.ndarray], which: Sequence[str]) -> Iterator[Inferred]:
@@ -258,31 +289,34 @@ def _with_the_same_tensors(module: nn.Module, copies: dict[nn.Module, nn.Module]
 
 
 def _judged(
-    judge: Callable[[list[np.ndarray]], Sequence[T]], decoded: Sequence[np.ndarray | Unusable]
+    judge: Callable[[list[np.ndarray]], Sequence[T]], decoded: Sequence[Picture | Unusable]
 ) -> Iterator[T | Unusable]:
-    images = [image for image in decoded if not isinstance(image, Unusable)]
+    images = [picture.image for picture in decoded if not isinstance(picture, Unusable)]
     answers = iter(judge(images) if images else ())
-    for image in decoded:
-        yield image if isinstance(image, Unusable) else next(answers)
+    for picture in decoded:
+        yield picture if isinstance(picture, Unusable) else noted(next(answers), picture.notes)
 
 
-def _decode_ahead(sources: Iterable[ImageInput | Callable[[], np.ndarray]]) -> Iterator[np.ndarray | Unusable]:
-    """Decoded images or reasons, in order; a thread is up to `DECODED_AHEAD` photographs ahead of whoever asks."""
+def _decode_ahead(
+    sources: Iterable[ImageInput | Callable[[], np.ndarray | Picture]], bits: int | None
+) -> Iterator[Picture | Unusable]:
+    """Decoded pictures or reasons, in order; a thread is up to `DECODED_AHEAD` photographs ahead of whoever asks."""
     with ThreadPoolExecutor(1, thread_name_prefix="decode") as decoder:
         iterator = iter(sources)
-        ahead = deque(decoder.submit(_decode, source) for source in islice(iterator, DECODED_AHEAD))
+        ahead = deque(decoder.submit(_decode, source, bits) for source in islice(iterator, DECODED_AHEAD))
         try:
             while ahead:
                 decoded = ahead.popleft().result()
-                ahead.extend(decoder.submit(_decode, source) for source in islice(iterator, 1))
+                ahead.extend(decoder.submit(_decode, source, bits) for source in islice(iterator, 1))
                 yield decoded
         finally:
             for future in ahead:
                 future.cancel()
 
 
-def _decode(source: ImageInput | Callable[[], np.ndarray]) -> np.ndarray | Unusable:
+def _decode(source: ImageInput | Callable[[], np.ndarray | Picture], bits: int | None) -> Picture | Unusable:
     try:
-        return source() if callable(source) else load_image(source)
+        read = source() if callable(source) else read_picture(source, bits=bits)
+        return read if isinstance(read, Picture) else Picture(read)
     except ImageError as error:
         return Unusable(source, error)

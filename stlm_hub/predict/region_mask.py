@@ -35,9 +35,11 @@ def read_region(mask: ImageInput, shape: tuple[int, int], *, ignore: bool = Fals
     image = load_image(mask)
     named = f"The mask {mask.name}" if isinstance(mask, Path) else "The mask"
     height, width = image.shape[:2]
-    if abs(width * shape[0] / (height * shape[1]) - 1) > SHAPE_TOLERANCE:
+    if not _alike(height * shape[1], width * shape[0]):
+        turned = ", as they are shown: EXIF may turn them" if _alike(height * shape[0], width * shape[1]) else ""
         raise DataError(
-            f"{named} is {width}x{height} px and the photographs are {shape[1]}x{shape[0]}; draw it on one of them."
+            f"{named} is {width}x{height} px and the photographs are {shape[1]}x{shape[0]}{turned}; draw it on one of "
+            "them."
         )
     white: np.ndarray = image.max(axis=2) >= 128
     region = ~white if ignore else white
@@ -46,6 +48,10 @@ def read_region(mask: ImageInput, shape: tuple[int, int], *, ignore: bool = Fals
     if region.all():
         raise DataError(f"{named} leaves nothing out; paint the part to look at white and the rest black.")
     return region
+
+
+def _alike(one: int, other: int) -> bool:
+    return abs(other / one - 1) <= SHAPE_TOLERANCE
 
 
 def looked_at(region: str | Path | None, ignore: str | Path | None, shape: tuple[int, int]) -> np.ndarray | None:

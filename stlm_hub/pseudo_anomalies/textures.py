@@ -12,9 +12,11 @@ import numpy as np
 
 from ..errors import ConfigError, DataError
 from ..predict.images import SUFFIXES, list_images
+from ..predict.kinds import HEIC_SUFFIXES
 from ..validate import expanded
 from .texture_looks import LOOKS, draw_look
 
+_READ = tuple(suffix for suffix in SUFFIXES if suffix not in HEIC_SUFFIXES)  # by OpenCV
 MAX_SIDE = 1024  # larger photographs are reduced once, on reading
 PHOTOGRAPH_SHARE = 0.4  # of the built-in textures; the others are drawn
 
@@ -83,10 +85,10 @@ class TextureSource:
         folder = expanded(folder)
         if not folder.is_dir():
             raise DataError(f"The texture folder {folder} does not exist; name a folder of photographs.")
-        found = sorted(list_images(folder, recursive=True))
+        found = sorted(path for path in list_images(folder, recursive=True) if path.suffix.lower() in _READ)
         if not found:
             raise DataError(
-                f"The texture folder {folder} holds no photograph ({', '.join(sorted(SUFFIXES))}); "
+                f"The texture folder {folder} holds no photograph ({', '.join(sorted(_READ))}); "
                 "add some, or leave the folder out to use the built-in textures."
             )
         return cls(found, middle=middle)

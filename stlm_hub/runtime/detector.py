@@ -13,9 +13,9 @@ from ..models.stlm.area import reached
 from ..models.stlm.config import CONFIG_NAME, STLMConfig
 from ..models.stlm.judging import CALIBRATION_NAME, Calibration, Judging, agreed
 from ..predict.frame import resize_image, to_frame
-from ..predict.images import ImageInput, load_image
+from ..predict.images import ImageInput
 from ..predict.prediction import Prediction, Unusable
-from ..predict.predictor import Inferred, ScoredMap, batches, judge_all, judge_many
+from ..predict.predictor import Inferred, ScoredMap, batches, judge_all, judge_many, judge_sources
 from ..validate import expanded
 from .facts import ExportFacts, check_unchanged, is_export, load_facts
 from .sessions import BACKENDS, Session, open_session
@@ -112,9 +112,10 @@ class ExportedModel:
             ImageError: an input cannot be used as a photograph; nothing is predicted then.
             ConfigError: a threshold is out of range.
         """
-        if isinstance(image_or_list, (list, tuple)):
-            return self.judge([load_image(source) for source in image_or_list], threshold, review_threshold)
-        return self.judge([load_image(image_or_list)], threshold, review_threshold)[0]
+        several = isinstance(image_or_list, (list, tuple))
+        sources: list[ImageInput] = list(image_or_list) if isinstance(image_or_list, (list, tuple)) else [image_or_list]
+        found = judge_sources(self.judge, sources, self.judging.bits, threshold, review_threshold)
+        return found if several else found[0]
 
     def predict_many(
         self,

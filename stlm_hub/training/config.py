@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..errors import ConfigError
+from ..predict.depth import check_bits
 from ..pseudo_anomalies.nuisance import Nuisance
 from ..pseudo_anomalies.synthesis import SynthesisConfig
 from ..validate import check_choice, check_fields, check_flag, check_integer, check_number
@@ -68,6 +69,7 @@ class TrainingConfig:
     rotation: str = "none"  # of training photographs: slight (+-5 degrees), quarter (k x 90), full (both); see recipes
     synthesis: SynthesisConfig = field(default_factory=SynthesisConfig)  # pseudo anomalies
     nuisance: Nuisance | None = None  # how half of the samples are disturbed, the clean and the damaged image alike
+    bits: int | None = None  # that photographs of 16 bits use, see `predict.depth`; None: 16, or they have 8
     precision: str = "auto"  # auto: bf16 where the processor multiplies it in hardware, else float32
     seed: int = 0  # decides shuffling, augmentation, pseudo anomalies, held-out photographs and initial weights
     held_out: float = 0.15  # share of the normal photographs kept for calibration, never trained on
@@ -80,6 +82,7 @@ class TrainingConfig:
         check_choice("plain_stream", self.plain_stream, PLAIN_STREAMS)
         check_choice("rotation", self.rotation, ROTATIONS)
         check_choice("precision", self.precision, PRECISIONS)
+        check_bits(self.bits)
         check_flag("recompute_activations", self.recompute_activations)
         for name, bounds in _INTEGERS.items():
             check_integer(name, getattr(self, name), *bounds)

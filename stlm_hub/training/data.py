@@ -23,7 +23,7 @@ from ..models.stlm.config import NetworkConfig
 from ..models.stlm.region import OUTSIDE
 from ..models.stlm.tiles import places
 from ..predict.frame import resize_image
-from ..predict.images import load_image
+from ..predict.images import read_picture
 from ..pseudo_anomalies.nuisance import disturb
 from ..pseudo_anomalies.synthesis import synthesize
 from ..pseudo_anomalies.textures import TextureSource
@@ -95,7 +95,7 @@ class NormalPhotographs(Dataset[dict[str, Any]]):
         """One photograph in the model's frame: (H, W, 3) uint8 RGB."""
         if index in self._pixels:
             return self._pixels[index]
-        pixels = resize_image(load_image(self.paths[index]), self.network.frame_size)
+        pixels = resize_image(read_picture(self.paths[index], bits=self.config.bits).image, self.network.frame_size)
         if self._keep:
             self._pixels[index] = pixels
         return pixels

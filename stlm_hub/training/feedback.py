@@ -103,9 +103,9 @@ def reject(folder: Path, photographs: Sequence[Path]) -> list[tuple[str, float]]
         ImageError: a photograph cannot be used; none is kept then.
     """
     folder, photographs = expanded(folder), [expanded(path) for path in photographs]
-    _load(folder)
+    model, _ = _load(folder)
     for path in photographs:
-        load_image(path)
+        load_image(path, bits=model.judging.bits)
     kept = _rejected(folder)
     kept.mkdir(parents=True, exist_ok=True)
     for path in photographs:
@@ -157,7 +157,7 @@ def _grown(model: STLM, memory: PatchMemory, photographs: Sequence[Path], nuisan
     near = scale.typical if scale else 0.0
     entries, sources = memory.entries, memory.sources
     for path in photographs:
-        image = load_image(path)
+        image = load_image(path, bits=model.judging.bits)
         images = [image, photographed_again(image, rng, nuisance)]
         patches = model.patches(to_input(images, model.frame_size, entries.device)).flatten(0, 2)
         reduced = memory.reduced(patches)

@@ -63,7 +63,7 @@ def fill_memory(
     share = -(-max(CANDIDATES, wanted) // (copies * len(photographs)))
     disturbing = np.random.default_rng(seed)
     candidates, sources = [], []
-    for number, image in enumerate(load_each(photographs, on_image)):
+    for number, image in enumerate(load_each(photographs, on_image, bits=model.judging.bits)):
         images = [image] if nuisance is None else [image, photographed_again(image, disturbing, nuisance)]
         for patches in model.patches(to_input(images, model.frame_size, device)).flatten(1, 2)[:, kept].cpu():
             candidates.append(patches[torch.randperm(len(patches), generator=random)[:share]])

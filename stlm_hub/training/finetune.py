@@ -83,6 +83,7 @@ class Options:
     false_alarm_rate: float = DEFAULT_FALSE_ALARM_RATE
     camera: str = "normal"
     careful: bool = False
+    bits: int | None = None
 
     def model(self, name: str, shape: tuple[int, int], *, region: bool = False) -> STLMConfig:
         """The model that is trained, with as large a memory as is wanted.
@@ -120,7 +121,8 @@ class Options:
         Raises:
             ConfigError: an option is out of range.
         """
-        return small_machine(max(1, self.steps), self.seed, self.rotation, self.camera)
+        settings = small_machine(max(1, self.steps), self.seed, self.rotation, self.camera)
+        return dataclasses.replace(settings, bits=self.bits)
 
     def command(self, name: str, **files: bool) -> Command:
         """`stlm finetune` with what differs from the defaults, and the options that name a file or folder."""
@@ -136,6 +138,7 @@ class Options:
             "rotation": (self.rotation, default.rotation),
             "camera": (self.camera, default.camera),
             "careful": (self.careful, default.careful),
+            "bits": (self.bits, default.bits),
             "false-alarm-rate": (self.false_alarm_rate, default.false_alarm_rate),
         }
         changed = {option: value for option, (value, usual) in values.items() if value != usual}
@@ -165,6 +168,7 @@ def finetune(
     textures: str | Path | None = None,
     starting_from: str | Path | None = None,
     leave_out: Sequence[str] = (),
+    bits: int | None = None,
     observer: Observer | None = None,
 ) -> Path:
     """Trains a model of one part from photographs of good parts.
@@ -197,6 +201,8 @@ def finetune(
         textures: folder of photographs whose material is pasted; by default the built-in source.
         starting_from: file of starting weights; by default MobileSAM's, see `starting_weights.sources`.
         leave_out: names of photographs in the folder that are not good after all.
+        bits: that photographs of 16 bits use: 10, 12, 14 or 16. None: found on all of them together; the model keeps
+            it, and reads what it judges alike.
         observer: called while it works.
 
     Returns:
@@ -222,6 +228,7 @@ def finetune(
         false_alarm_rate,
         camera,
         careful,
+        bits,
     )
     options.model(name, (1, 1))  # refuses what cannot be before a photograph is read
     training = options.training()
@@ -234,7 +241,8 @@ def finetune(
     folder = expanded(photographs)
     target = _target(output, name, folder)
     source_of_textures = TextureSource.from_folder(textures) if textures else None
-    split, shape = _split(folder, training, leave_out, observer)
+    split, shape, found_bits = _split(folder, training, leave_out, observer)
+    training = dataclasses.replace(training, bits=found_bits)
     config = options.model(name, shape, region=bool(region or ignore))
     frame = config.network.frame_size
     inside = _region(region, ignore, shape, frame)
@@ -257,7 +265,7 @@ def finetune(
             split=split,
             config=config,
             anomaly_map="combined" if config.patch_memory else "aggregation",
-            training=options.training(),
+            training=dataclasses.replace(options.training(), bits=training.bits),
             nuisance=of_camera(camera),
             region=inside,
             minimum_area=area_on_frame(minimum_area, shape, frame),
@@ -316,9 +324,9 @@ def _say_size(observer: Observer, shape: tuple[int, int], network: NetworkConfig
 
 def _split(
     folder: Path, training: TrainingConfig, leave_out: Sequence[str], observer: Observer
-) -> tuple[Split, tuple[int, int]]:
-    """Photographs to train on and to hold out, and their usual height and width."""
-    found = check_photographs(folder)
+) -> tuple[Split, tuple[int, int], int | None]:
+    """Photographs to train on and to hold out, their usual height and width, and their depth in bits."""
+    found = check_photographs(folder, bits=training.bits)
     names = {path.name for path in found.paths}
     if unknown := [name for name in leave_out if name not in names]:
         raise ConfigError(f"There is no photograph {unknown[0]} in {folder} that could be left out.")
@@ -329,7 +337,8 @@ def _split(
         observer.on_message(f"{duplicate.name} is the same frame as {original.name} and is left out.")
     for note in found.notes:
         observer.on_message(note)
-    return split_normals(paths, training.held_out, training.seed, at_least=held_out_of(len(paths))), found.shape
+    split = split_normals(paths, training.held_out, training.seed, at_least=held_out_of(len(paths)))
+    return split, found.shape, found.bits
 
 
 def _make_work(target: Path) -> Path:

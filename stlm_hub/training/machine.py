@@ -15,7 +15,7 @@ import torch
 
 from .. import __version__
 from ..model_folder.results import Circumstances, Latency
-from ..predict.images import load_image
+from ..predict.images import read_picture
 from ..stlm import STLM
 
 LATENCY_IMAGES = 10
@@ -44,7 +44,7 @@ def hardware() -> str:
 
 def measure_latency(model: STLM, photographs: Sequence[Path]) -> Latency:
     """Median time of one photograph through `predict`, decoded beforehand, batch of one, after one warm-up."""
-    images = [load_image(path) for path in photographs[:LATENCY_IMAGES]]
+    images = [read_picture(path, bits=model.judging.bits).image for path in photographs[:LATENCY_IMAGES]]
     times = []
     for image in [images[0], *images]:
         started = time.perf_counter()

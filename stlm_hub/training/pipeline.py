@@ -37,6 +37,7 @@ from ..model_folder.results import (
 from ..model_folder.write import file_facts, write_results
 from ..models.stlm.config import STLMConfig
 from ..models.stlm.judging import Judging
+from ..predict.photographs import few
 from ..pseudo_anomalies.nuisance import Nuisance
 from ..pseudo_anomalies.textures import TextureSource
 from ..starting_weights.starting_weights import StartingWeights
@@ -183,7 +184,7 @@ def _with_memory(job: Job, trained: Trained, observer: Observer) -> STLM:
     """
     config = job.config.replace(network=trained.network.config) if trained.network else job.config
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    judging = Judging(judge_by=job.anomaly_map, minimum_area=job.minimum_area)
+    judging = Judging(judge_by=job.anomaly_map, minimum_area=job.minimum_area, bits=job.training.bits)
     model = STLM(config, judging, network=trained.network).eval().to(device)
     if model.region is not None and job.region is not None:
         model.region.inside.copy_(torch.from_numpy(job.region))
@@ -239,7 +240,10 @@ def _evaluate(job: Job, model: STLM, thresholds: dict[str, float], observer: Obs
     if job.test is None:
         return None
     observer.on_message(f"Evaluating on {len(job.test.photographs)} test photographs.")
-    return evaluate(model, job.test, thresholds, observer.on_image)
+    found = evaluate(model, job.test, thresholds, observer.on_image)
+    for note in few(found.notes):
+        observer.on_message(note)
+    return found
 
 
 def _describe(

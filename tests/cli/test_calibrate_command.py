@@ -7,9 +7,10 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
-from drawn import write_photographs
+from drawn import texture, write_photographs
 from PIL import Image
 from recalibrated import RESULTS
 
@@ -105,3 +106,20 @@ def test_results_of_other_weights_are_refused(stlm: Stlm, model: Path, tmp_path:
     write_photographs(tmp_path / "good", 4)
     code, _, err = stlm("calibrate", tmp_path / "good", "-m", model, "-o", tmp_path / "m")
     assert code == 1 and "is of another model.safetensors" in err and not (tmp_path / "m").exists()
+
+
+def test_the_depth_of_the_photographs_becomes_the_models(stlm: Stlm, model: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "good"
+    folder.mkdir()
+    for i in range(5):
+        cv2.imwrite(str(folder / f"{i}.png"), texture(60, 70, seed=i)[..., ::-1].astype(np.uint16) << 4)
+    code, out, _ = stlm("calibrate", folder, "-m", model, "-o", tmp_path / "line-2")
+    made = STLM.from_pretrained(tmp_path / "line-2", device="cpu")
+    assert code == 0 and made.judging.bits == 12 and "a camera of 12 bits" in " ".join(out.split())
+    assert made.predict(folder / "3.png").score == made.predict(texture(60, 70, seed=3)).score
+    for i in range(5):  # of the same part, in less light: the model goes on reading 12 bits
+        cv2.imwrite(str(folder / f"{i}.png"), texture(60, 70, seed=20 + i)[..., ::-1].astype(np.uint16) << 2)
+    code, out, _ = stlm("calibrate", folder, "-m", tmp_path / "line-2", "-o", tmp_path / "line-3")
+    assert code == 0 and Judging.load(tmp_path / "line-3" / "calibration.json").bits == 12
+    code, out, _ = stlm("calibrate", folder, "-m", tmp_path / "line-2", "-o", tmp_path / "line-4", "--bits", "10")
+    assert code == 0 and Judging.load(tmp_path / "line-4" / "calibration.json").bits == 10

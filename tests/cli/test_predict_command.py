@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import get_args
 
+import cv2
+import numpy as np
 import pytest
-from drawn import write_photographs
+from drawn import texture, write_photographs
 from PIL import Image
 from rich.text import Text
 
@@ -139,3 +142,46 @@ def test_a_tilde_is_the_home_folder(
     assert code == 0 and len(list((tmp_path / "panels").iterdir())) == 1
     STLM.from_pretrained(saved_toy, device="cpu").predict("~/photos/part_0.png").save("~/one.png")
     assert (tmp_path / "one.png").is_file() and not (tmp_path / "~").exists()
+
+
+def test_an_unknown_depth_is_said_of_each_file_and_a_named_one_is_used(
+    stlm: Stlm, saved_toy: Path, tmp_path: Path
+) -> None:
+    photograph = texture(60, 70)
+    (tmp_path / "deep").mkdir()
+    for name in ("a.png", "b.png"):
+        cv2.imwrite(str(tmp_path / "deep" / name), photograph[..., ::-1].astype(np.uint16) << 2)
+    code, out, _ = stlm("predict", tmp_path / "deep", "-m", saved_toy)
+    assert code == 0 and all(f"{name}.png is a 16-bit picture that uses only values below 1024" in out for name in "ab")
+    _, out, _ = stlm("predict", tmp_path / "deep", "-m", saved_toy, "--json")
+    assert all("64 times too dark" in json.loads(line)["notes"][0] for line in out.splitlines())
+    code, out, _ = stlm("predict", tmp_path / "deep", "-m", saved_toy, "--bits", "10")
+    expected = STLM.from_pretrained(saved_toy, device="cpu").predict(photograph).score
+    assert code == 0 and out.count(f"score {expected:.4f}") == 2 and "note" not in out
+    code, _, err = stlm("predict", tmp_path / "deep", "-m", saved_toy, "--bits", "9")
+    assert code == 1 and "bits must be" in err
+
+
+@pytest.mark.skipif(os.name == "nt", reason="names of files are UTF-16 there")
+def test_a_name_that_is_not_utf_8_is_judged_like_any_other(stlm: Stlm, saved_toy: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "photos"
+    odd = write_photographs(folder, 2)[0]
+    odd.rename(folder / os.fsdecode(b"M\xfcller.png"))
+    (folder / os.fsdecode(b"\xff.png")).write_bytes(b"")
+    code, out, _ = stlm("predict", folder, "-m", saved_toy, "-o", tmp_path / "panels")
+    assert code == 1 and out.count("score ") == 2 and out.count("unusable") == 1
+    assert len(list((tmp_path / "panels").iterdir())) == 2
+    code, out, _ = stlm("predict", folder, "-m", saved_toy, "--json")
+    assert [Path(json.loads(line)["path"]) for line in out.splitlines()] == sorted(folder.iterdir(), key=str)
+
+
+def test_heic_that_cannot_be_read_is_counted(
+    stlm: Stlm, photographs: Path, saved_toy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from stlm_hub.predict import images, kinds
+
+    for module in (images, kinds):
+        monkeypatch.setattr(module, "reads_heic", lambda: False)
+    (photographs / "IMG_1.HEIC").write_bytes(b"")
+    code, out, err = stlm("predict", photographs, "-m", saved_toy)
+    assert code == 0 and out.count("score ") == 4 and '1 HEIC file is left out: pip install "stlm_hub[heic]"' in err

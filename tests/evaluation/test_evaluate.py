@@ -14,7 +14,8 @@ import torch
 from PIL import Image
 
 from stlm_hub.errors import DataError, ImageError
-from stlm_hub.evaluation.evaluate import TestSet, curves, evaluate, read_mask
+from stlm_hub.evaluation.evaluate import TestSet, curves, evaluate
+from stlm_hub.evaluation.masks import read_mask
 from stlm_hub.evaluation.metrics import compute_metrics
 from stlm_hub.models.stlm.anomaly_maps import AnomalyMaps
 from stlm_hub.models.stlm.config import NetworkConfig, STLMConfig

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import shutil
 import sys
 from dataclasses import asdict
@@ -194,3 +195,23 @@ def test_a_test_set_without_masks_gets_figures_of_whole_photographs(
     assert all(cell.endswith(" %") for cell in rows(made, "Image-level AUROC"))
     assert "There are no masks, so there are no figures of pixels." in made.read_text()
     assert rows(made, "crack")[-1] == "-"
+
+
+@pytest.mark.skipif(os.name == "nt", reason="names of files are UTF-16 there")
+def test_masks_that_look_wrong_are_named_and_names_need_not_be_utf_8(
+    category: Path, tmp_path: Path, tiny_model: STLM
+) -> None:
+    data = Path(shutil.copytree(category, tmp_path / "brick"))
+    masks = sorted((data / "ground_truth").glob("*/*.png"))
+    inverted, empty = masks[:2]
+    Image.fromarray(255 - np.asarray(Image.open(inverted).convert("L"))).save(inverted)
+    Image.fromarray(np.asarray(Image.open(empty).convert("L")) * 0).save(empty)
+    for folder, new in (("test", b"M\xfc.png"), ("ground_truth", b"M\xfc_mask.png")):
+        kind = data / folder / masks[2].parent.name
+        next(kind.iterdir()).rename(kind / os.fsdecode(new))
+    said: list[str] = []
+    report = write_report(tiny_model, "brick", data, tmp_path / "report", say=said.append)
+    told = [f"{inverted.parent.name}/{inverted.name} covers", f"{empty.parent.name}/{empty.name} is empty"]
+    assert len(said) == 2 and all(words in note for words, note in zip(told, sorted(said), strict=True))
+    text = report.read_text()
+    assert text.index("## Notes") < text.index("## Figures") and "is it inverted?" in text

@@ -9,7 +9,7 @@ import warnings
 import numpy as np
 
 from stlm_hub.errors import ImageError
-from stlm_hub.predict.images import MAX_PIXELS, load_image
+from stlm_hub.predict.images import MAX_PIXELS, read_picture
 
 MAX_SECONDS = 10.0
 MAX_MORE_MEMORY = 1_500_000_000  # bytes
@@ -26,13 +26,15 @@ def judged(data: bytes, name: str = "part.png") -> bool:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of Pillow, on odd metadata
-            array = load_image(data, name=name)
+            picture = read_picture(data, name=name)
     except ImageError as error:
         sentence = str(error)
         assert name in sentence and sentence.endswith("."), sentence
         assert sentence.isprintable() and len(sentence) < 600, sentence
         found = False
     else:
+        array = picture.image
+        assert all(note.startswith(name) and note.isprintable() for note in picture.notes), picture.notes
         assert array.dtype == np.uint8 and array.ndim == 3 and array.shape[2] == 3
         assert array.shape[0] * array.shape[1] <= MAX_PIXELS
         found = True

@@ -12,6 +12,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 COUNT = int(os.environ.get("STLM_FUZZ", "400"))
+MADE_TEST = COUNT <= 400
+"""Whether this is a part of `make test`."""
 PICTURES = seed_pictures()
 
 

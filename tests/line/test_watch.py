@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import shutil
@@ -25,7 +26,7 @@ from drawn import texture, write_photographs
 from stlm_hub.errors import ConfigError, DataError
 from stlm_hub.line.journal import Journal, read_rows
 from stlm_hub.line.rejects import Rejects
-from stlm_hub.line.row import Row
+from stlm_hub.line.row import COLUMNS, Row
 from stlm_hub.line.senders import Mqtt, Webhook
 from stlm_hub.line.watch import watch
 from stlm_hub.models.stlm.judging import Judging
@@ -207,3 +208,28 @@ def test_what_cannot_be_used_is_said(tmp_path: Path) -> None:
     for wrong in (lambda: Webhook("ftp://x"), lambda: Mqtt("mqtt://host"), lambda: Mqtt("mqtt://host/#")):
         with pytest.raises(ConfigError):
             wrong()
+
+
+def test_no_cell_of_the_table_is_a_formula_and_a_note_is_in_its_row(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    photographs, output = tmp_path / "photos", tmp_path / "out"
+    photographs.mkdir()
+    cv2.imwrite(str(photographs / "=1+1;=2.png"), texture(40, 50)[..., 0].astype(np.uint16) << 4)
+    (photographs / os.fsdecode(b"-M\xfcller.png")).write_bytes(b"")
+    os.utime(photographs / os.fsdecode(b"-M\xfcller.png"), (0, 0))
+    monkeypatch.chdir(photographs)
+    assert watch(model(), ".", output, once=True, csv=output / "rows.csv") == 2
+    with (output / "rows.csv").open(newline="", encoding="utf-8") as file:
+        cells = [cell for row in csv.reader(file) for cell in row]
+    assert not [cell for cell in cells if cell[:1] in tuple("=+-@") or ";=" in cell]
+    assert sorted(bool(row.note) for row in rows(output)) == [False, True]
+    assert "16 times too dark" in next(row.note or "" for row in rows(output) if row.note)
+
+
+def test_a_table_of_an_earlier_version_keeps_its_columns(tmp_path: Path) -> None:
+    write_photographs(tmp_path / "photos", 2)
+    table = tmp_path / "rows.csv"
+    table.write_text(",".join(COLUMNS[:-1]) + "\n")
+    watch(model(), str(tmp_path / "photos"), tmp_path / "out", once=True, csv=table)
+    assert {len(row) for row in csv.reader(table.read_text().splitlines())} == {len(COLUMNS) - 1}

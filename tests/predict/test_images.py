@@ -19,6 +19,7 @@ from PIL import Image, ImageFile
 from stlm_hub.errors import ImageError
 from stlm_hub.predict import images
 from stlm_hub.predict.images import list_images, load_image
+from stlm_hub.predict.kinds import HEIC_SUFFIXES
 
 
 def photo(height: int = 24, width: int = 32, seed: int = 0) -> np.ndarray:
@@ -208,7 +209,7 @@ def test_16_bit_container_of_a_12_bit_camera_warns() -> None:
     assert (array == 15).all()
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        load_image(np.full((16, 16), 4096, np.uint16))
+        load_image(np.full((16, 16), 16384, np.uint16))
         load_image(np.zeros((16, 16), np.uint16))
 
 
@@ -555,5 +556,5 @@ def test_list_images_refuses_files_and_missing_folders(tmp_path: Path) -> None:
 
 
 def test_every_listed_suffix_can_be_read() -> None:
-    formats = {Image.registered_extensions()[suffix] for suffix in images.SUFFIXES}
+    formats = {Image.registered_extensions()[suffix] for suffix in set(images.SUFFIXES) - set(HEIC_SUFFIXES)}
     assert formats == set(images.FORMATS)

@@ -129,6 +129,7 @@ def test_a_prediction_as_plain_data() -> None:
         "anomalous_area": pytest.approx((prediction.anomaly_map >= 0.3).mean(), abs=1e-9),
         "backend": "torch",
         "calibrated": True,
+        "notes": [],
     }
     assert data["is_anomalous"] is True and 0 < data["anomalous_area"] < 1
     assert json.loads(str(prediction)) == data

@@ -51,6 +51,11 @@ def test_nonsense_is_refused(tmp_path: Path) -> None:
         read_region(tmp_path / "text.png", SHAPE)
 
 
+def test_a_mask_of_a_photograph_that_exif_turns_says_so() -> None:
+    with pytest.raises(DataError, match="100x200 px and the photographs are 200x100, as they are shown: EXIF may turn"):
+        read_region(np.zeros((200, 100), np.uint8), (100, 200))
+
+
 def test_an_area_is_brought_to_the_frame() -> None:
     assert area_on_frame(100, (200, 400), (100, 200)) == 25
     for area in (-1, 801, float("nan")):

@@ -7,7 +7,6 @@ import struct
 import time
 import urllib.error
 import urllib.request
-import uuid
 from pathlib import Path
 from typing import Any
 
@@ -32,13 +31,7 @@ def file_data(path: Path | str, meta: bool) -> dict[str, Any]:
 
 def upload(page: Page, name: str, data: bytes) -> dict[str, Any]:
     """Uploads a file as a browser does; the file data that an event is then given."""
-    mark = uuid.uuid4().hex
-    head = f'--{mark}\r\nContent-Disposition: form-data; name="files"; filename="{name}"\r\n\r\n'
-    body = head.encode() + data + f"\r\n--{mark}--\r\n".encode()
-    headers = {"Content-Type": f"multipart/form-data; boundary={mark}"}
-    request = urllib.request.Request(f"{page.url}/gradio_api/upload", body, headers)
-    with urllib.request.urlopen(request, timeout=60) as answer:
-        return {**file_data(json.loads(answer.read())[0], meta=True), "orig_name": name}
+    return {**file_data(page.upload(name, data), meta=True), "orig_name": name}
 
 
 @pytest.mark.parametrize("meta", [False, True])

@@ -87,7 +87,7 @@ def test_one_network_runs_at_a_time(monkeypatch: pytest.MonkeyPatch, tmp_path: P
     monkeypatch.setattr(MODELS, "get", lambda name: None)
     monkeypatch.setattr(judge, "_on_gpu", busy)
     monkeypatch.setattr(judge, "_recalibrate", busy)
-    monkeypatch.setattr(judge, "check_photographs", lambda *_, **__: SimpleNamespace(paths=[]))
+    monkeypatch.setattr(judge, "check_photographs", lambda *_, **__: SimpleNamespace(paths=[], bits=None))
     work: list[Callable[[], object]] = [
         lambda: judge.judge("one", []),
         lambda: judge.judge("other", []),

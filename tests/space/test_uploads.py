@@ -55,6 +55,13 @@ def patched(path: Path, offset: int, value: bytes, signatures: tuple[bytes, ...]
     return path
 
 
+def test_half_a_character_in_a_name_is_replaced(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(NOISE)
+    (file,) = sent(tmp_path / "a.png")
+    (found,) = uploads([file | {"orig_name": "M\ud83dller.png"}])
+    assert found.name == "M?ller.png" and found.read() == NOISE
+
+
 def test_single_files_keep_order_name_and_bytes(tmp_path: Path) -> None:
     for name in ("b.png", "a.jpg"):
         (tmp_path / name).write_bytes(name.encode())

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from stlm_hub.errors import DataError
-from stlm_hub.evaluation.evaluate import read_mask
+from stlm_hub.evaluation.masks import read_mask
 from train.datasets import dagm
 from train.datasets.dagm import COUNTS, read_category
 

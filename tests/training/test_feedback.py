@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 import torch
 
@@ -16,6 +19,7 @@ from stlm_hub.model_folder.results import load
 from stlm_hub.stlm import STLM
 from stlm_hub.training.feedback import accept, known_defects, reject, undo
 from stlm_hub.training.finetune import finetune
+from stlm_hub.training.observer import Observer
 
 DrawPart = Callable[..., Path]
 
@@ -43,6 +47,26 @@ def test_a_model_without_steps_is_a_memory_that_judges(memory_alone: Path, tmp_p
     assert model.predict(draw_part(tmp_path / "good.png", 41)).verdict in ("pass", "review")
     with pytest.raises(ConfigError, match="This model has no streams"):
         model(torch.zeros(1, 3, 64, 64), ("cosine",))
+
+
+@pytest.mark.skipif(os.name == "nt", reason="names of files are UTF-16 there")
+def test_the_depth_of_the_good_ones_is_kept_and_names_need_not_be_utf_8(good_parts: Path, tmp_path: Path) -> None:
+    deep = tmp_path / "deep"
+    deep.mkdir()
+    for number, path in enumerate(sorted(good_parts.iterdir())):
+        pixels = cv2.imread(str(path)).astype(np.uint16) << 4
+        data = cv2.imencode(".png", pixels >> 3 if number == 2 else pixels)[1]  # one dark photograph among them
+        (deep / os.fsdecode(b"M\xfcller %d.png" % number)).write_bytes(data.tobytes())
+    said: list[str] = []
+    made = finetune(deep, "deep", output=tmp_path / "m", steps=0, size=64, observer=Observer(on_message=said.append))
+    model = STLM.from_pretrained(made)
+    assert model.judging.bits == 12 and any("a camera of 12 bits" in message for message in said)
+    plain = sorted(good_parts.iterdir())[5]
+    assert model.predict(deep / os.fsdecode(b"M\xfcller 5.png")).score == model.predict(plain).score
+    changed = accept(made, [deep / os.fsdecode(b"M\xfcller 2.png")])
+    assert STLM.from_pretrained(made).judging.bits == 12 and len(changed.scores) == 1
+    reject(made, [deep / os.fsdecode(b"M\xfcller 3.png")])
+    assert len(known_defects(made)) == 1
 
 
 def test_nothing_to_judge_by_is_refused(good_parts: Path, tmp_path: Path) -> None:

@@ -33,6 +33,9 @@ MEMORY_WEIGHT = 2 / 3
 SMALLEST_HEIGHT = 1e-6
 """Least height of a map's limit above its typical value; a map below it does not vary."""
 
+BITS = (10, 12, 14, 16)
+"""Bits that photographs can use where their pixels have 16, see `predict.depth`."""
+
 MAX_SCORES = 10_000  # the page draws them all at each verdict
 
 _SCORES = ("normal_scores", "disturbed_scores", "probe_scores")
@@ -137,6 +140,7 @@ class Judging:
         disturbed_scores: of disturbed copies of them.
         probe_scores: of pseudo anomalies on them.
         minimum_area: pixels of the frame; a smaller connected region does not count. 0: there is no such bound.
+        bits: that the part's photographs use of 16: 10, 12, 14 or 16; None: they have 8, or nobody knows.
     """
 
     judge_by: str = "aggregation"
@@ -150,6 +154,7 @@ class Judging:
     disturbed_scores: tuple[float, ...] = ()
     probe_scores: tuple[float, ...] = ()
     minimum_area: int = 0
+    bits: int | None = None
 
     def __post_init__(self) -> None:
         check_choice("judge_by", self.judge_by, ANOMALY_MAPS)
@@ -168,6 +173,9 @@ class Judging:
         check_number("draw_gain", self.draw_gain, 1e-6, 1e6)
         check_integer("score_top_k", self.score_top_k, 1, 2**22)
         check_integer("minimum_area", self.minimum_area, 0, 2**26)
+        if self.bits is not None:
+            check_integer("bits", self.bits, BITS[0], BITS[-1])
+            check_choice("bits", self.bits, BITS)
         if len(self.familiarity_limits) not in (0, 2):
             raise ConfigError("familiarity_limits must be two numbers or none; calibrate the model again.")
         for limit in self.familiarity_limits:
@@ -221,6 +229,8 @@ class Judging:
     def to_dict(self) -> dict[str, Any]:
         """Plain data, ready for JSON."""
         data = dataclasses.asdict(self)
+        if self.bits is None:
+            del data["bits"]  # which earlier versions do not know
         return data | {name: list(data[name]) for name in _LISTS}
 
     @classmethod

@@ -1,0 +1,59 @@
+"""What a file is by how it begins: pictures of phones, and what lies where a picture should be."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib.util import find_spec
+from pathlib import PurePath
+
+from ..errors import ImageError
+
+HEIC_SUFFIXES = (".heic", ".heif", ".hif")
+"""Endings of the pictures that phones make, in lower case."""
+INSTALL_HEIC = 'pip install "stlm_hub[heic]"'
+
+_HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
+_POINTERS = {  # how a file begins that stands for another one
+    b"version https://git-lfs.github.com/spec/": ("a Git LFS pointer", "git lfs pull"),
+    b"version https://hawser.github.com/spec/": ("a Git LFS pointer", "git lfs pull"),
+    b"/annex/objects/": ("a git-annex pointer", "git annex get"),
+}
+BEGINNING = 48
+"""Bytes of a file that `check_kind` needs."""
+
+
+def reads_heic() -> bool:
+    """Whether pillow-heif is installed."""
+    return find_spec("pillow_heif") is not None
+
+
+def is_heic(start: bytes) -> bool:
+    """Whether a file that starts so is a HEIC picture. AVIF, of the same family, is not read."""
+    compatible = [start[at : at + 4] for at in range(16, min(len(start), int.from_bytes(start[:4], "big")), 4)]
+    return start[4:8] == b"ftyp" and start[8:12] in _HEIC_BRANDS and b"avif" not in compatible
+
+
+def check_kind(start: bytes, name: str) -> None:
+    """Refuses what is known to be no picture, or one that nothing here can read.
+
+    Args:
+        start: the first `BEGINNING` bytes of a file.
+        name: what the error calls it.
+
+    Raises:
+        ImageError: it is a pointer, or a HEIC picture and pillow-heif is not installed.
+    """
+    for beginning, (what, command) in _POINTERS.items():
+        if start.startswith(beginning):
+            raise ImageError(f"{name} is {what} and not the picture; `{command}` gets the pictures.")
+    if is_heic(start) and not reads_heic():
+        raise ImageError(f"{name} is a HEIC picture, as phones make them: {INSTALL_HEIC}, or save it as JPEG.")
+
+
+def left_out(paths: Sequence[PurePath]) -> str:
+    """A sentence on the HEIC files among these where they cannot be read; "": there are none, or they can."""
+    if reads_heic():
+        return ""
+    count = sum(path.suffix.lower() in HEIC_SUFFIXES for path in paths)
+    files = "file is" if count == 1 else "files are"
+    return f"{count} HEIC {files} left out: {INSTALL_HEIC}" if count else ""
