@@ -62,5 +62,4 @@ def _local_folder(name: str | os.PathLike[str]) -> Path | None:
         found = zoo.zoo_dir_folder(text) or (zoo.checkout_folder(text) if text in zoo.load_zoo() else None)
         if found is not None:
             return found
-    folder = Path(text).expanduser()
-    return folder if folder.is_dir() else None
+    return zoo.folder_of(text)
