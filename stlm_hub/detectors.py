@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 from .errors import ConfigError, HubError
 from .model_folder import zoo
 from .runtime.facts import is_export
-from .validate import expanded
 
 if TYPE_CHECKING:
     from .runtime.detector import ExportedModel
@@ -63,5 +62,4 @@ def local_folder(name: str | os.PathLike[str]) -> Path | None:
         found = zoo.zoo_dir_folder(text) or (zoo.checkout_folder(text) if text in zoo.load_zoo() else None)
         if found is not None:
             return found
-    folder = expanded(text)
-    return folder if folder.is_dir() else None
+    return zoo.folder_of(text)

@@ -4,6 +4,10 @@
 class STLMError(Exception):
     """Base class of all errors that `stlm_hub` raises on purpose."""
 
+    def __str__(self) -> str:
+        """One line that every terminal and log takes, whatever names of files and models are in it."""
+        return "".join(char if char.isprintable() else " " if char.isspace() else "?" for char in super().__str__())
+
 
 class ImageError(STLMError):
     """A file, byte string or array cannot be used as a photograph."""

@@ -25,6 +25,7 @@ from .model_folder.names import CARD_NAME, DECIDING, RESULTS_NAME
 from .model_folder.publish import check_folder, commit, write_errors
 from .samples.parts import write_samples
 from .validate import expanded
+from .whole import made_beside
 
 PAGE = (
     "README.md",
@@ -86,8 +87,8 @@ def build(folder: Path, *, models: Sequence[str] | None = None) -> Path:
     target = folder.resolve()
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}-") as scratch:
-            made = Path(scratch) / "space"
+        with made_beside(target) as scratch:
+            made = scratch / "space"
             ignored = shutil.ignore_patterns(*_CACHES, "space_files", "zoo.json")
             shutil.copytree(_PACKAGE, made / "stlm_hub", ignore=ignored)
             shutil.copytree(

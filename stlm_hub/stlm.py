@@ -8,12 +8,14 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, cast, overload
 
 import torch
+from torch import Tensor
 
 from .model_folder import hub
 from .model_folder.folder import read_folder, write_config, write_judging
 from .model_folder.names import FAMILIARITY_NAME, MEMORY_NAME, REGION_NAME, WEIGHTS_NAME
-from .model_folder.versions import replace
+from .model_folder.versions import read_one_version, replace
 from .model_folder.weights_file import read_model_weights, write_weights
+from .model_folder.zoo import folder_of
 from .models.acceleration import Acceleration, placed
 from .models.device import usable_device
 from .models.stlm.anomaly_maps import AnomalyMaps
@@ -98,15 +100,23 @@ class STLM(AnomalyMaps):
             ConfigError: config.json or calibration.json is not valid, or the device cannot be used.
             WeightsError: the weights are missing, a pickle, altered, or do not fit config.json.
         """
-        if is_export(expanded(name)):
+        named = folder_of(name)
+        if named is not None and is_export(named):
             return cast("STLM", ExportedModel.from_folder(name))
         place = usable_device(device)
         acceleration = Acceleration.of(backend or "torch")
         local = hub.resolve(name, revision=revision, token=token, local_files_only=local_files_only)
-        config, judging = read_folder(local.folder, local.sha256)
+
+        def read() -> tuple[STLMConfig, Judging, dict[str, dict[str, Tensor]]]:
+            config, judging = read_folder(local.folder, local.sha256)
+            with torch.device("meta"):  # nothing is allocated before the files' headers are checked
+                expected = AnomalyMaps(config, judging)
+            return config, judging, read_model_weights(local.folder, expected, local.sha256)
+
+        config, judging, state = read_one_version(local.folder, read)
         with torch.random.fork_rng(devices=[]):  # initial values are drawn and thrown away: leave the user's seed alone
             model = cls(config, judging, local.alias or Path(local.source).name)
-        for part, weights in read_model_weights(local.folder, model, local.sha256).items():
+        for part, weights in state.items():
             model.get_submodule(part).load_state_dict(weights, strict=True)
         model = placed(model.eval(), place)
         model.acceleration = acceleration

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import stat
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -35,8 +36,8 @@ def check_number(name: str, value: Any, low: float, high: float) -> None:
 
 
 def check_text(name: str, value: Any, longest: int = 200) -> None:
-    """A text of at most `longest` characters."""
-    if not isinstance(value, str) or len(value) > longest:
+    """A text of at most `longest` characters that can be written as UTF-8."""
+    if not isinstance(value, str) or len(value) > longest or re.search("[\ud800-\udfff]", value):
         raise ConfigError(f"{name} must be a text of at most {longest} characters.")
 
 

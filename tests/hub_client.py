@@ -69,6 +69,7 @@ ACTIONS = {
     "push": lambda folder, repo_id, **options: {"url": model(folder).push_to_hub(repo_id, **options)},
     "use_zoo": use_zoo,
     "network": network,
+    "timeout": lambda seconds: setattr(hub, "TIMEOUT", seconds),
 }
 for line in sys.stdin:
     action, arguments, options = json.loads(line)

@@ -1,7 +1,7 @@
 """A Hub in the test process. It speaks the part of the real HTTP API that publishes and loads models and Spaces.
 
 Repositories are kept in memory; a Space has the name "spaces/org/name". Tests read `requests` and change or break what
-is served with `put`, `remove`, `corrupt`, `after` and `refused`.
+is served with `put`, `remove`, `corrupt`, `after`, `refused` and `instead`.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import json
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
@@ -20,6 +20,8 @@ from typing import Any
 import uvicorn
 import yaml
 from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.middleware.base import BaseHTTPMiddleware, RequestResponseEndpoint
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
@@ -74,6 +76,7 @@ class HubServer:
         self.repos: dict[str, Repo] = {}
         self.refused: dict[str, tuple[int, str]] = {}  # HTTP status and error code of every answer, by repository
         self.requests: list[str] = []
+        self.instead: Callable[[Request], Awaitable[Response | None]] | None = None  # answers; None: as ever
         self._objects: dict[str, bytes] = {}
         self._hooks: dict[str, Callable[[], object]] = {}
         repo = "/api/{kind}/{ns}/{name}"
@@ -94,7 +97,7 @@ class HubServer:
         self._socket = socket.socket()
         self._socket.bind(("127.0.0.1", 0))
         self.url = f"http://127.0.0.1:{self._socket.getsockname()[1]}"
-        app = Starlette(routes=routes)
+        app = Starlette(routes=routes, middleware=[Middleware(BaseHTTPMiddleware, dispatch=self._answer)])
         config = uvicorn.Config(app, log_level="warning", lifespan="off", timeout_graceful_shutdown=1)
         self._server = uvicorn.Server(config)
         self._thread = threading.Thread(target=self._server.run, kwargs={"sockets": [self._socket]}, daemon=True)
@@ -132,6 +135,10 @@ class HubServer:
         self._hooks[path] = action
 
     # What clients request
+
+    async def _answer(self, request: Request, call_next: RequestResponseEndpoint) -> Response:
+        answer = await self.instead(request) if self.instead is not None else None
+        return answer or await call_next(request)
 
     def _record(self, request: Request) -> None:
         self.requests.append(f"{request.method} {request.url.path}")

@@ -8,7 +8,6 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import numpy as np
 import torch
@@ -17,7 +16,7 @@ from .. import __version__
 from ..errors import DataError
 from ..fingerprint import fingerprint
 from ..model_folder import results as facts
-from ..model_folder.folder import check_output, make_parent, move_folder
+from ..model_folder.folder import check_output, make_parent, making, move_folder
 from ..model_folder.results import CalibrationFacts, Command, Photographs, Results
 from ..model_folder.write import file_facts, write_results
 from ..models.stlm.anomaly_maps import check_judging
@@ -99,8 +98,7 @@ def recalibrate(
     )
     check_judging(model.config, judging)
     make_parent(output)
-    with TemporaryDirectory(prefix=f".{output.name}.", dir=output.parent) as name:
-        folder = Path(name)
+    with making(output) as folder:
         (model if looked_at is None else _with_region(model, looked_at)).save_pretrained(folder, dtype=torch.float16)
         saved = STLM.from_pretrained(folder, device=next(model.parameters()).device)
         saved.judging = judging.replace(familiarity_limits=saved.judging.familiarity_limits)

@@ -17,7 +17,7 @@ from .. import __version__
 from ..errors import ConfigError, DataError
 from ..fingerprint import file_sha256
 from ..model_folder import hub
-from ..model_folder.folder import make_parent, write_config, write_judging
+from ..model_folder.folder import make_parent, making, write_config, write_judging
 from ..model_folder.names import RESULTS_NAME
 from ..predict.images import list_images, read_picture
 from ..predict.predictor import infer as torch_infer
@@ -70,8 +70,8 @@ def export(
     model = STLM.from_pretrained(name, device="cpu")
     good = _photographs(photographs, model.frame_size, model.judging.bits)
     make_parent(place.absolute())
-    with TemporaryDirectory(prefix=f".{place.name}.", dir=place.absolute().parent) as temporary:
-        folder = Path(temporary) / "export"
+    with making(place.absolute()) as beside:
+        folder = beside / "export"
         folder.mkdir()
         _write_graph(model, folder, form, precision, good)
         write_config(folder, model.config)

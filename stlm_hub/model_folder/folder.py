@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, TypeVar
@@ -13,9 +14,9 @@ from ..errors import ConfigError, WeightsError
 from ..models.stlm.config import CONFIG_NAME, STLMConfig
 from ..models.stlm.judging import CALIBRATION_NAME, Judging
 from ..validate import parse_json, read_bytes
+from ..whole import made_beside, replace_file
 from . import versions
 from .names import FILES, WEIGHTS_NAME
-from .weights_file import replace_file
 
 T = TypeVar("T")
 
@@ -69,6 +70,21 @@ def move_folder(made: Path, output: Path) -> None:
             file.replace(new / file.name)
 
     versions.replace(output, move, whole=True)
+
+
+@contextmanager
+def making(output: Path) -> Iterator[Path]:
+    """An empty folder beside `output` to make it in, see `whole.made_beside`.
+
+    Raises:
+        ConfigError: it cannot be written, or the disk is full.
+    """
+    try:
+        with made_beside(output) as folder:
+            yield folder
+    except OSError as error:
+        reason = error.strerror or error
+        raise ConfigError(f"{output} cannot be written ({reason}); free space, or name another folder.") from error
 
 
 def make_parent(output: Path) -> None:

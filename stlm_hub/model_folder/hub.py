@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import errno
 import logging
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,27 +18,19 @@ from huggingface_hub import (
     hf_hub_url,
     try_to_load_from_cache,
 )
-from huggingface_hub.errors import (
-    DisabledRepoError,
-    GatedRepoError,
-    HfHubHTTPError,
-    HFValidationError,
-    LocalEntryNotFoundError,
-    OfflineModeIsEnabled,
-    RemoteEntryNotFoundError,
-    RepositoryNotFoundError,
-    RevisionNotFoundError,
-)
+from huggingface_hub.errors import LocalEntryNotFoundError, OfflineModeIsEnabled
 
 from .. import __version__
 from ..errors import HubError, STLMError, WeightsError
 from ..models.stlm.config import CONFIG_NAME, STLMConfig
-from ..validate import MAX_JSON_BYTES, expanded
+from ..validate import MAX_JSON_BYTES
 from . import zoo
+from .hub_answers import TIMEOUT, HTTPError, hub_errors, is_out_of_reach, patiently
 from .names import (
+    ALWAYS,
     CALIBRATION_NAME,
     DECIDING,
-    FAMILIARITY_NAME,
+    MAX_WEIGHT_BYTES,
     MEMORY_NAME,
     REGION_NAME,
     RESULTS_NAME,
@@ -54,14 +44,7 @@ if TYPE_CHECKING:
 
 PICKLE_SUFFIXES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".joblib")
 
-TIMEOUT = 10.0  # seconds until a silent Hub counts as out of reach
-_LARGEST = dict.fromkeys(WEIGHT_FILES, 512 * 2**20)  # bytes; the widest network takes 320 MB in float32
-
-# Base class of everything that the HTTP client raises; its package differs between versions of huggingface_hub.
-_HTTPError: type[Exception] = HfHubHTTPError.__bases__[0]
-_ALWAYS = (CONFIG_NAME, WEIGHTS_NAME, FAMILIARITY_NAME, CALIBRATION_NAME)
-_DISK = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.ENOENT, errno.ENOSPC, errno.EDQUOT)
-"""What a cache that cannot be written says."""
+_LARGEST = dict.fromkeys(WEIGHT_FILES, MAX_WEIGHT_BYTES)
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _REVISION = re.compile(r"[\w./+-]{0,200}")
@@ -120,7 +103,7 @@ def resolve(
         WeightsError: it has no model.safetensors.
     """
     text = os.fspath(name)
-    if isinstance(name, str) and "@" in text and not _is_folder(text):
+    if isinstance(name, str) and "@" in text and zoo.folder_of(text) is None:
         text, _, tail = text.rpartition("@")
         if revision not in (None, tail):
             raise HubError(f'"{name}" and revision="{revision}" name two revisions of {text}; give only one.')
@@ -148,8 +131,8 @@ def resolve(
             pinned = entry.revision if repo_id == entry.repo_id else None  # commits of another organisation differ
             return download(repo_id, pinned, entry)
 
-    if _is_folder(text):
-        folder = expanded(text)
+    folder = zoo.folder_of(text)
+    if folder is not None:
         if revision is not None:
             raise HubError(f'{folder} is a folder and has no revision "{revision}"; leave the revision out.')
         return in_folder(folder, None)
@@ -158,7 +141,7 @@ def resolve(
     if isinstance(name, str) and re.fullmatch(r"\w[\w.-]*/[\w.-]+", text):
         return download(text, revision)
     raise HubError(
-        f'There is no folder {text}; give an alias, "org/repo" or a folder with {CONFIG_NAME} and {WEIGHTS_NAME}.'
+        f'There is no folder {text:.200}; give an alias, "org/repo" or a folder with {CONFIG_NAME} and {WEIGHTS_NAME}.'
     )
 
 
@@ -269,23 +252,11 @@ def _download(
             )
         )
 
-    with hub_errors(repo_id, revision):
-        pinned = revision is not None and _COMMIT.fullmatch(revision) is not None
-        if (pinned or local_files_only) and not force_download and (local := cached()) is not None:
-            return local
-        if local_files_only:
-            raise LocalEntryNotFoundError("local_files_only")
-        # One question before any download: it fails at once where downloads would retry for most of a minute.
+    def download() -> LocalModel:
         api = HfApi(token=token, library_name="stlm_hub", library_version=__version__)
-        try:
-            info = api.model_info(repo_id, revision=revision, files_metadata=True, timeout=TIMEOUT)
-        except (_HTTPError, OfflineModeIsEnabled) as error:
-            local = cached() if _out_of_reach(error) and not force_download else None
-            if local is None:
-                raise
-            if not isinstance(error, OfflineModeIsEnabled):
-                logger.warning("The Hub is out of reach; %s is loaded from the cache.", repo_id)
-            return local
+        # One question before any download: without a network it fails at once, where downloads would retry for most of
+        # a minute.
+        info = patiently(lambda: api.model_info(repo_id, revision=revision, files_metadata=True, timeout=TIMEOUT))
         sizes = {file.rfilename: file.size or 0 for file in info.siblings or []}
         if not {WEIGHTS_NAME, MEMORY_NAME} & sizes.keys():
             raise WeightsError(_no_weights(repo_id, sizes))
@@ -294,13 +265,35 @@ def _download(
         if any(sizes.get(name, 0) > _LARGEST.get(name, MAX_JSON_BYTES) for name in DECIDING):
             raise WeightsError(f"The files of {repo_id} are larger than any model of stlm_hub; give another name.")
         # The branch may have moved since: the commit of the config that was downloaded decides.
-        config = fetch(CONFIG_NAME, revision)
+        config = patiently(lambda: fetch(CONFIG_NAME, revision))
         loaded = STLMConfig.load(config)
         if check is not None:
             check(loaded)
         for name in needed_files(loaded):
-            fetch(name, config.parent.name)
+            patiently(lambda name=name: fetch(name, config.parent.name))  # type: ignore[misc]
         return found(config.parent)
+
+    with hub_errors(repo_id, revision):
+        pinned = revision is not None and _COMMIT.fullmatch(revision) is not None
+        local = None
+        if not force_download:
+            try:
+                local = cached()
+            except STLMError:
+                if pinned or local_files_only:
+                    raise
+            if local is not None and (pinned or local_files_only):
+                return local
+        if local_files_only:
+            raise LocalEntryNotFoundError("local_files_only")
+        try:
+            return download()
+        except (HTTPError, OfflineModeIsEnabled, LocalEntryNotFoundError) as error:
+            if local is None or not (is_out_of_reach(error) or isinstance(error, LocalEntryNotFoundError)):
+                raise
+            if not isinstance(error, OfflineModeIsEnabled):
+                logger.warning("The Hub is out of reach; %s is loaded from the cache.", repo_id)
+            return local
 
 
 def needed_files(config: STLMConfig) -> list[str]:
@@ -311,86 +304,6 @@ def needed_files(config: STLMConfig) -> list[str]:
     return [name for name in DECIDING if name not in absent]
 
 
-def explain_upload(error: Exception, repo_id: str, endpoint: str) -> str | None:
-    """The sentence for an upload that did not reach the Hub; None where it did, or where that is not known."""
-    if isinstance(error, OfflineModeIsEnabled):
-        return f"HF_HUB_OFFLINE is set, so {repo_id} cannot be uploaded; unset it and give the same command again."
-    status = error.response.status_code if isinstance(error, HfHubHTTPError) else 0
-    if not _out_of_reach(error) or status == 429:
-        return None
-    answer = f"answers with HTTP {status}" if status else "is out of reach"
-    return (
-        f"{repo_id} is not uploaded: {endpoint} {answer}. Check the network or the proxy and give the same command "
-        "again; what has arrived is not sent twice."
-    )
-
-
-@contextmanager
-def hub_errors(repo_id: str, revision: str | None = None) -> Iterator[None]:
-    """Turns whatever the Hub's client raises into a HubError with a sentence."""
-    try:
-        yield
-    except STLMError:
-        raise
-    except Exception as error:
-        raise HubError(explain(error, repo_id, revision)) from error
-
-
-def explain(error: Exception, repo_id: str, revision: str | None = None) -> str:
-    """The sentence for an error of the Hub's client."""
-    status = error.response.status_code if isinstance(error, HfHubHTTPError) else 0
-    login = "log in with `hf auth login` or give a token"
-    if isinstance(error, GatedRepoError):
-        return f"{repo_id} is gated: accept its terms at {constants.ENDPOINT}/{repo_id}, then {login}."
-    if isinstance(error, DisabledRepoError):
-        return f"{repo_id} was disabled on the Hub; use another model."
-    if isinstance(error, RepositoryNotFoundError):
-        return f"There is no model {repo_id} at {constants.ENDPOINT}, or it is private: check the name, or {login}."
-    if isinstance(error, RevisionNotFoundError):
-        return f'{repo_id} has no revision "{revision}"; give a branch, a tag or a commit that it has.'
-    if isinstance(error, RemoteEntryNotFoundError):
-        return f"A file of {repo_id} is missing on the Hub; a model has {', '.join(_ALWAYS)}."
-    if isinstance(error, OfflineModeIsEnabled):
-        return f"{repo_id} is not in the cache and HF_HUB_OFFLINE is set; unset it once to download the model."
-    if isinstance(error, LocalEntryNotFoundError) and error.__cause__ is None:
-        return f"{repo_id} is not in the cache; load it once without local_files_only to download it."
-    if isinstance(error, HFValidationError):
-        return f'"{repo_id}" is not the name of a repository; give it as "org/repo".'
-    if status in (401, 403):
-        return f"The Hub refuses access to {repo_id} (HTTP {status}): {login} that is allowed to."
-    if status == 429:
-        return "The Hub is asked too often from here (HTTP 429); wait a few minutes and try again."
-    if _out_of_reach(error) or isinstance(error, LocalEntryNotFoundError):
-        answer = f"answers with HTTP {status}" if status else "is out of reach"
-        return (
-            f"{constants.ENDPOINT} {answer} and {repo_id} is not in the cache: check the network or the proxy, or try "
-            "again later."
-        )
-    kept = (constants.HF_HOME, constants.HF_HUB_CACHE)
-    if isinstance(error, OSError) and error.errno in _DISK and str(error.filename or kept[0]).startswith(kept):
-        place = f" ({error.filename})" if error.filename else ""
-        return (
-            f"The Hub's files are kept in {constants.HF_HOME}, which cannot be used{place}: {error.strerror}. Set "
-            "HF_HOME to a folder with room that you may write."
-        )
-    detail = " ".join(str(error).split())[:200]
-    return f"{repo_id} cannot be had from the Hub ({type(error).__name__}: {detail}); try again."
-
-
-def _is_folder(text: str) -> bool:
-    try:
-        return expanded(text).is_dir()
-    except (OSError, ValueError):  # too long, or a NUL in it
-        return False
-
-
-def _out_of_reach(error: Exception) -> bool:
-    """Whether what is in the cache is used instead: the Hub is down, or will not answer now."""
-    if isinstance(error, HfHubHTTPError):
-        return error.response.status_code >= 500 or error.response.status_code == 429
-    return isinstance(error, (_HTTPError, OfflineModeIsEnabled))
-
-
 def _no_weights(place: str, names: Iterable[str]) -> str:
     pickles = sorted(name for name in names if name.endswith(PICKLE_SUFFIXES))
     if pickles:
@@ -398,4 +311,4 @@ def _no_weights(place: str, names: Iterable[str]) -> str:
             f"{place} has its weights only as a pickle ({pickles[0]}), which can run any code when it is read. "
             f"stlm_hub reads only {WEIGHTS_NAME}: ask whoever made the model to save it with STLM.save_pretrained."
         )
-    return f"{place} has no {WEIGHTS_NAME}; a model has {', '.join(_ALWAYS)}, as STLM.save_pretrained writes."
+    return f"{place} has no {WEIGHTS_NAME}; a model has {', '.join(ALWAYS)}, as STLM.save_pretrained writes."

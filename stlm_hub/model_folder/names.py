@@ -19,5 +19,11 @@ WEIGHT_FILES = (WEIGHTS_NAME, MEMORY_NAME, FAMILIARITY_NAME, REGION_NAME)
 DECIDING = (CONFIG_NAME, *WEIGHT_FILES, CALIBRATION_NAME)
 """Files that decide a prediction; zoo.json pins the SHA-256 of each."""
 
+ALWAYS = (CONFIG_NAME, WEIGHTS_NAME, FAMILIARITY_NAME, CALIBRATION_NAME)
+"""What people read of a model's files; a memory that judges alone has no weights of streams."""
+
+MAX_WEIGHT_BYTES = 512 * 2**20
+"""Of one file of tensors, or of an export's graph; the widest network takes 320 MB in float32."""
+
 FILES = (*DECIDING, RESULTS_NAME, CARD_NAME)
 """All files of a finished model but its plots."""

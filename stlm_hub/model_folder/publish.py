@@ -20,6 +20,7 @@ from ..validate import expanded
 from . import hub, results
 from .card.card import write_card
 from .folder import read_folder
+from .hub_answers import explain_upload, hub_errors
 from .names import CARD_NAME, FILES, MEMORY_NAME, RESULTS_NAME, WEIGHT_FILES
 from .versions import PART, settle
 from .weights_file import read_model_weights
@@ -93,6 +94,8 @@ def check_folder(folder: Path) -> dict[str, Path]:
     for path in found:
         if path.is_symlink():  # it may lead to a file that nobody means to publish
             raise HubError(f"{path} is a link; put the file itself there to publish.")
+        if not path.is_file() and not path.is_dir():
+            raise HubError(f"{path} is not an ordinary file; remove it to publish.")
     for name, path in files.items():
         if name.endswith(hub.PICKLE_SUFFIXES):
             raise HubError(f"{path} looks like a pickle, which can run code at whoever loads it; remove it to publish.")
@@ -101,9 +104,14 @@ def check_folder(folder: Path) -> dict[str, Path]:
         if name not in WEIGHT_FILES and path.stat().st_size > MAX_OTHER_BYTES:
             raise HubError(f"{path} is larger than {MAX_OTHER_BYTES >> 20} MB; make it smaller to publish.")
     _check_card(folder / CARD_NAME)
+    config, judging = read_folder(folder)
     with torch.device("meta"):  # names, shapes and dtypes are all that is needed
-        model = AnomalyMaps(*read_folder(folder))
+        model = AnomalyMaps(config, judging)
     read_model_weights(folder, model)
+    if (folder / RESULTS_NAME).exists():
+        known = results.load(folder / RESULTS_NAME)
+        results.check_files(known, folder)
+        results.validate(known, judging)
     return files
 
 
@@ -128,8 +136,8 @@ def commit(api: HfApi, repo: RepoUrl, files: dict[str, Path], stale: Sequence[st
 
 @contextmanager
 def write_errors(repo_id: str, endpoint: str, revision: str | None = None) -> Iterator[None]:
-    """`hub.hub_errors` where something is uploaded to `endpoint`: whoever may not write is told how to log in."""
-    with hub.hub_errors(repo_id, revision):
+    """`hub_errors` where something is uploaded to `endpoint`: whoever may not write is told how to log in."""
+    with hub_errors(repo_id, revision):
         try:
             yield
         except LocalTokenNotFoundError as error:
@@ -137,7 +145,7 @@ def write_errors(repo_id: str, endpoint: str, revision: str | None = None) -> It
         except Exception as error:
             if isinstance(error, HfHubHTTPError) and error.response.status_code in (401, 403):
                 raise HubError(_login(repo_id)) from error
-            if sentence := hub.explain_upload(error, repo_id, endpoint):
+            if sentence := explain_upload(error, repo_id, endpoint):
                 raise HubError(sentence) from error
             raise
 

@@ -19,8 +19,8 @@ from ..errors import ConfigError
 from ..fingerprint import file_sha256
 from ..models.stlm.judging import ANOMALY_MAPS, Calibration, Judging
 from ..validate import read_bytes
+from ..whole import replace_file
 from .names import RESULTS_NAME, WEIGHT_FILES
-from .weights_file import replace_file
 
 FORMAT_VERSION = 1
 MAX_BYTES = 4 * 2**20

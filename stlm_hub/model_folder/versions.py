@@ -12,13 +12,21 @@ import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TypeVar
 
-from ..errors import ConfigError
-from .names import FILES, PLOTS
+from ..errors import ConfigError, STLMError
+from ..whole import held
+from .names import DECIDING, FILES, PLOTS
+
+T = TypeVar("T")
+Stamp = list[tuple[str, int, int]]
 
 NEXT = ".next"
 PART = ".next.part"
 """A replacement that does not count yet. The name is fixed, so that the next one clears what a kill left."""
+
+READINGS = 10
+"""Times that a folder is read while it changes. A change takes longer to prepare than a folder to read."""
 
 _REMOVED = ".removed"  # in `.next`: names of the files that go, one a line
 
@@ -34,6 +42,56 @@ def settle(folder: Path) -> None:
     Raises:
         ConfigError: the folder cannot be written.
     """
+    if (folder / NEXT).is_dir():
+        with _alone(folder):
+            _settle(folder)
+
+
+def read_one_version(folder: Path, read: Callable[[], T]) -> T:
+    """What `read` finds in a folder that another process may be changing: files of one version.
+
+    Raises:
+        ConfigError: the folder changes each time that it is read.
+    """
+    for _ in range(READINGS):
+        settle(folder)
+        before = stamp(folder)
+        try:
+            found = read()
+        except STLMError:
+            if stamp(folder) == before:
+                raise
+        else:
+            if stamp(folder) == before:
+                return found
+    raise ConfigError(f"{folder} is being changed all the time; wait until that ends, then load it again.")
+
+
+def stamp(folder: Path) -> Stamp:
+    """What differs between two states of the files that decide; a change that counts already is one, too."""
+    found = []
+    for name in (NEXT, *DECIDING):
+        with suppress(OSError):
+            status = (folder / name).stat()
+            found.append((name, status.st_ino, status.st_mtime_ns))
+    return found
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Only one process at a time changes a folder.
+
+    Raises:
+        ConfigError: another one does not let go of it.
+    """
+    try:
+        with held(folder):
+            yield
+    except TimeoutError:
+        raise ConfigError(f"Another process is changing {folder}; wait until it is finished.") from None
+
+
+def _settle(folder: Path) -> None:
     following = folder / NEXT
     if not following.is_dir():
         return
@@ -69,39 +127,44 @@ def replace(folder: Path, write: Callable[[Path], None], *, whole: bool) -> None
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        settle(folder)
-        with _prepared(folder / PART) as part:
-            write(part)
-            if whole:
-                new = {file.name for file in part.iterdir()}
-                gone = sorted({*FILES, *PLOTS} - new)
-                (part / _REMOVED).write_text("".join(f"{name}\n" for name in gone), encoding="utf-8")
-            part.rename(folder / NEXT)
+        with _alone(folder):
+            _settle(folder)
+            with _prepared(folder / PART) as part:
+                write(part)
+                if whole:
+                    new = {file.name for file in part.iterdir()}
+                    gone = sorted({*FILES, *PLOTS} - new)
+                    (part / _REMOVED).write_text("".join(f"{name}\n" for name in gone), encoding="utf-8")
+                part.rename(folder / NEXT)
+            _settle(folder)
     except OSError as error:
         reason = error.strerror or error
         raise ConfigError(f"{folder} cannot be written ({reason}); free space, or name another folder.") from error
-    settle(folder)
 
 
-def change(folder: Path, write: Callable[[Path], None]) -> None:
+def change(folder: Path, write: Callable[[Path], None], *, since: Stamp | None = None) -> None:
     """Replaces some files of a model folder; the earlier ones are kept.
 
     Args:
         folder: of a model.
         write: writes the new files into an empty folder. What it raises leaves everything as it was.
+        since: `stamp` of the folder that the new files follow from; None: of no earlier ones.
 
     Raises:
-        ConfigError: the folder or its history cannot be written.
+        ConfigError: the folder or its history cannot be written, or it was changed since.
     """
-    settle(folder)
     try:
-        with _prepared(folder / PART) as part:
-            write(part)
-            _keep(folder, [file.name for file in part.iterdir()])
-            part.rename(folder / NEXT)
+        with _alone(folder):
+            _settle(folder)
+            if since not in (None, stamp(folder)):
+                raise ConfigError(f"Another process has changed {folder} meanwhile; give the command again.")
+            with _prepared(folder / PART) as part:
+                write(part)
+                _keep(folder, [file.name for file in part.iterdir()])
+                part.rename(folder / NEXT)
+            _settle(folder)
     except OSError as error:
         raise ConfigError(f"{folder} cannot be changed ({error.strerror}); make it and its folder writable.") from error
-    settle(folder)
 
 
 def undo(folder: Path) -> None:
@@ -110,18 +173,22 @@ def undo(folder: Path) -> None:
     Raises:
         ConfigError: there is none, or the folder cannot be written.
     """
-    settle(folder)
-    versions = _versions(folder)
-    while versions and _is_current(folder, versions[-1]):  # a change that was cut off before it counted
-        shutil.rmtree(versions.pop())
-    if not versions:
-        raise ConfigError(f"{folder} has no earlier version; nothing was changed.")
-    newest = versions[-1]
-    with _prepared(folder / PART) as part:
-        shutil.copytree(newest, part, dirs_exist_ok=True)
-        part.rename(folder / NEXT)
-    settle(folder)
-    shutil.rmtree(newest)
+    try:
+        with _alone(folder):
+            _settle(folder)
+            versions = _versions(folder)
+            while versions and _is_current(folder, versions[-1]):  # a change that was cut off before it counted
+                shutil.rmtree(versions.pop())
+            if not versions:
+                raise ConfigError(f"{folder} has no earlier version; nothing was changed.")
+            newest = versions[-1]
+            with _prepared(folder / PART) as part:
+                shutil.copytree(newest, part, dirs_exist_ok=True)
+                part.rename(folder / NEXT)
+            _settle(folder)
+            shutil.rmtree(newest)
+    except OSError as error:
+        raise ConfigError(f"{folder} cannot be changed ({error}); make it and its folder writable.") from error
 
 
 @contextmanager

@@ -10,6 +10,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -19,6 +20,7 @@ from torch import Tensor
 from ..errors import WeightsError
 from ..models.stlm.anomaly_maps import AnomalyMaps
 from ..models.stlm.config import CONFIG_NAME
+from ..whole import replace_file
 from .names import FAMILIARITY_NAME, MEMORY_NAME, REGION_NAME, WEIGHTS_NAME
 
 MAX_HEADER_BYTES = 2**20
@@ -88,6 +90,10 @@ def read_model_weights(
         module = getattr(model, part)
         if module is not None:
             state[part] = read_weights(folder / name, module.state_dict(), sha256=known.get(name))
+    if any(values.min() < 0 for name, values in state["familiarity"].items() if name.endswith(("variances", "rest"))):
+        raise WeightsError(f"{folder / FAMILIARITY_NAME} holds variances below 0; train or download the model anew.")
+    if "region" in state and not 0 < int(state["region"]["inside"].max()) <= 1:
+        raise WeightsError(f"{folder / REGION_NAME} has no part that counts; make it anew with: stlm calibrate")
     return state
 
 
@@ -111,13 +117,6 @@ def write_weights(path: Path, state: Mapping[str, Tensor], dtype: torch.dtype | 
             )
         weights[name] = kept.detach().cpu().contiguous()
     replace_file(path, save(weights, {"format": "pt"}))
-
-
-def replace_file(path: Path, data: bytes) -> None:
-    """Writes a file whole or not at all."""
-    part = path.with_name(f".{path.name}.part")
-    part.write_bytes(data)
-    part.replace(path)
 
 
 def _read(path: Path, expected: Mapping[str, Tensor]) -> bytes:
@@ -150,7 +149,7 @@ def _check_header(path: Path, data: bytes, expected: Mapping[str, Tensor]) -> No
     try:
         if size > MAX_HEADER_BYTES:
             raise ValueError(f"a header of {size} bytes")
-        header = json.loads(data[8 : 8 + size])
+        header = json.loads(data[8 : 8 + size], object_pairs_hook=_once)
         found = {name: (tuple(facts["shape"]), facts["dtype"]) for name, facts in header.items() if name[:2] != "__"}
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise _not_whole(path, error) from error
@@ -170,6 +169,14 @@ def _check_header(path: Path, data: bytes, expected: Mapping[str, Tensor]) -> No
         kinds = _FLOATS if tensor.is_floating_point() else (_INTEGERS[tensor.dtype],)
         if dtype not in kinds:
             raise WeightsError(f"{path} holds {name} as {dtype}; save it anew with STLM.save_pretrained.")
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object; ValueError where it has a name twice: another parser might take the other value."""
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("a name occurs twice")
+    return found
 
 
 def _not_whole(path: Path, error: Exception) -> WeightsError:

@@ -7,6 +7,7 @@ import difflib
 import json
 import os
 import re
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -100,8 +101,7 @@ def list_models() -> list[ZooEntry]:
 def zoo_dir_folder(alias: str) -> Path | None:
     """`$STLM_ZOO_DIR/<alias>`, if it is there: a user's own models, or the zoo's on a machine without a network."""
     root = os.environ.get("STLM_ZOO_DIR")
-    folder = expanded(root) / alias if root else None
-    return folder if folder is not None and folder.is_dir() else None
+    return folder_of(expanded(root) / alias) if root else None
 
 
 def checkout_folder(alias: str) -> Path | None:
@@ -110,23 +110,32 @@ def checkout_folder(alias: str) -> Path | None:
     return folder if (CHECKOUT / "pyproject.toml").is_file() and (folder / WEIGHTS_NAME).is_file() else None
 
 
+def folder_of(name: str | os.PathLike[str]) -> Path | None:
+    """The folder that a name is the path of; None: there is none, or it is no name that the system takes."""
+    try:
+        folder = expanded(name)
+        return folder if folder.is_dir() else None
+    except (OSError, ValueError, RuntimeError):  # too long, a NUL in it, or "~" of nobody
+        return None
+
+
 def check_name(name: str) -> None:
     """Refuses a name that can be no model, before anything heavy is imported.
 
     Raises:
         HubError: it is an alias that nobody knows, a folder that is not there, or an archive.
     """
-    path = expanded(name)
-    if path.is_dir():
+    if folder_of(name) is not None:
         return
-    if path.is_file():
-        raise HubError(f"{name} is a file; a model is a folder: unpack it first.")
+    with suppress(OSError, ValueError, RuntimeError):
+        if expanded(name).is_file():
+            raise HubError(f"{name:.200} is a file; a model is a folder: unpack it first.")
     bare = name.partition("@")[0]
     if not set(bare) & {"/", "\\", ":"}:
         if bare not in load_zoo() and zoo_dir_folder(bare) is None:
             raise HubError(unknown_alias(bare))
     elif name.startswith((".", "/", "~", "models/")):
-        raise HubError(f"There is no folder {name} here; check the path, or give an alias or org/repo.")
+        raise HubError(f"There is no folder {name:.200} here; check the path, or give an alias or org/repo.")
 
 
 def unknown_alias(name: str) -> str:
@@ -137,4 +146,4 @@ def unknown_alias(name: str) -> str:
     close = [alias for alias in known if parts[alias] in alike]
     guess = f" Did you mean {' or '.join(close)}?" if close else ""
     listing = f" The zoo has: {', '.join(known)}." if known else " The zoo of this version is empty."
-    return f'There is no model "{name}".{guess}{listing} A model of your own is a folder or "org/repo".'
+    return f'There is no model "{name:.80}".{guess}{listing} A model of your own is a folder or "org/repo".'

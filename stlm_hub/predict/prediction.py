@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ from PIL import Image
 
 from ..errors import ConfigError, ImageError
 from ..validate import expanded
+from ..whole import replace_file
 
 T = TypeVar("T")
 Verdict = Literal["pass", "review", "reject", "unfamiliar"]
@@ -108,11 +110,20 @@ class Prediction:
             ImageError: the suffix names no format that can be written, or the file cannot be written.
         """
         path = expanded(path)
+        encoded = io.BytesIO()
+        form = Image.registered_extensions().get(path.suffix.lower())
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            Image.fromarray(self.panel(title)).save(path)
+            if form is None:
+                raise ValueError(f"unknown file extension: {path.suffix}")
+            Image.fromarray(self.panel(title)).save(encoded, form)
         except (OSError, ValueError, KeyError) as error:
             raise ImageError(f"{path} cannot be written ({error}); name a file that ends in .png or .jpg.") from error
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            replace_file(path, encoded.getvalue())
+        except OSError as error:
+            reason = error.strerror or error
+            raise ImageError(f"{path} cannot be written ({reason}); free space, or name another place.") from error
         return path
 
     def to_dict(self) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, TypeVar, cast
 
 import numpy as np
 
-from ..errors import ImageError, PictureWarning
+from ..errors import ImageError, PictureWarning, WeightsError
 from ..models.stlm.judging import Judging, times
 from .frame import to_frame, to_input
 from .images import ImageInput, Picture, read_picture
@@ -97,6 +97,7 @@ def judge_all(
 
     Raises:
         ConfigError: a threshold is out of range.
+        WeightsError: a score or a distance is not finite.
     """
     threshold = judging.threshold if threshold is None else checked_threshold(threshold)
     review = checked_review(review_threshold, threshold)
@@ -143,6 +144,9 @@ def _judge(
     review: float,
     backend: str,
 ) -> Prediction:
+    seen = (*(found.score for found in inferred.maps.values()), *inferred.distances)
+    if not all(map(math.isfinite, seen)):  # NaN is below every threshold
+        raise WeightsError("The model's values are not finite, so it judges nothing; get it anew, or train it again.")
     score = inferred.maps[judging.judge_by].score
     anomaly_map = times(inferred.maps[judging.drawn].anomaly_map, judging.draw_gain)
     limits = judging.familiarity_limits or (float("inf"),) * len(inferred.distances)

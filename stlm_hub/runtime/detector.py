@@ -59,6 +59,8 @@ class ExportedModel:
         facts = load_facts(place)
         check_unchanged(place, facts)
         config, judging = STLMConfig.load(place / CONFIG_NAME), Judging.load(place / CALIBRATION_NAME)
+        if facts.input_size != config.network.frame_size:
+            raise ConfigError(f"{place} is of two models; export the model again with: stlm export")
         session = open_session(facts.format, place / facts.graph, facts.precision, threads)
         return cls(facts, config, judging, session)
 
@@ -147,9 +149,17 @@ class ExportedModel:
 def infer(
     session: Session, judging: Judging, images: Iterable[np.ndarray], size: tuple[int, int]
 ) -> Iterator[Inferred]:
-    """What an opened graph sees of each image, HxWx3 uint8 RGB, in order; `size` is height and width of its input."""
+    """What an opened graph sees of each image, HxWx3 uint8 RGB, in order; `size` is height and width of its input.
+
+    Raises:
+        ConfigError: the graph cannot be run, or is of another model.
+    """
     for batch in batches(images, size):
         found = session(np.stack([resize_image(image, size) for image in batch]))
+        n = len(judging.shown)
+        shapes = [found.maps.shape, found.scores.shape, found.distances.shape]
+        if shapes != [(len(batch), n, *size), (len(batch), n), (len(batch), 2)]:
+            raise ConfigError("The graph does not fit its calibration.json; export the model again with: stlm export")
         scores = found.scores if found.limits is None else bounded_scores(judging, found.limits)
         for i, image in enumerate(batch):
             shape = (image.shape[0], image.shape[1])

@@ -11,7 +11,7 @@ from typing import Any
 
 from ..errors import ConfigError
 from ..fingerprint import file_sha256
-from ..model_folder.names import DECIDING, RESULTS_NAME
+from ..model_folder.names import CALIBRATION_NAME, CONFIG_NAME, DECIDING, MAX_WEIGHT_BYTES, RESULTS_NAME
 from ..validate import check_choice, check_fields, check_integer, check_number, check_text, read_json
 
 FORMAT_VERSION = 1
@@ -21,6 +21,8 @@ FORMATS = {"onnx": "model.onnx", "openvino": "model.xml"}
 """Forms of a graph, with the file that is opened; OpenVINO's weights are in `model.bin` beside it."""
 
 PRECISIONS = ("fp32", "bf16", "int8")
+
+_FILES = (*FORMATS.values(), "model.bin", CONFIG_NAME, CALIBRATION_NAME)
 
 
 @dataclass(frozen=True)
@@ -96,6 +98,9 @@ class ExportFacts:
         object.__setattr__(self, "input_size", tuple(self.input_size))
         for side in self.input_size:
             check_integer("input_size", side, 16, 2**14)
+        for name, known in (("files", _FILES), ("source", DECIDING)):
+            check_fields(name, getattr(self, name), known)
+        check_fields("files", self.files, _FILES, required=(self.graph, CONFIG_NAME, CALIBRATION_NAME))
         for name in ("files", "source", "versions"):
             for key, value in check_fields(name, getattr(self, name), getattr(self, name)).items():
                 check_text(f"{name} {key!r:.40}", value)
@@ -144,9 +149,11 @@ def check_unchanged(folder: Path, facts: ExportFacts) -> None:
         ConfigError: a file of it is missing or was changed, or the model was changed since.
     """
     for name, digest in facts.files.items():
-        path = folder / Path(name).name
+        path = folder / name
         if not path.is_file():
             raise ConfigError(f"{path} is missing; export the model again with: stlm export")
+        if path.stat().st_size > MAX_WEIGHT_BYTES:
+            raise ConfigError(f"{path} is larger than any export; export the model again with: stlm export")
         if file_sha256(path) != digest:
             raise ConfigError(
                 f"{path} was changed since it was exported, so nothing vouches for what it says; export the model "

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
@@ -56,13 +57,23 @@ def open_session(form: str, path: Path, precision: str = "fp32", threads: int | 
     if not is_installed(form):
         raise ConfigError(f"{path.name} needs {BACKENDS[form]}, which is not installed; get it with: {INSTALL[form]}")
     opener = _open_onnx if form == "onnx" else _open_openvino
+    with _errors(form, f"cannot read {path}"):
+        session = opener(path, precision, threads)
+
+    def run(pixels: np.ndarray) -> Outputs:
+        with _errors(form, f"cannot run {path}"):
+            return session(pixels)
+
+    return run
+
+
+@contextmanager
+def _errors(form: str, what: str) -> Iterator[None]:
     try:
-        return opener(path, precision, threads)
+        yield
     except Exception as error:  # each runtime has errors of its own
         reason = " ".join(str(error).split())[:200]
-        raise ConfigError(
-            f"{BACKENDS[form]} cannot read {path} ({reason}); export the model again with: stlm export"
-        ) from error
+        raise ConfigError(f"{BACKENDS[form]} {what} ({reason}); export the model again with: stlm export") from error
 
 
 def _open_onnx(path: Path, precision: str, threads: int | None) -> Session:

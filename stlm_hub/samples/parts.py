@@ -11,7 +11,6 @@ for testing come from separate regions of a photograph and share no pixel. The f
 
 from __future__ import annotations
 
-import tempfile
 from pathlib import Path
 
 import cv2
@@ -20,6 +19,7 @@ from PIL import Image
 
 from ..errors import DataError
 from ..validate import expanded
+from ..whole import made_beside
 from .defects import DEFECT_KINDS, paint
 
 PARTS = ("brick", "grass", "gravel")
@@ -87,8 +87,8 @@ def write_samples(
             raise DataError(f"{target} already exists and is not empty; delete it or choose another folder.")
         photograph = _photograph(part)
         target.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{part}-") as scratch:
-            made = Path(scratch) / part
+        with made_beside(target) as scratch:
+            made = scratch / part
             made.mkdir()
             (made / "LICENSE.txt").write_text(_LICENSE.format(part=part, source=_SOURCES[part]), encoding="utf-8")
             _write_normals(made / "train" / "good", photograph, part, "train", n_train, size, seed)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import cache
@@ -19,6 +18,7 @@ from torch import Tensor, nn
 from ..errors import WeightsError
 from ..models.stlm.image_encoder import ImageEncoder
 from ..models.stlm.mask_decoder import EMBEDDING_DIM, MaskDecoder
+from ..whole import made_beside
 
 MASK_HEAD = ("output_upscaling.", "output_hypernetworks_mlps.")
 """Prefixes of SAM's names of the mask head, which turns mask tokens into masks."""
@@ -99,8 +99,8 @@ class StartingWeights:
             f"{part}.{name}": tensor.contiguous() for part, state in parts.items() for name, tensor in state.items()
         }
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
-            whole = Path(folder) / path.name
+        with made_beside(path) as folder:
+            whole = folder / path.name
             whole.write_bytes(save(tensors, {"format": FORMAT, "source": self.source, "sha256": self.sha256}))
             whole.replace(path)
 

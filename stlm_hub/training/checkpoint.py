@@ -71,8 +71,10 @@ def _save(
     (target / MARKER).touch()
     _sync(target)
     _sync(folder)
-    for old in _complete(folder)[:-KEEP]:
-        shutil.rmtree(old, ignore_errors=True)
+    kept = _complete(folder)[-KEEP:]
+    for path in folder.iterdir():  # one run at a time writes here, so what is not complete was cut off by a kill
+        if path not in kept and re.fullmatch(r"\.?step-\d{7}(\.tmp)?", path.name):
+            shutil.rmtree(path, ignore_errors=True)
 
 
 def latest(folder: Path) -> Path | None:

@@ -67,6 +67,7 @@ def accept(folder: Path, photographs: Sequence[Path], on_image: Callable[[int, i
         ImageError: a photograph cannot be used; nothing is changed then.
     """
     folder, photographs = expanded(folder), [expanded(path) for path in photographs]
+    since = versions.stamp(folder)
     model, results = _load(folder)
     memory, before = model.patch_memory, model.judging
     if memory is None:
@@ -88,7 +89,9 @@ def accept(folder: Path, photographs: Sequence[Path], on_image: Callable[[int, i
         if before.familiarity_limits
         else ()
     )
-    versions.change(folder, lambda new: _write(new, folder, model, grown, judging, results, len(photographs)))
+    versions.change(
+        folder, lambda new: _write(new, folder, model, grown, judging, results, len(photographs)), since=since
+    )
     return Changed(before.threshold, judging.threshold, list(found.good), known_defects(folder))
 
 

@@ -11,7 +11,6 @@ import shutil
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import numpy as np
 import torch
@@ -23,7 +22,7 @@ from ..evaluation.evaluate import Evaluation, TestSet, curves, evaluate
 from ..evaluation.pictures import write_unusual
 from ..evaluation.plots import LOSSES, plot_curves, plot_losses, plot_score_histogram
 from ..fingerprint import fingerprint
-from ..model_folder.folder import make_parent, move_folder
+from ..model_folder.folder import make_parent, making, move_folder
 from ..model_folder.results import (
     Circumstances,
     DatasetFacts,
@@ -130,8 +129,7 @@ def run(job: Job, observer: Observer | None = None) -> Results | None:
         return None
     model = _with_memory(job, trained, observer)
     # The folder may hold the very network that is taken over, so it changes only once everything is known.
-    with TemporaryDirectory(prefix=f".{job.output.name}.", dir=job.output.parent) as making:
-        folder = Path(making)
+    with making(job.output) as folder:
         model.save_pretrained(folder, dtype=torch.float16)
         model = STLM.from_pretrained(folder)
         thresholds = _calibrate(job, model, folder, observer)

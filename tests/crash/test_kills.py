@@ -14,11 +14,15 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from drawn import texture, write_photographs
 
-from stlm_hub.errors import ConfigError
+from stlm_hub.calibration.recalibrate import recalibrate
+from stlm_hub.errors import ConfigError, ImageError
 from stlm_hub.model_folder.versions import PART, settle
 from stlm_hub.stlm import STLM
 
@@ -60,6 +64,17 @@ def start(folder: Path, how: str, first: int) -> subprocess.Popen[str]:
     return process
 
 
+@contextmanager
+def full_disk(size: int) -> Iterator[None]:
+    """No file can get larger than so many bytes."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
 def version_of(folder: Path) -> int:
     """The version that all files are of, each whole."""
     contents = {(folder / name).read_bytes() for name in NAMES}
@@ -93,12 +108,27 @@ def test_a_kill_never_leaves_files_of_two_models(how: str, tmp_path: Path) -> No
 def test_a_full_disk_leaves_the_earlier_model(saved_toy: Path, toy_memory_model: STLM, tmp_path: Path) -> None:
     folder = shutil.copytree(saved_toy, tmp_path / "model")
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, hard))
-    try:
-        with pytest.raises(ConfigError, match="cannot be written"):
-            toy_memory_model.save_pretrained(folder)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    with full_disk(4096), pytest.raises(ConfigError, match="cannot be written"):
+        toy_memory_model.save_pretrained(folder)
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
     assert STLM.from_pretrained(folder).patch_memory is None
+
+
+@pytest.mark.usefixtures("toy_streams")
+@pytest.mark.parametrize("size", [500, 5_000, 20_000])
+def test_a_full_disk_ends_a_calibration_with_a_sentence_and_leaves_nothing(
+    size: int, saved_memory_toy: Path, tmp_path: Path
+) -> None:
+    photographs = write_photographs(tmp_path / "photographs", 5)
+    model = STLM.from_pretrained(saved_memory_toy)
+    with full_disk(size), pytest.raises(ConfigError, match=r"cannot be written .*free space"):
+        recalibrate(model, photographs, tmp_path / "models" / "part", repo_id="org/part")
+    assert list((tmp_path / "models").iterdir()) == []
+
+
+def test_a_full_disk_leaves_no_empty_panel(tiny_model: STLM, tmp_path: Path) -> None:
+    prediction = tiny_model.predict(texture(64, 64))
+    with full_disk(100), pytest.raises(ImageError, match=r"cannot be written .*free space"):
+        prediction.save(tmp_path / "panels" / "part.png")
+    assert list((tmp_path / "panels").iterdir()) == []
+    assert prediction.save(tmp_path / "panels" / "part.png").stat().st_size > 100

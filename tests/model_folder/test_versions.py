@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import errno
+import itertools
+import os
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
+from stlm_hub import whole
 from stlm_hub.errors import ConfigError
-from stlm_hub.model_folder.versions import change, history_of, replace, settle, undo
+from stlm_hub.model_folder import versions
+from stlm_hub.model_folder.versions import change, history_of, read_one_version, replace, settle, stamp, undo
 
 
 @pytest.fixture
@@ -165,3 +171,57 @@ def test_a_removal_names_only_files_of_models(folder: Path, tmp_path: Path) -> N
     settle(folder)
     assert held(folder) == {"calibration.json": "0", "notes.txt": "mine", "patch_memory.safetensors": "0"}
     assert (tmp_path / "mine.txt").read_text() == "mine"
+
+
+@pytest.mark.skipif(os.name != "posix", reason="the system cannot hold a folder")
+def test_writers_take_turns_and_a_reader_sees_one_version(tmp_path: Path) -> None:
+    folder, stop, names = tmp_path / "part", threading.Event(), ("calibration.json", "config.json", "model.safetensors")
+
+    def write(version: int) -> Callable[[Path], None]:
+        return lambda new: [(new / name).write_text(str(version)) for name in names] and None
+
+    def work(how: Callable[[Path, Callable[[Path], None]], None], first: int) -> None:
+        for version in itertools.count(first, 2):
+            how(folder, write(version))
+            if stop.wait(0.002):
+                return
+
+    replace(folder, write(0), whole=True)
+    with ThreadPoolExecutor(2) as pool:
+        writers = [pool.submit(work, lambda f, w: replace(f, w, whole=True), 1), pool.submit(work, change, 2)]
+        seen = set()
+        try:
+            for _ in range(200):
+                found = read_one_version(folder, lambda: [(folder / name).read_text() for name in names])
+                assert len(set(found)) == 1, found
+                seen.add(found[0])
+        finally:
+            stop.set()
+        for writer in writers:
+            writer.result(30)
+    assert len(seen) > 3
+
+
+def test_a_change_of_what_was_changed_meanwhile_is_refused(folder: Path) -> None:
+    since = stamp(folder)
+    change(folder, lambda new: (new / "config.json").write_text("2") and None, since=since)
+    with pytest.raises(ConfigError, match=r"has changed .* meanwhile; give the command again"):
+        change(folder, lambda new: (new / "config.json").write_text("3") and None, since=since)
+    assert (folder / "config.json").read_text() == "2"
+
+
+def test_a_folder_that_changes_at_each_reading_is_a_sentence(folder: Path) -> None:
+    def read() -> None:
+        (folder / "other").write_text("x")
+        (folder / "other").replace(folder / "config.json")
+
+    with pytest.raises(ConfigError, match="is being changed all the time"):
+        read_one_version(folder, read)
+
+
+def test_a_folder_that_another_process_holds_for_long_is_a_sentence(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(versions, "held", lambda folder: whole.held(folder, 0.05))
+    with whole.held(folder), pytest.raises(ConfigError, match="Another process is changing"):
+        change(folder, lambda new: None)

@@ -157,7 +157,7 @@ def test_the_panel_is_saved(tmp_path: Path, name: str, kind: str) -> None:
 @pytest.mark.parametrize("name", ["panel", "panel.xyz", "file/panel.png"])
 def test_a_panel_that_cannot_be_written_is_a_sentence(tmp_path: Path, name: str) -> None:
     (tmp_path / "file").write_text("in the way")
-    with pytest.raises(ImageError, match=r"cannot be written.*\.png or \.jpg"):
+    with pytest.raises(ImageError, match="cannot be written"):
         drawn_prediction().save(tmp_path / name)
 
 

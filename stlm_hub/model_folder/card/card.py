@@ -15,10 +15,10 @@ import jinja2
 from ...errors import ConfigError
 from ...models.stlm.config import STLMConfig
 from ...models.stlm.judging import DEFAULT_THRESHOLD, Judging
+from ...whole import replace_file
 from ..folder import read_folder
 from ..names import CARD_NAME, PLOTS, RESULTS_NAME
 from ..results import Results, check_files, load, validate
-from ..weights_file import replace_file
 from .figures import card_figures
 from .front_matter import front_matter, is_public
 from .licences import LICENSES, licences

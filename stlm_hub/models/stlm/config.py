@@ -28,6 +28,8 @@ MAX_INPUT_SIDE = 2048  # px
 SEEN = 4
 """Pixels of the frame that a defect needs to be seen: half a cell of the memory's grid."""
 MAX_TILES = 256  # of a photograph
+MAX_FRAME_PIXELS = 2**26
+"""Of all tiles together; no photograph that is read has more than 40 megapixels."""
 TILE_OVERLAP = 64
 """Pixels that neighbouring tiles share: seams are blended over them, and maps' grids of 16 px meet."""
 
@@ -55,6 +57,11 @@ class NetworkConfig:
         if any(side <= TILE_OVERLAP for side, n in zip(self.input_size, self.tiles, strict=True) if n > 1):
             raise ConfigError(
                 f"Tiles must be larger than {TILE_OVERLAP} px, which they share; use a larger input_size."
+            )
+        if self.frame_size[0] * self.frame_size[1] > MAX_FRAME_PIXELS:
+            raise ConfigError(
+                f"input_size and tiles make a frame of {self.frame_size[0]} x {self.frame_size[1]} px, more than any "
+                "photograph has; use fewer tiles."
             )
         levels = _texts("feature_levels", self.feature_levels)
         object.__setattr__(self, "feature_levels", levels)
