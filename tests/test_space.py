@@ -245,7 +245,7 @@ def test_requirements_agree_with_pyproject() -> None:
     lines = (ROOT / "space" / "requirements.txt").read_text(encoding="utf-8").splitlines()
     found = {Requirement(line).name: Requirement(line) for line in lines if line and not line.startswith("#")}
     gradio, gradio_bounds = found.pop("gradio"), Requirement(extras["space"][0])
-    assert str(found.pop("spaces")) == extras["space"][1]
+    assert found.pop("spaces") == Requirement(extras["space"][1])
     page = [text for text in extras["space"][2:] if not text.startswith("stlm_hub")]
     parts = core + extras["torch"] + extras["train"] + extras["export"]
     library = [text for text in parts if not text.startswith("stlm_hub")]

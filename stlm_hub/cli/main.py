@@ -16,6 +16,7 @@ from rich.progress import Progress
 from ..errors import ConfigError, DataError, STLMError
 from ..model_folder.zoo import check_name
 from ..validate import expanded
+from .doctor import doctor
 from .export import export
 from .mask import mask
 from .options import BitsOption
@@ -35,6 +36,7 @@ WORSE = 0.1
 """Share of painted defects missed besides, at which a new threshold is warned of."""
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Anomaly detection from photographs of good parts.")
+app.command()(doctor)
 app.command()(export)
 app.command()(mask)
 app.add_typer(weights_app, name="weights")

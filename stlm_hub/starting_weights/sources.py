@@ -8,22 +8,10 @@ from pathlib import Path
 
 from ..errors import WeightsError
 from ..validate import expanded
+from .cache import cache_file as cache_file
 from .downloads import download
 from .formats import read_starting_weights
 from .starting_weights import StartingWeights
-
-FILE_NAME = "starting.safetensors"
-"""The cached file."""
-
-
-def cache_file() -> Path:
-    """Path of the cached file, which may not exist yet.
-
-    Its folder is `$STLM_CACHE`, else `$XDG_CACHE_HOME/stlm_hub`, else `~/.cache/stlm_hub`.
-    """
-    if folder := os.environ.get("STLM_CACHE"):
-        return expanded(folder) / FILE_NAME
-    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "stlm_hub" / FILE_NAME
 
 
 def starting_weights(

@@ -217,6 +217,24 @@ def test_a_rate_above_the_highest_is_left_to_whoever_asks_for_it() -> None:
     assert asked.threshold == asked.review_threshold == of_rank(scores, "0.3")
 
 
+def test_a_careful_threshold_knows_the_copies_and_looks_twice_at_twice_the_rate() -> None:
+    scores, copies = spaced(50, 0.1, 0.4), spaced(49, 0.2, 0.45)
+    found = choose_threshold(scores, 0.1, disturbed=copies, probes=[0.2] * 9, careful=True)
+    assert found.threshold == of_rank(scores + copies, "0.1")
+    assert found.review_threshold == of_rank(scores + copies, "0.2")
+
+
+def test_what_scores_exactly_the_threshold_reaches_it() -> None:
+    scores = sorted(spaced(60, 0.1, 0.4))
+    probed = choose_threshold(scores, 0.01, probes=[just_above(scores[57])] * 9)
+    assert probed.threshold == just_above(scores[57]) and probed.miss_rate == 0
+
+    good = sorted(spaced(19, 0.1, 0.4))
+    good[18] = just_above(good[17])
+    assert choose_threshold(good, 0.1).threshold == good[18]
+    assert choose_threshold(good, 0.1).highest_rate == upper_bound(1, 19)
+
+
 # ---------------------------------------------------------------- unusual scores
 
 

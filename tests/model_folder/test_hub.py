@@ -204,6 +204,47 @@ def test_another_organisation_can_serve_the_aliases(own_zoo: zoo.ZooEntry, monke
         resolve("test-bottle", local_files_only=True)
 
 
+def test_a_name_decides_what_is_asked_of_the_hub(
+    own_zoo: zoo.ZooEntry, saved_toy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[object, ...]] = []
+    monkeypatch.setattr(hub, "_download", lambda *arguments: asked.append(arguments))
+    resolve("org/repo@v1", token="mine", local_files_only=True, force_download=True, check=print)
+    assert asked.pop() == ("org/repo", "v1", "mine", True, True, None, print)
+
+    commit = "a" * 40
+    entry = zoo_files.register(saved_toy, "test-bottle", "someone/stlm-test-bottle", "apache-2.0", revision=commit)
+    resolve("test-bottle")
+    assert asked.pop() == ("someone/stlm-test-bottle", commit, None, False, False, entry, None)
+    resolve("test-bottle@main")  # not what zoo.json vouches for
+    assert asked.pop() == ("someone/stlm-test-bottle", "main", None, False, False, None, None)
+    monkeypatch.setenv("STLM_HUB_ORG", "factory")
+    resolve("test-bottle")  # commits of another organisation differ, the files are to be the same
+    assert asked.pop() == ("factory/stlm-test-bottle", None, None, False, False, entry, None)
+
+
+def test_a_companion_is_of_the_commit_of_its_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[str, object, object]] = []
+
+    def metadata(url: str, *, token: object, timeout: float) -> SimpleNamespace:
+        asked.append((url, token, timeout))
+        return SimpleNamespace(size=10)
+
+    def download(repo_id: str, name: str, *, revision: object, token: object, **_: object) -> str:
+        asked.append((f"{repo_id}/{name}", revision, token))
+        return str(tmp_path / "elsewhere" / name)
+
+    monkeypatch.setattr(hub, "get_hf_file_metadata", metadata)
+    monkeypatch.setattr(hub, "hf_hub_download", download)
+    local, commit = hub.LocalModel(tmp_path, "org/repo", "a" * 40), "a" * 40
+    found = companion_file(local, "losses.png", token="mine")
+    assert found == tmp_path / "elsewhere" / "losses.png"
+    assert asked == [
+        (f"{constants.ENDPOINT}/org/repo/resolve/{commit}/losses.png", "mine", hub.TIMEOUT),
+        ("org/repo/losses.png", commit, "mine"),
+    ]
+
+
 def test_offline_mode_has_its_own_sentence(own_zoo: zoo.ZooEntry, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     with pytest.raises(HubError, match="HF_HUB_OFFLINE is set"):

@@ -439,6 +439,38 @@ def test_limits_are_inclusive() -> None:
         load_image(np.broadcast_to(np.uint8(0), (8_000, 5_001)))
 
 
+def test_limits_of_pixels_and_bytes_are_inclusive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "part.png"
+    Image.new("RGB", (40, 30)).save(file)
+    monkeypatch.setattr(images, "MAX_PIXELS", 40 * 30)
+    monkeypatch.setattr(images, "MAX_FILE_BYTES", file.stat().st_size)
+    assert load_image(file).shape == (30, 40, 3)
+    monkeypatch.setattr(images, "MAX_FILE_BYTES", file.stat().st_size - 1)
+    with pytest.raises(ImageError, match="over the limit"):
+        load_image(file)
+
+
+def test_all_of_16_bits_in_32_is_read() -> None:
+    values = np.linspace(0, 65535, 64, dtype=np.int32).reshape(8, 8)
+    pixels = load_image(Image.fromarray(values))
+    assert pixels[0, 0].tolist() == [0, 0, 0] and pixels[7, 7].tolist() == [255, 255, 255]
+
+
+def test_what_the_system_says_is_passed_on(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ImageError, match=r"x\.png cannot be opened: Not a directory\.$"):
+        load_image(tmp_path / "file" / "x.png")
+    with pytest.raises(ImageError, match=r"cannot be read: Not a directory\.$"):
+        list_images(tmp_path / "file" / "folder")
+
+
+def test_names_that_count_the_same_are_in_order(tmp_path: Path) -> None:
+    names = ["A1.png", "A01.png", "a1.png", "a001.png", "a01.png", "A001.png"]
+    for name in names:
+        (tmp_path / name).touch()
+    assert [path.name for path in list_images(tmp_path)] == sorted(names)
+
+
 def test_large_files_are_refused_without_reading_them(tmp_path: Path) -> None:
     file = tmp_path / "large.png"
     with file.open("wb") as stream:

@@ -1,0 +1,37 @@
+"""`stlm doctor`: what is there, what is not, and how to mend it."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from typing import Annotated
+
+import typer
+from rich.markup import escape
+
+from .progress import console
+
+MARKS = {"ok": "[green]ok[/]     ", "optional": "[yellow]not here[/]", "missing": "[bold red]MISSING[/] "}
+
+
+def doctor(
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object instead of a list.")] = False,
+) -> None:
+    """Tells what this machine lacks and how to mend it. Exit code 1: something that nothing goes without."""
+    from .health import installed
+    from .surroundings import surroundings
+
+    findings = [*installed(), *surroundings()]
+    healthy = all(finding.state != "missing" for finding in findings)
+    if as_json:
+        typer.echo(json.dumps({"healthy": healthy, "findings": [dataclasses.asdict(finding) for finding in findings]}))
+    else:
+        for finding in findings:
+            mend = f"  -> {finding.mend}" if finding.mend else ""
+            console.print(
+                f"{MARKS[finding.state]} {escape(f'{finding.name}: {finding.found}'.rstrip(': ') + mend)}",
+                highlight=False,
+                soft_wrap=True,
+            )
+    if not healthy:
+        raise typer.Exit(1)
