@@ -24,6 +24,7 @@ from ..evaluation.pictures import write_unusual
 from ..evaluation.plots import LOSSES, plot_curves, plot_losses, plot_score_histogram
 from ..fingerprint import fingerprint
 from ..model_folder.folder import make_parent, move_folder
+from ..model_folder.names import WEIGHTS_NAME
 from ..model_folder.results import (
     Circumstances,
     DatasetFacts,
@@ -132,6 +133,8 @@ def run(job: Job, observer: Observer | None = None) -> Results | None:
     with TemporaryDirectory(prefix=f".{job.output.name}.", dir=job.output.parent) as making:
         folder = Path(making)
         model.save_pretrained(folder, dtype=torch.float16)
+        if trained.weights is not None:
+            shutil.copyfile(trained.weights, folder / WEIGHTS_NAME)
         model = STLM.from_pretrained(folder)
         thresholds = _calibrate(job, model, folder, observer)
         evaluation = _evaluate(job, model, thresholds, observer)
