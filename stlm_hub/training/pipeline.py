@@ -23,6 +23,7 @@ from ..evaluation.pictures import write_unusual
 from ..evaluation.plots import LOSSES, plot_curves, plot_losses, plot_score_histogram
 from ..fingerprint import fingerprint
 from ..model_folder.folder import make_parent, making, move_folder
+from ..model_folder.names import WEIGHTS_NAME
 from ..model_folder.results import (
     Circumstances,
     DatasetFacts,
@@ -131,6 +132,8 @@ def run(job: Job, observer: Observer | None = None) -> Results | None:
     # The folder may hold the very network that is taken over, so it changes only once everything is known.
     with making(job.output) as folder:
         model.save_pretrained(folder, dtype=torch.float16)
+        if trained.weights is not None:
+            shutil.copyfile(trained.weights, folder / WEIGHTS_NAME)
         model = STLM.from_pretrained(folder)
         thresholds = _calibrate(job, model, folder, observer)
         evaluation = _evaluate(job, model, thresholds, observer)

@@ -16,7 +16,7 @@ from ..fingerprint import fingerprint
 from ..model_folder import hub
 from ..model_folder.card.text import public_source
 from ..model_folder.folder import read_folder
-from ..model_folder.names import RESULTS_NAME
+from ..model_folder.names import RESULTS_NAME, WEIGHTS_NAME
 from ..model_folder.results import Circumstances, Results, SeedFigures, StartingPoint, TrainingFacts
 from ..models.patch_memory import PatchMemory
 from ..models.stlm.config import NetworkConfig, STLMConfig
@@ -48,6 +48,7 @@ class Trained:
         other_seeds: trainings of the same recipe with other seeds, if they judge in the same way.
         options: of the command that trained it, out of `TRAINING_OPTIONS`.
         memory: filled from the same photographs in the same way; None: it is to be filled.
+        weights: file of a network that was taken over. It is copied byte for byte, so that nobody stores it twice.
     """
 
     network: STLMNetwork | None = None
@@ -57,6 +58,7 @@ class Trained:
     other_seeds: tuple[SeedFigures, ...] = ()
     options: dict[str, bool | int | float | str] = dataclasses.field(default_factory=dict)
     memory: PatchMemory | None = None
+    weights: Path | None = None
 
 
 def train_network(
@@ -184,6 +186,7 @@ def read_trained(
         other_seeds=results.other_seeds if same_judging else (),
         options={name: options[name] for name in TRAINING_OPTIONS if name in options},
         memory=model.patch_memory if same_memory else None,
+        weights=local.folder / WEIGHTS_NAME if model.network is not None else None,
     )
 
 
