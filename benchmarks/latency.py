@@ -279,7 +279,7 @@ def main(
     if device == "cuda":
         if not torch.cuda.is_available():
             raise ConfigError("There is no graphics card here; leave --device out to measure the processor.")
-        found = (row for side in sizes for row in measure_cuda(model, side, runs))
+        found: Iterator[dict[str, Any]] = (row for side in sizes for row in measure_cuda(model, side, runs))
     else:
         others = PEERS_PYTHON if peers and PEERS_PYTHON.is_file() else None
         found = measure_all(Plan(model, sizes, counts, graphs, photographs, runs, busy, encoder, clock, others))

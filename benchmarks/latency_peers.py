@@ -6,6 +6,7 @@ Backbones and layers are anomalib's defaults. PatchCore's memory holds a tenth o
 
 from __future__ import annotations
 
+from typing import Any
 from unittest.mock import patch
 
 import timm
@@ -42,8 +43,9 @@ def build(method: str, size: int) -> Peer:
     torch.manual_seed(0)
     plain = timm.create_model
 
-    def without_weights(*arguments: object, **options: object) -> nn.Module:
-        return plain(*arguments, **{**options, "pretrained": False})
+    def without_weights(*arguments: Any, **options: Any) -> nn.Module:
+        made: nn.Module = plain(*arguments, **{**options, "pretrained": False})
+        return made
 
     with patch.object(timm, "create_model", without_weights):
         model = _build(method, size)

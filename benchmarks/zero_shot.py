@@ -20,7 +20,7 @@ from typing import Annotated, Any
 import cv2
 import numpy as np
 import typer
-from rich.progress import Progress
+from rich.progress import Progress, TaskID
 from rich.table import Table
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -30,7 +30,8 @@ if str(ROOT) not in sys.path:
 from benchmarks.figures import read_rows, write_rows  # noqa: E402
 from stlm_hub.cli.progress import console, exit_on_error  # noqa: E402
 from stlm_hub.errors import DataError  # noqa: E402
-from stlm_hub.evaluation.evaluate import check_both_kinds, read_mask  # noqa: E402
+from stlm_hub.evaluation.evaluate import check_both_kinds  # noqa: E402
+from stlm_hub.evaluation.masks import read_mask  # noqa: E402
 from stlm_hub.evaluation.metrics import compute_metrics  # noqa: E402
 from stlm_hub.models.stlm.judging import DEFAULT_THRESHOLD  # noqa: E402
 from stlm_hub.predict.frame import to_frame  # noqa: E402
@@ -169,11 +170,13 @@ def main(
             continue
         with Progress(console=console, transient=True) as bars:
             task = bars.add_task(f"{data_set} {name}", total=len(photographs.test.photographs))
-            rows.append(
-                measure(model, data_set, name, photographs, lambda done, _, t=task, b=bars: b.update(t, completed=done))
-            )
+            rows.append(measure(model, data_set, name, photographs, _shown_by(bars, task)))
         write_rows(output, "benchmarks/zero_shot.py", rows)
     show([row for row in rows if row["weights"] == model.clip.name])
+
+
+def _shown_by(bars: Progress, task: TaskID) -> Callable[[int, int], None]:
+    return lambda done, _: bars.update(task, completed=done)
 
 
 def _is_there(root: Path, name: str) -> bool:

@@ -121,7 +121,14 @@ def seconds_to_remember(photographs: list[Path], *_: object) -> int:
 def _remember(photographs: list[Path], output: Path, name: str, false_alarm_rate: float, look: dict[str, Path]) -> Path:
     with explained():
         return finetune(
-            photographs[0].parent, name, output=output, steps=0, false_alarm_rate=false_alarm_rate, **_QUICK, **look
+            photographs[0].parent,
+            name,
+            output=output,
+            steps=0,
+            false_alarm_rate=false_alarm_rate,
+            region=look.get("region"),
+            ignore=look.get("ignore"),
+            **_QUICK,
         )
 
 

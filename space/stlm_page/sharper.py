@@ -8,7 +8,7 @@ from html import escape
 import gradio as gr
 
 from stlm_hub.errors import WeightsError
-from stlm_hub.predict.prediction import Prediction
+from stlm_hub.predict.prediction import Prediction, found_mask
 from stlm_hub.zero_shot.refine import refine_map
 from stlm_hub.zero_shot.segment import segment_anything
 
@@ -42,4 +42,5 @@ def sharper_if(wanted: bool, kept: Kept, prediction: Prediction) -> Prediction:
                 kept.sharp_map = in_turn(
                     lambda: refine_map(prediction.image, prediction.anomaly_map, prediction.threshold, sam)
                 )
-    return dataclasses.replace(prediction, anomaly_map=kept.sharp_map, mask=None)
+    mask = found_mask(kept.sharp_map, prediction.score, prediction.threshold, prediction.minimum_area)
+    return dataclasses.replace(prediction, anomaly_map=kept.sharp_map, mask=mask)

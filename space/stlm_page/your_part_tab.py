@@ -86,7 +86,7 @@ def build(model: gr.Dropdown, seconds_only: bool) -> None:
     options |= {"show_progress": "minimal", "show_progress_on": [status]}  # says who is before a visitor in the queue
     making: dict[str, Any] = {"fn": make_in_seconds if seconds_only else train, "inputs": form.inputs, **options}
     form.start.click(**making).success(_offer_training, [made, form.how], more, **SILENT)
-    if not seconds_only:
+    if form.minutes is not None:
         settings = [form.how, form.minutes, more]
         longer = more.click(lambda: [TIME, MINUTES, gr.update(visible=False)], None, settings, queue=False, **SILENT)
         longer.success(**making)

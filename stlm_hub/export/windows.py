@@ -24,9 +24,9 @@ STRIDES = (4, 8, 16, 16)
 
 
 class Shape(NamedTuple):
-    """Windows of one shape: `count` windows of `height` x `width` positions."""
+    """Windows of one shape: `number` windows of `height` x `width` positions."""
 
-    count: int
+    number: int
     height: int
     width: int
 
@@ -58,6 +58,8 @@ class WindowedBlock(TinyVitBlock):
     shapes: list[Shape]
     order: Tensor
     back: Tensor
+    padded_keys: Tensor
+    padded_values: Tensor
 
     def prepare(self, height: int, width: int) -> None:
         """Keeps what the size of the grid decides, and queries', keys' and values' weights apart: no split copies."""
@@ -66,7 +68,7 @@ class WindowedBlock(TinyVitBlock):
         self.register_buffer("order", torch.tensor(order))
         self.register_buffer("back", torch.tensor(order).argsort())
         with torch.no_grad():
-            biases = attn.attention_biases[:, attn.attention_bias_idxs]  # heads x N x N
+            biases = cast("Tensor", attn.attention_biases)[:, cast("Tensor", attn.attention_bias_idxs)]  # heads x N x N
             lengths = [attn.key_dim, attn.key_dim, attn.val_dim]
             weights = attn.qkv.weight.unflatten(0, (attn.num_heads, -1)).split(lengths, dim=1)
             shifts = attn.qkv.bias.unflatten(0, (attn.num_heads, -1)).split(lengths, dim=1)
@@ -110,9 +112,11 @@ class WindowedBlock(TinyVitBlock):
         q, k, v = (self.get_submodule(name)(seen).view(b, n, -1) for name in ("queries", "keys", "values"))
         found, start = [], 0
         for i, shape in enumerate(self.shapes):
-            end = start + shape.count * shape.height * shape.width
-            parts = (values[:, start:end] for values in (q, k, v))
-            found.append(self._look(*parts, shape, self.get_buffer(f"bias_{i}")).reshape(b, end - start, -1))
+            end = start + shape.number * shape.height * shape.width
+            seen_here = self._look(
+                q[:, start:end], k[:, start:end], v[:, start:end], shape, self.get_buffer(f"bias_{i}")
+            )
+            found.append(seen_here.reshape(b, end - start, -1))
             start = end
         together = found[0] if len(found) == 1 else torch.cat(found, dim=1)
         attended: Tensor = attn.proj(together.reshape(b * n, -1)).view(b, n, c)
