@@ -92,7 +92,8 @@ def build(model: gr.Dropdown, seconds_only: bool) -> None:
         longer.success(**making)
     form.stop.click(STOPS.ask, None, form.stop, queue=False, **SILENT)
     use.click(offer, made, model, **SILENT)
-    push.click(push_to_hub, [made, repo, token, private], [pushed, token], show_progress_on=[pushed], **PRIVATE)
+    pushing = push.click(push_to_hub, [made, repo, token, private], pushed, show_progress_on=[pushed], **PRIVATE)
+    pushing.then(lambda: "", None, token, queue=False, **SILENT)  # whatever became of it: a token stays in no session
 
 
 @user_errors
@@ -240,15 +241,15 @@ def offer(made: Made | None) -> dict[str, Any]:
 
 
 @user_errors
-def push_to_hub(made: Made | None, repo: str, token: str, private: bool) -> tuple[str, str]:
-    """Publishes the finished model with the visitor's own token; the field is emptied, the token is not kept."""
+def push_to_hub(made: Made | None, repo: str, token: str, private: bool) -> str:
+    """Publishes the finished model with the visitor's own token, which is not kept."""
     made = _made(made)
     if not re.fullmatch(r"[\w][\w.-]*/[\w.-]+", (repo or "").strip()):
         raise ConfigError("Name the repository as your-name/my-part.")
     if not token:
         raise ConfigError("Give an access token with write permission: https://huggingface.co/settings/tokens")
     published = publish(made.folder, repo.strip(), token=token.strip(), private=private)
-    return f"Published at {published.url}, revision `{published.revision}`.", ""
+    return f"Published at {published.url}, revision `{published.revision}`."
 
 
 def _made(made: Made | None) -> Made:
@@ -269,18 +270,22 @@ def _upload_in_words(folder: Path) -> Iterator[None]:
 def _unpack(files: list[dict[str, Any]] | None, folder: Path) -> Path:
     """Writes the uploaded good photographs into one folder, which the training reads; names stay, clashes are numbered.
 
-    Of an archive of a whole data set, its train/good counts.
+    Of an archive of a whole data set, its train/good counts. What an upload that cannot be used has left is deleted.
     """
     folder.mkdir()
-    found = uploads(files)
-    chosen, note = good_members([upload.name for upload in found])
-    if note:
-        gr.Info(note)
-    for number in chosen:
-        upload = found[number]
-        name = Path(upload.name).name[-60:]  # at most 240 bytes
-        target = folder / name if not (folder / name).exists() else folder / f"{number:04d}_{name}"
-        target.write_bytes(upload.read())
+    try:
+        found = uploads(files)
+        chosen, note = good_members([upload.name for upload in found])
+        if note:
+            gr.Info(note)
+        for number in chosen:
+            upload = found[number]
+            name = Path(upload.name).name[-60:]  # at most 240 bytes
+            target = folder / name if not (folder / name).exists() else folder / f"{number:04d}_{name}"
+            target.write_bytes(upload.read())
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
     return folder
 
 

@@ -219,3 +219,14 @@ def test_pushing_needs_a_repository_and_a_token(
     monkeypatch.setattr(your_part_tab, "publish", lambda *_, **__: pytest.fail("it was published"))
     with pytest.raises(gr.Error, match=sentence):
         push_to_hub(Made("part", "own-1", tmp_path), repo, token, True)
+
+
+def test_what_an_upload_that_cannot_be_used_has_left_is_deleted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    good = SimpleNamespace(name="1.png", read=lambda: b"a photograph")
+    bomb = SimpleNamespace(name="2.png", read=lambda: pytest.fail("it unpacks to gigabytes"))
+    monkeypatch.setattr(your_part_tab, "uploads", lambda files: [good, bomb])
+    with pytest.raises(pytest.fail.Exception):
+        your_part_tab._unpack([], tmp_path / "photographs")
+    assert list(tmp_path.iterdir()) == []
