@@ -34,7 +34,7 @@ HTTPError: type[Exception] = HfHubHTTPError.__bases__[0]
 
 _PATHS = ("etag", "x-linked-etag", "x-repo-commit")
 """Headers that the Hub's client makes names of files in its cache of."""
-_NAME = re.compile(r"[\w.+=-]{1,200}")
+_NAME = re.compile(r"[^/\\:\0]{1,200}")
 
 T = TypeVar("T")
 
@@ -123,7 +123,12 @@ def explain(error: Exception, repo_id: str, revision: str | None = None) -> str:
 
 
 def _refuse_paths(response: Any) -> None:
-    """Raises HubError for an answer whose headers would lead the client out of its cache."""
+    """Raises HubError for an answer whose headers would lead the client out of its cache.
+
+    It stays with the client, whose other users lose nothing by it: only answers to HEAD become names.
+    """
+    if response.request.method != "HEAD":
+        return
     for name in _PATHS:
         value = response.headers.get(name)
         if value is not None and (".." in value or not _NAME.fullmatch(value.removeprefix("W/").strip('"'))):
