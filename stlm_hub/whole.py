@@ -43,7 +43,9 @@ def made_beside(output: Path) -> Iterator[Path]:
             _remove_unless_held(left)
     made, handle = _made_and_held(start, output.parent)
     try:
-        yield made
+        inner = made / "new"  # what is made in it may be held by whoever writes it
+        inner.mkdir()
+        yield inner
     finally:
         shutil.rmtree(made, ignore_errors=True)
         if handle is not None:

@@ -113,7 +113,7 @@ def test_built_folder_holds_page_library_examples_and_unpublished_models_and_not
     library = {
         path.relative_to(PACKAGE.parent).as_posix()
         for path in PACKAGE.rglob("*")
-        if path.suffix == ".py" or path.name in ("zoo.json", "py.typed")
+        if path.suffix == ".py" or path.name in ("zoo.json", "py.typed", "prompts.yaml")
     }
     model = {f"models/test-bottle/{path.name}" for path in saved_model.iterdir()} | {"models/test-bottle/README.md"}
     assert {"stlm_hub/stlm.py", "stlm_hub/models/stlm/network.py", "stlm_hub/model_folder/zoo.json"} < library

@@ -40,7 +40,9 @@ def test_a_file_that_cannot_be_written_leaves_the_one_of_before_and_nothing_else
 
 def test_a_folder_goes_afterwards_whatever_happened(tmp_path: Path) -> None:
     with made_beside(tmp_path / "part") as folder:
-        assert folder.parent == tmp_path and folder.name.startswith(".part.making-")
+        assert folder.parent.parent == tmp_path and folder.parent.name.startswith(".part.making-")
+        with held(folder, 0):  # as whoever saves a model into it does
+            assert list(folder.iterdir()) == []
     with pytest.raises(ZeroDivisionError), made_beside(tmp_path / "part") as folder:
         (folder / "file").touch()
         raise ZeroDivisionError

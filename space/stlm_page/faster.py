@@ -20,8 +20,12 @@ from .worker import ON_ZERO_GPU
 
 
 def wanted() -> bool:
-    """Whether exports are worth their minutes here: not beside a graphics card. `STLM_SPACE_EXPORT=0` forbids them."""
-    return os.environ.get("STLM_SPACE_EXPORT", "1") != "0" and not ON_ZERO_GPU and not torch.cuda.is_available()
+    """Whether exports are worth their minutes here: on a Space without a graphics card, whose SPACE_ID is set.
+
+    `STLM_SPACE_EXPORT=1` asks for them elsewhere, 0 forbids them.
+    """
+    asked = os.environ.get("STLM_SPACE_EXPORT", "1" if os.environ.get("SPACE_ID") else "0")
+    return asked != "0" and not ON_ZERO_GPU and not torch.cuda.is_available()
 
 
 def export_beside(models: Models, aliases: Sequence[str]) -> threading.Thread:

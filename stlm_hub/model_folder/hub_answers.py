@@ -37,7 +37,7 @@ _DISK = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.ENOENT, er
 """What a cache that cannot be written says."""
 _PATHS = ("etag", "x-linked-etag", "x-repo-commit")
 """Headers that the Hub's client makes names of files in its cache of."""
-_NAME = re.compile(r"[\w.+=-]{1,200}")
+_NAME = re.compile(r"[^/\\:\0]{1,200}")
 
 T = TypeVar("T")
 
@@ -142,7 +142,12 @@ def explain_upload(error: Exception, repo_id: str, endpoint: str) -> str | None:
 
 
 def _refuse_paths(response: Any) -> None:
-    """Raises HubError for an answer whose headers would lead the client out of its cache."""
+    """Raises HubError for an answer whose headers would lead the client out of its cache.
+
+    It stays with the client, whose other users lose nothing by it: only answers to HEAD become names.
+    """
+    if response.request.method != "HEAD":
+        return
     for name in _PATHS:
         value = response.headers.get(name)
         if value is not None and (".." in value or not _NAME.fullmatch(value.removeprefix("W/").strip('"'))):

@@ -227,25 +227,29 @@ def test_a_killed_watch_has_one_row_for_each_photograph(
     assert [line.partition(",")[0] for line in table[1:]] == [row.id for row in rows]
 
 
-def test_ctrl_c_anywhere_in_a_command_ends_it_with_130_and_it_goes_on(
-    workers: Workers, moments: Callable[[float], float], tmp_path: Path
+@pytest.mark.parametrize(
+    ("how", "code"), [(signal.SIGINT, 130), (signal.SIGKILL, -signal.SIGKILL)], ids=["Ctrl-C", "kill"]
+)
+def test_a_command_that_is_ended_anywhere_leaves_nothing_and_goes_on(
+    how: int, code: int, workers: Workers, moments: Callable[[float], float], tmp_path: Path
 ) -> None:
-    photographs, models = tmp_path / "photographs", tmp_path / "models"
+    photographs, models, marker = tmp_path / "photographs", tmp_path / "models", tmp_path / "finetune"
     write_parts(photographs, 9)
-    arguments = ("finetune", photographs, "--name", "part", "--output", models / "part", "--steps", "0", "--size", "64")
+    options = ("--name", "part", "--output", models / "part", "--steps", "0", "--size", "64", "--memory-entries", "64")
     codes = []
     for _ in range(KILLS):
         told = len(workers.complaints.read_text())
         codes.append(
             workers.kill(
-                0.02 + moments(2.0), "command", tmp_path / "c", *arguments, how=signal.SIGINT, at_work=tmp_path / "c"
+                0.02 + moments(2.0), "command", marker, "finetune", photographs, *options, how=how, at_work=marker
             )
         )
         assert "Traceback" not in workers.complaints.read_text()[told:]
-        if (models / "part").exists():
+        if models.exists():
+            assert len(leftovers(models)) <= (how == signal.SIGKILL)
+        if (models / "part" / "config.json").exists() or (models / "part" / ".next").exists():
             STLM.from_pretrained(models / "part")
-            shutil.rmtree(models / "part")
-    assert set(codes) <= {130, 0} and 130 in codes, codes  # 0: it had finished
-    workers.run("command", tmp_path / "c", *arguments)
+    assert set(codes) <= {code, 0} and code in codes, codes  # 0: it had finished
+    workers.run("command", marker, "finetune", photographs, *options)
     assert leftovers(models) == []
     STLM.from_pretrained(models / "part")

@@ -171,7 +171,7 @@ def test_tables_of_options_are_complete(document: str, heading: str, command: st
 
 def test_the_guide_names_every_environment_variable() -> None:
     code = [path.read_text() for folder in ("stlm_hub", "space") for path in (ROOT / folder).rglob("*.py")]
-    read_ones = set(re.findall(r"environ[^\n]*?[\"'](STLM_\w+)[\"']", "\n".join(code)))
+    read_ones = set(re.findall(r"(?:environ[^\n]*?|^[A-Z_]+ = )[\"'](STLM_\w+)[\"']", "\n".join(code), re.MULTILINE))
     assert read_ones and read_ones == set(re.findall(r"STLM_\w+", read("docs/guide.md")))
 
 

@@ -41,7 +41,7 @@ def test_a_block_without_padding_sees_what_timms_sees(height: int, width: int, w
 def test_windows_hold_each_position_once() -> None:
     shapes, order = windows(32, 32, 14)
     assert sorted(order) == list(range(32 * 32))
-    assert [(shape.count, shape.height, shape.width) for shape in shapes] == [
+    assert [(shape.number, shape.height, shape.width) for shape in shapes] == [
         (4, 14, 14),
         (2, 14, 4),
         (2, 4, 14),

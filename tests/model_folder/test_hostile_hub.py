@@ -50,14 +50,15 @@ def statuses(*answers: int, part: str) -> Callable[[Request], Awaitable[Response
 # ---------------------------------------------------------------- busy or silent
 
 
-@pytest.mark.parametrize("part", ["GET /api/models", "GET /org/stlm-busy/resolve"])
+@pytest.mark.parametrize("part", ["GET /api/models", "GET /org/stlm-again"])
 def test_a_busy_hub_is_asked_again(
     part: str, hub: HubServer, client: Client, files: dict[str, bytes], wanted: dict[str, object]
 ) -> None:
-    hub.put(REPO, files | {"LICENSE": part.encode()})
+    repo = f"org/stlm-again-{'question' if 'api' in part else 'download'}"
+    hub.put(repo, files)
     started = time.monotonic()
     with answering(hub, statuses(500, 429 if "api" in part else 503, 0, part=part)):
-        assert client("load", REPO, revision="main") == wanted
+        assert client("load", repo) == wanted
     assert 2 < time.monotonic() - started < NETWORK_SECONDS  # it was given time
 
 
@@ -238,6 +239,7 @@ def test_publishing_that_is_cut_off_anywhere_leaves_no_wrong_model(
     hub: HubServer,
     client: Client,
     saved_memory_toy: Path,
+    published: dict[str, str],
     model_folder: Path,
     wanted: dict[str, object],
     tmp_path: Path,

@@ -183,7 +183,7 @@ def test_writers_take_turns_and_a_reader_sees_one_version(tmp_path: Path) -> Non
     def work(how: Callable[[Path, Callable[[Path], None]], None], first: int) -> None:
         for version in itertools.count(first, 2):
             how(folder, write(version))
-            if stop.wait(0.002):
+            if stop.wait(0.02):  # times of files count in ticks of the system, 4 ms and more
                 return
 
     replace(folder, write(0), whole=True)

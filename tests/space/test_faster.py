@@ -52,7 +52,10 @@ def test_the_page_judges_with_an_export_as_soon_as_there_is_one(
 
 def test_exports_can_be_forbidden_and_are_not_made_beside_a_graphics_card(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("STLM_SPACE_EXPORT", raising=False)
+    monkeypatch.delenv("SPACE_ID", raising=False)
     monkeypatch.setattr(faster.torch.cuda, "is_available", lambda: False)
+    assert not faster.wanted()  # whoever tries the page at home wants the processor for himself
+    monkeypatch.setenv("SPACE_ID", "org/inspection")
     assert faster.wanted()
     monkeypatch.setattr(faster.torch.cuda, "is_available", lambda: True)
     assert not faster.wanted()
