@@ -308,6 +308,6 @@ def test_each_file_is_opened_once_so_what_is_hashed_is_what_is_loaded(
     opened.clear()
     monkeypatch.setenv(
         "STLM_CACHE", str(tmp_path / "cache")
-    )  # no exports are kept, which are known by these files' hashes
+    )  # no exports are kept there
     STLM.from_pretrained(folder, device="cpu")
     assert opened == dict.fromkeys(FILES, 1)
