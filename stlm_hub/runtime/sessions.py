@@ -85,7 +85,7 @@ def _open_onnx(path: Path, precision: str, threads: int | None) -> Session:
     # Threads that wait by spinning stop each other where another process has a core.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-    names = [output.name for output in session.get_outputs()]
+    names = [output.name for output in session.get_outputs() if output.name in Outputs._fields]
     return lambda pixels: Outputs(**dict(zip(names, session.run(names, {"pixels": pixels}), strict=True)))
 
 
