@@ -306,8 +306,6 @@ def test_each_file_is_opened_once_so_what_is_hashed_is_what_is_loaded(
     read_model_weights(folder, model, sha256)
     assert opened == dict.fromkeys(FILES, 1)
     opened.clear()
-    monkeypatch.setenv(
-        "STLM_CACHE", str(tmp_path / "cache")
-    )  # no exports are kept there
+    monkeypatch.setenv("STLM_CACHE", str(tmp_path / "cache"))  # no exports are kept there
     STLM.from_pretrained(folder, device="cpu")
     assert opened == dict.fromkeys(FILES, 1)

@@ -189,10 +189,14 @@ def test_an_outline_is_corrected_by_clicks_and_saved_as_a_mask(open_page, photog
     height, width = mask.shape
     assert mask.shape == np.array(Image.open(photographs / "hole.png")).shape[:2]
     assert abs(mask.mean() - 0.25) < 0.02 and mask[height // 2, width // 2] and not mask[height // 8, width // 8]
+
+
+def test_the_first_look_says_what_a_name_alone_needs(open_page) -> None:
+    tab = open_page()
     tab.get_by_role("tab", name="First look").click()
     tab.get_by_label("its name: CLIP").check()
     expect(tab.locator("#few-clip")).to_be_visible()
-    picture(tab, "first-look-narrow")
+    picture(tab, "first-look")
     expect_accessible(tab, "first look")
 
 
