@@ -14,6 +14,7 @@ import pytest
 
 from stlm_hub.errors import DataError, HubError, ImageError
 from stlm_hub.predict.images import load_image
+from stlm_hub.predict.photographs import Photographs
 from stlm_hub.stlm import STLM
 from stlm_page import batch_tab, judge
 from stlm_page.judge import MODELS
@@ -32,7 +33,8 @@ def test_seconds_that_are_asked_for_grow_and_stay_a_fraction_of_a_visitors_quota
 
 
 def test_seconds_to_recalibrate_grow_with_the_photographs() -> None:
-    few, many = (judge.seconds_to_recalibrate("m", [Path("x")] * n, Path("o"), "label", 0.01) for n in (4, 200))
+    found = [Photographs([Path("x")] * n, [], (8, 8)) for n in (4, 200)]
+    few, many = (judge.seconds_to_recalibrate("m", photographs, Path("o"), "label", 0.01) for photographs in found)
     assert isinstance(few, int) and 1 <= few < many < 120
 
 
@@ -87,11 +89,11 @@ def test_one_network_runs_at_a_time(monkeypatch: pytest.MonkeyPatch, tmp_path: P
     monkeypatch.setattr(MODELS, "get", lambda name: None)
     monkeypatch.setattr(judge, "_on_gpu", busy)
     monkeypatch.setattr(judge, "_recalibrate", busy)
-    monkeypatch.setattr(judge, "check_photographs", lambda *_, **__: SimpleNamespace(paths=[], bits=None))
+    monkeypatch.setattr(judge, "check_photographs", lambda *_, **__: SimpleNamespace(paths=[], bits=None, shape=(8, 8)))
     work: list[Callable[[], object]] = [
         lambda: judge.judge("one", []),
         lambda: judge.judge("other", []),
-        lambda: judge.recalibrate_on_gpu("one", tmp_path, tmp_path / "made", "label", 0.01),
+        lambda: judge.recalibrate_on_gpu("one", tmp_path, tmp_path / "made", "label", 0.01, {}),
     ]
     threads = [threading.Thread(target=each) for each in work]
     for thread in threads:
@@ -105,7 +107,7 @@ def test_recalibration_goes_by_the_visitors_photographs(
     own_model: str, write_photographs: Callable[..., list[Path]], tmp_path: Path
 ) -> None:
     paths = write_photographs(tmp_path / "good", 5)
-    made = judge.recalibrate_on_gpu(own_model, tmp_path / "good", tmp_path / "made", "line-2", 0.2)
+    made = judge.recalibrate_on_gpu(own_model, tmp_path / "good", tmp_path / "made", "line-2", 0.2, {})
     judging = STLM.from_pretrained(made).judging
     assert judging.calibration is not None
     assert (judging.calibration.n, judging.calibration.false_alarm_rate) == (5, 0.2)
@@ -122,4 +124,4 @@ def test_too_few_photographs_are_said_before_the_graphics_card_is_asked_for(
     write_photographs(tmp_path / "good", 3)
     monkeypatch.setattr(judge, "_recalibrate", lambda *_: pytest.fail("the graphics card was asked for"))
     with pytest.raises(DataError, match="calibration needs at least 4"):
-        judge.recalibrate_on_gpu(own_model, tmp_path / "good", tmp_path / "made", "line-2", 0.01)
+        judge.recalibrate_on_gpu(own_model, tmp_path / "good", tmp_path / "made", "line-2", 0.01, {})

@@ -84,8 +84,8 @@ def test_at_most_two_photographs_are_decoded_at_once_whoever_asks(
         return call
 
     for module, names in (
-        (inspect_tab, ("load_image", "pictures", "panel_png", "mask_png")),
-        (batch_tab, ("load_image", "thumbnail", "panel_bytes")),
+        (inspect_tab, ("read_picture", "pictures", "panel_png", "mask_png")),
+        (batch_tab, ("read_picture", "thumbnail", "panel_bytes")),
     ):
         for name in names:
             monkeypatch.setattr(module, name, watched(getattr(module, name)))
@@ -100,7 +100,7 @@ def test_at_most_two_photographs_are_decoded_at_once_whoever_asks(
             failed.append(error)
 
     visitor: Any = SimpleNamespace(session_hash="slots")
-    work: list[Callable[[], Any]] = [lambda: list(inspect_tab.inspect(file, own_model, 0.5, None))] * 3
+    work: list[Callable[[], Any]] = [lambda: list(inspect_tab.inspect(file, own_model, 0.5, None, False))] * 3
     work += [lambda: inspect_tab.predict(path, own_model, None)] * 3
     work += [lambda: list(batch_tab.judge_all([file] * 3, own_model, visitor))] * 3
     threads = [threading.Thread(target=run, args=(each,)) for each in work]
@@ -116,4 +116,4 @@ def test_a_photograph_that_cannot_be_read_gives_its_slot_back(page_cache: Path, 
     path = save_file_to_cache(tmp_path / "notes.png", str(page_cache))
     for _ in range(5):
         with pytest.raises(Exception, match=r"notes\.png is not a PNG"):
-            list(inspect_tab.inspect({"path": path, "orig_name": "notes.png"}, own_model, 0.5, None))
+            list(inspect_tab.inspect({"path": path, "orig_name": "notes.png"}, own_model, 0.5, None, False))
