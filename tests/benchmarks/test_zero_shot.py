@@ -62,9 +62,7 @@ def test_figures_of_a_known_map(mvtec: Path, clip: Path, tmp_path: Path, monkeyp
     for kind, least in (("clip", 0.8), ("refined", 0.95)):
         assert row["figures"][kind]["i_auroc"] == 1.0
         assert all(least < row["figures"][kind][name] <= 1 for name in zero_shot.FIGURES)
-    monkeypatch.setattr(
-        console, "_width", 250
-    )  # no cell is wrapped; `width` could not be set back to "as wide as it is"
+    monkeypatch.setattr(console, "_width", 250)  # no cell is wrapped; `width` cannot be set back
     monkeypatch.setattr(ZeroShot, "see", None)  # the row is kept, so nothing is looked at again
     with console.capture() as shown:
         zero_shot.main(output, mvtec=mvtec, clip=str(clip), device="cpu")
