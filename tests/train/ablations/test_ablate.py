@@ -247,7 +247,7 @@ def test_a_chosen_row_that_cannot_be_says_why(
 
 def test_a_launcher_is_refused(run_table: Ablate, monkeypatch: pytest.MonkeyPatch) -> None:
     """The other processes would end with the first variant, and the second one wait for them."""
-    monkeypatch.setattr(ablate, "PartialState", lambda: SimpleNamespace(num_processes=2))
+    monkeypatch.setattr(ablate, "processes", lambda: SimpleNamespace(num_processes=2))
     with pytest.raises(ConfigError, match="start it without a launcher"):
         run_table("8")
 
