@@ -348,9 +348,9 @@ def test_a_model_of_ones_own_is_made_used_and_pushed(
     expect(tab.locator("#part-files")).to_contain_text("011")
     tab.get_by_label("Name of the model").fill("my-brick")
     tab.get_by_label("Number of steps").check()
-    tab.locator("#part-steps input").fill("3")
+    tab.locator("#part-steps input").fill("8")  # long enough to be seen: the page is looked at once a second
     tab.locator("#part-start").click()
-    expect(tab.locator("#part-status")).to_contain_text(re.compile(r"Step \d of 3.*left"), timeout=TRAINED)
+    expect(tab.locator("#part-status")).to_contain_text(re.compile(r"Step \d of 8.*left"), timeout=TRAINED)
     picture(tab, "your-part-training")
     expect(tab.locator("#part-status")).to_contain_text("my-brick is finished", timeout=TRAINED)
     expect(tab.locator("#part-scale svg")).to_be_visible()
