@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from ..errors import ConfigError, HubError, WeightsError
-from ..validate import check_fields, check_flag, check_integer, check_number, read_json
+from ..validate import check_fields, check_flag, check_integer, check_number, expanded, read_json
 
 if TYPE_CHECKING:
     from open_clip.model import CLIP
@@ -132,7 +132,7 @@ def _find(named: str) -> tuple[Path | None, Path]:
             return None, _download(repo, WEIGHTS_FILE, revision or None)
         config = _download(repo, CONFIG_FILE, revision or None)
         return config, _download(repo, WEIGHTS_FILE, config.parent.name)  # of the same commit, which names the folder
-    path = Path(named).expanduser()
+    path = expanded(named)
     if path.is_dir():
         files = sorted(path.glob("*.safetensors"))
         if (path / WEIGHTS_FILE) in files:

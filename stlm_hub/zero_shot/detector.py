@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
-from pathlib import Path
 from typing import overload
 
 import numpy as np
@@ -17,6 +16,7 @@ from ..predict.frame import to_frame
 from ..predict.images import ImageInput, load_image
 from ..predict.prediction import Prediction, Unusable, checked_review, checked_threshold
 from ..predict.predictor import judge_many
+from ..validate import expanded
 from .clip_map import Seen, see, text_embeddings
 from .clip_weights import Clip, load_clip
 from .prompts import Prompts
@@ -72,7 +72,7 @@ class ZeroShot:
             ConfigError: open_clip is not installed, or the prompts, the architecture or the device cannot be used.
         """
         place = usable_device(device)
-        words = Prompts.load() if prompts is None else Prompts.load(Path(prompts).expanduser())
+        words = Prompts.load() if prompts is None else Prompts.load(expanded(prompts))
         clip = load_clip(weights)
         clip.model.to(place)
         return cls(clip, words)
