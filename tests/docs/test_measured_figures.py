@@ -1,4 +1,4 @@
-"""benchmarks.md and ablations.md show the figures that the files of measurements hold."""
+"""benchmarks.md, experiments.md and ablations.md show the figures that the files of measurements hold."""
 
 from __future__ import annotations
 
@@ -122,14 +122,14 @@ def test_the_tables_of_trainings_are_those_of_the_files(heading: str) -> None:
         if "fnr" in figures:
             measured.add(" | ".join(percent(figures, (*QUALITY, "fnr"), 1)))
         measured.add(" | ".join([*percent(figures, QUALITY, 1), "-"]))  # "-": its FNR said nothing then
-    cells = [cells[-5:] for cells in rows(section("docs/benchmarks.md", heading))]
+    cells = [cells[-5:] for cells in rows(section("docs/experiments.md", heading))]
     shown = [" | ".join(row) for row in cells if row[0].replace(".", "").isdigit()]
     assert len(shown) >= 4 and [row for row in shown if row not in measured] == []
 
 
 def test_the_hazelnuts_are_those_of_the_file() -> None:
     trainings = json.loads((ROOT / "benchmarks" / "trainings" / "hazelnut-toy.json").read_text())["trainings"]
-    lines = section("docs/benchmarks.md", "On photographs that chose nothing")
+    lines = section("docs/experiments.md", "Hazelnuts")
     shown = [cells for cells in rows(lines) if cells[0] != "map"]
     expected = []
     for training in trainings:
