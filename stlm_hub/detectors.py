@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from importlib.util import find_spec
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .errors import ConfigError, HubError
@@ -39,7 +38,7 @@ def load(
     from .runtime.beside import fastest
     from .runtime.detector import ExportedModel
 
-    folder = local_folder(name)
+    folder = zoo.local_folder(name)
     if folder is not None and is_export(folder):
         if device not in (None, "cpu"):
             raise ConfigError(f'{folder} is an export for processors and does not run on "{device}"; leave it out.')
@@ -53,13 +52,3 @@ def load(
     from .stlm import STLM
 
     return STLM.from_pretrained(name, device=device)
-
-
-def local_folder(name: str | os.PathLike[str]) -> Path | None:
-    """The folder of a name, if it is one or an alias that is here; None: the Hub's."""
-    text = os.fspath(name)
-    if isinstance(name, str) and not set(text) & {"/", "\\", ":"} and text not in (".", "..", "~"):
-        found = zoo.zoo_dir_folder(text) or (zoo.checkout_folder(text) if text in zoo.load_zoo() else None)
-        if found is not None:
-            return found
-    return zoo.folder_of(text)

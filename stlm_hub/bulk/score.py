@@ -8,10 +8,10 @@ import uuid
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from ..detectors import local_folder
 from ..errors import ConfigError, DataError
 from ..fingerprint import file_sha256
 from ..model_folder.names import DECIDING
+from ..model_folder.zoo import local_folder
 from ..validate import expanded
 from .inputs import find_photographs
 from .output import PLAN, Output, Plan, part_name

@@ -12,16 +12,13 @@ import torch
 from torch.nn import functional
 
 from ..errors import DataError
-from ..models.familiarity import Description, Familiarity
 from ..models.stlm.anomaly_maps import AnomalyMaps, in_unit
 from ..models.stlm.judging import SMALLEST_HEIGHT, Calibration, MapScale, agreed
 from ..pseudo_anomalies.nuisance import Nuisance
+from .familiar import familiarity_limits, joined
 from .normals import Looks, Measured, Normal, chosen, look
 from .threshold import check_held_out, choose_threshold, unusual
 
-FAMILIAR = 1.5
-"""A photograph is unfamiliar above this many times the distance of the farthest good one that is not unusual."""
-FOLDS = 4
 LIFTED = 0.98
 """Share of the disturbed copies whose whole lift is taken off."""
 
@@ -82,7 +79,7 @@ def calibrate(
     model.judging = model.judging.replace(
         calibration=calibration,
         draw_gain=_draw_gain(model, measured, judged, calibration.threshold),
-        familiarity_limits=_familiarity(model, measured),
+        familiarity_limits=familiarity_limits(model, measured.good.descriptions, measured.disturbed.descriptions),
         normal_scores=judged.good,
         disturbed_scores=judged.disturbed,
         probe_scores=judged.probes,
@@ -104,7 +101,7 @@ def score_photographs(model: AnomalyMaps, measured: Measured) -> Scored:
     name = model.judging.judge_by
     peaks = {one: _peaks(model, one, measured) for one in model.needed((name,))}
     scores = _scores(model, name, peaks)
-    described = _joined(measured.good.descriptions, model.familiarity.content.mean.device)
+    described = joined(measured.good.descriptions, model.familiarity.content.mean.device)
     return Scored(scores.good, scores.disturbed, model.familiarity(described).cpu().numpy())
 
 
@@ -132,11 +129,7 @@ class Scores(NamedTuple):
 
 
 def _peaks(model: AnomalyMaps, name: str, measured: Measured) -> Peaks:
-    """Scores of one map in raw values.
-
-    On photographs that the streams were trained on, theirs are lower than on others. They are lifted by the distance
-    between the medians; what is left of the difference is small against how much photographs differ.
-    """
+    """Scores and medians of one map, in raw values."""
     size, groups = model.frame_size, (measured.good, measured.disturbed, measured.probes)
 
     def of(looks: Looks) -> np.ndarray:
@@ -145,11 +138,20 @@ def _peaks(model: AnomalyMaps, name: str, measured: Measured) -> Peaks:
 
     scores = Values(*(of(looks) for looks in groups))
     medians = Values(*(np.array([float(model.median(v)) for v in looks.values.get(name, [])]) for looks in groups))
-    trained = np.array([normal.trained for normal in measured.photographs])
-    if name != "memory" and trained.any() and not trained.all():
+    if name != "memory":
+        _raise_trained(scores, np.array([normal.trained for normal in measured.photographs]))
+    return Peaks(scores, medians)
+
+
+def _raise_trained(scores: Values, trained: np.ndarray) -> None:
+    """Corrects the streams' scores of photographs that they were trained on, which are too low, in place.
+
+    They are raised by the distance of the medians; what is left of the bias is small against how much photographs
+    differ.
+    """
+    if trained.any() and not trained.all():
         for group in (scores.good, scores.disturbed):
             group[trained] += max(0.0, float(np.median(group[~trained]) - np.median(group[trained])))
-    return Peaks(scores, medians)
 
 
 def _scale(name: str, peaks: Peaks, measured: Measured, false_alarm_rate: float) -> MapScale:
@@ -207,50 +209,6 @@ def _draw_gain(model: AnomalyMaps, measured: Measured, judged: Scores, threshold
     below = float(np.mean(np.array([*judged.good, *judged.disturbed]) < threshold))
     at = float(np.quantile(drawn, below))
     return threshold / (1 - threshold) / (at / (1 - at)) if at > 0 and threshold < 1 else 1.0
-
-
-def _familiarity(model: AnomalyMaps, measured: Measured) -> tuple[float, ...]:
-    """The distances at which unfamiliarity begins.
-
-    Of a new model the familiarity is fitted to the photographs and their copies; each one's distance is from those of
-    the other folds. A model that is calibrated again still knows the part; photographs of another setting only widen
-    what is familiar.
-
-    Raises:
-        DataError: most of the photographs are unfamiliar to a model that was calibrated before.
-    """
-    good, disturbed = (_joined(looks.descriptions) for looks in (measured.good, measured.disturbed))
-    before, familiarity = model.judging.familiarity_limits, model.familiarity
-    if before:
-        found = familiarity(_joined([good, disturbed], familiarity.content.mean.device)).cpu()
-        far = int((found[: len(measured.photographs)] > torch.tensor(before)).any(1).sum())
-        if far > len(measured.photographs) / 2:
-            raise DataError(
-                f"{far} of {len(measured.photographs)} photographs do not look like those that the model learned from. "
-                "Name photographs of the same part, or train a model of this one with: stlm finetune"
-            )
-        return tuple(max(limit, wider) for limit, wider in zip(before, _limits(found.numpy()), strict=True))
-    fold = torch.arange(len(measured.photographs)) % FOLDS
-    other = Familiarity(good.content.shape[1] // 2)
-    distances = []
-    for k in range(FOLDS):
-        other.fit(_joined([_where(good, fold != k), _where(disturbed, fold != k)]))
-        distances.append(other(_joined([_where(good, fold == k), _where(disturbed, fold == k)])))
-    familiarity.fit(_joined([good, disturbed], familiarity.content.mean.device))
-    return _limits(torch.cat(distances).numpy())
-
-
-def _limits(distances: np.ndarray) -> tuple[float, ...]:
-    """Nx2 distances of good photographs -> how far is too far."""
-    return tuple(FAMILIAR * float(column[~unusual(column / (1 + column))].max()) for column in distances.T)
-
-
-def _joined(described: Sequence[Description], device: torch.device | None = None) -> Description:
-    return Description(*(torch.cat(parts).to(device) for parts in zip(*described, strict=True)))
-
-
-def _where(described: Description, wanted: torch.Tensor) -> Description:
-    return Description(described.content[wanted], described.layout[wanted])
 
 
 def _unusual(measured: Measured, scores: Sequence[float]) -> list[tuple[Path, float]]:

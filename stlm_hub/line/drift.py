@@ -39,7 +39,7 @@ ADVICE = {
 }
 
 
-class Detector:
+class ShiryaevRoberts:
     """The Shiryaev-Roberts statistic of several bets, started anew after each alarm.
 
     Args:
@@ -69,7 +69,7 @@ class Ranks:
 
     Args:
         reference: values at the beginning.
-        limit: of the detector.
+        limit: of the statistic.
         burn_in: first values that are only remembered.
         seed: of the smoothing, fixed so that a replay gives the same.
     """
@@ -77,7 +77,7 @@ class Ranks:
     def __init__(self, reference: Sequence[float], limit: float, *, burn_in: int = 0, seed: int = 0) -> None:
         self.known = sorted(reference)[:REFERENCE]
         self.burn_in = burn_in
-        self.detector = Detector(len(_POWERS), limit)
+        self.statistic = ShiryaevRoberts(len(_POWERS), limit)
         self._random = random.Random(seed)  # noqa: S311 - splits ties, no secret
 
     def add(self, value: float) -> bool:
@@ -88,7 +88,7 @@ class Ranks:
         if self.burn_in:
             self.burn_in -= 1
             return False
-        return self.detector.add([k * p ** (k - 1) for k in _POWERS])
+        return self.statistic.add([k * p ** (k - 1) for k in _POWERS])
 
     def p_value(self, value: float) -> float:
         """In (0, 1]: the share of values, this one among them, that are higher; ties count by chance."""
@@ -102,11 +102,11 @@ class Share:
 
     def __init__(self, share: float, limit: float) -> None:
         self.share, self.more = share, (min(1.0, 1.5 * share), min(1.0, 3 * share), (1 + share) / 2)
-        self.detector = Detector(len(self.more), limit)
+        self.statistic = ShiryaevRoberts(len(self.more), limit)
 
     def add(self, happened: bool) -> bool:
         """Alarm?"""
-        return self.detector.add([m / self.share if happened else (1 - m) / (1 - self.share) for m in self.more])
+        return self.statistic.add([m / self.share if happened else (1 - m) / (1 - self.share) for m in self.more])
 
 
 class Drift:

@@ -116,7 +116,7 @@ def resolve(
     def download(repo_id: str, commit: str | None, entry: zoo.ZooEntry | None = None) -> LocalModel:
         return _download(repo_id, commit, token, local_files_only, force_download, entry, check)
 
-    bare = isinstance(name, str) and not set(text) & {"/", "\\", ":"} and text not in (".", "..", "~")
+    bare = isinstance(name, str) and zoo.is_bare(text)
     if bare:
         entry = zoo.load_zoo().get(text)
         if revision is None and (own := zoo.zoo_dir_folder(text)) is not None:

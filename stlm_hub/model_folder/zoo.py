@@ -110,6 +110,21 @@ def checkout_folder(alias: str) -> Path | None:
     return folder if (CHECKOUT / "pyproject.toml").is_file() and (folder / WEIGHTS_NAME).is_file() else None
 
 
+def is_bare(name: str | os.PathLike[str]) -> bool:
+    """Whether a name has the form of an alias: neither a path nor `org/repo`."""
+    return isinstance(name, str) and not set(name) & {"/", "\\", ":"} and name not in ("", ".", "..", "~")
+
+
+def local_folder(name: str | os.PathLike[str]) -> Path | None:
+    """The folder of a model that is on this machine: of an alias, or the name is its path; None: it is the Hub's."""
+    if is_bare(name):
+        alias = os.fspath(name)
+        found = zoo_dir_folder(alias) or (checkout_folder(alias) if alias in load_zoo() else None)
+        if found is not None:
+            return found
+    return folder_of(name)
+
+
 def folder_of(name: str | os.PathLike[str]) -> Path | None:
     """The folder that a name is the path of; None: there is none, or it is no name that the system takes."""
     try:
@@ -131,7 +146,7 @@ def check_name(name: str) -> None:
         if expanded(name).is_file():
             raise HubError(f"{name:.200} is a file; a model is a folder: unpack it first.")
     bare = name.partition("@")[0]
-    if not set(bare) & {"/", "\\", ":"}:
+    if is_bare(bare) or not bare:
         if bare not in load_zoo() and zoo_dir_folder(bare) is None:
             raise HubError(unknown_alias(bare))
     elif name.startswith((".", "/", "~", "models/")):
