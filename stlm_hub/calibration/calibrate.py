@@ -114,9 +114,10 @@ class Values(NamedTuple):
 
 
 class Peaks(NamedTuple):
-    """The score of each image by one map, in raw values, and the median of its values."""
+    """Of each image by one map, in raw values: its score, its score without a minimum area, and the median."""
 
     scores: Values
+    highest: Values
     medians: Values
 
 
@@ -133,14 +134,20 @@ def _peaks(model: AnomalyMaps, name: str, measured: Measured) -> Peaks:
     size, groups = model.frame_size, (measured.good, measured.disturbed, measured.probes)
 
     def of(looks: Looks) -> np.ndarray:
-        resized = (functional.interpolate(v, size=size, mode="bilinear") for v in looks.values.get(name, []))
-        return np.array([float(model.peak(values)) for values in resized])
+        rows = []
+        for values in looks.values.get(name, []):
+            resized = functional.interpolate(values, size=size, mode="bilinear")
+            rows.append(
+                [float(f(v)) for f, v in ((model.peak, resized), (model.highest, resized), (model.median, values))]
+            )
+        return np.asarray(np.array(rows).reshape(-1, 3).T)
 
-    scores = Values(*(of(looks) for looks in groups))
-    medians = Values(*(np.array([float(model.median(v)) for v in looks.values.get(name, [])]) for looks in groups))
+    peaks = Peaks(*(Values(*of_kind) for of_kind in zip(*(of(looks) for looks in groups), strict=True)))
     if name != "memory":
-        _raise_trained(scores, np.array([normal.trained for normal in measured.photographs]))
-    return Peaks(scores, medians)
+        trained = np.array([normal.trained for normal in measured.photographs])
+        for scores in (peaks.scores, peaks.highest):
+            _raise_trained(scores, trained)
+    return peaks
 
 
 def _raise_trained(scores: Values, trained: np.ndarray) -> None:
@@ -161,12 +168,15 @@ def _scale(name: str, peaks: Peaks, measured: Measured, false_alarm_rate: float)
     if height < SMALLEST_HEIGHT:
         raise DataError("The maps of these photographs do not vary, so they have no scale; use photographs of parts.")
     scale = MapScale(name, typical, typical + height, *_lift(peaks))
-    good, disturbed = (
-        in_unit(torch.from_numpy(scale.in_limits(*pair))).tolist()
-        for pair in zip(peaks.scores[:2], peaks.medians[:2], strict=True)
-    )
+    good, disturbed = (in_unit(torch.from_numpy(_limits(scale, peaks, group))).tolist() for group in (0, 1))
     threshold = choose_threshold(good, false_alarm_rate, disturbed=disturbed).threshold
     return replace(scale, limit=typical + height * threshold / (1 - threshold))
+
+
+def _limits(scale: MapScale, peaks: Peaks, group: int) -> np.ndarray:
+    """Scores of one group of images, in limits, without what lifts whole photographs."""
+    highest = scale.in_limits(peaks.highest[group])
+    return np.asarray(scale.in_limits(peaks.scores[group]) * scale.without_lift(highest, peaks.medians[group]))
 
 
 def _lift(peaks: Peaks) -> tuple[float, float, float]:
@@ -187,8 +197,7 @@ def _scores(model: AnomalyMaps, name: str, peaks: Mapping[str, Peaks]) -> Scores
         for one in compared:
             scale = model.judging.scale(one)
             assert scale is not None
-            values = scale.in_limits(peaks[one].scores[group], peaks[one].medians[group])
-            limits[one] = torch.from_numpy(values)
+            limits[one] = torch.from_numpy(_limits(scale, peaks[one], group))
         return tuple(in_unit(agreed(limits)).tolist())
 
     return Scores(of(0), of(1), of(2))

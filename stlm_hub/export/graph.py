@@ -58,7 +58,7 @@ class JudgingGraph(nn.Module):
         )
         if not self.bounded:
             return outputs
-        limits = [model.counted(model.limits(name, raw[name], size)) for name in model.judging.behind]
+        limits = [model.counted(model.limits(name, raw[name], size).values) for name in model.judging.behind]
         return *outputs, torch.cat(limits, dim=1)
 
 

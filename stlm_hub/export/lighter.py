@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from ..models.patch_memory import PatchMemory, smooth
 from ..models.stlm.anomaly_maps import AnomalyMaps
 from ..models.stlm.image_encoder import ImageEncoder
+from ..models.stlm.judging import MapScale
 from ..models.stlm.network import STLMNetwork
 from .coarse import lighten_network, linear
 from .windows import lighten_encoder
@@ -54,12 +55,8 @@ class ProductMaps(AnomalyMaps):
                 own, n = length // coarse, length // fine
                 self.register_buffer(f"line_{own}_{n}", linear(own, n))
 
-    def limits(self, name: str, raw: Tensor, size: tuple[int, int]) -> Tensor:
-        """As of `AnomalyMaps`."""
-        scale = self.judging.scale(name)
-        if scale is None:
-            return super().limits(name, raw, size)
-        return self.resized(scale.in_limits(raw, self.median(raw)[:, None, None, None]), size)
+    def _scaled(self, scale: MapScale, raw: Tensor, size: tuple[int, int]) -> Tensor:
+        return self.resized(scale.in_limits(raw), size)
 
     def resized(self, values: Tensor, size: tuple[int, int]) -> Tensor:
         """As of `AnomalyMaps`."""

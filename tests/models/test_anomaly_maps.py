@@ -131,6 +131,19 @@ def test_what_lifts_a_whole_photograph_is_taken_off_but_no_more_than_good_ones_n
     torch.testing.assert_close(scores, in_unit(limits))
 
 
+def test_taking_a_lift_off_keeps_the_order_of_values_and_their_ratios(tiny_memory_model: STLM) -> None:
+    scale = MapScale("memory", 1.0, 3.0, lift=0.5, median=2.0, lifted=6.0)
+    model = judging_by(tiny_memory_model, scales=(scale,), score_top_k=1)
+    raw = torch.tensor([0.5, 2.0, 3.0, 6.0, 9.0]).view(1, 1, 1, 5)  # a median of 3 lifts by half a raw unit
+    values, peaks = model.limits("memory", raw, (1, 5))
+    assert peaks.item() == pytest.approx((9 - 0.5 - 1) / 2)
+    torch.testing.assert_close(values, (raw - 1) / 2 * (9 - 0.5 - 1) / (9 - 1))
+    flat = torch.full((1, 1, 1, 5), 6.0)
+    few = MapScale("memory", 1.0, 3.0, lift=9.0, median=2.0, lifted=6.0)
+    gone = judging_by(tiny_memory_model, scales=(few,), score_top_k=1).limits("memory", flat, (1, 5))
+    assert gone.peaks.item() == 0 and not gone.values.any()  # never less than a typical patch
+
+
 def test_the_combined_map_is_a_mean_in_which_the_memory_has_two_thirds() -> None:
     limits = {"aggregation": torch.tensor(3.0), "cosine": torch.tensor(1.0), "memory": torch.tensor(5.0)}
     assert agreed(limits).item() == pytest.approx(2 / 3 * 5 + 1 / 3 * 2)

@@ -20,7 +20,7 @@ from ..familiarity import Description, Familiarity, describe
 from ..patch_memory import PatchMemory
 from .area import reached
 from .config import LEVEL_CHANNELS, STLMConfig
-from .judging import ANOMALY_MAPS, Judging, agreed
+from .judging import ANOMALY_MAPS, Judging, MapScale, agreed
 from .network import STLMNetwork, STLMOutput
 from .region import Region
 from .tiles import blend, cut
@@ -44,6 +44,13 @@ class ScoredMaps(NamedTuple):
 
     values: Tensor
     scores: Tensor
+
+
+class InLimits(NamedTuple):
+    """A map in limits of normal photographs, Bx1xHxW, and the scores of its images, B."""
+
+    values: Tensor
+    peaks: Tensor
 
 
 class Raw(NamedTuple):
@@ -176,24 +183,28 @@ class AnomalyMaps(nn.Module):
         """
         if name != "combined":
             limits = self.limits(name, raw[name], size)
-            return ScoredMaps(self._shown(limits), in_unit(self.peak(limits)))
+            return ScoredMaps(self._shown(limits.values), in_unit(limits.peaks))
         maps = {m: self.limits(m, raw[m], size) for m in self.judging.compared}
-        return ScoredMaps(self._shown(agreed(maps)), in_unit(agreed({m: self.peak(maps[m]) for m in maps})))
+        values, peaks = (agreed({m: found[i] for m, found in maps.items()}) for i in (0, 1))
+        return ScoredMaps(self._shown(values), in_unit(peaks))
 
     def peak(self, values: Tensor) -> Tensor:
-        """Bx1xHxW -> B: mean of the `score_top_k` highest values in the region that counts.
+        """Bx1xHxW -> B: `highest`, but with a `minimum_area` no more than what a connected region of it reaches."""
+        return self._bounded(self.highest(values), values)
 
-        With a `minimum_area`, no more than what a connected region of that area reaches.
-        """
-        counted = self.counted(values)
-        flat = counted.flatten(1)
+    def highest(self, values: Tensor) -> Tensor:
+        """Bx1xHxW -> B: mean of the `score_top_k` highest values in the region that counts."""
+        flat = self.counted(values).flatten(1)
         highest = flat.topk(min(self.judging.score_top_k, flat.shape[1])).values
         counts = highest.isfinite()  # a region may have fewer values
-        peaks = highest.where(counts, 0.0).sum(1) / counts.sum(1).clamp_min(1)
-        if (area := self.judging.minimum_area) > 1:
-            arrays = counted[:, 0].float().cpu().numpy()
-            peaks = torch.minimum(peaks, peaks.new_tensor([reached(array, round(area)) for array in arrays]))
-        return peaks
+        return highest.where(counts, 0.0).sum(1) / counts.sum(1).clamp_min(1)
+
+    def _bounded(self, peaks: Tensor, values: Tensor) -> Tensor:
+        if self.judging.minimum_area <= 1:
+            return peaks
+        area = round(self.judging.minimum_area)
+        arrays = self.counted(values)[:, 0].float().cpu().numpy()
+        return torch.minimum(peaks, peaks.new_tensor([reached(array, area) for array in arrays]))
 
     def counted(self, values: Tensor) -> Tensor:
         """Values with -inf outside the region that counts."""
@@ -236,12 +247,21 @@ class AnomalyMaps(nn.Module):
         compared = self.judging.compared if "combined" in which else ()
         return tuple(name for name in ANOMALY_MAPS[:-1] if name in which or name in compared)
 
-    def limits(self, name: str, raw: Tensor, size: tuple[int, int]) -> Tensor:
-        """A single map, not "combined", in limits where its scale is known, else raw values; Bx1xHxW."""
+    def limits(self, name: str, raw: Tensor, size: tuple[int, int]) -> InLimits:
+        """A single map, not "combined", in limits where its scale is known, else raw values."""
         scale = self.judging.scale(name)
         if scale is None:
-            return self._unscaled(name, raw, size)
-        return scale.in_limits(self.resized(raw, size), self.median(raw)[:, None, None, None])
+            values = self._unscaled(name, raw, size)
+            return InLimits(values, self.peak(values))
+        values = self._scaled(scale, raw, size)
+        highest = self.highest(values)
+        if scale.lift:
+            factor = scale.without_lift(highest, self.median(raw))
+            values, highest = values * factor[:, None, None, None], highest * factor
+        return InLimits(values, self._bounded(highest, values))
+
+    def _scaled(self, scale: MapScale, raw: Tensor, size: tuple[int, int]) -> Tensor:
+        return scale.in_limits(self.resized(raw, size))
 
     def _unscaled(self, name: str, raw: Tensor, size: tuple[int, int]) -> Tensor:
         """A map that was never calibrated, as odds of what the paper draws, so that `in_unit` yields just that.

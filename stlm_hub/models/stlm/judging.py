@@ -109,18 +109,24 @@ class MapScale:
         check_number("scales median", self.median, -1e6, 1e6)
         check_number("scales lifted", self.lifted, self.median, 1e6)
 
-    def in_limits(self, raw: Scaled, median: Scaled) -> Scaled:
-        """How often the limit values lie above the typical one.
+    def in_limits(self, raw: Scaled) -> Scaled:
+        """How often the limit values lie above the typical one; arrays or tensors of any shape."""
+        return (raw - self.typical) / (self.limit - self.typical)
 
-        What another light or a noisy sensor does to the whole photograph is taken off first. That is no scaling by the
-        photograph itself: no more is taken off than good photographs were seen to need.
+    def without_lift(self, highest: Scaled, median: Scaled) -> Scaled:
+        """What values of a photograph are multiplied with to take off what lifts all of it, in [0, 1].
+
+        Another light or a noisy sensor lifts the highest values with the median. So much is taken off the highest
+        ones, and the others fall with them: their order stays. No more is taken off than good photographs needed.
 
         Args:
-            raw: values, an array or a tensor of any shape.
-            median: that of each whole photograph, in a shape that goes with `raw`.
+            highest: score of each photograph, in limits, before.
+            median: of all raw values of each photograph.
         """
-        offset = self.lift * (median - self.median).clip(0.0, self.lifted - self.median)
-        return (raw - offset - self.typical) / (self.limit - self.typical)
+        lift = self.lift * (median - self.median).clip(0.0, self.lifted - self.median) / (self.limit - self.typical)
+        positive = highest.clip(SMALLEST_HEIGHT)
+        factor: Scaled = (1.0 - lift / positive).clip(0.0, 1.0)
+        return factor
 
 
 @dataclass(frozen=True)
