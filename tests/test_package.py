@@ -45,6 +45,7 @@ ROOMS = {
     "cli": {
         *("models", "predict", "model_folder", "stlm", "starting_weights", "calibration", "evaluation", "training"),
         *("samples", "space", "line", "bulk", "zero_shot", "detectors", "runtime", "export"),
+        "drawing",
     },
 }
 """What each room of the library may import besides itself and the foundation: the arrows of ARCHITECTURE.md."""

@@ -20,7 +20,6 @@ from .doctor import doctor
 from .export import export
 from .mask import mask
 from .options import BitsOption
-from .panels import PanelNames, check_output
 from .progress import VERDICTS, RunProgress, console, exit_on_error, print_note, say_warnings
 from .references import references, without_references
 from .score import score as score_in_bulk
@@ -103,14 +102,12 @@ def predict(
         if bits is not None:
             network.judging = network.judging.replace(bits=bits)
         judge = network.predict_many
-    from ..predict.images import list_images, note_left_out
+    from ..predict.images import note_left_out
+    from .panels import PanelNames, check_output, photographs_of
 
-    output = None if output is None else check_output(output)
     given = [expanded(path) for path in photographs]
-    paths = [p for path in given for p in (list_images(path, recursive=True) if path.is_dir() else [path])]
-    if output is not None:  # panels of an earlier run are no photographs
-        paths = [path for path in paths if path in given or output.resolve() not in path.resolve().parents]
-    names = PanelNames()
+    paths = photographs_of(given)
+    panels = None if output is None else PanelNames(check_output(output))
     unread = [note for path in given if path.is_dir() and (note := note_left_out(path, recursive=True))]
     if not paths:
         what = "There are no photographs in these folders; pass PNG, JPEG, WEBP, BMP or TIFF files."
@@ -127,7 +124,7 @@ def predict(
         verdicts = refine_each(verdicts)
     for path, judged in zip(paths, verdicts, strict=True):
         try:
-            _print_verdict(path, judged, output / names.name(path) if output else None, as_json)
+            _print_verdict(path, judged, panels.place(path) if panels else None, as_json)
         except STLMError as error:
             broken += 1
             _print_unusable(path, error, as_json)

@@ -109,13 +109,15 @@ class Prediction:
         Raises:
             ImageError: the suffix names no format that can be written, or the file cannot be written.
         """
+        from ..drawing.mark import marked
+
         path = expanded(path)
         encoded = io.BytesIO()
         form = Image.registered_extensions().get(path.suffix.lower())
         try:
             if form is None:
                 raise ValueError(f"unknown file extension: {path.suffix}")
-            Image.fromarray(self.panel(title)).save(encoded, form)
+            Image.fromarray(self.panel(title)).save(encoded, form, **marked(form))
         except (OSError, ValueError, KeyError) as error:
             raise ImageError(f"{path} cannot be written ({error}); name a file that ends in .png or .jpg.") from error
         try:

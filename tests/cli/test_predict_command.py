@@ -101,7 +101,9 @@ def test_panels_of_folders_of_the_same_names_are_kept_apart(
 ) -> None:
     code, out, _ = stlm("predict", photographs, "-m", saved_toy, "--output", tmp_path / "panels")
     panels = sorted(path.name for path in (tmp_path / "panels").iterdir())
-    assert code == 0 and panels == ["more_part_0.png", "more_part_1.png", "photos_part_0.png", "photos_part_1.png"]
+    assert code == 0 and panels == [
+        f"{name}_panel.png" for name in ("more_part_0", "more_part_1", "photos_part_0", "photos_part_1")
+    ]
     assert all(str(tmp_path / "panels" / name) in out for name in panels)
     with Image.open(tmp_path / "panels" / panels[0]) as panel:
         assert panel.width > 3 * 90
@@ -130,6 +132,24 @@ def test_no_panel_is_lost_and_none_is_judged(stlm: Stlm, saved_toy: Path, tmp_pa
     for _ in range(2):
         code, out, _ = stlm("predict", tmp_path / "photos", "-m", saved_toy, "-o", panels)
         assert code == 0 and out.count("score ") == 3 and len(list(panels.iterdir())) == 3
+
+
+def test_no_panel_takes_the_place_of_a_photograph(
+    stlm: Stlm, saved_toy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    photographs = write_photographs(tmp_path, 2)
+    shutil.copy(photographs[1], tmp_path / "part_0_panel.png")  # a photograph, whatever it is called
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    monkeypatch.chdir(tmp_path)
+    for _ in range(2):  # the second time panels lie among the photographs
+        code, out, _ = stlm("predict", "part_0.png", "-m", saved_toy, "--output", ".")
+        assert code == 0 and out.count("score ") == 1
+        code, out, _ = stlm("predict", ".", "-m", saved_toy, "--output", ".")
+        assert code == 0 and out.count("score ") == 3
+        assert {name: (tmp_path / name).read_bytes() for name in before} == before
+        assert len(list(tmp_path.iterdir())) == 3 + 3
+    code, out, _ = stlm("predict", "part_1_panel.png", "-m", saved_toy)  # named, it is judged
+    assert code == 0 and out.count("score ") == 1
 
 
 def test_a_tilde_is_the_home_folder(
