@@ -60,8 +60,8 @@ def recalibrate_on_gpu(
         false_alarm_rate: share of good parts that may be judged anomalous.
         look: options `region` or `ignore`, masks of where to look; none for where the model has looked.
     """
-    MODELS.get(name)
-    found = check_photographs(photographs, at_least=MIN_HELD_OUT, work="calibration", near_copies=False)
+    known = MODELS.get(name).network.judging.bits  # its network and memory were made of photographs that were read so
+    found = check_photographs(photographs, at_least=MIN_HELD_OUT, work="calibration", near_copies=False, bits=known)
     inside = looked_at(look.get("region"), look.get("ignore"), found.shape)
     return in_turn(lambda: _recalibrate(name, found, output, label, false_alarm_rate, inside))
 
@@ -85,7 +85,7 @@ def _recalibrate(
             results=model.results,
             false_alarm_rate=false_alarm_rate,
             looked_at=inside,
-            bits=found.bits if model.network.judging.bits is None else None,
+            bits=found.bits,
         )
     return output
 
