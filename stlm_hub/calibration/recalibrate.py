@@ -42,7 +42,8 @@ def recalibrate(
     *,
     repo_id: str,
     results: Results | None = None,
-    false_alarm_rate: float = DEFAULT_FALSE_ALARM_RATE,
+    false_alarm_rate: float | None = None,
+    careful: bool | None = None,
     anomaly_map: str | None = None,
     draw_by: str | None = None,
     looked_at: np.ndarray | None = None,
@@ -61,7 +62,8 @@ def recalibrate(
         output: receives the model folder, weights in float16.
         repo_id: `org/repo` that the card shows.
         results: what results.json of `model` says; without it the new one holds only what is known here.
-        false_alarm_rate: share of good parts that may be judged anomalous, in (0, 0.5].
+        false_alarm_rate: share of good parts that may be judged anomalous, in (0, 0.5]; None: as it was.
+        careful: whether the threshold stays above all photographs; None: as it was.
         anomaly_map: that judges from now on, one of `ANOMALY_MAPS`; None: the one that did. All maps get their scales
             from these photographs: where another light lifts one as a whole, it would decide alone on those of before.
         draw_by: map that is shown and outlined from now on; None: the one that was.
@@ -80,11 +82,13 @@ def recalibrate(
         ConfigError: `results` are not of `model`, `output` holds something else or cannot be written, or the model has
             no such map.
     """
-    check_false_alarm_rate(false_alarm_rate)
+    before = model.judging
+    usual_rate = before.calibration.false_alarm_rate if before.calibration else DEFAULT_FALSE_ALARM_RATE
+    rate = usual_rate if false_alarm_rate is None else false_alarm_rate
+    check_false_alarm_rate(rate)
     check_held_out(len(photographs))
     output = expanded(output)
     check_output(output)
-    before = model.judging
     measured = tuple(scale.anomaly_map for scale in before.scales)
     if results is not None:
         facts.validate(results, before)
@@ -106,7 +110,8 @@ def recalibrate(
         calibrate(
             saved,
             [Normal(path) for path in photographs],
-            false_alarm_rate,
+            rate,
+            careful=before.careful if careful is None else careful,
             nuisance=Nuisance.from_dict(results.nuisance) if results and results.nuisance else None,
             left_out=[name for name in ANOMALY_MAPS if measured and name not in measured],
             on_image=on_image,
@@ -138,17 +143,22 @@ def _with_region(model: STLM, looked_at: np.ndarray) -> STLM:
 
 
 @torch.inference_mode()
-def _check_unknown(model: STLM, photographs: Sequence[Path]) -> None:
-    """Raises DataError for photographs that are in the memory: their scores would say nothing of other parts."""
+def is_remembered(model: STLM, photograph: Path) -> bool:
+    """Whether patches of this very photograph are in the memory of a calibrated model.
+
+    Raises:
+        ImageError: it cannot be used.
+    """
     memory, scale = model.patch_memory, model.judging.scale("memory")
     if memory is None or scale is None:
-        return
-    known = []
-    for path in photographs:
-        image = read_picture(path, bits=model.judging.bits).image
-        if float(memory.closest(model.patches(input_of(model, [image])))) < KNOWN * scale.typical:
-            known.append(path.name)
-    if known:
+        return False
+    image = read_picture(photograph, bits=model.judging.bits).image
+    return float(memory.closest(model.patches(input_of(model, [image])))) < KNOWN * scale.typical
+
+
+def _check_unknown(model: STLM, photographs: Sequence[Path]) -> None:
+    """Raises DataError for photographs that are in the memory: their scores would say nothing of other parts."""
+    if known := [path.name for path in photographs if is_remembered(model, path)]:
         raise DataError(
             f"{len(known)} of {len(photographs)} photographs are in the memory of the model ({known[0]}); name others, "
             "of good parts that it has not seen."
@@ -171,8 +181,11 @@ def _amended(
     assert calibration is not None
     alias = repo_id.rsplit("/", 1)[-1]
     options: dict[str, bool | int | float | str] = {"model": source.alias or "MODEL", "output": alias}
-    if calibration.false_alarm_rate != DEFAULT_FALSE_ALARM_RATE:
+    usual = before.calibration.false_alarm_rate if before.calibration else DEFAULT_FALSE_ALARM_RATE
+    if calibration.false_alarm_rate != usual:
         options["false-alarm-rate"] = calibration.false_alarm_rate
+    if now.careful != before.careful:
+        options["careful" if now.careful else "no-careful"] = True
     if now.judge_by != before.judge_by:
         options["map"] = now.judge_by
     if now.draw_by != before.draw_by:

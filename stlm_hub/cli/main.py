@@ -246,7 +246,13 @@ def calibrate(
     folder: Annotated[Path, typer.Argument(help="Folder of photographs of good parts, at least 4, not trained on.")],
     model: Annotated[str, typer.Option("--model", "-m", help="Alias, org/repo, org/repo@revision or folder.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="Model folder to write.")],
-    false_alarm_rate: Annotated[float, typer.Option(help="Share of good parts that may be judged anomalous.")] = 0.01,
+    false_alarm_rate: Annotated[
+        float | None, typer.Option(help="Share of good parts that may be judged anomalous; default: the model's.")
+    ] = None,
+    careful: Annotated[
+        bool | None,
+        typer.Option("--careful/--no-careful", help="Keep the threshold above all photographs; default: the model's."),
+    ] = None,
     anomaly_map: Annotated[
         str | None,
         typer.Option("--map", help="Map to judge by: aggregation, cosine, memory, combined; default: the model's."),
@@ -295,6 +301,7 @@ def calibrate(
             repo_id=f"your-name/{name}",
             results=results,
             false_alarm_rate=false_alarm_rate,
+            careful=careful,
             anomaly_map=anomaly_map,
             draw_by=draw,
             looked_at=looked_at(region, ignore, found.shape),
@@ -415,14 +422,22 @@ def publish(
 def accept(
     photographs: Annotated[list[Path], typer.Argument(help="Photographs of parts that were good.")],
     model: Annotated[Path, typer.Option("--model", "-m", help="Folder of your model.")],
+    unfamiliar: Annotated[
+        bool, typer.Option("--unfamiliar", help="They show the part although they look like something else.")
+    ] = False,
 ) -> None:
     """Tells a model that these were good: in seconds its memory knows them and its threshold counts them."""
     with Progress(console=console, transient=True) as bars:
         task = bars.add_task("looking", total=len(photographs))
         made = _feedback().accept(
-            model, photographs, lambda done, total: bars.update(task, completed=done, total=total)
+            model,
+            photographs,
+            lambda done, total: bars.update(task, completed=done, total=total),
+            unfamiliar=unfamiliar,
         )
-    for path, score in zip(photographs, made.scores, strict=True):
+    for sentence in made.left_out:
+        console.print(sentence, markup=False, highlight=False, soft_wrap=True)
+    for path, score in zip(made.taken, made.scores, strict=True):
         console.print(f"{escape(path.name)} scored {score:.4f} and is known as good now.", highlight=False)
     console.print(f"The threshold is {made.after:.4f}; before it was {made.before:.4f}.", highlight=False)
     _print_known_defects(made.known_defects, made.after)
