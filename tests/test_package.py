@@ -120,6 +120,7 @@ def test_inference_needs_no_training_package() -> None:
         "import stlm_hub.cli.main, stlm_hub.calibration.threshold, stlm_hub.starting_weights.sources\n"
         "import stlm_hub.calibration.recalibrate, stlm_hub.predict.photographs, stlm_hub.model_folder.publish\n"
         "import stlm_hub.model_folder.zoo_files, stlm_hub.space\n"
+        "from stlm_hub.training.feedback import reject, undo\n"
     )
 
 

@@ -290,7 +290,7 @@ def calibrate(
         console.print(note, markup=False)
     if output.resolve() == local.folder.resolve():
         raise ConfigError(f"{output} is the folder of the model itself; name another --output.")
-    network = STLM.from_pretrained(model, device=device)
+    network = STLM.from_pretrained(model, device=device, backend="torch")
     results, name = hub.results_of(local), output.resolve().name
     with Progress(console=console, transient=True) as bars:
         task = bars.add_task("scoring", total=len(found.paths))
@@ -369,7 +369,7 @@ def report(
     for option, value in (("--output", output), ("--log", log), ("--device", device)):
         command += [option, str(value)] if value else []
     run_log = folder.with_name(f"{folder.name}.run") / "log.jsonl"  # where `finetune` leaves it
-    network = STLM.from_pretrained(model, device=device)
+    network = STLM.from_pretrained(model, device=device, backend="torch")
     results = hub.results_of(local)
     with Progress(console=console, transient=True) as bars:
         task = bars.add_task("evaluating", total=None)
@@ -468,7 +468,7 @@ def _feedback() -> ModuleType:
     try:
         from ..training import feedback
     except ImportError as error:
-        raise DataError(f'This needs {error.name}: pip install "stlm_hub[train]"') from None
+        raise DataError(f'This needs {error.name}: pip install "stlm_hub[torch]"') from None
     return feedback
 
 

@@ -20,7 +20,6 @@ from ..calibration.normals import Normal, look
 from ..calibration.recalibrate import KNOWN, is_remembered
 from ..calibration.threshold import choose_threshold
 from ..errors import ConfigError, DataError
-from ..evaluation.plots import plot_score_histogram
 from ..model_folder import hub, versions
 from ..model_folder.folder import write_config
 from ..model_folder.names import FAMILIARITY_NAME, MEMORY_NAME, PLOTS
@@ -85,6 +84,12 @@ def accept(
 
     Nothing is changed where an error is raised.
     """
+    try:
+        from ..evaluation import plots  # noqa: F401  # before any work is done
+    except ImportError as error:
+        raise ConfigError(
+            f'The plot of the scores is drawn anew, which needs {error.name}: pip install "stlm_hub[train]"'
+        ) from None
     folder, photographs = expanded(folder), [expanded(path) for path in photographs]
     since = versions.stamp(folder)
     model, results = _load(folder)
@@ -202,7 +207,7 @@ def _load(folder: Path) -> tuple[STLM, Results | None]:
             f"There is no folder {folder}; name the folder of a model of your own. One of the zoo is copied into a "
             "folder with: stlm calibrate"
         )
-    return STLM.from_pretrained(folder), hub.results_of(hub.resolve(folder))
+    return STLM.from_pretrained(folder, backend="torch"), hub.results_of(hub.resolve(folder))
 
 
 @torch.inference_mode()
@@ -253,6 +258,8 @@ def _write(
     new: Path, folder: Path, model: STLM, memory: PatchMemory, judging: Judging, results: Results | None, n: int
 ) -> None:
     """The files that change: memory, familiarity's limits, thresholds, and what is known of the model."""
+    from ..evaluation.plots import plot_score_histogram  # `reject` and `undo` draw nothing
+
     write_weights(new / MEMORY_NAME, memory.state_dict(), torch.float16)
     write_weights(new / FAMILIARITY_NAME, model.familiarity.state_dict())
     write_config(new, model.config.replace(patch_memory=memory.config))
