@@ -63,7 +63,7 @@ def recalibrate_on_gpu(
     known = MODELS.get(name).network.judging.bits  # its network and memory were made of photographs that were read so
     found = check_photographs(photographs, at_least=MIN_HELD_OUT, work="calibration", near_copies=False, bits=known)
     inside = looked_at(look.get("region"), look.get("ignore"), found.shape)
-    return in_turn(lambda: _recalibrate(name, found, output, label, false_alarm_rate, inside))
+    return in_turn(lambda: _recalibrate(name, found, output, label, false_alarm_rate, inside, list(look)))
 
 
 def seconds_to_recalibrate(name: str, found: Photographs, *_: object) -> int:
@@ -73,7 +73,13 @@ def seconds_to_recalibrate(name: str, found: Photographs, *_: object) -> int:
 
 @spaces.GPU(duration=seconds_to_recalibrate)
 def _recalibrate(
-    name: str, found: Photographs, output: Path, label: str, false_alarm_rate: float, inside: np.ndarray | None
+    name: str,
+    found: Photographs,
+    output: Path,
+    label: str,
+    false_alarm_rate: float,
+    inside: np.ndarray | None,
+    named: list[str],
 ) -> Path:
     with explained():
         model = MODELS.get(name)
@@ -85,6 +91,7 @@ def _recalibrate(
             results=model.results,
             false_alarm_rate=false_alarm_rate,
             looked_at=inside,
+            named=named,
             bits=found.bits,
         )
     return output

@@ -6,7 +6,7 @@ The same for a model that is to judge by another of its maps.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -17,11 +17,11 @@ from ..errors import DataError
 from ..fingerprint import fingerprint
 from ..model_folder import results as facts
 from ..model_folder.folder import check_output, make_parent, making, move_folder
-from ..model_folder.results import CalibrationFacts, Command, Photographs, Results
+from ..model_folder.results import CalibrationFacts, Command, Photographs, Results, Value
 from ..model_folder.write import file_facts, write_results
 from ..models.stlm.anomaly_maps import check_judging
 from ..models.stlm.judging import ANOMALY_MAPS, Judging
-from ..predict.images import load_image, read_picture
+from ..predict.images import read_picture
 from ..predict.predictor import input_of
 from ..predict.region_mask import area_on_frame, on_frame
 from ..pseudo_anomalies.nuisance import Nuisance
@@ -47,6 +47,7 @@ def recalibrate(
     anomaly_map: str | None = None,
     draw_by: str | None = None,
     looked_at: np.ndarray | None = None,
+    named: Collection[str] = ("region",),
     minimum_area: float | None = None,
     bits: int | None = None,
     on_image: Callable[[int, int], None] | None = None,
@@ -68,6 +69,7 @@ def recalibrate(
             from these photographs: where another light lifts one as a whole, it would decide alone on those of before.
         draw_by: map that is shown and outlined from now on; None: the one that was.
         looked_at: HxW bool of a photograph, the part that counts from now on; None: what did.
+        named: options of pictures behind `looked_at`: region, ignore.
         minimum_area: pixels of a photograph; a smaller connected region is no defect. None: as it was.
         bits: that photographs of 16 bits use from now on; None: as it was.
         on_image: called with (done, total) after each photograph.
@@ -97,7 +99,9 @@ def recalibrate(
         draw_by=before.draw_by if draw_by is None else draw_by,
         minimum_area=before.minimum_area
         if minimum_area is None
-        else area_on_frame(minimum_area, load_image(photographs[0]).shape[:2], model.frame_size),
+        else area_on_frame(
+            minimum_area, read_picture(photographs[0], bits=bits or before.bits).image.shape[:2], model.frame_size
+        ),
         bits=bits or before.bits,
     )
     check_judging(model.config, judging)
@@ -117,7 +121,7 @@ def recalibrate(
             on_image=on_image,
         )
         saved.save_calibration(folder)
-        changed: dict[str, bool | int | float | str] = {"region": "FILE"} if looked_at is not None else {}
+        changed: dict[str, Value] = dict.fromkeys(named, "FILE") if looked_at is not None else {}
         changed |= {"minimum-area": minimum_area} if minimum_area is not None else {}
         made = _amended(results, before, saved.judging, repo_id, changed)
         held_out = Photographs(len(photographs), fingerprint(photographs))
@@ -170,7 +174,7 @@ def _amended(
     before: Judging,
     now: Judging,
     repo_id: str,
-    changed: dict[str, bool | int | float | str],
+    changed: Mapping[str, Value],
 ) -> Results:
     """What the training's results still say, with what the new threshold changes, and perhaps the new map.
 
@@ -180,7 +184,7 @@ def _amended(
     source, calibration = known.provenance, now.calibration
     assert calibration is not None
     alias = repo_id.rsplit("/", 1)[-1]
-    options: dict[str, bool | int | float | str] = {"model": source.alias or "MODEL", "output": alias}
+    options: dict[str, Value | tuple[str, ...]] = {"model": source.alias or "MODEL", "output": alias}
     usual = before.calibration.false_alarm_rate if before.calibration else DEFAULT_FALSE_ALARM_RATE
     if calibration.false_alarm_rate != usual:
         options["false-alarm-rate"] = calibration.false_alarm_rate
@@ -190,6 +194,8 @@ def _amended(
         options["map"] = now.judge_by
     if now.draw_by != before.draw_by:
         options["draw"] = now.draw_by
+    if now.bits != before.bits and now.bits is not None:
+        options["bits"] = now.bits
     options |= changed
     weights = known.files.get("model.safetensors")
     earlier = known.recalibration

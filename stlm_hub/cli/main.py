@@ -305,6 +305,7 @@ def calibrate(
             anomaly_map=anomaly_map,
             draw_by=draw,
             looked_at=looked_at(region, ignore, found.shape),
+            named=[option for option, given in (("region", region), ("ignore", ignore)) if given],
             minimum_area=minimum_area,
             bits=found.bits,
             on_image=lambda done, total: bars.update(task, completed=done, total=total),
