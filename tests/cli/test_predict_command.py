@@ -16,15 +16,15 @@ from drawn import texture, write_photographs
 from PIL import Image
 from rich.text import Text
 
-from stlm_hub.cli.progress import VERDICTS
+from stlm_hub.cli.progress import VERDICTS as MARKUP
 from stlm_hub.model_folder.folder import write_judging
 from stlm_hub.models.stlm.judging import Judging
-from stlm_hub.predict.prediction import Verdict
+from stlm_hub.predict.prediction import VERDICTS, Verdict
 from stlm_hub.stlm import STLM
 
 Stlm = Callable[..., tuple[int, str, str]]
 pytestmark = pytest.mark.usefixtures("toy_streams")
-WORDS = {"pass": "normal    ", "review": "look again", "reject": "ANOMALOUS ", "unfamiliar": "UNFAMILIAR"}
+WORDS = {verdict: f"{word:<10}" for verdict, (word, _) in VERDICTS.items()}
 
 
 @pytest.fixture
@@ -49,7 +49,7 @@ def test_a_line_for_each_photograph(stlm: Stlm, photographs: Path, saved_memory_
 
 
 def test_every_verdict_of_the_library_has_a_word_of_one_width() -> None:
-    assert {verdict: Text.from_markup(word).plain for verdict, word in VERDICTS.items()} == WORDS
+    assert {verdict: Text.from_markup(word).plain for verdict, word in MARKUP.items()} == WORDS
     assert set(WORDS) == set(get_args(Verdict))
 
 
@@ -61,8 +61,8 @@ def test_a_review_threshold_sets_the_nearly_anomalous_aside(
         assert code == 0
         return {line.partition("  score")[0].strip() for line in out.splitlines()}
 
-    assert verdicts("--review", "0") == {"look again"}
-    assert verdicts("--review", "1") == {"normal"}
+    assert verdicts("--review", "0") == {"Review"}
+    assert verdicts("--review", "1") == {"Pass"}
     code, out, err = stlm("predict", photographs, "-m", saved_memory_toy, "--threshold", "0.5", "--review", "0.75")
     assert code == 1 and not out and "The review threshold 0.75 lies above the threshold 0.5" in err
 
@@ -73,7 +73,7 @@ def test_what_is_not_the_part_is_called_so(
     folder = shutil.copytree(saved_memory_toy, tmp_path / "narrow")
     write_judging(folder, Judging.load(folder / "calibration.json").replace(familiarity_limits=(1e-3, 1e-3)))
     code, out, _ = stlm("predict", photographs, "-m", folder, "-o", tmp_path / "panels")
-    assert code == 0 and out.count("UNFAMILIAR") == 4 and len(list((tmp_path / "panels").iterdir())) == 4
+    assert code == 0 and out.count("Unfamiliar") == 4 and len(list((tmp_path / "panels").iterdir())) == 4
     _, out, _ = stlm("predict", photographs / "part_0.png", "-m", folder, "--json")
     told = json.loads(out)
     assert told["verdict"] == "unfamiliar" and told["unfamiliarity"] > 1

@@ -189,7 +189,7 @@ def test_the_verdict_changes_the_header_only() -> None:
     assert set(pictures) == {"pass", "review", "reject", "unfamiliar"}
     for verdict, drawn in pictures.items():
         assert drawn.shape == pictures["pass"].shape and np.array_equal(drawn[72:], pictures["pass"][72:])
-        assert drawn[22, 40].tolist() == list(BADGES[verdict][1])
+        assert drawn[22, 40].tolist() == list(BADGES[verdict])
     assert len({tuple(drawn[22, 40]) for drawn in pictures.values()}) == 4
     reject, calm = pictures["reject"][22, 40].astype(int), pictures["pass"][22, 40].astype(int)
     assert reject[0] > reject[2] + 100 and calm[2] > calm[0] + 100
