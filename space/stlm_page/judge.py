@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 import spaces
 
-from stlm_hub.calibration.recalibrate import recalibrate
 from stlm_hub.calibration.threshold import MIN_HELD_OUT
 from stlm_hub.errors import DataError
 from stlm_hub.predict.photographs import Photographs, check_photographs
 from stlm_hub.predict.prediction import Prediction
 from stlm_hub.predict.region_mask import looked_at
 from stlm_hub.training.finetune import finetune
+from stlm_hub.training.recalibrate import recalibrate
 
 from .errors import explained
 from .models import Models
@@ -50,7 +50,7 @@ def judge(name: str, photographs: list[np.ndarray]) -> list[Prediction]:
 def recalibrate_on_gpu(
     name: str, photographs: Path, output: Path, label: str, false_alarm_rate: float, look: dict[str, Path]
 ) -> Path:
-    """Finds the threshold of a model, and the scales of its combined map, anew, see `stlm_hub.calibration.recalibrate`.
+    """Finds the threshold of a model, and the scales of its combined map, anew, see `stlm_hub.training.recalibrate`.
 
     Args:
         name: of the model, see `Models.get`.

@@ -268,7 +268,6 @@ def calibrate(
 ) -> None:
     """Finds a model's threshold, and its combined map's scales, anew: for your light, or for another of its maps."""
     check_name(model)
-    from ..calibration.recalibrate import recalibrate
     from ..calibration.threshold import MIN_HELD_OUT
     from ..model_folder import hub
     from ..model_folder.folder import read_folder
@@ -276,6 +275,7 @@ def calibrate(
     from ..predict.photographs import check_photographs
     from ..predict.region_mask import looked_at
     from ..stlm import STLM
+    from ..training.recalibrate import recalibrate
 
     output = expanded(output)
     found = check_photographs(folder, at_least=MIN_HELD_OUT, work="calibration", near_copies=False, bits=bits)

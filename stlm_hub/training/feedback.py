@@ -17,7 +17,6 @@ import torch
 
 from ..calibration.calibrate import score_photographs
 from ..calibration.normals import Normal, look
-from ..calibration.recalibrate import KNOWN, is_remembered
 from ..calibration.threshold import choose_threshold
 from ..errors import ConfigError, DataError
 from ..model_folder import hub, versions
@@ -34,6 +33,7 @@ from ..predict.photographs import pixels_sha256
 from ..pseudo_anomalies.nuisance import Nuisance, photographed_again
 from ..stlm import STLM
 from ..validate import expanded
+from .recalibrate import KNOWN, is_remembered
 
 FAR = 4 / 3
 """Distance in limits above which no photograph is accepted unasked: twice as far as the farthest good one of the

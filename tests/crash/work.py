@@ -21,7 +21,6 @@ import pytest
 import torch
 from toy_streams import install
 
-from stlm_hub.calibration.recalibrate import recalibrate
 from stlm_hub.cli.main import main
 from stlm_hub.errors import DataError
 from stlm_hub.line.watch import watch as watch_folder
@@ -36,6 +35,7 @@ from stlm_hub.training import feedback
 from stlm_hub.training.config import TrainingConfig
 from stlm_hub.training.finetune import finetune
 from stlm_hub.training.loop import train as train_network
+from stlm_hub.training.recalibrate import recalibrate
 
 EVERY = 3
 """Steps between two checkpoints."""

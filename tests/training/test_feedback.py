@@ -16,7 +16,6 @@ import torch
 from PIL import Image
 from skimage.data import chelsea
 
-from stlm_hub.calibration.recalibrate import recalibrate
 from stlm_hub.errors import ConfigError, DataError, ImageError
 from stlm_hub.model_folder.folder import write_judging
 from stlm_hub.model_folder.names import MEMORY_NAME, WEIGHTS_NAME
@@ -26,6 +25,7 @@ from stlm_hub.stlm import STLM
 from stlm_hub.training.feedback import accept, known_defects, reject, undo
 from stlm_hub.training.finetune import finetune
 from stlm_hub.training.observer import Observer
+from stlm_hub.training.recalibrate import recalibrate
 
 DrawPart = Callable[..., Path]
 

@@ -13,6 +13,9 @@ import numpy as np
 import torch
 
 from .. import __version__
+from ..calibration.calibrate import calibrate
+from ..calibration.normals import Normal
+from ..calibration.threshold import DEFAULT_FALSE_ALARM_RATE, check_false_alarm_rate, check_held_out
 from ..errors import DataError
 from ..fingerprint import fingerprint
 from ..model_folder import results as facts
@@ -27,9 +30,6 @@ from ..predict.region_mask import area_on_frame, on_frame
 from ..pseudo_anomalies.nuisance import Nuisance
 from ..stlm import STLM
 from ..validate import expanded
-from .calibrate import calibrate
-from .normals import Normal
-from .threshold import DEFAULT_FALSE_ALARM_RATE, check_false_alarm_rate, check_held_out
 
 KNOWN = 0.05
 """A patch this near to a remembered one, as a share of the typical distance, is the same one."""
