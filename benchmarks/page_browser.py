@@ -143,4 +143,4 @@ def judge_on_page(tab: Page, photograph: Path, settle: Callable[[], None]) -> di
     stated = re.search(r"Judged in (\d+) ms", words)
     if stated is None:
         raise RuntimeError(f"The page states no time of its own: {words!r}")
-    return {**tab.evaluate(_TIMES), "judged": float(stated[1]), "is_anomalous": "Looks anomalous" in words}
+    return {**tab.evaluate(_TIMES), "judged": float(stated[1]), "is_anomalous": "Reject" in words}

@@ -19,6 +19,7 @@ from stlm_page.build import build_page  # noqa: E402
 from stlm_page.examples import examples  # noqa: E402
 from stlm_page.guard import Guard, hosts_of  # noqa: E402
 from stlm_page.judge import MODELS  # noqa: E402
+from stlm_page.launch import why_not_served  # noqa: E402
 from stlm_page.models import offered  # noqa: E402
 from stlm_page.theme import HEAD, STYLE, theme  # noqa: E402
 
@@ -52,7 +53,7 @@ def main() -> None:
             app_kwargs={"middleware": [Middleware(Guard, hosts=hosts_of(address))]},
         )
     except OSError as error:
-        sys.exit(f"Error: port {port} is in use ({error}); choose another one with GRADIO_SERVER_PORT=7861.")
+        sys.exit(f"Error: {why_not_served(error, address, port)}")
 
 
 if __name__ == "__main__":

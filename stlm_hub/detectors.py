@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from .errors import ConfigError, HubError
 from .model_folder import zoo
-from .runtime.facts import is_export
+from .runtime.facts import check_export_request, is_export
 
 if TYPE_CHECKING:
     from .runtime.detector import ExportedModel
@@ -24,7 +24,8 @@ def load(
 
     Args:
         name: a folder that `stlm export` wrote, or what `STLM.from_pretrained` takes.
-        device: of PyTorch; given, no export is used in its place.
+        device: where it judges. Exports judge on processors, so that one takes PyTorch's place for None and "cpu"
+            alone; `STLM.from_pretrained(name, backend="torch")` judges in PyTorch on a processor, too.
         threads: of an exported model; None: as many as the machine has cores.
 
     Returns:
@@ -40,10 +41,9 @@ def load(
 
     folder = zoo.local_folder(name)
     if folder is not None and is_export(folder):
-        if device not in (None, "cpu"):
-            raise ConfigError(f'{folder} is an export for processors and does not run on "{device}"; leave it out.')
+        check_export_request(folder, device=device)
         return ExportedModel.from_folder(folder, threads=threads)
-    if folder is not None and device is None and (found := fastest(folder, threads)) is not None:
+    if folder is not None and device in (None, "cpu") and (found := fastest(folder, threads)) is not None:
         return found
     if folder is None and "/" not in os.fspath(name) and os.fspath(name).partition("@")[0] not in zoo.load_zoo():
         raise HubError(zoo.unknown_alias(os.fspath(name)))  # before torch is imported

@@ -24,7 +24,7 @@ from .models.stlm.judging import Calibration, Judging
 from .models.stlm.network import STLMNetwork
 from .runtime.beside import Preferred
 from .runtime.detector import ExportedModel
-from .runtime.facts import is_export
+from .runtime.facts import check_export_request, is_export
 from .validate import expanded
 
 if TYPE_CHECKING:
@@ -97,11 +97,13 @@ class STLM(AnomalyMaps):
 
         Raises:
             HubError: there is no such model, or it cannot be downloaded.
-            ConfigError: config.json or calibration.json is not valid, or the device cannot be used.
+            ConfigError: config.json or calibration.json is not valid, or the device cannot be used; or what is asked
+                of an export is none of its own.
             WeightsError: the weights are missing, a pickle, altered, or do not fit config.json.
         """
         named = folder_of(name)
         if named is not None and is_export(named):
+            check_export_request(named, device=device, backend=backend, revision=revision)
             return cast("STLM", ExportedModel.from_folder(name))
         place = usable_device(device)
         acceleration = Acceleration.of(backend or "torch")

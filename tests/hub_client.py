@@ -39,7 +39,7 @@ def load(name, **options):
 
 def files(local):
     category = json.loads((local.folder / "config.json").read_text())["category"]
-    return {"revision": local.revision, "category": category, "sha256": file_sha256(local.weights_path)}
+    return {"revision": local.revision, "category": category, "sha256": file_sha256(local.folder / "model.safetensors")}
 
 def companion(name, file):
     path = hub.companion_file(hub.resolve(name), file)

@@ -58,6 +58,17 @@ judging = seconds(str(pathlib.Path(sys.executable).with_name("stlm")), "predict"
 assert loading < 5 and judging < 8, (loading, judging)  # 1 s and 1.5 s are the aim; a busy machine takes its time
 print(f"Without PyTorch: {size:.0f} MB, loads in {loading:.2f} s, judges one photograph in {judging:.2f} s.")
 END
+light/bin/pip install --quiet "$wheel[runtime,line]"
+mkdir arriving && cp part.png arriving
+light/bin/stlm watch arriving --model exported --output verdicts --rejects rejects --threshold 0 --once
+light/bin/python - <<'END'
+import importlib.util, json, pathlib
+
+assert importlib.util.find_spec("torch") is None, "torch is installed"
+(row,) = map(json.loads, pathlib.Path("verdicts/verdicts.jsonl").read_text().splitlines())
+assert row["verdict"] in ("reject", "unfamiliar") and row["error"] is None, row
+assert pathlib.Path(row["picture"]).parent.name == "rejects" and pathlib.Path(row["picture"]).is_file(), row
+END
 if light/bin/stlm predict part.png --model "$checkout/model_cards/sample-brick" 2> refused.txt; then
   echo "A model that needs PyTorch must be an error without it." && exit 1
 fi

@@ -18,7 +18,7 @@ import torch
 
 from stlm_hub.errors import ImageError
 from stlm_hub.predict.images import Picture, read_picture
-from stlm_hub.predict.prediction import Prediction, Unusable
+from stlm_hub.predict.prediction import VERDICTS, Prediction, Unusable
 from stlm_hub.predict.predictor import predict_many
 from stlm_hub.spreadsheet import harmless
 
@@ -36,9 +36,6 @@ PER_CALL = 8 if torch.cuda.is_available() else 2
 """Photographs a call of the network. A slice of a shared graphics card costs a second to get; a processor gains nothing
 from many at once, and whoever inspects a single photograph meanwhile waits for one call."""
 
-WORDS = {"pass": "normal", "review": "look again", "reject": "anomalous", "unfamiliar": "unfamiliar"}
-"""What the table calls each verdict."""
-
 
 @dataclass
 class Run:
@@ -53,7 +50,7 @@ class Run:
 
     def add(self, name: str, prediction: Prediction) -> None:
         """A judged photograph: its row, its thumbnail, its panel in the archive."""
-        word = WORDS[prediction.verdict]
+        word, _ = VERDICTS[prediction.verdict]
         area = round(100 * float(prediction.mask.mean()), 3)
         numbers = [round(prediction.score, 4), round(prediction.threshold, 4), area]
         self.rows.append([name, word, *numbers, " ".join(prediction.notes)])
@@ -183,7 +180,7 @@ def _rounds(
                 *[gr.skip()] * 4,
             ]
     usable = len(run.rows) - run.unusable
-    words = f"**{run.anomalous} of {usable} photographs look anomalous**"
+    words = f"**{run.anomalous} of {usable} photographs are rejected**"
     if run.others:
         words += f", {run.others} more need a look"
     words += f", {run.unusable} could not be used (the table says why)" if run.unusable else ""

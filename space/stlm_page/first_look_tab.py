@@ -15,13 +15,13 @@ import numpy as np
 
 from stlm_hub.errors import ConfigError, ImageError
 from stlm_hub.predict.images import load_image
-from stlm_hub.predict.prediction import Prediction
+from stlm_hub.predict.prediction import VERDICTS, Prediction
 from stlm_hub.zero_shot.windows import at_sams_scale
 
 from .errors import user_errors
 from .events import PRIVATE, SILENT
 from .fields import compare_field, outline_field, photo_field
-from .pictures import VERDICTS, empty_verdict, pictures
+from .pictures import empty_verdict, pictures, verdict_heading
 from .scale import score_scale
 from .slots import PHOTOGRAPHS
 from .uploads import Upload, file_field, uploaded_name, uploaded_path, uploads
@@ -158,15 +158,14 @@ def references(good: tuple[Upload, ...]) -> References:
 
 
 def _verdict(prediction: Prediction, note: str, seconds: float) -> str:
-    kind, sign, words = VERDICTS[prediction.verdict]
+    _, meaning = VERDICTS[prediction.verdict]
     height, width = prediction.anomaly_map.shape
     marked = (
         f" {100 * prediction.mask.mean():.1f} % of it is marked." if prediction.mask.any() else " Nothing is marked."
     )
     return (
-        f'<section class="verdict {kind}" role="status" aria-label="Verdict">'
-        f'<p class="word"><span class="sign" aria-hidden="true">{sign}</span> {words}</p>'
-        f"<p>Anomaly score {prediction.score:.3f}, limit {prediction.threshold:g}.{marked} {escape(note)}</p>"
+        f"{verdict_heading(prediction)}"
+        f"<p>{meaning} Anomaly score {prediction.score:.3f}, limit {prediction.threshold:g}.{marked} {escape(note)}</p>"
         f"{score_scale([], prediction.threshold, prediction.score)}"
         f'<p class="small">Judged in {math.ceil(seconds)} s; {width} x {height} px.</p></section>'
     )

@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 import spaces
 
-from stlm_hub.calibration.recalibrate import recalibrate
 from stlm_hub.calibration.threshold import MIN_HELD_OUT
 from stlm_hub.errors import DataError
 from stlm_hub.predict.photographs import Photographs, check_photographs
 from stlm_hub.predict.prediction import Prediction
 from stlm_hub.predict.region_mask import looked_at
 from stlm_hub.training.finetune import finetune
+from stlm_hub.training.recalibrate import recalibrate
 
 from .errors import explained
 from .models import Models
@@ -50,7 +50,7 @@ def judge(name: str, photographs: list[np.ndarray]) -> list[Prediction]:
 def recalibrate_on_gpu(
     name: str, photographs: Path, output: Path, label: str, false_alarm_rate: float, look: dict[str, Path]
 ) -> Path:
-    """Finds the threshold of a model, and the scales of its combined map, anew, see `stlm_hub.calibration.recalibrate`.
+    """Finds the threshold of a model, and the scales of its combined map, anew, see `stlm_hub.training.recalibrate`.
 
     Args:
         name: of the model, see `Models.get`.
@@ -60,10 +60,10 @@ def recalibrate_on_gpu(
         false_alarm_rate: share of good parts that may be judged anomalous.
         look: options `region` or `ignore`, masks of where to look; none for where the model has looked.
     """
-    MODELS.get(name)
-    found = check_photographs(photographs, at_least=MIN_HELD_OUT, work="calibration", near_copies=False)
+    known = MODELS.get(name).network.judging.bits  # its network and memory were made of photographs that were read so
+    found = check_photographs(photographs, at_least=MIN_HELD_OUT, work="calibration", near_copies=False, bits=known)
     inside = looked_at(look.get("region"), look.get("ignore"), found.shape)
-    return in_turn(lambda: _recalibrate(name, found, output, label, false_alarm_rate, inside))
+    return in_turn(lambda: _recalibrate(name, found, output, label, false_alarm_rate, inside, list(look)))
 
 
 def seconds_to_recalibrate(name: str, found: Photographs, *_: object) -> int:
@@ -73,7 +73,13 @@ def seconds_to_recalibrate(name: str, found: Photographs, *_: object) -> int:
 
 @spaces.GPU(duration=seconds_to_recalibrate)
 def _recalibrate(
-    name: str, found: Photographs, output: Path, label: str, false_alarm_rate: float, inside: np.ndarray | None
+    name: str,
+    found: Photographs,
+    output: Path,
+    label: str,
+    false_alarm_rate: float,
+    inside: np.ndarray | None,
+    named: list[str],
 ) -> Path:
     with explained():
         model = MODELS.get(name)
@@ -85,7 +91,8 @@ def _recalibrate(
             results=model.results,
             false_alarm_rate=false_alarm_rate,
             looked_at=inside,
-            bits=found.bits if model.network.judging.bits is None else None,
+            named=named,
+            bits=found.bits,
         )
     return output
 

@@ -13,18 +13,18 @@ from gradio import processing_utils, utils
 
 from stlm_hub.calibration.threshold import MIN_HELD_OUT, expected_false_alarm_rate
 from stlm_hub.drawing import heatmap as render
-from stlm_hub.predict.prediction import Prediction
+from stlm_hub.predict.prediction import VERDICTS, Prediction, Verdict
 
 from .models import LoadedModel
 from .scale import score_scale
 
-VERDICTS = {
-    "pass": ("normal", "✓", "Looks normal"),
-    "review": ("review", "?", "Look again"),
-    "reject": ("anomalous", "▲", "Looks anomalous"),
-    "unfamiliar": ("unfamiliar", "≠", "Not the part that this model knows"),
+SIGNS: dict[Verdict, tuple[str, str]] = {
+    "pass": ("normal", "✓"),
+    "review": ("review", "?"),
+    "reject": ("anomalous", "▲"),
+    "unfamiliar": ("unfamiliar", "≠"),
 }
-"""Class of the style sheet, sign and words of each verdict."""
+"""Class of the style sheet and sign of each verdict."""
 
 MIN_SIDE, MAX_SIDE = 720, 1400  # px, longer side of pictures on the page; downloads have the photograph's own size
 _JPEG_QUALITY = 92
@@ -75,14 +75,21 @@ def keep_jpeg(image: np.ndarray, name: str) -> str:
 def verdict(prediction: Prediction, model: LoadedModel, seconds: float) -> str:
     """The verdict in words, on the scale, with what was marked and how long it took. HTML."""
     height, width = prediction.anomaly_map.shape
-    kind, sign, words = VERDICTS[prediction.verdict]
-    why = _why(prediction)
     return (
-        f'<section class="verdict {kind}" role="status" aria-label="Verdict">'
-        f'<p class="word"><span class="sign" aria-hidden="true">{sign}</span> {words}</p>'
-        f"<p>{why}</p>{score_scale(model.normal_scores, prediction.threshold, prediction.score)}"
+        f"{verdict_heading(prediction)}"
+        f"<p>{_why(prediction)}</p>{score_scale(model.normal_scores, prediction.threshold, prediction.score)}"
         f"{_notes(prediction)}"
         f'<p class="small">{_legend(model)} Judged in {1000 * seconds:.0f} ms; {width} x {height} px.</p></section>'
+    )
+
+
+def verdict_heading(prediction: Prediction) -> str:
+    """The beginning of a verdict, whose `section` is still open: sign and word. HTML."""
+    kind, sign = SIGNS[prediction.verdict]
+    word, _ = VERDICTS[prediction.verdict]
+    return (
+        f'<section class="verdict {kind}" role="status" aria-label="Verdict">'
+        f'<p class="word"><span class="sign" aria-hidden="true">{sign}</span> {word}</p>'
     )
 
 
@@ -93,25 +100,18 @@ def _notes(prediction: Prediction) -> str:
 
 def _why(prediction: Prediction) -> str:
     score, threshold = render.distinct([prediction.score, prediction.threshold])
+    _, meaning = VERDICTS[prediction.verdict]
     if prediction.verdict == "unfamiliar":
-        return (
-            "This does not look like the photographs that the model learned from, so its score says nothing. "
-            "Photograph the part as in those, or choose another model."
-        )
+        return f"{meaning} Photograph the part as in those, or choose another model."
     if prediction.verdict == "reject":
-        return (
-            f"The anomaly score {score} reaches the threshold {threshold}: this photograph differs from the good parts "
-            f"that the model has seen. {_percent(100 * float(prediction.mask.mean()))} of it is marked."
-        )
+        marked = _percent(100 * float(prediction.mask.mean()))
+        return f"{meaning} The anomaly score {score} reaches the threshold {threshold}; {marked} of it is marked."
     if prediction.verdict == "review":
         return (
-            f"The anomaly score {score} is close below the threshold {threshold}: few good parts come so high. "
-            "Nothing is marked; look at where the heatmap is brightest."
+            f"{meaning} The anomaly score {score} is close below the threshold {threshold}. Nothing is marked; look at "
+            "where the heatmap is brightest."
         )
-    return (
-        f"The anomaly score {score} is below the threshold {threshold}: "
-        "nothing differs enough from the good parts that the model has seen. Nothing is marked."
-    )
+    return f"{meaning} The anomaly score {score} is below the threshold {threshold}. Nothing is marked."
 
 
 def threshold_words(model: LoadedModel, threshold: float) -> str:

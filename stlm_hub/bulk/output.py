@@ -43,6 +43,7 @@ class Plan:
         weights: SHA-256 of the files that decide its predictions.
         maps: whether maps are kept.
         part: photographs of one part.
+        threshold, bits: as they were given; None: the model's.
     """
 
     input: str
@@ -52,6 +53,8 @@ class Plan:
     weights: str
     maps: bool
     part: int
+    threshold: float | None = None
+    bits: int | None = None
 
     @property
     def parts(self) -> int:

@@ -16,7 +16,8 @@ import numpy as np
 
 from ..detectors import load
 from ..predict.detector import Detector
-from ..predict.prediction import Prediction, Unusable
+from ..predict.images import Picture
+from ..predict.prediction import Prediction, Unusable, noted
 from ..predict.predictor import batch_size, predict_many
 from .output import MAPS, Attempt, Output, part_name
 from .places import read_photograph
@@ -35,6 +36,8 @@ class Job:
         run: a name of this command.
         maps: whether maps are kept.
         threads: that one worker computes with.
+        threshold: in [0, 1]; None: the calibrated one.
+        bits: that photographs of 16 bits use, see `read_picture`; None: what the model knows.
     """
 
     model: str
@@ -42,6 +45,8 @@ class Job:
     run: str
     maps: bool
     threads: int
+    threshold: float | None = None
+    bits: int | None = None
 
 
 @dataclass(frozen=True)
@@ -75,7 +80,13 @@ class PartJudge:
     def __init__(self, job: Job, detector: Detector | None = None) -> None:
         self.job = job
         self.output = Output(job.output)
-        self.model: Detector = load(job.model, threads=job.threads) if detector is None else detector
+        self.model: Detector
+        if detector is None:
+            loaded = load(job.model, threads=job.threads)
+            self.bits = loaded.judging.bits if job.bits is None else job.bits
+            self.model = loaded
+        else:
+            self.model, self.bits = detector, job.bits
 
     def __call__(self, part: Part, on_photograph: Callable[[int], None] = lambda done: None) -> Done:
         """Judges a part and writes it.
@@ -120,12 +131,15 @@ class PartJudge:
     def _judge(self, paths: Sequence[str], batch: int) -> Iterator[tuple[Row, np.ndarray | None]]:
         """Row and map of each photograph, in order."""
         reading = [0.0] * len(paths)
+        notes: list[tuple[str, ...]] = [()] * len(paths)
 
-        def source(number: int) -> Callable[[], np.ndarray]:
-            def read() -> np.ndarray:
+        def source(number: int) -> Callable[[], Picture]:
+            def read() -> Picture:
                 started = time.perf_counter()
                 try:
-                    return read_photograph(paths[number])
+                    picture = read_photograph(paths[number], self.bits)
+                    notes[number] = picture.notes
+                    return picture
                 finally:
                     reading[number] = time.perf_counter() - started
 
@@ -133,7 +147,7 @@ class PartJudge:
 
         def judge(images: list[np.ndarray]) -> list[tuple[Prediction, float]]:
             started = time.perf_counter()
-            found = self.model.predict(images)  # type: ignore[arg-type]  # a list of arrays is a list of images
+            found = self.model.predict(images, threshold=self.job.threshold)  # type: ignore[arg-type]  # a list of arrays is a list of images
             share = (time.perf_counter() - started) / len(images)
             return [(one, share) for one in found]
 
@@ -143,5 +157,6 @@ class PartJudge:
             if isinstance(judged, Unusable):
                 yield Row(printable(path), error=printable(str(judged.error)), seconds=round(reading[number], 4)), None
             else:
-                prediction, share = judged
+                judged_one, share = judged
+                prediction = noted(judged_one, notes[number])
                 yield judged_row(path, prediction, reading[number] + share), prediction.anomaly_map

@@ -6,10 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import fsspec
-import numpy as np
 
 from ..errors import DataError, ImageError
-from ..predict.images import MAX_FILE_BYTES, load_image
+from ..predict.images import MAX_FILE_BYTES, Picture, read_picture
 
 PACKAGES = {"s3": "s3fs", "s3a": "s3fs", "gs": "gcsfs", "gcs": "gcsfs", "abfs": "adlfs", "az": "adlfs", "adl": "adlfs"}
 """What pip calls the packages of protocols; of the others fsspec's own sentence names it."""
@@ -48,14 +47,14 @@ def filesystem(address: str) -> tuple[Any, str]:
     return found
 
 
-def read_photograph(place: str) -> np.ndarray:
-    """RGB uint8 HxWx3 of a path or an address.
+def read_photograph(place: str, bits: int | None = None) -> Picture:
+    """The picture at a path or an address; `bits` as of `read_picture`.
 
     Raises:
         ImageError: it cannot be read, or is no photograph.
     """
     if not is_remote(place):
-        return load_image(Path(place))
+        return read_picture(Path(place), bits=bits)
     name = place.rpartition("/")[2]
     try:
         system, path = filesystem(place)
@@ -64,4 +63,4 @@ def read_photograph(place: str) -> np.ndarray:
         raise ImageError(f"There is no file {place}; check the path.") from None
     except Exception as error:  # each protocol's package raises errors of its own
         raise ImageError(f"{place} cannot be read ({' '.join(str(error).split())[:200]}).") from None
-    return load_image(data, name=name)
+    return read_picture(data, name=name, bits=bits)

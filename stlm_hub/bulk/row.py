@@ -23,6 +23,7 @@ SCHEMA = pa.schema(
         "unfamiliar": pa.float64(),
         "error": pa.string(),
         "seconds": pa.float64(),
+        "note": pa.string(),
     }
 )
 MAP_SCHEMA = pa.schema({"path": pa.string(), "map": pa.binary()})
@@ -40,6 +41,7 @@ class Row:
         unfamiliar: distance of the whole photograph from good ones in limits; above 1 the verdict is "unfamiliar".
         error: the sentence; None where there is a verdict.
         seconds: reading it, and its share of judging its batch.
+        note: what may make the photograph other than it was meant; None: nothing.
     """
 
     path: str
@@ -49,12 +51,19 @@ class Row:
     unfamiliar: float | None = None
     error: str | None = None
     seconds: float = 0.0
+    note: str | None = None
 
 
 def judged_row(path: str, judged: Prediction, seconds: float) -> Row:
     """The row of a photograph that was judged."""
     return Row(
-        printable(path), judged.verdict, judged.score, judged.threshold, judged.unfamiliarity, None, round(seconds, 4)
+        printable(path),
+        judged.verdict,
+        judged.score,
+        judged.threshold,
+        judged.unfamiliarity,
+        seconds=round(seconds, 4),
+        note=printable(" ".join(judged.notes)) or None,
     )
 
 

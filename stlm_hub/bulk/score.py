@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import os
 import uuid
@@ -12,6 +13,8 @@ from ..errors import ConfigError, DataError
 from ..fingerprint import file_sha256
 from ..model_folder.names import DECIDING
 from ..model_folder.zoo import local_folder
+from ..predict.depth import check_bits
+from ..predict.prediction import checked_threshold
 from ..validate import expanded
 from .inputs import find_photographs
 from .output import PLAN, Output, Plan, part_name
@@ -48,6 +51,8 @@ def score(
     engine: str = "local",
     workers: int | None = None,
     maps: bool = False,
+    threshold: float | None = None,
+    bits: int | None = None,
     on_progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Scored:
     """Judges every photograph of the input and writes one row for each.
@@ -59,23 +64,28 @@ def score(
         engine: "local": processes of this machine; "ray": actors of a Ray cluster.
         workers: processes or actors; None: one a processor. 0: this process itself ("local").
         maps: whether maps are kept, as PNG of 16 bits in Parquet.
+        threshold: in [0, 1]; None: the calibrated one.
+        bits: that photographs of 16 bits use, see `read_picture`; None: what the model knows.
         on_progress: called with (done, total), photographs of this run.
 
     Raises:
         DataError: the input names no photograph or cannot be read, the output cannot be written or holds the rows of
-            another input or model, or workers keep ending.
-        ConfigError: engine or workers are not possible, or the model is not valid.
+            another input, model, threshold or depth, or workers keep ending.
+        ConfigError: engine, workers, threshold or bits are not possible, or the model is not valid.
         HubError, WeightsError: the model cannot be had.
     """
     if engine not in ENGINES:
         raise ConfigError(f'There is no engine "{engine}"; use {" or ".join(ENGINES)}.')
     if workers is not None and not (0 if engine == "local" else 1) <= workers <= 10_000:
         raise ConfigError(f"--workers must be a whole number from 1 to 10000, not {workers}.")
+    threshold = None if threshold is None else checked_threshold(threshold)
+    check_bits(bits)
     processors = _processors()
     count = processors if workers is None else max(1, workers)
     place = Output(output)
     before = place.plan()
     plan, paths = _planned(source, model, maps, count, place, before)
+    plan = dataclasses.replace(plan, threshold=threshold, bits=bits)
     if before is not None:
         _check_same(place, before, plan)
         there = place.done()
@@ -89,7 +99,7 @@ def score(
     ]
     total = sum(len(part.paths) for part in parts)
     threads = 1 if engine == "ray" else max(1, processors // count)
-    job = Job(plan.model, place.place, uuid.uuid4().hex, maps, threads)
+    job = Job(plan.model, place.place, uuid.uuid4().hex, maps, threads, threshold, bits)
     try:
         errors = _run(job, parts, engine, workers if engine == "ray" else count * (workers != 0), total, on_progress)
     except BaseException:
@@ -183,6 +193,10 @@ def _digest(paths: Sequence[str]) -> str:
     return digest.hexdigest()
 
 
+def _option(name: str, value: float | None) -> str:
+    return f"the model's own {name}" if value is None else f"--{name} {value}"
+
+
 def _check_same(place: Output, before: Plan, now: Plan) -> None:
     """
     Raises:
@@ -194,6 +208,10 @@ def _check_same(place: Output, before: Plan, now: Plan) -> None:
         what = f"of other photographs ({before.photographs} of {before.input}, now {now.photographs} of {now.input})"
     elif before.maps != now.maps:
         what = f"{'with' if before.maps else 'without'} --maps"
+    elif before.threshold != now.threshold:
+        what = f"of {_option('threshold', before.threshold)}"
+    elif before.bits != now.bits:
+        what = f"of {_option('bits', before.bits)}"
     else:
         return
     raise DataError(f"{place.place} holds rows {what}; name another --output, or delete it.")

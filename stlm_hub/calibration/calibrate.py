@@ -55,7 +55,7 @@ def calibrate(
         false_alarm_rate: share of good parts that may be judged anomalous, in (0, 0.5].
         nuisance: how copies of the photographs are disturbed; None: as a normal camera does.
         seed: of everything random.
-        careful: see `choose_threshold`.
+        careful: see `choose_threshold`; the model keeps it.
         left_out: maps of what was not trained; they get no scale.
         on_image: called with (done, total) after each photograph.
 
@@ -83,6 +83,7 @@ def calibrate(
         normal_scores=judged.good,
         disturbed_scores=judged.disturbed,
         probe_scores=judged.probes,
+        careful=careful,
     )
     return Calibrated(found, _unusual(measured, judged.good))
 

@@ -20,7 +20,6 @@ from .doctor import doctor
 from .export import export
 from .mask import mask
 from .options import BitsOption
-from .panels import PanelNames, check_output
 from .progress import VERDICTS, RunProgress, console, exit_on_error, print_note, say_warnings
 from .references import references, without_references
 from .score import score as score_in_bulk
@@ -103,14 +102,12 @@ def predict(
         if bits is not None:
             network.judging = network.judging.replace(bits=bits)
         judge = network.predict_many
-    from ..predict.images import list_images, note_left_out
+    from ..predict.images import note_left_out
+    from .panels import PanelNames, check_output, photographs_of
 
-    output = None if output is None else check_output(output)
     given = [expanded(path) for path in photographs]
-    paths = [p for path in given for p in (list_images(path, recursive=True) if path.is_dir() else [path])]
-    if output is not None:  # panels of an earlier run are no photographs
-        paths = [path for path in paths if path in given or output.resolve() not in path.resolve().parents]
-    names = PanelNames()
+    paths = photographs_of(given)
+    panels = None if output is None else PanelNames(check_output(output))
     unread = [note for path in given if path.is_dir() and (note := note_left_out(path, recursive=True))]
     if not paths:
         what = "There are no photographs in these folders; pass PNG, JPEG, WEBP, BMP or TIFF files."
@@ -127,7 +124,7 @@ def predict(
         verdicts = refine_each(verdicts)
     for path, judged in zip(paths, verdicts, strict=True):
         try:
-            _print_verdict(path, judged, output / names.name(path) if output else None, as_json)
+            _print_verdict(path, judged, panels.place(path) if panels else None, as_json)
         except STLMError as error:
             broken += 1
             _print_unusable(path, error, as_json)
@@ -249,7 +246,13 @@ def calibrate(
     folder: Annotated[Path, typer.Argument(help="Folder of photographs of good parts, at least 4, not trained on.")],
     model: Annotated[str, typer.Option("--model", "-m", help="Alias, org/repo, org/repo@revision or folder.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="Model folder to write.")],
-    false_alarm_rate: Annotated[float, typer.Option(help="Share of good parts that may be judged anomalous.")] = 0.01,
+    false_alarm_rate: Annotated[
+        float | None, typer.Option(help="Share of good parts that may be judged anomalous; default: the model's.")
+    ] = None,
+    careful: Annotated[
+        bool | None,
+        typer.Option("--careful/--no-careful", help="Keep the threshold above all photographs; default: the model's."),
+    ] = None,
     anomaly_map: Annotated[
         str | None,
         typer.Option("--map", help="Map to judge by: aggregation, cosine, memory, combined; default: the model's."),
@@ -265,7 +268,6 @@ def calibrate(
 ) -> None:
     """Finds a model's threshold, and its combined map's scales, anew: for your light, or for another of its maps."""
     check_name(model)
-    from ..calibration.recalibrate import recalibrate
     from ..calibration.threshold import MIN_HELD_OUT
     from ..model_folder import hub
     from ..model_folder.folder import read_folder
@@ -273,6 +275,7 @@ def calibrate(
     from ..predict.photographs import check_photographs
     from ..predict.region_mask import looked_at
     from ..stlm import STLM
+    from ..training.recalibrate import recalibrate
 
     output = expanded(output)
     found = check_photographs(folder, at_least=MIN_HELD_OUT, work="calibration", near_copies=False, bits=bits)
@@ -287,7 +290,7 @@ def calibrate(
         console.print(note, markup=False)
     if output.resolve() == local.folder.resolve():
         raise ConfigError(f"{output} is the folder of the model itself; name another --output.")
-    network = STLM.from_pretrained(model, device=device)
+    network = STLM.from_pretrained(model, device=device, backend="torch")
     results, name = hub.results_of(local), output.resolve().name
     with Progress(console=console, transient=True) as bars:
         task = bars.add_task("scoring", total=len(found.paths))
@@ -298,9 +301,11 @@ def calibrate(
             repo_id=f"your-name/{name}",
             results=results,
             false_alarm_rate=false_alarm_rate,
+            careful=careful,
             anomaly_map=anomaly_map,
             draw_by=draw,
             looked_at=looked_at(region, ignore, found.shape),
+            named=[option for option, given in (("region", region), ("ignore", ignore)) if given],
             minimum_area=minimum_area,
             bits=found.bits,
             on_image=lambda done, total: bars.update(task, completed=done, total=total),
@@ -365,7 +370,7 @@ def report(
     for option, value in (("--output", output), ("--log", log), ("--device", device)):
         command += [option, str(value)] if value else []
     run_log = folder.with_name(f"{folder.name}.run") / "log.jsonl"  # where `finetune` leaves it
-    network = STLM.from_pretrained(model, device=device)
+    network = STLM.from_pretrained(model, device=device, backend="torch")
     results = hub.results_of(local)
     with Progress(console=console, transient=True) as bars:
         task = bars.add_task("evaluating", total=None)
@@ -418,14 +423,22 @@ def publish(
 def accept(
     photographs: Annotated[list[Path], typer.Argument(help="Photographs of parts that were good.")],
     model: Annotated[Path, typer.Option("--model", "-m", help="Folder of your model.")],
+    unfamiliar: Annotated[
+        bool, typer.Option("--unfamiliar", help="They show the part although they look like something else.")
+    ] = False,
 ) -> None:
     """Tells a model that these were good: in seconds its memory knows them and its threshold counts them."""
     with Progress(console=console, transient=True) as bars:
         task = bars.add_task("looking", total=len(photographs))
         made = _feedback().accept(
-            model, photographs, lambda done, total: bars.update(task, completed=done, total=total)
+            model,
+            photographs,
+            lambda done, total: bars.update(task, completed=done, total=total),
+            unfamiliar=unfamiliar,
         )
-    for path, score in zip(photographs, made.scores, strict=True):
+    for sentence in made.left_out:
+        console.print(sentence, markup=False, highlight=False, soft_wrap=True)
+    for path, score in zip(made.taken, made.scores, strict=True):
         console.print(f"{escape(path.name)} scored {score:.4f} and is known as good now.", highlight=False)
     console.print(f"The threshold is {made.after:.4f}; before it was {made.before:.4f}.", highlight=False)
     _print_known_defects(made.known_defects, made.after)
@@ -456,7 +469,7 @@ def _feedback() -> ModuleType:
     try:
         from ..training import feedback
     except ImportError as error:
-        raise DataError(f'This needs {error.name}: pip install "stlm_hub[train]"') from None
+        raise DataError(f'This needs {error.name}: pip install "stlm_hub[torch]"') from None
     return feedback
 
 

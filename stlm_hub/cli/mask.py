@@ -32,7 +32,9 @@ def mask(
     from ..predict.images import read_picture
     from ..zero_shot.segment import segment_anything, segment_embedded
 
-    output = expanded(output)
+    output, photograph = expanded(output), expanded(photograph)
+    if output.exists() and photograph.exists() and output.samefile(photograph):
+        raise ConfigError(f"{output} is the photograph itself; name another file for --output.")
     clicks, others = [_place(text) for text in at], [_place(text) for text in outside or ()]
     picture = read_picture(photograph)
     for note in picture.notes:

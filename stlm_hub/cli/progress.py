@@ -33,13 +33,9 @@ if TYPE_CHECKING:
 # Of several processes of one training the first one speaks; RANK is what launchers number them with.
 console = Console(quiet=os.environ.get("RANK", "0") != "0")
 
-VERDICTS = {
-    "pass": "[green]normal[/]    ",
-    "review": "[yellow]look again[/]",
-    "reject": "[bold red]ANOMALOUS[/] ",
-    "unfamiliar": "[magenta]UNFAMILIAR[/]",
-}
-"""Markup of each verdict, of one width."""
+_STYLES = {"pass": "green", "review": "yellow", "reject": "bold red", "unfamiliar": "magenta"}
+VERDICTS = {verdict: f"[{style}]{verdict.capitalize():<10}[/]" for verdict, style in _STYLES.items()}
+"""Markup of each verdict's word, of one width."""
 
 
 INTERRUPTED = 130

@@ -9,6 +9,7 @@ import typer
 
 from ..errors import DataError
 from ..model_folder.zoo import check_name
+from .options import BitsOption
 from .progress import console, progress_bars
 
 QUIET = 30.0
@@ -32,6 +33,8 @@ def score(
         int | None, typer.Option(help="Processes or actors; default: one a processor. 0: no further process.")
     ] = None,
     maps: Annotated[bool, typer.Option("--maps", help="Keep anomaly maps, too.")] = False,
+    threshold: Annotated[float | None, typer.Option(help="In [0, 1]; default: the calibrated one.")] = None,
+    bits: BitsOption = None,
 ) -> None:
     """Judges very many photographs: one Parquet row each, whatever happens to the machine."""
     if model is not None:
@@ -42,7 +45,17 @@ def score(
         raise DataError(f'Scoring in bulk needs {error.name}: pip install "stlm_hub[bulk]"') from None
 
     with ScoreProgress() as progress:
-        made = run(source, output, model, engine=engine, workers=workers, maps=maps, on_progress=progress)
+        made = run(
+            source,
+            output,
+            model,
+            engine=engine,
+            workers=workers,
+            maps=maps,
+            threshold=threshold,
+            bits=bits,
+            on_progress=progress,
+        )
     words = f"{made.photographs} photographs have a row each in {output}"
     words += f", {made.before} of them from before." if made.before else "."
     if made.errors:

@@ -42,18 +42,18 @@ def watch(
     if output.exists() and not output.is_dir():
         raise DataError(f"{output} is a file; name a folder for --output.")
     check_name(model)
+    from ..detectors import load
     from ..line.drift import Drift
     from ..line.rejects import Rejects
     from ..line.row import Row
     from ..line.senders import Mqtt, Webhook
     from ..line.watch import watch as run
     from ..predict.prediction import checked_threshold
-    from ..stlm import STLM
 
     if threshold is not None:
         threshold = checked_threshold(threshold)
     hook = None if webhook is None else Webhook(webhook)
-    network = STLM.from_pretrained(model, device=device)
+    network = load(model, device=device)
     if bits is not None:
         network.judging = network.judging.replace(bits=bits)
     senders = [sender for sender in (hook, None if mqtt is None else Mqtt(mqtt)) if sender is not None]

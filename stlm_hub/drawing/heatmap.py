@@ -44,30 +44,6 @@ COLOURS = _colour_table()
 _OPACITY = _opacity_table()
 
 
-def colorize(anomaly_map: np.ndarray, threshold: float) -> np.ndarray:
-    """Draws an anomaly map in colours that depend on value and threshold only.
-
-    A value's place on the colour scale is its distance from the threshold in log-odds, cut at `SPAN` on either side.
-    Thresholds may be very small or close to 1, where a scale that is linear in probability would show one flat colour;
-    in log-odds, ten times the threshold looks the same at 0.001 as at 0.1. A value is in the upper half of the scale
-    exactly if it is >= `threshold`, even for a threshold of 0 or 1.
-
-    Args:
-        anomaly_map: HxW float in [0, 1].
-        threshold: the model's threshold, in [0, 1].
-
-    Returns:
-        HxWx3 uint8 RGB.
-
-    Raises:
-        ImageError: the map is not HxW float with values in [0, 1].
-        ConfigError: the threshold is not in [0, 1].
-    """
-    check_anomaly_map(anomaly_map)
-    coloured: np.ndarray = np.rint(COLOURS).astype(np.uint8)[_scale_index(anomaly_map, threshold)]
-    return coloured
-
-
 def overlay(image: np.ndarray, anomaly_map: np.ndarray, threshold: float, strength: float = 0.6) -> np.ndarray:
     """Draws the heatmap over the photograph. Where the map is far below the threshold, the photograph is unchanged.
 
@@ -159,7 +135,12 @@ def distinct(values: list[float], digits: int = 3) -> list[str]:
 
 
 def _scale_index(anomaly_map: np.ndarray, threshold: float) -> np.ndarray:
-    """Entry of the colour table for each pixel, HxW: 0-127 below the threshold, 128-255 at or above it."""
+    """Entry of the colour table for each pixel, HxW: 0-127 below the threshold, 128-255 at or above it.
+
+    A value's place on the colour scale is its distance from the threshold in log-odds, cut at `SPAN` on either side.
+    Thresholds may be very small or close to 1, where a scale that is linear in probability would show one flat colour;
+    in log-odds, ten times the threshold looks the same at 0.001 as at 0.1.
+    """
     _check_fraction("threshold", threshold)
     distance = np.minimum(np.abs(log_odds(anomaly_map) - float(log_odds(threshold))) / SPAN, 1)
     steps = np.rint(127 * distance).astype(np.uint8)

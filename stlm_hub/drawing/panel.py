@@ -27,13 +27,8 @@ TILE_AREA = 380 * 380  # pixels of a tile, whatever the size of the photograph
 TILE_MAX_SIDE = 1000  # px
 MARGIN = 20  # px
 INK, PALE_INK, PAPER = (28, 32, 40), (96, 104, 116), (255, 255, 255)
-BADGES = {
-    "pass": ("normal", (32, 88, 150)),
-    "review": ("look again", (140, 100, 0)),
-    "reject": ("ANOMALOUS", (190, 62, 10)),
-    "unfamiliar": ("UNFAMILIAR", (110, 50, 140)),
-}
-"""Words and background of each verdict."""
+BADGES = {"pass": (32, 88, 150), "review": (140, 100, 0), "reject": (190, 62, 10), "unfamiliar": (110, 50, 140)}
+"""Background of each verdict."""
 
 
 def panel(
@@ -57,7 +52,7 @@ def panel(
         threshold: the model's threshold, in [0, 1].
         mask: HxW bool, True where the model marks an anomaly.
         score: anomaly score in [0, 1].
-        verdict: one of `BADGES`, printed in words.
+        verdict: one of `BADGES`, printed with a capital letter.
         title: printed above the tiles, for example a file name; a long one is shortened. The built-in font has ASCII
             letters only: accents are dropped, other letters become "?".
         truth: HxW bool, True where the defect really is; None where that is not known. It gets the second tile.
@@ -139,10 +134,10 @@ def _draw_header(
     if title:
         draw.text((MARGIN, top), shortened(title, 20, inner), INK, font(20))
         top += 32
-    words, badge = BADGES[verdict]
-    right = MARGIN + font(22).getlength(words) + 28
-    draw.rounded_rectangle((MARGIN, top, right, top + 38), 8, badge)
-    draw.text((MARGIN + 14, top + 19), words, PAPER, font(22), anchor="lm")
+    word = verdict.capitalize()
+    right = MARGIN + font(22).getlength(word) + 28
+    draw.rounded_rectangle((MARGIN, top, right, top + 38), 8, BADGES[verdict])
+    draw.text((MARGIN + 14, top + 19), word, PAPER, font(22), anchor="lm")
     shown_score, shown_threshold = distinct([score, threshold])
     draw.text((right + 18, top + 19), f"score {shown_score}", INK, font(22), anchor="lm")
     left = right + 18 + font(22).getlength(f"score {shown_score}") + 18

@@ -30,7 +30,7 @@ from ..drawing.panel import (
     tiles,
 )
 from ..predict.images import read_picture
-from ..predict.prediction import Prediction, found_mask
+from ..predict.prediction import VERDICTS, Prediction, found_mask
 from ..stlm import STLM
 from .evaluate import Evaluation, TestSet
 
@@ -245,9 +245,10 @@ def write_overview(path: Path, photographs: Sequence[JudgedPhotograph], threshol
 def _write_label(draw: ImageDraw.ImageDraw, top: int, label: str, judged: JudgedPhotograph, threshold: float) -> None:
     score, shown_threshold = distinct([judged.score, threshold])
     if judged.is_correct(threshold):
-        verdict, colour = "judged anomalous" if judged.kind != GOOD else "judged normal", BADGES["pass"][1]
+        word, _ = VERDICTS["reject" if judged.kind != GOOD else "pass"]
+        verdict, colour = f"{word}: right", BADGES["pass"]
     else:
-        verdict, colour = "MISSED" if judged.kind != GOOD else "FALSE ALARM", BADGES["reject"][1]
+        verdict, colour = "MISSED" if judged.kind != GOOD else "FALSE ALARM", BADGES["reject"]
     draw.text((MARGIN, top), label, INK, font(24))
     draw.text((MARGIN, top + 34), shortened(ascii_text(judged.name), 16, _LABELS), PALE_INK, font(16))
     if judged.iou is not None:

@@ -22,6 +22,7 @@ from ..model_folder.results import METRICS, Results
 from ..models.stlm.anomaly_maps import MAP_LABELS
 from ..models.stlm.config import size_text
 from ..predict.photographs import few
+from ..predict.prediction import VERDICTS
 from ..stlm import STLM
 from ..validate import expanded
 from .evaluate import Evaluation, TestSet, check_both_kinds, curves, evaluate
@@ -268,7 +269,7 @@ def _pictures(panels: Sequence[Picture], threshold: float, has_losses: bool) -> 
     rows = []
     for picture in panels:
         judged = picture.judged
-        verdict = "anomalous" if judged.score >= threshold else "normal"
+        verdict, _ = VERDICTS["reject" if judged.score >= threshold else "pass"]
         rows.append(
             [
                 f"[{_cell(picture.path.name)}](<{PHOTOGRAPHS}/{picture.path.name}>)",

@@ -19,6 +19,8 @@ from ..fingerprint import file_sha256
 from ..model_folder import hub
 from ..model_folder.folder import make_parent, making, write_config, write_judging
 from ..model_folder.names import RESULTS_NAME
+from ..models.stlm.config import CONFIG_NAME
+from ..models.stlm.judging import CALIBRATION_NAME
 from ..predict.images import list_images, read_picture
 from ..predict.predictor import infer as torch_infer
 from ..runtime.detector import ExportedModel, infer
@@ -31,6 +33,8 @@ from . import parity
 from .graph import write_onnx
 from .quantise import quantise
 
+_OWN = {*FORMATS.values(), "model.bin", CONFIG_NAME, CALIBRATION_NAME, RESULTS_NAME}
+"""Files of an export."""
 LEAST = 4
 """Photographs that int8 needs to measure ranges on."""
 
@@ -123,6 +127,9 @@ def _check_place(place: Path) -> None:
         raise ConfigError(f"{place} is a file; name a new folder for the export.")
     if place.is_dir() and any(place.iterdir()) and not is_export(place):
         raise ConfigError(f"{place} already holds something else; name a new folder for the export.")
+    others = {path.name for path in place.iterdir() if not path.name.startswith(".")} - _OWN if place.is_dir() else ()
+    if others:  # the whole folder is replaced
+        raise ConfigError(f"{place} holds {min(others)} beside an export; name another folder, or move it away.")
 
 
 def _photographs(folder: str | os.PathLike[str] | None, size: tuple[int, int], bits: int | None) -> list[np.ndarray]:

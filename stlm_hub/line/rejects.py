@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from ..errors import DataError
 from ..predict.prediction import Prediction
 from ..validate import expanded
 
+_OWN = re.compile(r"reject_[0-9a-f]{16}\.jpg")
+"""Names that are given here. Other pictures in the folder are somebody's: they are neither counted nor deleted."""
+
 
 class Rejects:
     """
     Args:
-        folder: is made where it is missing.
-        most_bytes: that its pictures may take together.
+        folder: is made where it is missing; what else it holds is left alone.
+        most_bytes: that the pictures of rejects may take together.
 
     Raises:
         DataError: it cannot be written.
@@ -26,12 +30,13 @@ class Rejects:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise DataError(f"{folder} cannot be written ({error.strerror}); name another folder.") from None
-        self._sizes = {path: path.stat().st_size for path in sorted(folder.glob("*.jpg"), key=_age)}
+        own = [path for path in folder.iterdir() if _OWN.fullmatch(path.name) and path.is_file()]
+        self._sizes = {path: path.stat().st_size for path in sorted(own, key=_age)}
         self._trim()
 
     def keep(self, name: str, prediction: Prediction) -> Path:
-        """Writes the panel of a reject under this name, once however often it is called."""
-        path = self.folder / f"{name}.jpg"
+        """Writes the panel of the reject with this id of 16 hex digits, once however often it is called."""
+        path = self.folder / f"reject_{name}.jpg"
         prediction.save(path)
         self._sizes.pop(path, None)
         self._sizes[path] = path.stat().st_size

@@ -29,7 +29,7 @@ class CsvFile:
         journal: whose rows it holds.
 
     Raises:
-        DataError: it cannot be written.
+        DataError: it cannot be written, or is somebody else's.
     """
 
     def __init__(self, path: Path, journal: Path) -> None:
@@ -39,8 +39,11 @@ class CsvFile:
         except OSError as error:
             raise DataError(f"{path} cannot be written ({error.strerror}); name another file.") from None
         self._file.seek(0)
-        whole = self._file.read()
-        whole = whole[: whole.rfind(b"\n") + 1]
+        data = self._file.read()
+        if path.resolve() == journal.resolve() or not _is_table(data):
+            self._file.close()
+            raise DataError(f"{path} is no table of stlm watch; name another file for --csv.")
+        whole = data[: data.rfind(b"\n") + 1]
         self._file.truncate(len(whole))
         there = list(csv.reader(io.StringIO(whole.decode("utf-8"))))
         self._columns = len(there[0]) if there else len(COLUMNS)  # of an earlier version, fewer
@@ -64,6 +67,13 @@ class CsvFile:
         csv.writer(text, lineterminator="\n").writerow([harmless(cell) for cell in cells[: self._columns]])
         self._file.write(text.getvalue().encode())
         self._file.flush()
+
+
+def _is_table(data: bytes) -> bool:
+    """Whether a file begins as a table of this or an earlier version, which had the first of these columns."""
+    columns = ",".join(COLUMNS).encode()
+    first, end, _ = data.partition(b"\n")
+    return columns.startswith(first) and (not end or columns[len(first) :][:1] in (b",", b""))
 
 
 class Webhook:

@@ -12,7 +12,7 @@ from typing import Protocol
 
 import numpy as np
 
-from ..errors import STLMError
+from ..errors import DataError, STLMError
 from ..models.stlm.judging import Judging
 from ..predict.prediction import Prediction
 from ..validate import expanded
@@ -101,11 +101,13 @@ def watch(
         Number of rows that were written.
 
     Raises:
-        DataError: source or output cannot be used.
+        DataError: source, output, table or folder of rejects cannot be used.
     """
     written = 0
     with ExitStack() as stack:
         output, csv = expanded(output), None if csv is None else expanded(csv)
+        if rejects is not None:
+            _check_apart(expanded(source), rejects.folder)
         journal = stack.enter_context(Journal(output))
         frames = open_source(source, journal.ids, every=every, once=once, bits=model.judging.bits, say=say)
         if drift is not None:
@@ -130,6 +132,15 @@ def watch(
             on_row(row)
             written += 1
     return written
+
+
+def _check_apart(source: Path, rejects: Path) -> None:
+    """Refuses rejects in the watched folder, each of which would be a photograph to reject again."""
+    if source.is_dir() and (source.resolve() == rejects.resolve() or source.resolve() in rejects.resolve().parents):
+        raise DataError(
+            f"{rejects} lies in {source}, so its pictures would be judged as photographs; name a folder beside it for "
+            "--rejects."
+        )
 
 
 def _judged(model: Model, frame: Frame, threshold: float | None, rejects: Rejects | None) -> Row:

@@ -70,11 +70,6 @@ class LocalModel:
     sha256: Mapping[str, str] = field(default_factory=dict)
     alias: str | None = None
 
-    @property
-    def weights_path(self) -> Path:
-        """The file model.safetensors."""
-        return self.folder / WEIGHTS_NAME
-
 
 def resolve(
     name: str | os.PathLike[str],

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import re
 import shlex
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
@@ -37,6 +38,9 @@ def _finite(value: JsonValue) -> JsonValue:
 
 _STRICT = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
 Text = Annotated[str, Field(max_length=4000)]
+Value = bool | int | float | Text
+"""Of an option of a command."""
+Values = Annotated[tuple[Text, ...], Field(min_length=1)]
 Count = Annotated[int, Field(ge=0, le=10**12)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 MapName = Annotated[str, Field(pattern=f"^({'|'.join(ANOMALY_MAPS)})$")]
@@ -50,22 +54,24 @@ class Command:
     Args:
         program: e.g. "stlm finetune" or "python -m train".
         arguments: what stands before the options.
-        options: by name without dashes; True is a flag. A value in capitals stands for the reader's own: DIR, FILE.
+        options: by name without dashes; True is a flag, several values are an option each. A value in capitals stands
+            for the reader's own: DIR, FILE.
     """
 
     program: Text
     arguments: tuple[Text, ...] = ()
-    options: dict[str, bool | int | float | Text] = Field(default_factory=dict)
+    options: Mapping[str, Value | Values] = Field(default_factory=dict)
 
     @property
     def line(self) -> str:
         """The command for a shell, on one line."""
         words = [self.program, *(shlex.quote(word) for word in self.arguments)]
-        for name, value in self.options.items():
-            if value is not False:
-                words.append(f"--{name}")
-            if not isinstance(value, bool):
-                words.append(shlex.quote(str(value)))
+        for name, given in self.options.items():
+            for value in given if isinstance(given, tuple) else (given,):
+                if value is not False:
+                    words.append(f"--{name}")
+                if not isinstance(value, bool):
+                    words.append(shlex.quote(str(value)))
         return re.sub(r"\s", " ", " ".join(words))
 
 

@@ -96,22 +96,18 @@ class PatchMemory(nn.Module):
         self.register_buffer("sources", torch.full((config.entries,), -1, dtype=torch.int32))
 
     def patches(self, image: Tensor) -> Tensor:
-        """Bx3xHxW RGB in [0, 255] -> Bx(H/8)x(W/8)xD float32, see `patch_features`."""
+        """Bx3xHxW RGB in [0, 255], H and W multiples of 16 -> Bx(H/8)x(W/8)xD float32, see `patch_features`."""
         return patch_features(self.backbone(image))
 
-    def forward(self, image: Tensor, without: Sequence[int] | None = None) -> Tensor:
+    def distances(self, patches: Tensor, without: Sequence[int] | None = None) -> Tensor:
         """
         Args:
-            image: Bx3xHxW, RGB, values in [0, 255]; H and W multiples of 16.
+            patches: BxhxwxD, what `patches` returns.
             without: for each image the number of the photograph whose entries do not count, -1 for none.
 
         Returns:
-            Bx1x(H/8)x(W/8) float32: Euclidean distance to the nearest entry, smoothed.
+            Bx1xhxw float32: Euclidean distance to the nearest entry, smoothed.
         """
-        return self.distances(self.patches(image), without)
-
-    def distances(self, patches: Tensor, without: Sequence[int] | None = None) -> Tensor:
-        """`forward` from what `patches` returns."""
         with in_float32(patches):
             reduced = self.reduced(patches)
             left_out = [-1] * len(reduced) if without is None else without

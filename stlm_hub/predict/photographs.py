@@ -132,7 +132,7 @@ def _look(paths: Sequence[Path], bits: int | None, near_copies: bool) -> _Looked
         if np.ptp(thumbnail) == 0:
             found.blank.append(path.name)
             continue
-        digest = hashlib.sha256(image.tobytes() + repr(image.shape).encode()).hexdigest()
+        digest = pixels_sha256(image)
         grey = cv2.cvtColor(thumbnail, cv2.COLOR_RGB2GRAY).astype(np.float32).ravel()
         original = first_with.get(digest)
         if original is None and not near_copies:
@@ -145,6 +145,11 @@ def _look(paths: Sequence[Path], bits: int | None, near_copies: bool) -> _Looked
         found.sizes[path] = (image.shape[1], image.shape[0])
         found.notes += picture.notes
     return found
+
+
+def pixels_sha256(image: np.ndarray) -> str:
+    """SHA-256 of an image, by which the same frame in another file is known."""
+    return hashlib.sha256(image.tobytes() + repr(image.shape).encode()).hexdigest()
 
 
 def _depth_note(tops: Mapping[Path, int], bits: int | None) -> str:

@@ -20,7 +20,16 @@ from ..whole import replace_file
 T = TypeVar("T")
 Verdict = Literal["pass", "review", "reject", "unfamiliar"]
 
-UNFAMILIAR = "unfamiliar: this does not look like the photographs that the model learned from"
+VERDICTS: dict[Verdict, tuple[str, str]] = {
+    "pass": ("Pass", "Nothing on it differs enough from good parts."),
+    "review": ("Review", "Few good parts score so high; look at it."),
+    "reject": ("Reject", "It differs from good parts."),
+    "unfamiliar": (
+        "Unfamiliar",
+        "It does not look like the photographs that the model learned from, so its score says nothing.",
+    ),
+}
+"""Word and sentence of each verdict for people: terminal, panels, page, tables and reports use these alone."""
 
 
 @dataclass(frozen=True, eq=False)  # arrays have no single answer to ==
@@ -109,13 +118,15 @@ class Prediction:
         Raises:
             ImageError: the suffix names no format that can be written, or the file cannot be written.
         """
+        from ..drawing.mark import marked
+
         path = expanded(path)
         encoded = io.BytesIO()
         form = Image.registered_extensions().get(path.suffix.lower())
         try:
             if form is None:
                 raise ValueError(f"unknown file extension: {path.suffix}")
-            Image.fromarray(self.panel(title)).save(encoded, form)
+            Image.fromarray(self.panel(title)).save(encoded, form, **marked(form))
         except (OSError, ValueError, KeyError) as error:
             raise ImageError(f"{path} cannot be written ({error}); name a file that ends in .png or .jpg.") from error
         try:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..errors import ConfigError
+from ..errors import ConfigError, HubError
 from ..fingerprint import file_sha256
 from ..model_folder.names import CALIBRATION_NAME, CONFIG_NAME, DECIDING, MAX_WEIGHT_BYTES, RESULTS_NAME
 from ..validate import check_choice, check_fields, check_integer, check_number, check_text, read_json
@@ -140,6 +140,26 @@ def load_facts(folder: Path) -> ExportFacts:
 def is_export(folder: Path) -> bool:
     """Whether a folder holds an exported graph."""
     return any((folder / name).is_file() for name in FORMATS.values())
+
+
+def check_export_request(
+    folder: Path, *, device: object = None, backend: str | None = None, revision: str | None = None
+) -> None:
+    """Refuses for an export what only a model in PyTorch can do.
+
+    Raises:
+        ConfigError: a device other than "cpu", or a backend, is asked for.
+        HubError: a revision is.
+    """
+    if device is not None and str(device) != "cpu":
+        raise ConfigError(f'{folder} is an export for processors and does not run on "{device}"; leave it out.')
+    if backend is not None:
+        raise ConfigError(
+            f'{folder} is an export, which has one backend of its own, not "{backend}"; leave it out, or name the '
+            "model that it was made of."
+        )
+    if revision is not None:
+        raise HubError(f'{folder} is a folder and has no revision "{revision}"; leave the revision out.')
 
 
 def check_unchanged(folder: Path, facts: ExportFacts) -> None:

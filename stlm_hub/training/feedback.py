@@ -18,8 +18,7 @@ import torch
 from ..calibration.calibrate import score_photographs
 from ..calibration.normals import Normal, look
 from ..calibration.threshold import choose_threshold
-from ..errors import ConfigError
-from ..evaluation.plots import plot_score_histogram
+from ..errors import ConfigError, DataError
 from ..model_folder import hub, versions
 from ..model_folder.folder import write_config
 from ..model_folder.names import FAMILIARITY_NAME, MEMORY_NAME, PLOTS
@@ -30,10 +29,15 @@ from ..models.patch_memory import PatchMemory, nearest_distances
 from ..models.stlm.judging import Judging
 from ..predict.frame import to_input
 from ..predict.images import list_images, load_image
+from ..predict.photographs import pixels_sha256
 from ..pseudo_anomalies.nuisance import Nuisance, photographed_again
 from ..stlm import STLM
 from ..validate import expanded
+from .recalibrate import KNOWN, is_remembered
 
+FAR = 4 / 3
+"""Distance in limits above which no photograph is accepted unasked: twice as far as the farthest good one of the
+calibration. Pictures of anything else lie at 1.4 to 4.6 with the models of the zoo, other light on the part below 1."""
 NEW_ENTRIES = 256
 """Patches of one photograph that are remembered at most, those farthest from what is known."""
 
@@ -44,28 +48,48 @@ class Changed:
 
     Args:
         before, after: thresholds.
-        scores: of the photographs, before they were taken in.
+        taken: the photographs that were taken in.
+        scores: of these, before they were taken in.
+        left_out: a sentence on each of the others.
         known_defects: (name, score now) of the photographs that were rejected earlier.
     """
 
     before: float
     after: float
+    taken: list[Path]
     scores: list[float]
+    left_out: list[str]
     known_defects: list[tuple[str, float]]
 
 
-def accept(folder: Path, photographs: Sequence[Path], on_image: Callable[[int, int], None] | None = None) -> Changed:
-    """Takes photographs of good parts into the memory and the threshold of a model.
+def accept(
+    folder: Path,
+    photographs: Sequence[Path],
+    on_image: Callable[[int, int], None] | None = None,
+    *,
+    unfamiliar: bool = False,
+) -> Changed:
+    """Takes photographs of good parts into the memory and the threshold of a model. Each counts once.
 
     Args:
         folder: of a model with a memory. Its earlier version is kept, see `model_folder.versions`.
         photographs: of good parts.
         on_image: called with (done, total) after each photograph.
+        unfamiliar: whether they may be far from all good ones that the model knows.
 
     Raises:
         ConfigError: `folder` is no folder, or the model has no memory or was never calibrated.
-        ImageError: a photograph cannot be used; nothing is changed then.
+        DataError: all of the photographs are known already, or one is of something else than the part.
+        ImageError: a photograph cannot be used.
+
+    Nothing is changed where an error is raised.
     """
+    try:
+        from ..evaluation import plots  # noqa: F401  # before any work is done
+    except ImportError as error:
+        raise ConfigError(
+            f'The plot of the scores is drawn anew, which needs {error.name}: pip install "stlm_hub[train]"'
+        ) from None
     folder, photographs = expanded(folder), [expanded(path) for path in photographs]
     since = versions.stamp(folder)
     model, results = _load(folder)
@@ -77,10 +101,15 @@ def accept(folder: Path, photographs: Sequence[Path], on_image: Callable[[int, i
         )
     if before.calibration is None:
         raise ConfigError(f"{folder} was never calibrated; do that first with: stlm calibrate")
+    taken, left_out = _unknown(model, photographs)
+    if not taken:
+        raise DataError(f"{' '.join(left_out)} Nothing is changed.")
     nuisance = Nuisance.from_dict(results.nuisance) if results and results.nuisance else Nuisance()
-    measured = look(model, [Normal(path) for path in photographs], nuisance, 0, on_image, probes=False)
+    measured = look(model, [Normal(path) for path in taken], nuisance, 0, on_image, probes=False)
     found = score_photographs(model, measured)
-    grown = _grown(model, memory, photographs, nuisance)
+    if not unfamiliar:
+        _check_the_part(before, taken, found.distances)
+    grown = _grown(model, memory, taken, nuisance)
     judging = _judged_anew(before, found.good, found.disturbed).replace(
         familiarity_limits=tuple(
             max(limit, 1.05 * float(distances.max()))
@@ -89,10 +118,8 @@ def accept(folder: Path, photographs: Sequence[Path], on_image: Callable[[int, i
         if before.familiarity_limits
         else ()
     )
-    versions.change(
-        folder, lambda new: _write(new, folder, model, grown, judging, results, len(photographs)), since=since
-    )
-    return Changed(before.threshold, judging.threshold, list(found.good), known_defects(folder))
+    versions.change(folder, lambda new: _write(new, folder, model, grown, judging, results, len(taken)), since=since)
+    return Changed(before.threshold, judging.threshold, taken, list(found.good), left_out, known_defects(folder))
 
 
 def reject(folder: Path, photographs: Sequence[Path]) -> list[tuple[str, float]]:
@@ -139,6 +166,37 @@ def known_defects(folder: Path) -> list[tuple[str, float]]:
     return [(path.name, model.predict(path).score) for path in list_images(kept)]
 
 
+def _unknown(model: STLM, photographs: Sequence[Path]) -> tuple[list[Path], list[str]]:
+    """Photographs that the model does not know yet, and a sentence on each of the others."""
+    taken: dict[str, Path] = {}  # SHA-256 of the pixels -> photograph
+    left_out = []
+    for path in photographs:
+        digest = pixels_sha256(load_image(path, bits=model.judging.bits))
+        if digest in taken:
+            left_out.append(f"{path.name} is the same frame as {taken[digest].name} and counts once.")
+        elif is_remembered(model, path):
+            left_out.append(f"{path.name} is in the memory of the model already and does not count again.")
+        else:
+            taken[digest] = path
+    return list(taken.values()), left_out
+
+
+def _check_the_part(judging: Judging, photographs: Sequence[Path], distances: np.ndarray) -> None:
+    """Refuses what is farther from good photographs than `FAR` limits: it would make anything familiar.
+
+    Raises:
+        DataError: a photograph is.
+    """
+    if not judging.familiarity_limits:
+        return
+    for path, far in zip(photographs, (distances / np.array(judging.familiarity_limits)).max(1), strict=True):
+        if far > FAR:
+            raise DataError(
+                f"{path.name} does not look like the part: it is {far:.1f} times as far from good photographs as is "
+                "familiar. Nothing is changed; if it shows the part after all, say so with --unfamiliar."
+            )
+
+
 def _rejected(folder: Path) -> Path:
     return versions.history_of(folder) / "rejected"
 
@@ -149,7 +207,7 @@ def _load(folder: Path) -> tuple[STLM, Results | None]:
             f"There is no folder {folder}; name the folder of a model of your own. One of the zoo is copied into a "
             "folder with: stlm calibrate"
         )
-    return STLM.from_pretrained(folder), hub.results_of(hub.resolve(folder))
+    return STLM.from_pretrained(folder, backend="torch"), hub.results_of(hub.resolve(folder))
 
 
 @torch.inference_mode()
@@ -170,6 +228,9 @@ def _grown(model: STLM, memory: PatchMemory, photographs: Sequence[Path], nuisan
             farthest = reduced[distances.argmax()]
             added.append(farthest)
             distances = torch.minimum(distances, (reduced - farthest).norm(dim=1))
+        own = distances[: len(reduced) // 2]
+        if float(own.min()) >= KNOWN * near:  # so that the photograph is known when it comes again
+            added.append(reduced[own.argmax()])
         if added:
             number = int(sources.max()) + 1
             entries = torch.cat([entries, torch.stack(added)])
@@ -184,7 +245,11 @@ def _judged_anew(before: Judging, good: Sequence[float], disturbed: Sequence[flo
     assert before.calibration is not None
     normal, copies = (*before.normal_scores, *good), (*before.disturbed_scores, *disturbed)
     calibration = choose_threshold(
-        normal, before.calibration.false_alarm_rate, disturbed=copies, probes=before.probe_scores
+        normal,
+        before.calibration.false_alarm_rate,
+        disturbed=copies,
+        probes=before.probe_scores,
+        careful=before.careful,
     )
     return before.replace(calibration=calibration, normal_scores=normal, disturbed_scores=copies)
 
@@ -193,6 +258,8 @@ def _write(
     new: Path, folder: Path, model: STLM, memory: PatchMemory, judging: Judging, results: Results | None, n: int
 ) -> None:
     """The files that change: memory, familiarity's limits, thresholds, and what is known of the model."""
+    from ..evaluation.plots import plot_score_histogram  # `reject` and `undo` draw nothing
+
     write_weights(new / MEMORY_NAME, memory.state_dict(), torch.float16)
     write_weights(new / FAMILIARITY_NAME, model.familiarity.state_dict())
     write_config(new, model.config.replace(patch_memory=memory.config))

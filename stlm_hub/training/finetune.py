@@ -18,6 +18,7 @@ from ..model_folder.folder import check_output
 from ..model_folder.names import PLOTS
 from ..model_folder.results import Command, DatasetFacts, Provenance
 from ..models.stlm.config import NetworkConfig, PatchMemoryConfig, STLMConfig, size_text, smallest_defect
+from ..predict.images import printable
 from ..predict.photographs import MIN_TRAINING_PHOTOGRAPHS, check_photographs
 from ..predict.region_mask import area_on_frame, looked_at, on_frame
 from ..pseudo_anomalies.nuisance import of_camera
@@ -124,8 +125,14 @@ class Options:
         settings = small_machine(max(1, self.steps), self.seed, self.rotation, self.camera)
         return dataclasses.replace(settings, bits=self.bits)
 
-    def command(self, name: str, **files: bool) -> Command:
-        """`stlm finetune` with what differs from the defaults, and the options that name a file or folder."""
+    def command(self, name: str, left_out: Sequence[str] = (), **files: bool) -> Command:
+        """`stlm finetune` with what differs from the defaults.
+
+        Args:
+            name: of the model.
+            left_out: names of photographs.
+            files: options that name a file or folder, and whether they do.
+        """
         default = Options()
         values: dict[str, tuple[Any, Any]] = {
             "steps": (self.steps, default.steps),
@@ -143,7 +150,8 @@ class Options:
         }
         changed = {option: value for option, (value, usual) in values.items() if value != usual}
         named = {option: "DIR" if option == "textures" else "FILE" for option, given in files.items() if given}
-        return Command("stlm finetune", ("FOLDER",), {"name": name, **changed, **named})
+        names = {"leave-out": tuple(map(printable, left_out))} if left_out else {}
+        return Command("stlm finetune", ("FOLDER",), {"name": name, **changed, **names, **named})
 
 
 def finetune(
@@ -278,6 +286,7 @@ def finetune(
                 commands=(
                     options.command(
                         name,
+                        leave_out,
                         textures=bool(textures),
                         weights=bool(starting_from),
                         region=bool(region),

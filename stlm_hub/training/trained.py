@@ -184,7 +184,11 @@ def read_trained(
         dataclasses.replace(known, made=known.made or results.provenance.made),
         losses=losses if losses.is_file() else None,
         other_seeds=results.other_seeds if same_judging else (),
-        options={name: options[name] for name in TRAINING_OPTIONS if name in options},
+        options={
+            name: value
+            for name in TRAINING_OPTIONS
+            if name in options and not isinstance(value := options[name], tuple)
+        },
         memory=model.patch_memory if same_memory else None,
         weights=local.folder / WEIGHTS_NAME if model.network is not None else None,
     )

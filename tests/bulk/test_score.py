@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import cv2
 import fsspec
@@ -12,12 +14,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from drawn import write_photographs
+from drawn import texture, write_photographs
 
 from stlm_hub.bulk.inputs import find_photographs
 from stlm_hub.bulk.output import Output
 from stlm_hub.bulk.score import score
 from stlm_hub.errors import ConfigError, DataError, HubError
+from stlm_hub.model_folder.folder import write_judging
+from stlm_hub.models.stlm.judging import Judging
 from stlm_hub.stlm import STLM
 
 pytestmark = pytest.mark.usefixtures("toy_streams")
@@ -48,7 +52,7 @@ def test_an_address_to_an_address(bucket: str, saved_memory_toy: Path, toy_memor
         rows = {row["path"]: row for row in pq.read_table(file).to_pylist()}
     names = [f"memory:///bucket/{name}" for name in ("a.png", "d.png", "deep/b.png", "deep/c.JPG")]
     assert sorted(rows) == names
-    assert list(rows[names[0]]) == ["path", "verdict", "score", "threshold", "unfamiliar", "error", "seconds"]
+    assert list(rows[names[0]]) == ["path", "verdict", "score", "threshold", "unfamiliar", "error", "seconds", "note"]
     assert "d.png is not a PNG" in rows[names[1]]["error"] and rows[names[1]]["verdict"] is None
     wanted = toy_memory_model.predict(system.cat_file("/bucket/deep/b.png"))
     assert rows[names[2]]["verdict"] == wanted.verdict and rows[names[2]]["threshold"] == wanted.threshold
@@ -58,6 +62,33 @@ def test_an_address_to_an_address(bucket: str, saved_memory_toy: Path, toy_memor
     assert sorted(maps) == [name for name in names if name != names[1]]
     read = cv2.imdecode(np.frombuffer(maps[names[2]], np.uint8), cv2.IMREAD_UNCHANGED)
     assert read.dtype == np.uint16 and np.abs(read / 65535 - wanted.anomaly_map).max() < 5e-3
+
+
+def test_files_of_16_bits_are_read_as_the_model_or_the_command_says(saved_memory_toy: Path, tmp_path: Path) -> None:
+    photographs, image = tmp_path / "photos", texture(70, 90)
+    photographs.mkdir()
+    cv2.imwrite(str(photographs / "deep.png"), image[..., ::-1].astype(np.uint16) << 4)
+
+    def row(output: str, model: Path, **options: float) -> dict[str, Any]:
+        score(str(photographs), str(tmp_path / output), str(model), workers=0, **options)  # type: ignore[arg-type]
+        return dict(pq.read_table(tmp_path / output).to_pylist()[0])
+
+    wanted = STLM.from_pretrained(saved_memory_toy, device="cpu").predict(image).score
+    dark = row("dark", saved_memory_toy)
+    assert "16 times too dark" in dark["note"] and abs(dark["score"] - wanted) > 1e-3
+    said = row("said", saved_memory_toy, bits=12)
+    assert said["note"] is None and said["score"] == pytest.approx(wanted, abs=1e-5)
+    folder = shutil.copytree(saved_memory_toy, tmp_path / "model")
+    judging = Judging.load(folder / "calibration.json")
+    write_judging(folder, judging.replace(bits=12))
+    known = row("known", folder, threshold=0.125)
+    assert known["score"] == pytest.approx(wanted, abs=1e-5) and known["note"] is None
+    assert (known["threshold"], said["threshold"]) == (0.125, judging.threshold)
+    for options, message in (({}, "rows of --threshold 0.125"), ({"threshold": 0.125, "bits": 14}, "own bits")):
+        with pytest.raises(DataError, match=message):
+            row("known", folder, **options)
+    with pytest.raises(ConfigError, match="bits must be"):
+        row("none", folder, bits=9)
 
 
 def test_what_is_found(tmp_path: Path) -> None:

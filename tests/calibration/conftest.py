@@ -9,8 +9,8 @@ import pytest
 from drawn import judging_by, write_photographs
 from recalibrated import OLD, RESULTS
 
-from stlm_hub.calibration.recalibrate import recalibrate
 from stlm_hub.stlm import STLM
+from stlm_hub.training.recalibrate import recalibrate
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,6 @@ from recalibrated import ANOMALOUS, OLD, RESULTS, with_fnr
 
 from stlm_hub.calibration.calibrate import calibrate
 from stlm_hub.calibration.normals import Normal
-from stlm_hub.calibration.recalibrate import recalibrate
 from stlm_hub.calibration.threshold import choose_threshold
 from stlm_hub.errors import ConfigError, DataError, ImageError
 from stlm_hub.fingerprint import file_sha256, fingerprint
@@ -27,6 +26,7 @@ from stlm_hub.models.stlm.judging import Judging, MapScale
 from stlm_hub.predict.images import load_image
 from stlm_hub.pseudo_anomalies.nuisance import of_camera
 from stlm_hub.stlm import STLM
+from stlm_hub.training.recalibrate import recalibrate
 
 pytestmark = pytest.mark.usefixtures("toy_streams")
 WITHOUT_MEMORY = {*FILES} - {MEMORY_NAME, REGION_NAME}

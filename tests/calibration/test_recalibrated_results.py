@@ -9,7 +9,6 @@ import pytest
 from huggingface_hub import ModelCard
 from recalibrated import OLD, RESULTS, SEED, words
 
-from stlm_hub.calibration.recalibrate import recalibrate
 from stlm_hub.model_folder import results as facts
 from stlm_hub.model_folder.names import FILES, MEMORY_NAME, REGION_NAME
 from stlm_hub.model_folder.publish import check_folder
@@ -17,6 +16,7 @@ from stlm_hub.model_folder.results import CalibrationFacts, MapFigures, Photogra
 from stlm_hub.predict.images import load_image
 from stlm_hub.predict.predictor import infer
 from stlm_hub.stlm import STLM
+from stlm_hub.training.recalibrate import recalibrate
 
 pytestmark = pytest.mark.usefixtures("toy_streams")
 

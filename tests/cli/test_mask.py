@@ -47,6 +47,18 @@ def test_a_click_on_a_cup_is_its_mask(
     assert float(said.rsplit("Anything is ", 1)[1].split()[0]) >= command.SURE
 
 
+def test_the_photograph_is_not_written_over(
+    coffee: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = coffee.read_bytes()
+    (tmp_path / "link.png").symlink_to(coffee)
+    for output in (coffee, tmp_path / "link.png"):
+        with pytest.raises(SystemExit, match="1"):
+            run(monkeypatch, str(coffee), "--at", "330,180", "--output", str(output))
+        assert "is the photograph itself; name another file" in capsys.readouterr().err
+    assert coffee.read_bytes() == before
+
+
 @pytest.mark.parametrize("place", ["here", "1", "1,2,3", "-1,5", "nan,1"])
 def test_a_place_that_is_none_is_refused(
     place: str, coffee: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

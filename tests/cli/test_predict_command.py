@@ -16,15 +16,15 @@ from drawn import texture, write_photographs
 from PIL import Image
 from rich.text import Text
 
-from stlm_hub.cli.progress import VERDICTS
+from stlm_hub.cli.progress import VERDICTS as MARKUP
 from stlm_hub.model_folder.folder import write_judging
 from stlm_hub.models.stlm.judging import Judging
-from stlm_hub.predict.prediction import Verdict
+from stlm_hub.predict.prediction import VERDICTS, Verdict
 from stlm_hub.stlm import STLM
 
 Stlm = Callable[..., tuple[int, str, str]]
 pytestmark = pytest.mark.usefixtures("toy_streams")
-WORDS = {"pass": "normal    ", "review": "look again", "reject": "ANOMALOUS ", "unfamiliar": "UNFAMILIAR"}
+WORDS = {verdict: f"{word:<10}" for verdict, (word, _) in VERDICTS.items()}
 
 
 @pytest.fixture
@@ -49,7 +49,7 @@ def test_a_line_for_each_photograph(stlm: Stlm, photographs: Path, saved_memory_
 
 
 def test_every_verdict_of_the_library_has_a_word_of_one_width() -> None:
-    assert {verdict: Text.from_markup(word).plain for verdict, word in VERDICTS.items()} == WORDS
+    assert {verdict: Text.from_markup(word).plain for verdict, word in MARKUP.items()} == WORDS
     assert set(WORDS) == set(get_args(Verdict))
 
 
@@ -61,8 +61,8 @@ def test_a_review_threshold_sets_the_nearly_anomalous_aside(
         assert code == 0
         return {line.partition("  score")[0].strip() for line in out.splitlines()}
 
-    assert verdicts("--review", "0") == {"look again"}
-    assert verdicts("--review", "1") == {"normal"}
+    assert verdicts("--review", "0") == {"Review"}
+    assert verdicts("--review", "1") == {"Pass"}
     code, out, err = stlm("predict", photographs, "-m", saved_memory_toy, "--threshold", "0.5", "--review", "0.75")
     assert code == 1 and not out and "The review threshold 0.75 lies above the threshold 0.5" in err
 
@@ -73,7 +73,7 @@ def test_what_is_not_the_part_is_called_so(
     folder = shutil.copytree(saved_memory_toy, tmp_path / "narrow")
     write_judging(folder, Judging.load(folder / "calibration.json").replace(familiarity_limits=(1e-3, 1e-3)))
     code, out, _ = stlm("predict", photographs, "-m", folder, "-o", tmp_path / "panels")
-    assert code == 0 and out.count("UNFAMILIAR") == 4 and len(list((tmp_path / "panels").iterdir())) == 4
+    assert code == 0 and out.count("Unfamiliar") == 4 and len(list((tmp_path / "panels").iterdir())) == 4
     _, out, _ = stlm("predict", photographs / "part_0.png", "-m", folder, "--json")
     told = json.loads(out)
     assert told["verdict"] == "unfamiliar" and told["unfamiliarity"] > 1
@@ -101,7 +101,9 @@ def test_panels_of_folders_of_the_same_names_are_kept_apart(
 ) -> None:
     code, out, _ = stlm("predict", photographs, "-m", saved_toy, "--output", tmp_path / "panels")
     panels = sorted(path.name for path in (tmp_path / "panels").iterdir())
-    assert code == 0 and panels == ["more_part_0.png", "more_part_1.png", "photos_part_0.png", "photos_part_1.png"]
+    assert code == 0 and panels == [
+        f"{name}_panel.png" for name in ("more_part_0", "more_part_1", "photos_part_0", "photos_part_1")
+    ]
     assert all(str(tmp_path / "panels" / name) in out for name in panels)
     with Image.open(tmp_path / "panels" / panels[0]) as panel:
         assert panel.width > 3 * 90
@@ -130,6 +132,24 @@ def test_no_panel_is_lost_and_none_is_judged(stlm: Stlm, saved_toy: Path, tmp_pa
     for _ in range(2):
         code, out, _ = stlm("predict", tmp_path / "photos", "-m", saved_toy, "-o", panels)
         assert code == 0 and out.count("score ") == 3 and len(list(panels.iterdir())) == 3
+
+
+def test_no_panel_takes_the_place_of_a_photograph(
+    stlm: Stlm, saved_toy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    photographs = write_photographs(tmp_path, 2)
+    shutil.copy(photographs[1], tmp_path / "part_0_panel.png")  # a photograph, whatever it is called
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    monkeypatch.chdir(tmp_path)
+    for _ in range(2):  # the second time panels lie among the photographs
+        code, out, _ = stlm("predict", "part_0.png", "-m", saved_toy, "--output", ".")
+        assert code == 0 and out.count("score ") == 1
+        code, out, _ = stlm("predict", ".", "-m", saved_toy, "--output", ".")
+        assert code == 0 and out.count("score ") == 3
+        assert {name: (tmp_path / name).read_bytes() for name in before} == before
+        assert len(list(tmp_path.iterdir())) == 3 + 3
+    code, out, _ = stlm("predict", "part_1_panel.png", "-m", saved_toy)  # named, it is judged
+    assert code == 0 and out.count("score ") == 1
 
 
 def test_a_tilde_is_the_home_folder(

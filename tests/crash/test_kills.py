@@ -21,10 +21,10 @@ from pathlib import Path
 import pytest
 from drawn import texture, write_photographs
 
-from stlm_hub.calibration.recalibrate import recalibrate
 from stlm_hub.errors import ConfigError, ImageError
 from stlm_hub.model_folder.versions import PART, settle
 from stlm_hub.stlm import STLM
+from stlm_hub.training.recalibrate import recalibrate
 
 KILLS = int(os.environ.get("STLM_KILLS", "3"))
 NAMES = ("calibration.json", "config.json", "model.safetensors", "patch_memory.safetensors")

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from stlm_hub.drawing import heatmap
-from stlm_hub.drawing.heatmap import colorize, draw_contour, overlay
+from stlm_hub.drawing.heatmap import draw_contour, overlay
 from stlm_hub.drawing.panel import BADGES, INK, panel, tile_size
 from stlm_hub.errors import ConfigError, ImageError
 
@@ -19,6 +19,11 @@ def values(threshold: float, count: int = 2000) -> np.ndarray:
     near = np.float32(threshold) + np.array([-1e-6, 0, 1e-6], np.float32)
     odds = 1 / (1 + np.exp(-np.linspace(-16, 16, count)))
     return np.unique(np.clip(np.concatenate([[0, 1], near, odds]), 0, 1).astype(np.float32))[None]
+
+
+def colorize(anomaly_map: np.ndarray, threshold: float) -> np.ndarray:
+    """The colours that are laid over a photograph, alone: HxWx3 uint8 RGB."""
+    return np.asarray(np.rint(heatmap.COLOURS).astype(np.uint8)[heatmap._scale_index(anomaly_map, threshold)])
 
 
 def lightness(colours: np.ndarray) -> np.ndarray:
@@ -189,7 +194,7 @@ def test_the_verdict_changes_the_header_only() -> None:
     assert set(pictures) == {"pass", "review", "reject", "unfamiliar"}
     for verdict, drawn in pictures.items():
         assert drawn.shape == pictures["pass"].shape and np.array_equal(drawn[72:], pictures["pass"][72:])
-        assert drawn[22, 40].tolist() == list(BADGES[verdict][1])
+        assert drawn[22, 40].tolist() == list(BADGES[verdict])
     assert len({tuple(drawn[22, 40]) for drawn in pictures.values()}) == 4
     reject, calm = pictures["reject"][22, 40].astype(int), pictures["pass"][22, 40].astype(int)
     assert reject[0] > reject[2] + 100 and calm[2] > calm[0] + 100
@@ -266,7 +271,7 @@ def test_different_numbers_never_look_equal() -> None:
 @pytest.mark.parametrize("threshold", [-0.1, 1.1, float("nan")])
 def test_threshold_and_strength_outside_0_to_1_are_refused(threshold: float) -> None:
     with pytest.raises(ConfigError, match="threshold must be a number from 0 to 1"):
-        colorize(blob(), threshold)
+        overlay(photo(), blob(), threshold)
     with pytest.raises(ConfigError, match="threshold"):
         picture(threshold=threshold)
     with pytest.raises(ConfigError, match="strength must be"):
@@ -277,7 +282,7 @@ def test_threshold_and_strength_outside_0_to_1_are_refused(threshold: float) -> 
 def test_map_values_outside_0_to_1_are_refused(value: float) -> None:
     anomaly_map = blob()
     anomaly_map[3, 4] = value
-    for draw in (lambda: colorize(anomaly_map, 0.5), lambda: picture(anomaly_map=anomaly_map)):
+    for draw in (lambda: overlay(photo(), anomaly_map, 0.5), lambda: picture(anomaly_map=anomaly_map)):
         with pytest.raises(ImageError, match=r"outside \[0, 1\]"):
             draw()
 
@@ -294,7 +299,7 @@ def test_arrays_of_other_sizes_or_types_are_refused() -> None:
     with pytest.raises(ImageError, match="pass HxWx3 uint8 RGB"):
         overlay(photo().astype(np.float32), blob(), 0.5)
     with pytest.raises(ImageError, match="HxW float array"):
-        colorize(np.zeros((4, 4), np.uint8), 0.5)
+        overlay(photo(), np.zeros((120, 160), np.uint8), 0.5)
 
 
 def test_a_map_that_shrinks_keeps_every_peak_at_its_place() -> None:

@@ -123,7 +123,7 @@ def test_what_cannot_be_exported_is_a_sentence(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_places_that_are_taken_are_left_alone(saved_memory_toy: Path, tmp_path: Path) -> None:
+def test_places_that_are_taken_are_left_alone(exported: Path, saved_memory_toy: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("mine")
     (tmp_path / "folder").mkdir()
     (tmp_path / "folder" / "notes.txt").write_text("mine")
@@ -133,6 +133,11 @@ def test_places_that_are_taken_are_left_alone(saved_memory_toy: Path, tmp_path: 
     few = write_photographs(tmp_path / "few", 2)[0].parent
     with pytest.raises(DataError, match="holds 2 photographs"):
         export(saved_memory_toy, tmp_path / "out", photographs=few)
+    shutil.copytree(exported, tmp_path / "earlier")
+    (tmp_path / "earlier" / "good").mkdir()  # photographs, say
+    with pytest.raises(ConfigError, match="holds good beside an export; name another folder"):
+        export(saved_memory_toy, tmp_path / "earlier")
+    assert (tmp_path / "earlier" / "good").is_dir()
     assert not (tmp_path / "out").exists() and (tmp_path / "folder" / "notes.txt").read_text() == "mine"
 
 

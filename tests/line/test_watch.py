@@ -197,6 +197,45 @@ def test_pictures_of_rejects_stay_below_their_limit(tmp_path: Path) -> None:
     assert 1 <= len(there) < 4 and str(tmp_path / "rejects") in str(rows(tmp_path / "out")[-1].picture)
 
 
+def test_pictures_of_others_in_the_folder_of_rejects_are_left_alone(tmp_path: Path) -> None:
+    write_photographs(tmp_path / "photos", 4)
+    (tmp_path / "rejects").mkdir()
+    others = [tmp_path / "rejects" / name for name in ("holiday.jpg", "0123456789abcdef.jpg", "reject_1.jpg")]
+    for path in others:
+        path.write_bytes(b"x" * 30_000)
+        os.utime(path, (0, 0))
+    for _ in range(2):
+        kept = Rejects(tmp_path / "rejects", 110_000)
+        watch(model(0.9), str(tmp_path / "photos"), tmp_path / "out", once=True, rejects=kept)
+    assert all(path.stat().st_size == 30_000 for path in others)
+    own = [path for path in (tmp_path / "rejects").iterdir() if path not in others]
+    assert 1 <= len(own) < 4 and sum(path.stat().st_size for path in own) <= 110_000
+
+
+def test_rejects_in_the_watched_folder_are_refused_or_they_would_be_watched(tmp_path: Path) -> None:
+    photographs = tmp_path / "photos"
+    write_photographs(photographs, 1)
+    (tmp_path / "link").symlink_to(photographs)
+    for folder in (photographs, photographs / "rejects", tmp_path / "link" / "deep" / "rejects"):
+        kept = Rejects(folder, 10**6)
+        with pytest.raises(DataError, match="would be judged as photographs; name a folder beside it for --rejects"):
+            watch(model(0.9), str(photographs), tmp_path / "out", once=True, rejects=kept)
+    kept = Rejects(tmp_path / "photos-rejects", 10**6)
+    assert watch(model(0.9), str(photographs), tmp_path / "out", once=True, rejects=kept) == 1
+
+
+@pytest.mark.parametrize("data", [b"part,size\n1,2\n", b"\x89PNG\r\n\x1a\n\0\0", b"no end of a line"])
+def test_a_table_does_not_write_into_a_file_of_somebody_elses(tmp_path: Path, data: bytes) -> None:
+    write_photographs(tmp_path / "photos", 1)
+    table = tmp_path / "photos" / "mine.csv"
+    table.write_bytes(data)
+    with pytest.raises(DataError, match="is no table of stlm watch; name another file for --csv"):
+        watch(model(), str(tmp_path / "photos"), tmp_path / "out", once=True, csv=table)
+    assert table.read_bytes() == data
+    with pytest.raises(DataError, match="is no table of stlm watch"):  # the journal itself
+        watch(model(), str(tmp_path / "photos"), tmp_path / "out", once=True, csv=tmp_path / "out" / "verdicts.jsonl")
+
+
 def test_what_cannot_be_used_is_said(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="is not a folder; pass a folder, a video file"):
         watch(model(), str(tmp_path / "none"), tmp_path / "out")

@@ -72,7 +72,7 @@ def test_revisions_must_make_sense(saved_toy: Path, own_zoo: zoo.ZooEntry) -> No
 def test_a_folder_with_an_at_sign_is_a_folder(saved_toy: Path, own_zoo: zoo.ZooEntry, tmp_path: Path) -> None:
     (tmp_path / "model@home").symlink_to(saved_toy)
     local = resolve(str(tmp_path / "model@home"))
-    assert local.weights_path == tmp_path / "model@home" / "model.safetensors"
+    assert local.folder == tmp_path / "model@home"
     assert STLM.from_pretrained(str(tmp_path / "model@home")).name == "model@home"
 
 
@@ -185,7 +185,7 @@ def test_a_checkout_is_used_and_checked(
         resolve("test-bottle", local_files_only=True)
     (tmp_path / "pyproject.toml").touch()
     local = resolve("test-bottle", local_files_only=True)
-    assert local.weights_path == copy / "model.safetensors" and local.alias == "test-bottle"
+    assert local.folder == copy and local.alias == "test-bottle"
     with pytest.raises(HubError, match="not in the cache"):  # a revision is one of the Hub
         resolve("test-bottle@main", local_files_only=True)
     other_weights(copy)

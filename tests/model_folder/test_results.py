@@ -132,7 +132,10 @@ CHANGES = [
     *(at("other_seeds", to=value) for value in (5, {}, [3], [{}], [{"seed": 1}], None)),
     *(at("other_seeds", 0, "maps", to=value) for value in ("x", {"heat": {}}, None)),
     *(at("provenance", "commands", to=value) for value in ("rm -rf /", ["ls"], [{}], [{"program": 5}], None)),
-    *(at("provenance", "commands", 0, "options", to=value) for value in ([], {"a": None}, {"a": []}, {"a": {}}, "x")),
+    *(
+        at("provenance", "commands", 0, "options", to=value)
+        for value in ([], {"a": None}, {"a": []}, {"a": [5]}, {"a": {}}, "x")
+    ),
     *(at("provenance", "commands", 0, "arguments", to=value) for value in ("FOLDER", [5], [None], {})),
     *(at("dataset", "split", to=value) for value in ("official", True, {}, {"official": "yes"}, {"official": 1})),
     *(at("training", "settings", to=value) for value in (5, [], None, {"seed": float("nan")})),

@@ -244,7 +244,7 @@ def test_verify_finds_what_is_wrong(folder: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setenv("STLM_ZOO_DIR", str(folder.parent))
     report = zoo_files.verify("test-bottle")
     assert report == zoo_files.Verification("test-bottle", folder, entry.bytes, ())
-    assert zoo_files.pull("test-bottle").weights_path == folder / "model.safetensors"
+    assert zoo_files.pull("test-bottle").folder == folder
 
     for name in ("config.json", "model.safetensors", "calibration.json"):
         kept = (folder / name).read_bytes()

@@ -38,12 +38,12 @@ def test_each_photograph_of_a_batch_is_compared_with_all_entries() -> None:
     assert patches.shape == (2, 4, 5, 152)
     memory.mean.copy_(patches.mean((0, 1, 2)))
     memory.entries.copy_(patches[1, 0] - memory.mean)
-    distances = memory(images)
+    distances = memory.distances(memory.patches(images))
     assert distances.shape == (2, 1, 4, 5) and distances.dtype == torch.float32
     raw = nearest_distances(patches - memory.mean, memory.entries)
     torch.testing.assert_close(distances, smooth(raw.unsqueeze(1)))
     assert raw[1, 0].max() < raw[1, 1:].min() and raw[0].min() > raw[1, 0].max()  # its first row is remembered
-    torch.testing.assert_close(memory(images[:1]), distances[:1])
+    torch.testing.assert_close(memory.distances(memory.patches(images[:1])), distances[:1])
 
 
 @torch.inference_mode()
@@ -55,7 +55,7 @@ def test_distances_are_measured_between_principal_components() -> None:
     image = pixels(32, 32)
     reduced = (memory.patches(image) - memory.mean) @ memory.components
     expected = smooth(torch.cdist(reduced.flatten(0, 2), memory.entries).amin(1).view(1, 1, 4, 4))
-    torch.testing.assert_close(memory(image), expected, rtol=1e-3, atol=1e-2)
+    torch.testing.assert_close(memory.distances(memory.patches(image)), expected, rtol=1e-3, atol=1e-2)
 
 
 @torch.inference_mode()
@@ -66,22 +66,24 @@ def test_entries_of_the_photograph_itself_can_be_left_out() -> None:
     images = pixels(32, 40, n=2)
     patches = memory.patches(images)
     memory.entries.copy_(torch.cat([patches[0, 0, :3], patches[1, 1, :3], normal(3, 152)]))
-    found = memory(images, without=[0, 1])
+    found = memory.distances(memory.patches(images), without=[0, 1])
     for photograph in (0, 1):
         others = memory.entries[memory.sources != photograph]
         expected = torch.cdist(patches[photograph].flatten(0, 1), others).amin(1).view(1, 1, 4, 5)
         torch.testing.assert_close(found[photograph, None], smooth(expected), rtol=1e-3, atol=1e-2)
-    ordinary = memory(images)
+    ordinary = memory.distances(memory.patches(images))
     assert (found >= ordinary - 1e-3).all() and (found > ordinary + 1).any((1, 2, 3)).all()
-    torch.testing.assert_close(memory(images, without=[-1, -1]), ordinary)
-    torch.testing.assert_close(memory(images, without=[-1, 1]), torch.stack([ordinary[0], found[1]]))
+    torch.testing.assert_close(memory.distances(memory.patches(images), without=[-1, -1]), ordinary)
+    torch.testing.assert_close(
+        memory.distances(memory.patches(images), without=[-1, 1]), torch.stack([ordinary[0], found[1]])
+    )
     torch.testing.assert_close(memory.distances(patches, [0, 1]), found)
 
 
 def test_each_photograph_of_a_batch_names_what_is_left_out() -> None:
     memory = PatchMemory(PatchMemoryConfig(entries=3, channels=4))
     with torch.inference_mode(), pytest.raises(ValueError, match="zip"):
-        memory(pixels(32, 32, n=2), without=[0])
+        memory.distances(memory.patches(pixels(32, 32, n=2)), without=[0])
 
 
 def test_no_gradient_reaches_it_and_training_does_not_change_it() -> None:

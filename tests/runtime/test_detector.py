@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -65,6 +66,25 @@ def test_from_pretrained_takes_an_export_too(exported: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"device": "cuda"}, ConfigError, "is an export for processors and does not run on .cuda."),
+        ({"backend": "torch"}, ConfigError, "one backend of its own, not .torch.; leave it out"),
+        ({"revision": "main"}, HubError, "is a folder and has no revision .main."),
+    ],
+)
+def test_what_an_export_cannot_do_is_refused_however_it_is_loaded(
+    options: dict[str, Any], error: type[Exception], message: str, exported: Path
+) -> None:
+    with pytest.raises(error, match=message):
+        STLM.from_pretrained(exported, **options)
+    if "device" in options:
+        with pytest.raises(error, match=message):
+            stlm_hub.load(exported, **options)
+    assert STLM.from_pretrained(exported, device="cpu").predict(texture(40, 50)).backend == "onnxruntime fp32"
+
+
+@pytest.mark.parametrize(
     ("change", "message"),
     [
         (lambda folder: (folder / "calibration.json").write_text("{}"), "was changed since it was exported"),
@@ -96,7 +116,9 @@ def test_a_runtime_that_is_missing_is_named(exported: Path, monkeypatch: pytest.
         ExportedModel.from_folder(exported)
 
 
-def test_a_model_with_an_export_in_its_folder_judges_with_it(model_with_export: Path) -> None:
+def test_a_model_with_an_export_in_its_folder_judges_with_it(
+    model_with_export: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     model = STLM.from_pretrained(model_with_export, device="cpu")
     plain = STLM.from_pretrained(model_with_export, device="cpu", backend="torch")
     image = texture(70, 90)
@@ -106,7 +128,10 @@ def test_a_model_with_an_export_in_its_folder_judges_with_it(model_with_export: 
     (many,) = model.predict_many([image])
     assert many.backend == "onnxruntime fp32"
     assert stlm_hub.load(model_with_export).predict(image).backend == "onnxruntime fp32"
-    assert stlm_hub.load(model_with_export, device="cpu").predict(image).backend == "onnxruntime fp32"
+    # Exports judge on processors, which is what "cpu" asks for; another device is PyTorch's.
+    assert isinstance(stlm_hub.load(model_with_export, device="cpu"), ExportedModel)
+    monkeypatch.setattr(STLM, "from_pretrained", lambda name, device: ("in PyTorch", device))
+    assert stlm_hub.load(model_with_export, device="cuda") == ("in PyTorch", "cuda")
 
 
 def test_a_model_that_was_changed_in_memory_judges_with_torch(model_with_export: Path) -> None:
@@ -157,6 +182,23 @@ def test_loading_and_judging_import_no_torch(exported: Path) -> None:
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == "onnxruntime fp32"
+
+
+def test_a_line_is_watched_without_torch(exported: Path, tmp_path: Path) -> None:
+    write_photographs(tmp_path / "photos", 2)
+    command = ["watch", str(tmp_path / "photos"), "-m", str(exported), "-o", str(tmp_path / "rows"), "--once"]
+    command += ["--rejects", str(tmp_path / "rejects"), "--threshold", "0"]
+    script = (
+        "import sys\n"
+        "for name in ('torch', 'torchvision', 'timm', 'scipy', 'safetensors', 'huggingface_hub'):\n"
+        "    sys.modules[name] = None\n"
+        f"sys.argv = ['stlm', *{command!r}]\n"
+        "from stlm_hub.cli.main import main\nmain()\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.returncode == 0 and "2 rows are written" in done.stdout, done.stderr
+    rows = [json.loads(line) for line in (tmp_path / "rows" / "verdicts.jsonl").read_text().splitlines()]
+    assert [row["error"] for row in rows] == [None, None] and all(Path(row["picture"]).is_file() for row in rows)
 
 
 def test_an_alias_with_a_typing_error_is_refused_before_torch_is_imported() -> None:

@@ -106,7 +106,7 @@ def test_the_files_hold_what_was_judged(make_prediction: Callable[..., Predictio
     with Path(table).open(encoding="utf-8-sig", newline="") as file:
         rows = list(csv.DictReader(file))
     assert [row["file"] for row in rows] == ['line, "1"/=Ü.png', "'-broken.png", 'line, "1"/=Ü.png']
-    assert [row["verdict"] for row in rows] == ["anomalous", "unusable", "normal"]
+    assert [row["verdict"] for row in rows] == ["Reject", "unusable", "Pass"]
     assert [row["score"] for row in rows] == ["0.9", "", "0.25"]
     assert [row["marked_area_percent"] for row in rows] == ["4.167", "", "0.0"]
     assert rows[1]["note"] == "'-broken.png is empty; save it again."
@@ -132,9 +132,9 @@ def test_what_needs_a_look_is_called_so_and_counted_apart(
     run.add("near.png", make_prediction(score=0.4, review_threshold=0.3))
     run.add("cat.png", make_prediction(unfamiliarity=2.0))
     run.add("good.png", make_prediction(score=0.2, review_threshold=0.3))
-    assert [row[1] for row in run.rows] == ["anomalous", "look again", "unfamiliar", "normal"]
+    assert [row[1] for row in run.rows] == ["Reject", "Review", "Unfamiliar", "Pass"]
     assert (run.anomalous, run.others, run.unusable) == (1, 2, 0)
-    assert [caption for _, caption in run.gallery][1:3] == ["near.png: look again, 0.400", "cat.png: unfamiliar, 0.900"]
+    assert [caption for _, caption in run.gallery][1:3] == ["near.png: Review, 0.400", "cat.png: Unfamiliar, 0.900"]
 
 
 def test_a_batch_says_how_many_more_need_a_look(
@@ -145,7 +145,7 @@ def test_a_batch_says_how_many_more_need_a_look(
 
     monkeypatch.setattr(batch_tab, "judge", near)
     last = list(judge_all(sent(six[:2]), own_model, VISITOR))[-1]
-    assert last[SUMMARY] == "**0 of 2 photographs look anomalous**, 2 more need a look."
+    assert last[SUMMARY] == "**0 of 2 photographs are rejected**, 2 more need a look."
 
 
 def test_paths_of_the_upload_do_not_become_paths_of_the_archive(
@@ -184,9 +184,9 @@ def test_a_batch_reports_each_file_in_its_place(
     scores = [load_image(path).mean() / 255 for path in six if path.name != "2.png"]
     assert [row[2] for row in rows if row[2] is not None] == pytest.approx(scores, abs=1e-4)
     anomalous = sum(score >= 0.5 for score in scores)
-    assert sum(row[1] == "anomalous" for row in rows) == anomalous
+    assert sum(row[1] == "Reject" for row in rows) == anomalous
     assert last[SUMMARY] == (
-        f"**{anomalous} of 5 photographs look anomalous**, 1 could not be used (the table says why)."
+        f"**{anomalous} of 5 photographs are rejected**, 1 could not be used (the table says why)."
     )
     assert len(last[GALLERY]["value"]) == 5
     assert all(Path(picture).is_file() for picture, _ in last[GALLERY]["value"])
@@ -220,7 +220,7 @@ def test_a_stop_of_the_batch_before_does_not_stop_the_next(six: list[Path], own_
 
 def test_only_broken_files_are_a_result_too(six: list[Path], own_model: str) -> None:
     last = list(judge_all(sent([six[2]]), own_model, VISITOR))[-1]
-    assert last[SUMMARY].startswith("**0 of 0 photographs look anomalous**, 1 could not be used")
+    assert last[SUMMARY].startswith("**0 of 0 photographs are rejected**, 1 could not be used")
     assert not last[GALLERY]["visible"] and last[TABLE]["visible"]
 
 

@@ -112,7 +112,7 @@ def test_verdicts_on_a_defective_and_on_a_good_part(open_page, photographs: Path
     picture(tab, f"start-{width}-{theme}")
     expect_accessible(tab, "start")
     upload(tab, photographs / "crack.png")
-    expect_verdict(tab, "Looks anomalous")
+    expect_verdict(tab, "Reject")
     expect(tab.locator("#rate")).to_contain_text("of good parts are flagged by mistake")
     expect(tab.locator("#compare img").first).to_be_visible()
     expect(tab.locator("#outline img")).to_be_visible()
@@ -121,7 +121,7 @@ def test_verdicts_on_a_defective_and_on_a_good_part(open_page, photographs: Path
     tab.get_by_role("button", name="Remove Image").click()
     expect(tab.locator("#verdict")).to_contain_text("Add a photograph")
     upload(tab, photographs / "good_1.png")
-    expect_verdict(tab, "Looks normal")
+    expect_verdict(tab, "Pass")
     picture(tab, f"normal-{width}-{theme}")
     expect_accessible(tab, "normal")
 
@@ -129,17 +129,17 @@ def test_verdicts_on_a_defective_and_on_a_good_part(open_page, photographs: Path
 def test_the_threshold_judges_again_without_the_model(open_page, photographs: Path) -> None:
     tab = open_page()
     upload(tab, photographs / "crack.png")
-    expect_verdict(tab, "Looks anomalous")
+    expect_verdict(tab, "Reject")
     judged_in = re.search(r"Judged in \d+ ms", tab.inner_text("#verdict"))
     number = tab.locator("#threshold input[type=number]")
     number.fill("0.95")
     number.press("Tab")
-    expect_verdict(tab, "Looks normal")
+    expect_verdict(tab, "Pass")
     expect(tab.locator("#rate")).to_contain_text("At 0.95 about")
     assert judged_in is not None and judged_in[0] in tab.inner_text("#verdict")
     number.fill("0.35")
     number.press("Tab")
-    expect_verdict(tab, "Looks anomalous")
+    expect_verdict(tab, "Reject")
     expect(tab.locator("#rate")).to_contain_text(re.compile(r"about [2-9]\d % of good parts are flagged"))
     picture(tab, "threshold-low")
 
@@ -147,7 +147,7 @@ def test_the_threshold_judges_again_without_the_model(open_page, photographs: Pa
 def test_downloads_are_of_what_is_shown(open_page, photographs: Path) -> None:
     tab = open_page()
     upload(tab, photographs / "hole.png")
-    expect_verdict(tab, "Looks anomalous")
+    expect_verdict(tab, "Reject")
     expect(tab.locator("#download-json")).to_be_visible()
     files = {}
     for kind in ("panel", "mask", "json"):
@@ -166,7 +166,7 @@ def test_downloads_are_of_what_is_shown(open_page, photographs: Path) -> None:
 def test_an_outline_is_corrected_by_clicks_and_saved_as_a_mask(open_page, photographs: Path) -> None:
     tab = open_page("narrow")
     upload(tab, photographs / "hole.png")
-    expect_verdict(tab, "Looks anomalous")
+    expect_verdict(tab, "Reject")
     tab.get_by_text("Correct the outline").click()
     shown = tab.locator("#correct-picture img")
     expect(tab.locator("#correct-words")).to_contain_text(re.compile(r"[1-9].* % of the photograph is marked"))
@@ -203,7 +203,7 @@ def test_the_first_look_says_what_a_name_alone_needs(open_page) -> None:
 def test_another_model_judges_the_same_photograph(open_page, photographs: Path) -> None:
     tab = open_page()
     upload(tab, photographs / "crack.png")
-    expect_verdict(tab, "Looks anomalous")
+    expect_verdict(tab, "Reject")
     tab.get_by_label("Model").first.click()
     tab.get_by_role("option", name=re.compile("mvtec-bottle")).click()
     expect(tab.locator("#model-facts")).to_contain_text("Not for commercial use", timeout=JUDGED)
@@ -218,7 +218,7 @@ def test_another_model_judges_the_same_photograph(open_page, photographs: Path) 
 def test_what_cannot_be_used_is_said_in_a_sentence(open_page, photographs: Path, tmp_path: Path) -> None:
     tab = open_page()
     upload(tab, photographs / "good_1.png")
-    expect_verdict(tab, "Looks normal")
+    expect_verdict(tab, "Pass")
     tab.get_by_role("button", name="Remove Image").click()
     expect(tab.locator("#verdict")).to_contain_text("Add a photograph")
     broken = tmp_path / "broken part.png"
@@ -245,7 +245,7 @@ def test_sixteen_bit_photographs_are_read_by_the_library(open_page, photographs:
     expected = STLM.from_pretrained("sample-brick").predict(tmp_path / "flat.png")
     tab = open_page()
     upload(tab, deep)
-    expect_verdict(tab, "Looks anomalous" if expected.is_anomalous else "Looks normal")
+    expect_verdict(tab, "Reject" if expected.is_anomalous else "Pass")
     shown = re.search(r"this photograph ([\d.]+)", tab.locator("#verdict svg").text_content() or "")
     assert shown is not None and float(shown[1]) == pytest.approx(expected.score, rel=2e-2)
 
@@ -257,7 +257,7 @@ def test_a_photograph_comes_from_the_webcam_or_the_clipboard(open_page, photogra
     tab.wait_for_function("document.querySelector('#photo video')?.videoWidth > 0")
     tab.wait_for_timeout(500)  # until the first frame is there
     tab.get_by_label("capture photo").click()
-    expect_verdict(tab, "Not the part that this model knows")  # the browser's made-up picture
+    expect_verdict(tab, "Unfamiliar")  # the browser's made-up picture
     tab.get_by_role("button", name="Remove Image").click()
     expect(tab.locator("#verdict")).to_contain_text("Add a photograph")
     data = base64.b64encode((photographs / "crack.png").read_bytes()).decode()
@@ -269,7 +269,7 @@ def test_a_photograph_comes_from_the_webcam_or_the_clipboard(open_page, photogra
         data,
     )
     tab.get_by_label("Paste from clipboard").click()
-    expect_verdict(tab, "Looks anomalous")
+    expect_verdict(tab, "Reject")
 
 
 def test_examples_work_with_the_keyboard(open_page) -> None:
@@ -278,13 +278,13 @@ def test_examples_work_with_the_keyboard(open_page) -> None:
     example.focus()
     outline = example.evaluate("element => getComputedStyle(element).outlineStyle")
     tab.keyboard.press("Enter")
-    expect_verdict(tab, "Looks anomalous")
+    expect_verdict(tab, "Reject")
     assert outline != "none"
     handle = tab.locator("#threshold input[type=range]")
     handle.focus()
     for _ in range(3):
         tab.keyboard.press("End")
-    expect_verdict(tab, "Looks normal")
+    expect_verdict(tab, "Pass")
 
 
 @pytest.mark.parametrize(("width", "theme"), [("wide", "light"), ("narrow", "dark")])
@@ -303,7 +303,7 @@ def test_a_batch_reports_a_broken_file_and_goes_on(
     expect(tab.locator("#batch-files")).to_contain_text("hole")
     tab.locator("#batch-start").click()
     expect(tab.locator("#batch-summary")).to_contain_text(
-        "2 of 3 photographs look anomalous, 1 could not be used", timeout=JUDGED
+        "2 of 3 photographs are rejected, 1 could not be used", timeout=JUDGED
     )
     expect(tab.locator("#batch-gallery img")).to_have_count(3)
     picture(tab, f"batch-{width}-{theme}")
@@ -312,7 +312,7 @@ def test_a_batch_reports_a_broken_file_and_goes_on(
         tab.locator("#batch-csv").click()
     rows = list(csv.DictReader(io.StringIO(Path(download.value.path()).read_text(encoding="utf-8-sig"))))
     assert [row["file"] for row in rows] == ["line 1/broken.png", "line 1/crack.png", "line 1/good_1.png", "hole.png"]
-    assert [row["verdict"] for row in rows] == ["unusable", "anomalous", "normal", "anomalous"]
+    assert [row["verdict"] for row in rows] == ["unusable", "Reject", "Pass", "Reject"]
     assert "broken.png" in rows[0]["note"]
     with tab.expect_download() as download:
         tab.locator("#batch-zip").click()

@@ -125,7 +125,7 @@ def test_the_page_itself_breaks_no_rule(tab: sync_api.Page, page: Page, photogra
     tab.on("console", lambda line: complaints.append(line.text) if "Content Security" in line.text else None)
     tab.reload()
     tab.locator("#photo input[type=file]").set_input_files(photographs / "crack.png")
-    expect(tab.locator("#verdict .word")).to_contain_text("Looks anomalous", timeout=SHOWN)
+    expect(tab.locator("#verdict .word")).to_contain_text("Reject", timeout=SHOWN)
     expect(tab.locator("#outline img")).to_be_visible()
     for name in ("Batch", "Your part", "About"):
         tab.get_by_role("tab", name=name).click()

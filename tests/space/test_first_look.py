@@ -55,7 +55,7 @@ def test_a_few_good_photographs_judge_another(photographs: Path, detector: Detec
     (photo,) = sent(photographs / "crack.png")
     good = sent(photographs / "good_1.png", photographs / "good_2.png")
     verdict, compare, outline = judge_without_model(photo, FEW, good, "")
-    assert "Looks anomalous" in verdict and "25.0 % of it is marked" in verdict and "&lt;chosen&gt;" in verdict
+    assert "Reject" in verdict and "25.0 % of it is marked" in verdict and "&lt;chosen&gt;" in verdict
     assert detector.asked == [{}]
     height, width = load_image(photographs / "crack.png").shape[:2]
     assert f"{width} x {height} px" in verdict

@@ -13,13 +13,12 @@ import cv2
 import numpy as np
 import pytest
 
-from stlm_hub.predict.prediction import Prediction, Verdict
-from stlm_page.batch_tab import WORDS
+from stlm_hub.predict.prediction import VERDICTS, Prediction, Verdict
 from stlm_page.models import LoadedModel
 from stlm_page.pictures import (
     MAX_SIDE,
     MIN_SIDE,
-    VERDICTS,
+    SIGNS,
     empty_verdict,
     facts,
     mask_png,
@@ -164,7 +163,7 @@ def test_the_verdict_on_an_anomalous_part(make_prediction: MakePrediction, make_
     html = verdict(make_prediction(), make_loaded(0.5, NORMAL), 0.1234)
     root, text = ElementTree.fromstring(html), text_of(html)
     assert root.get("class") == "verdict anomalous" and root.get("role") == "status"
-    assert "Looks anomalous" in text and "score 0.9 reaches the threshold 0.5" in text
+    assert "Reject" in text and "score 0.9 reaches the threshold 0.5" in text
     assert "4.2 % of it is marked" in text and "Judged in 123 ms; 80 x 60 px" in text
     assert "Bars: scores of 9 photographs of good parts." in text
     assert len(root.findall("svg")) == 1
@@ -174,7 +173,7 @@ def test_the_verdict_on_a_normal_part(make_prediction: MakePrediction, make_load
     html = verdict(make_prediction(score=0.2), make_loaded(), 0.1)
     text = text_of(html)
     assert ElementTree.fromstring(html).get("class") == "verdict normal"
-    assert "Looks normal" in text and "score 0.2 is below the threshold 0.5" in text and "Nothing is marked" in text
+    assert "Pass" in text and "score 0.2 is below the threshold 0.5" in text and "Nothing is marked" in text
     assert "Bars" not in text  # there are none
 
 
@@ -184,10 +183,10 @@ def test_the_verdict_on_a_part_that_is_worth_a_second_look(
     html = verdict(make_prediction(score=0.4, review_threshold=0.3), make_loaded(0.5, NORMAL), 0.1)
     text = text_of(html)
     assert ElementTree.fromstring(html).get("class") == "verdict review"
-    assert "? Look again" in text and "score 0.4 is close below the threshold 0.5" in text
-    assert "Nothing is marked" in text and "Looks normal" not in text
+    assert "? Review" in text and "score 0.4 is close below the threshold 0.5" in text
+    assert "Nothing is marked" in text and "Pass" not in text
     below = text_of(verdict(make_prediction(score=0.2, review_threshold=0.3), make_loaded(0.5, NORMAL), 0.1))
-    assert "Looks normal" in below
+    assert "Pass" in below
 
 
 @pytest.mark.parametrize("score", [0.2, 0.9])
@@ -197,21 +196,21 @@ def test_the_verdict_on_what_is_not_the_part(
     html = verdict(make_prediction(score=score, unfamiliarity=1.5), make_loaded(0.5, NORMAL), 0.1)
     text = text_of(html)
     assert ElementTree.fromstring(html).get("class") == "verdict unfamiliar"
-    assert "Not the part that this model knows" in text and "so its score says nothing" in text
-    assert "Looks" not in text and "marked" not in text
+    assert "Unfamiliar" in text and "so its score says nothing" in text
+    assert "Pass" not in text and "Reject" not in text and "marked" not in text
 
 
 def test_every_verdict_of_the_library_has_words_of_its_own() -> None:
-    assert set(VERDICTS) == set(get_args(Verdict)) == set(WORDS)
-    for words in (VERDICTS, WORDS):
-        assert len(set(words.values())) == 4
-    assert len({sign for _, sign, _ in VERDICTS.values()}) == 4  # for those who do not see the colours
+    assert set(VERDICTS) == set(get_args(Verdict)) == set(SIGNS)
+    assert [word.lower() for word, _ in VERDICTS.values()] == list(get_args(Verdict))
+    assert len({meaning for _, meaning in VERDICTS.values()}) == 4
+    assert len({sign for _, sign in SIGNS.values()}) == 4  # for those who do not see the colours
 
 
 def test_a_score_at_the_threshold_is_anomalous_in_words_too(
     make_prediction: MakePrediction, make_loaded: MakeLoaded
 ) -> None:
-    assert "Looks anomalous" in verdict(make_prediction(score=0.5), make_loaded(), 0.1)
+    assert "Reject" in verdict(make_prediction(score=0.5), make_loaded(), 0.1)
 
 
 def test_the_calibrated_threshold_is_called_so_with_its_rate(make_loaded: MakeLoaded) -> None:

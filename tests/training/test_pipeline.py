@@ -20,7 +20,6 @@ from tiny_run import TinyRun
 from stlm_hub import STLM
 from stlm_hub.calibration.calibrate import calibrate
 from stlm_hub.calibration.normals import Normal
-from stlm_hub.calibration.recalibrate import recalibrate
 from stlm_hub.errors import ConfigError, STLMError, TrainingError, WeightsError
 from stlm_hub.evaluation.evaluate import TestSet
 from stlm_hub.model_folder import results as model_results
@@ -37,6 +36,7 @@ from stlm_hub.training.data import Split, split_normals
 from stlm_hub.training.finetune import Options, held_out_of
 from stlm_hub.training.observer import Observer
 from stlm_hub.training.pipeline import Job, run
+from stlm_hub.training.recalibrate import recalibrate
 from stlm_hub.training.trained import Trained, read_trained
 from train.ablations.objectives import NoAggregation
 

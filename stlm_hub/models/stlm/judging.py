@@ -147,6 +147,7 @@ class Judging:
         probe_scores: of pseudo anomalies on them.
         minimum_area: pixels of the frame; a smaller connected region does not count. 0: there is no such bound.
         bits: that the part's photographs use of 16: 10, 12, 14 or 16; None: they have 8, or nobody knows.
+        careful: whether the threshold stays above all photographs, now and whenever it is chosen anew.
     """
 
     judge_by: str = "aggregation"
@@ -161,6 +162,7 @@ class Judging:
     probe_scores: tuple[float, ...] = ()
     minimum_area: int = 0
     bits: int | None = None
+    careful: bool = False
 
     def __post_init__(self) -> None:
         check_choice("judge_by", self.judge_by, ANOMALY_MAPS)
@@ -182,6 +184,8 @@ class Judging:
         if self.bits is not None:
             check_integer("bits", self.bits, BITS[0], BITS[-1])
             check_choice("bits", self.bits, BITS)
+        if not isinstance(self.careful, bool):
+            raise ConfigError(f"careful must be true or false, not {self.careful!r:.60}.")
         if len(self.familiarity_limits) not in (0, 2):
             raise ConfigError("familiarity_limits must be two numbers or none; calibrate the model again.")
         for limit in self.familiarity_limits:
@@ -235,8 +239,9 @@ class Judging:
     def to_dict(self) -> dict[str, Any]:
         """Plain data, ready for JSON."""
         data = dataclasses.asdict(self)
-        if self.bits is None:
-            del data["bits"]  # which earlier versions do not know
+        for name, usual in (("bits", None), ("careful", False)):
+            if data[name] == usual:
+                del data[name]  # which earlier versions do not know
         return data | {name: list(data[name]) for name in _LISTS}
 
     @classmethod

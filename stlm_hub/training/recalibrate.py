@@ -6,30 +6,30 @@ The same for a model that is to judge by another of its maps.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from .. import __version__
+from ..calibration.calibrate import calibrate
+from ..calibration.normals import Normal
+from ..calibration.threshold import DEFAULT_FALSE_ALARM_RATE, check_false_alarm_rate, check_held_out
 from ..errors import DataError
 from ..fingerprint import fingerprint
 from ..model_folder import results as facts
 from ..model_folder.folder import check_output, make_parent, making, move_folder
-from ..model_folder.results import CalibrationFacts, Command, Photographs, Results
+from ..model_folder.results import CalibrationFacts, Command, Photographs, Results, Value
 from ..model_folder.write import file_facts, write_results
 from ..models.stlm.anomaly_maps import check_judging
 from ..models.stlm.judging import ANOMALY_MAPS, Judging
-from ..predict.images import load_image, read_picture
+from ..predict.images import read_picture
 from ..predict.predictor import input_of
 from ..predict.region_mask import area_on_frame, on_frame
 from ..pseudo_anomalies.nuisance import Nuisance
 from ..stlm import STLM
 from ..validate import expanded
-from .calibrate import calibrate
-from .normals import Normal
-from .threshold import DEFAULT_FALSE_ALARM_RATE, check_false_alarm_rate, check_held_out
 
 KNOWN = 0.05
 """A patch this near to a remembered one, as a share of the typical distance, is the same one."""
@@ -42,10 +42,12 @@ def recalibrate(
     *,
     repo_id: str,
     results: Results | None = None,
-    false_alarm_rate: float = DEFAULT_FALSE_ALARM_RATE,
+    false_alarm_rate: float | None = None,
+    careful: bool | None = None,
     anomaly_map: str | None = None,
     draw_by: str | None = None,
     looked_at: np.ndarray | None = None,
+    named: Collection[str] = ("region",),
     minimum_area: float | None = None,
     bits: int | None = None,
     on_image: Callable[[int, int], None] | None = None,
@@ -61,11 +63,13 @@ def recalibrate(
         output: receives the model folder, weights in float16.
         repo_id: `org/repo` that the card shows.
         results: what results.json of `model` says; without it the new one holds only what is known here.
-        false_alarm_rate: share of good parts that may be judged anomalous, in (0, 0.5].
+        false_alarm_rate: share of good parts that may be judged anomalous, in (0, 0.5]; None: as it was.
+        careful: whether the threshold stays above all photographs; None: as it was.
         anomaly_map: that judges from now on, one of `ANOMALY_MAPS`; None: the one that did. All maps get their scales
             from these photographs: where another light lifts one as a whole, it would decide alone on those of before.
         draw_by: map that is shown and outlined from now on; None: the one that was.
         looked_at: HxW bool of a photograph, the part that counts from now on; None: what did.
+        named: options of pictures behind `looked_at`: region, ignore.
         minimum_area: pixels of a photograph; a smaller connected region is no defect. None: as it was.
         bits: that photographs of 16 bits use from now on; None: as it was.
         on_image: called with (done, total) after each photograph.
@@ -80,11 +84,13 @@ def recalibrate(
         ConfigError: `results` are not of `model`, `output` holds something else or cannot be written, or the model has
             no such map.
     """
-    check_false_alarm_rate(false_alarm_rate)
+    before = model.judging
+    usual_rate = before.calibration.false_alarm_rate if before.calibration else DEFAULT_FALSE_ALARM_RATE
+    rate = usual_rate if false_alarm_rate is None else false_alarm_rate
+    check_false_alarm_rate(rate)
     check_held_out(len(photographs))
     output = expanded(output)
     check_output(output)
-    before = model.judging
     measured = tuple(scale.anomaly_map for scale in before.scales)
     if results is not None:
         facts.validate(results, before)
@@ -93,7 +99,9 @@ def recalibrate(
         draw_by=before.draw_by if draw_by is None else draw_by,
         minimum_area=before.minimum_area
         if minimum_area is None
-        else area_on_frame(minimum_area, load_image(photographs[0]).shape[:2], model.frame_size),
+        else area_on_frame(
+            minimum_area, read_picture(photographs[0], bits=bits or before.bits).image.shape[:2], model.frame_size
+        ),
         bits=bits or before.bits,
     )
     check_judging(model.config, judging)
@@ -106,13 +114,14 @@ def recalibrate(
         calibrate(
             saved,
             [Normal(path) for path in photographs],
-            false_alarm_rate,
+            rate,
+            careful=before.careful if careful is None else careful,
             nuisance=Nuisance.from_dict(results.nuisance) if results and results.nuisance else None,
             left_out=[name for name in ANOMALY_MAPS if measured and name not in measured],
             on_image=on_image,
         )
         saved.save_calibration(folder)
-        changed: dict[str, bool | int | float | str] = {"region": "FILE"} if looked_at is not None else {}
+        changed: dict[str, Value] = dict.fromkeys(named, "FILE") if looked_at is not None else {}
         changed |= {"minimum-area": minimum_area} if minimum_area is not None else {}
         made = _amended(results, before, saved.judging, repo_id, changed)
         held_out = Photographs(len(photographs), fingerprint(photographs))
@@ -138,17 +147,22 @@ def _with_region(model: STLM, looked_at: np.ndarray) -> STLM:
 
 
 @torch.inference_mode()
-def _check_unknown(model: STLM, photographs: Sequence[Path]) -> None:
-    """Raises DataError for photographs that are in the memory: their scores would say nothing of other parts."""
+def is_remembered(model: STLM, photograph: Path) -> bool:
+    """Whether patches of this very photograph are in the memory of a calibrated model.
+
+    Raises:
+        ImageError: it cannot be used.
+    """
     memory, scale = model.patch_memory, model.judging.scale("memory")
     if memory is None or scale is None:
-        return
-    known = []
-    for path in photographs:
-        image = read_picture(path, bits=model.judging.bits).image
-        if float(memory.closest(model.patches(input_of(model, [image])))) < KNOWN * scale.typical:
-            known.append(path.name)
-    if known:
+        return False
+    image = read_picture(photograph, bits=model.judging.bits).image
+    return float(memory.closest(model.patches(input_of(model, [image])))) < KNOWN * scale.typical
+
+
+def _check_unknown(model: STLM, photographs: Sequence[Path]) -> None:
+    """Raises DataError for photographs that are in the memory: their scores would say nothing of other parts."""
+    if known := [path.name for path in photographs if is_remembered(model, path)]:
         raise DataError(
             f"{len(known)} of {len(photographs)} photographs are in the memory of the model ({known[0]}); name others, "
             "of good parts that it has not seen."
@@ -160,7 +174,7 @@ def _amended(
     before: Judging,
     now: Judging,
     repo_id: str,
-    changed: dict[str, bool | int | float | str],
+    changed: Mapping[str, Value],
 ) -> Results:
     """What the training's results still say, with what the new threshold changes, and perhaps the new map.
 
@@ -170,13 +184,18 @@ def _amended(
     source, calibration = known.provenance, now.calibration
     assert calibration is not None
     alias = repo_id.rsplit("/", 1)[-1]
-    options: dict[str, bool | int | float | str] = {"model": source.alias or "MODEL", "output": alias}
-    if calibration.false_alarm_rate != DEFAULT_FALSE_ALARM_RATE:
+    options: dict[str, Value | tuple[str, ...]] = {"model": source.alias or "MODEL", "output": alias}
+    usual = before.calibration.false_alarm_rate if before.calibration else DEFAULT_FALSE_ALARM_RATE
+    if calibration.false_alarm_rate != usual:
         options["false-alarm-rate"] = calibration.false_alarm_rate
+    if now.careful != before.careful:
+        options["careful" if now.careful else "no-careful"] = True
     if now.judge_by != before.judge_by:
         options["map"] = now.judge_by
     if now.draw_by != before.draw_by:
         options["draw"] = now.draw_by
+    if now.bits != before.bits and now.bits is not None:
+        options["bits"] = now.bits
     options |= changed
     weights = known.files.get("model.safetensors")
     earlier = known.recalibration
