@@ -17,7 +17,7 @@ import stlm_hub
 ROOT = Path(__file__).parents[1]
 HEAVY = ("torch", "timm", "cv2", "numpy", "huggingface_hub", "scipy", "PIL")
 
-FOUNDATION = {"errors", "validate", "fingerprint", "log_odds", "spreadsheet", "whole"}
+FOUNDATION = {"errors", "cache", "validate", "fingerprint", "log_odds", "spreadsheet", "whole"}
 """Files that any room may import; of each other they know `errors` alone."""
 
 ROOMS = {
