@@ -42,7 +42,8 @@ class JudgingGraph(nn.Module):
 
         Returns:
             Maps BxMxHxW and scores BxM of `judging.shown`, in [0, 1], and distances from good photographs, Bx2. Where a
-            model has a minimum area, the maps behind them in limits, BxKxHxW in the order of `judging.behind`:
+            model has a minimum area, the maps behind them in limits, BxKxHxW in the order of `judging.behind`, -inf
+            outside the region that counts:
             connected regions are no part of a graph, so the runtime bounds scores by them.
         """
         model, shown = self.model, self.model.judging.shown

@@ -175,14 +175,16 @@ def bounded_scores(judging: Judging, limits: np.ndarray) -> np.ndarray:
 
     Args:
         judging: of a model with a minimum area.
-        limits: BxKxHxW, the maps `judging.behind` in limits.
+        limits: BxKxHxW, the maps `judging.behind` in limits; -inf outside the region that counts.
 
     Returns:
         BxM in [0, 1].
     """
     flat = limits.reshape(*limits.shape[:2], -1)
     k = min(judging.score_top_k, flat.shape[2])
-    peaks = np.partition(flat, -k)[..., -k:].mean(-1)
+    highest = np.partition(flat, -k)[..., -k:]
+    counts = ~np.isneginf(highest)  # a region may have fewer values; NaN stays, and is refused
+    peaks = np.where(counts, highest, 0.0).sum(-1) / np.maximum(counts.sum(-1), 1)
     levels = [[reached(values, judging.minimum_area) for values in maps] for maps in limits]
     by_map = dict(zip(judging.behind, np.minimum(peaks, levels).T, strict=True))
     shown = [agreed({m: by_map[m] for m in judging.compared}) if n == "combined" else by_map[n] for n in judging.shown]

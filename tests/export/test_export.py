@@ -71,6 +71,20 @@ def test_a_minimum_area_bounds_scores_as_it_does_in_pytorch(
     same(ExportedModel.from_folder(tmp_path / "out"), model, 1e-3)
 
 
+def test_a_region_of_fewer_values_than_a_score_takes_is_scored_as_in_pytorch(
+    toy_memory_model: STLM, tmp_path: Path
+) -> None:
+    judging = toy_memory_model.judging.replace(minimum_area=30, score_top_k=1000)
+    model = STLM(toy_memory_model.config.replace(region=True), judging)
+    model.load_state_dict(toy_memory_model.state_dict(), strict=False)
+    assert model.region is not None
+    model.region.inside.zero_()
+    model.region.inside[20:40, 10:30] = 1
+    model.eval().save_pretrained(tmp_path / "model")
+    export(tmp_path / "model", tmp_path / "out")
+    same(ExportedModel.from_folder(tmp_path / "out"), STLM.from_pretrained(tmp_path / "model", device="cpu"), 1e-3)
+
+
 def test_results_say_what_was_compared(exported: Path) -> None:
     facts = load_facts(exported)
     found = facts.parity

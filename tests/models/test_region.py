@@ -9,11 +9,12 @@ import pytest
 import torch
 
 from stlm_hub.models.familiarity import describe
-from stlm_hub.models.stlm.anomaly_maps import AnomalyMaps
+from stlm_hub.models.stlm.anomaly_maps import AnomalyMaps, in_unit
 from stlm_hub.models.stlm.area import reached
 from stlm_hub.models.stlm.config import NetworkConfig, PatchMemoryConfig, STLMConfig
 from stlm_hub.models.stlm.judging import Judging, MapScale
 from stlm_hub.predict.prediction import Prediction, without_specks
+from stlm_hub.runtime.detector import bounded_scores
 
 
 def model_of(**judging: Any) -> AnomalyMaps:
@@ -78,6 +79,19 @@ def test_a_speck_does_not_score_where_a_minimum_area_is_set_but_a_thin_crack_doe
     raw = {"memory": torch.from_numpy(values)[None, None]}
     assert model_of().scored("memory", raw, (64, 64)).scores.item() == pytest.approx(8 / 9)
     assert model_of(minimum_area=20).scored("memory", raw, (64, 64)).scores.item() == pytest.approx(2 / 3, abs=0.01)
+
+
+def test_a_runtime_bounds_scores_of_a_small_region_as_the_model_does() -> None:
+    model = model_of(scales=(MapScale("memory", 0.0, 1.0),), minimum_area=20)
+    model.judging = model.judging.replace(score_top_k=64 * 64)  # more than the region has
+    generator = torch.Generator().manual_seed(0)
+    limits = torch.rand(3, 1, 64, 64, generator=generator) * torch.tensor([1.0, 5.0, 0.1])[:, None, None, None] - 0.3
+    found = bounded_scores(model.judging, model.counted(limits).numpy())
+    assert found[:, 0] == pytest.approx(in_unit(model.peak(limits)).numpy(), abs=1e-6)
+    assert 0 < found[0, 0] < found[1, 0]
+    nothing = np.full((1, 1, 64, 64), -np.inf, np.float32)
+    assert bounded_scores(model.judging, nothing).tolist() == [[0.0]]
+    assert np.isnan(bounded_scores(model.judging, np.full_like(nothing, np.nan))).all()  # refused where it is judged
 
 
 def test_the_outline_drops_what_is_smaller() -> None:

@@ -185,19 +185,19 @@ class AnomalyMaps(nn.Module):
 
         With a `minimum_area`, no more than what a connected region of that area reaches.
         """
-        inside = values if self.region is None else self.region(values, float("-inf"))
-        flat = inside.flatten(1)
+        counted = self.counted(values)
+        flat = counted.flatten(1)
         highest = flat.topk(min(self.judging.score_top_k, flat.shape[1])).values
         counts = highest.isfinite()  # a region may have fewer values
         peaks = highest.where(counts, 0.0).sum(1) / counts.sum(1).clamp_min(1)
         if (area := self.judging.minimum_area) > 1:
-            arrays = self.counted(values)[:, 0].float().cpu().numpy()
+            arrays = counted[:, 0].float().cpu().numpy()
             peaks = torch.minimum(peaks, peaks.new_tensor([reached(array, round(area)) for array in arrays]))
         return peaks
 
     def counted(self, values: Tensor) -> Tensor:
-        """Values with the lowest of them outside the region that counts."""
-        inside: Tensor = values if self.region is None else self.region(values, values.amin())
+        """Values with -inf outside the region that counts."""
+        inside: Tensor = values if self.region is None else self.region(values, float("-inf"))
         return inside
 
     def median(self, raw: Tensor) -> Tensor:
@@ -207,7 +207,8 @@ class AnomalyMaps(nn.Module):
             return flat.sort(dim=1).values[:, flat.shape[1] // 2]
         counts = self.region.on_grid((raw.shape[-2], raw.shape[-1])).flatten() >= 0.5
         ordered = flat.masked_fill(~counts, float("-inf")).sort(dim=1, descending=True).values
-        middle = ((counts.sum() - 1).clamp_min(0) // 2).expand(len(flat), 1)
+        # `len` of it would be a number, and the batch of an exported graph just as large.
+        middle = ((counts.sum() - 1).clamp_min(0) // 2).expand(flat.shape[0], 1)
         return ordered.gather(1, middle)[:, 0]
 
     def _shown(self, limits: Tensor) -> Tensor:

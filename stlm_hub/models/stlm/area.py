@@ -16,10 +16,16 @@ def reached(values: np.ndarray, area: int) -> float:
     of one pixel's width does.
 
     Args:
-        values: HxW float32.
+        values: HxW float32; -inf where nothing counts.
         area: positions of the smallest region, at most H x W.
+
+    Returns:
+        The lowest value that counts, where no region is as large; 0 where nothing counts.
     """
-    low, high = float(values.min()), float(values.max())
+    counting = values[values > -np.inf]
+    if not counting.size:
+        return 0.0
+    low, high = float(counting.min()), float(counting.max())
     for _ in range(LEVELS):
         middle = (low + high) / 2
         _, _, stats, _ = cv2.connectedComponentsWithStats((values >= middle).astype(np.uint8), connectivity=8)
