@@ -136,7 +136,7 @@ def known_defects(folder: Path) -> list[tuple[str, float]]:
     if not kept.is_dir():
         return []
     model = STLM.from_pretrained(folder)
-    return [(path.name, model.predict(path).score) for path in list_images(kept)]
+    return [(path.name, model.predict(path, refine=False).score) for path in list_images(kept)]
 
 
 def _rejected(folder: Path) -> Path:
@@ -186,7 +186,8 @@ def _judged_anew(before: Judging, good: Sequence[float], disturbed: Sequence[flo
     calibration = choose_threshold(
         normal, before.calibration.false_alarm_rate, disturbed=copies, probes=before.probe_scores
     )
-    return before.replace(calibration=calibration, normal_scores=normal, disturbed_scores=copies)
+    # What outlines gain was measured at the threshold before.
+    return before.replace(calibration=calibration, refine_gain=None, normal_scores=normal, disturbed_scores=copies)
 
 
 def _write(
