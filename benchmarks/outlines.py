@@ -7,6 +7,8 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
+from stlm_hub.calibration.outlines import f1
+
 TOLERANCE = 0.0075
 """Distance up to which two boundaries meet, as a share of the photograph's diagonal: that of DAVIS (Perazzi et al.,
 CVPR 2016) is 0.008. At least one pixel."""
@@ -27,8 +29,7 @@ def agreement(found: np.ndarray, truth: np.ndarray) -> Agreement:
         truth: HxW bool, not empty.
     """
     both = int((found & truth).sum())
-    f1 = 2 * both / max(1, int(found.sum()) + int(truth.sum()))
-    return Agreement(f1, both / max(1, int((found | truth).sum())), boundary_f(found, truth))
+    return Agreement(f1(found, truth), both / max(1, int((found | truth).sum())), boundary_f(found, truth))
 
 
 def boundary_f(found: np.ndarray, truth: np.ndarray) -> float:

@@ -32,6 +32,8 @@ if str(ROOT) not in sys.path:
 from benchmarks.data_sets import MVTEC, SETS, PhotoSet, read_set  # noqa: E402
 from benchmarks.figures import read_rows, write_rows  # noqa: E402
 from benchmarks.outlines import Agreement, agreement  # noqa: E402
+from stlm_hub.calibration.normals import Normal  # noqa: E402
+from stlm_hub.calibration.outlines import pairs  # noqa: E402
 from stlm_hub.cli.progress import RunProgress, console, exit_on_error  # noqa: E402
 from stlm_hub.errors import DataError  # noqa: E402
 from stlm_hub.evaluation.evaluate import TestSet  # noqa: E402
@@ -39,12 +41,10 @@ from stlm_hub.evaluation.masks import read_mask  # noqa: E402
 from stlm_hub.evaluation.metrics import compute_metrics  # noqa: E402
 from stlm_hub.fingerprint import fingerprint  # noqa: E402
 from stlm_hub.model_folder import results  # noqa: E402
-from stlm_hub.predict.frame import to_frame  # noqa: E402
+from stlm_hub.models.stlm.outline_gain import OutlineGain  # noqa: E402
 from stlm_hub.predict.images import load_image  # noqa: E402
 from stlm_hub.predict.photographs import check_photographs  # noqa: E402
 from stlm_hub.predict.prediction import Prediction  # noqa: E402
-from stlm_hub.predict.predictor import Inferred, ScoredMap, input_of, judge_all  # noqa: E402
-from stlm_hub.pseudo_anomalies.probes import probe  # noqa: E402
 from stlm_hub.stlm import STLM  # noqa: E402
 from stlm_hub.training.config import TrainingConfig  # noqa: E402
 from stlm_hub.training.data import Split, split_normals  # noqa: E402
@@ -54,8 +54,6 @@ from stlm_hub.zero_shot.segment import SegmentAnything, segment_anything  # noqa
 
 DEFAULT_SETS = tuple(name for name in SETS if name != "aliens")  # which has no masks
 OUTLINE = Agreement._fields
-SURE = 2.0
-"""Standard errors of its mean above 0 that a gain on pseudo anomalies needs before it counts as help."""
 
 
 @dataclass
@@ -105,7 +103,7 @@ def on_test(model: STLM, test: TestSet, sam: SegmentAnything) -> dict[str, Any]:
     for i, path in enumerate(test.photographs):
         image = load_image(path)
         started = time.process_time()
-        plain = model.predict(image)
+        plain = model.predict(image, refine=False)
         judged = time.process_time()
         sharp = refined(plain, sam)
         seconds.append(judged - started)
@@ -131,35 +129,19 @@ def on_test(model: STLM, test: TestSet, sam: SegmentAnything) -> dict[str, Any]:
 
 
 def on_pseudo_anomalies(model: STLM, split: Split, sam: SegmentAnything, n: int, seed: int) -> dict[str, Any]:
-    """The same on damage painted on good photographs; `helps` is what a model would be told."""
-    random = np.random.default_rng(seed)
+    """The same on damage painted on good photographs; `helps` is what a calibration tells a model."""
     ways = {"plain": Judged(), "refined": Judged()}
-    for k in random.permutation(max(n, len(split.held_out)))[:n] % len(split.held_out):
-        path = split.held_out[int(k)]
-        damaged, mask = probe(load_image(path), random)
-        plain = judge_without(model, damaged, len(split.train) + int(k))
-        for way, prediction in zip(ways.values(), (plain, refined(plain, sam)), strict=True):
-            way.add(prediction, mask > 0)
-    gains = np.array([b.f1 - a.f1 for a, b in zip(*(way.agreements for way in ways.values()), strict=True)])
-    error = float(gains.std(ddof=1) / len(gains) ** 0.5)
+    held_out = [Normal(path, len(split.train) + k) for k, path in enumerate(split.held_out)]
+    for plain, sharp, truth in pairs(model, held_out, n, seed, sam):
+        for way, prediction in zip(ways.values(), (plain, sharp), strict=True):
+            way.add(prediction, truth)
+    gain = OutlineGain.of([b.f1 - a.f1 for a, b in zip(*(way.agreements for way in ways.values()), strict=True)])
     return {
         **{name: way.means() for name, way in ways.items()},
-        "gain": 100 * float(gains.mean()),
-        "standard_error": 100 * error,
-        "helps": bool(gains.mean() > SURE * error),
+        "gain": 100 * gain.mean,
+        "standard_error": 100 * gain.standard_error,
+        "helps": gain.helps,
     }
-
-
-@torch.inference_mode()
-def judge_without(model: STLM, image: np.ndarray, number: int) -> Prediction:
-    """A prediction for which the memory's own entries of the photograph of this number do not count."""
-    found, distances = model(input_of(model, [image]), model.judging.shown, [number])
-    shape = (image.shape[0], image.shape[1])
-    maps = {
-        name: ScoredMap(to_frame(one.values[0, 0].float().numpy(), shape), float(one.scores[0]))
-        for name, one in found.items()
-    }
-    return judge_all(model.judging, [image], [Inferred(maps, tuple(distances[0].tolist()))], model.frame_size)[0]
 
 
 def load(found: PhotoSet, folder: Path) -> tuple[STLM, Split]:

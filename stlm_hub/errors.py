@@ -17,6 +17,10 @@ class PictureWarning(UserWarning):
     """A photograph was read, and may be other than it was meant: of another depth, the first of several."""
 
 
+class OutlineWarning(UserWarning):
+    """A model wants outlines by Segment Anything, which is not to be had here; its own coarse ones are shown."""
+
+
 class ConfigError(STLMError):
     """A configuration value is missing, of the wrong type or out of range."""
 

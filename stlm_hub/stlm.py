@@ -128,7 +128,12 @@ class STLM(AnomalyMaps):
 
     @overload
     def predict(
-        self, image_or_list: ImageInput, *, threshold: float | None = None, review_threshold: float | None = None
+        self,
+        image_or_list: ImageInput,
+        *,
+        threshold: float | None = None,
+        review_threshold: float | None = None,
+        refine: bool | None = None,
     ) -> Prediction: ...
     @overload
     def predict(
@@ -137,6 +142,7 @@ class STLM(AnomalyMaps):
         *,
         threshold: float | None = None,
         review_threshold: float | None = None,
+        refine: bool | None = None,
     ) -> list[Prediction]: ...
     def predict(
         self,
@@ -144,6 +150,7 @@ class STLM(AnomalyMaps):
         *,
         threshold: float | None = None,
         review_threshold: float | None = None,
+        refine: bool | None = None,
     ) -> Prediction | list[Prediction]:
         """Judges one photograph or a list of them (a list in, a list out, in order).
 
@@ -152,16 +159,22 @@ class STLM(AnomalyMaps):
                 those.
             threshold: anomaly score in [0, 1] at or above which a photograph is anomalous; None is the calibrated one.
             review_threshold: score from which one below `threshold` is worth a second look; None is the calibrated one.
+            refine: whether Segment Anything outlines what is rejected, in some seconds each; score and verdict stay.
+                None: as the model chose at its calibration, and where Segment Anything is not to be had, with a warning
+                as without.
 
         Raises:
             ImageError: an input cannot be used as a photograph; nothing is predicted then.
             ConfigError: the threshold is out of range.
+            WeightsError: `refine` is True, and Segment Anything's weights cannot be had.
         """
         from .predict.predictor import judge_sources
+        from .zero_shot.as_chosen import all_outlined
 
         several = isinstance(image_or_list, (list, tuple))
         sources: list[ImageInput] = list(image_or_list) if isinstance(image_or_list, (list, tuple)) else [image_or_list]
         found = judge_sources(self._judge, sources, self.judging.bits, threshold, review_threshold)
+        found = all_outlined(found, refine, self.judging.refine)
         return found if several else found[0]
 
     def _judge(self, images: list[np.ndarray], threshold: float | None, review: float | None) -> list[Prediction]:
@@ -179,19 +192,22 @@ class STLM(AnomalyMaps):
         *,
         threshold: float | None = None,
         review_threshold: float | None = None,
+        refine: bool | None = None,
     ) -> Iterator[Prediction | Unusable]:
         """Judges any number of photographs, one at a time in memory; files are decoded ahead of the network.
 
         Args:
             photographs: what `predict` takes, one by one.
-            threshold, review_threshold: as of `predict`.
+            threshold, review_threshold, refine: as of `predict`.
 
         Yields:
             For each photograph, in order, its prediction, or an `Unusable` with the reason.
         """
         from .predict.predictor import judge_many
+        from .zero_shot.as_chosen import outlined
 
-        return judge_many(self._judge, photographs, self.judging, self.frame_size, threshold, review_threshold)
+        judged = judge_many(self._judge, photographs, self.judging, self.frame_size, threshold, review_threshold)
+        return outlined(judged, refine, self.judging.refine)
 
     def save_pretrained(self, save_directory: str | os.PathLike[str], *, dtype: torch.dtype | None = None) -> None:
         """Writes config.json, calibration.json and the files of tensors; the memory's where it has one.

@@ -6,7 +6,7 @@ import pytest
 import torch
 from drawn import normal, texture
 from torch import nn
-from toy_streams import install
+from toy_streams import install, install_real
 
 from stlm_hub.models.stlm.config import NetworkConfig, PatchMemoryConfig, STLMConfig
 from stlm_hub.models.stlm.judging import Calibration, Judging, MapScale
@@ -69,8 +69,8 @@ def _measured(model: STLM) -> tuple[MapScale, ...]:
 
 def _made(config: STLMConfig, name: str, *, seed: int, toy: bool) -> STLM:
     with pytest.MonkeyPatch.context() as patch, torch.random.fork_rng(devices=[]):
-        if toy:
-            install(patch)
+        # The shared models outlive the module that asks first, which may have toys of its own.
+        (install if toy else install_real)(patch)
         torch.manual_seed(seed)
         model = STLM(config, name=name).eval()
     assert model.network is not None

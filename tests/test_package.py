@@ -17,7 +17,7 @@ import stlm_hub
 ROOT = Path(__file__).parents[1]
 HEAVY = ("torch", "timm", "cv2", "numpy", "huggingface_hub", "scipy", "PIL")
 
-FOUNDATION = {"errors", "validate", "fingerprint", "log_odds", "spreadsheet", "whole"}
+FOUNDATION = {"errors", "cache", "validate", "fingerprint", "log_odds", "spreadsheet", "whole"}
 """Files that any room may import; of each other they know `errors` alone."""
 
 ROOMS = {
@@ -29,11 +29,11 @@ ROOMS = {
     "pseudo_anomalies": {"predict"},
     "model_folder": {"models"},
     "zero_shot": {"models", "predict", "pseudo_anomalies", "starting_weights"},
-    "runtime": {"models", "predict", "model_folder"},
-    "stlm": {"models", "predict", "model_folder", "runtime"},
+    "runtime": {"models", "predict", "model_folder", "zero_shot"},
+    "stlm": {"models", "predict", "model_folder", "runtime", "zero_shot"},
     "detectors": {"runtime", "stlm", "model_folder"},
     "export": {*("models", "predict", "model_folder", "runtime", "stlm", "evaluation", "pseudo_anomalies")},
-    "calibration": {"models", "predict", "pseudo_anomalies"},
+    "calibration": {"models", "predict", "pseudo_anomalies", "zero_shot"},
     "evaluation": {"models", "predict", "model_folder", "stlm", "drawing"},
     "training": {
         *("models", "predict", "model_folder", "stlm", "starting_weights", "calibration", "evaluation"),

@@ -12,6 +12,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from stlm_hub.models import patch_memory
+from stlm_hub.models.stlm import network
+
 CHANNELS = {"stage1": 128, "stage2": 160, "embedding": 256}
 CELLS = {"stage1": 8, "stage2": 16, "embedding": 16}
 
@@ -60,8 +63,21 @@ class ToyBackbone(nn.Module):
         pass
 
 
+REAL = (network.ImageEncoder, network.MaskDecoder, patch_memory.make_backbone)
+"""Kept before anything is installed."""
+
+
 def install(patch: pytest.MonkeyPatch) -> None:
     """From now on models are made of these."""
-    patch.setattr("stlm_hub.models.stlm.network.ImageEncoder", ToyEncoder)
-    patch.setattr("stlm_hub.models.stlm.network.MaskDecoder", ToyDecoder)
-    patch.setattr("stlm_hub.models.patch_memory.make_backbone", lambda name: ToyBackbone())
+    _set(patch, ToyEncoder, ToyDecoder, lambda name: ToyBackbone())
+
+
+def install_real(patch: pytest.MonkeyPatch) -> None:
+    """From now on models are made of the real ones, also where a module of tests has these."""
+    _set(patch, *REAL)
+
+
+def _set(patch: pytest.MonkeyPatch, encoder: object, decoder: object, backbone: object) -> None:
+    patch.setattr(network, "ImageEncoder", encoder)
+    patch.setattr(network, "MaskDecoder", decoder)
+    patch.setattr(patch_memory, "make_backbone", backbone)

@@ -142,4 +142,4 @@ def _remember(photographs: list[Path], output: Path, name: str, false_alarm_rate
 @spaces.GPU(duration=seconds_on_gpu)
 def _on_gpu(name: str, photographs: list[np.ndarray]) -> list[Prediction]:
     with explained():  # of a slice's errors, only gr.Error comes through
-        return MODELS.get(name).network.predict(list(photographs))
+        return MODELS.get(name).network.predict(list(photographs), refine=False)  # outlines: `sharper`

@@ -147,7 +147,7 @@ class PartJudge:
 
         def judge(images: list[np.ndarray]) -> list[tuple[Prediction, float]]:
             started = time.perf_counter()
-            found = self.model.predict(images, threshold=self.job.threshold)  # type: ignore[arg-type]  # a list of arrays is a list of images
+            found = self.model.predict(images, threshold=self.job.threshold, refine=False)  # type: ignore[arg-type]  # arrays are images
             share = (time.perf_counter() - started) / len(images)
             return [(one, share) for one in found]
 

@@ -19,7 +19,7 @@ from ..validate import expanded
 from .doctor import doctor
 from .export import export
 from .mask import mask
-from .options import BitsOption
+from .options import REFINE_HELP, BitsOption, RefineOption
 from .progress import VERDICTS, RunProgress, console, exit_on_error, print_note, say_warnings
 from .references import references, without_references
 from .score import score as score_in_bulk
@@ -64,9 +64,13 @@ def predict(
     review: Annotated[
         float | None, typer.Option(help="Score from which a photograph below the threshold is worth a second look.")
     ] = None,
-    sharpen: Annotated[
-        bool, typer.Option("--refine", help="Outline with Segment Anything: sharper, some seconds for each defect.")
-    ] = False,
+    refine: Annotated[
+        bool | None,
+        typer.Option(
+            "--refine/--no-refine",
+            help="Outline with Segment Anything: some seconds for each defect. Default: as the model chose.",
+        ),
+    ] = None,
     bits: BitsOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line instead of a table.")] = False,
     device: DeviceOption = None,
@@ -117,11 +121,7 @@ def predict(
     if reference:
         paths = without_references(paths, reference, quiet=as_json)
     broken = 0
-    verdicts = judge(paths, threshold=threshold, review_threshold=review)
-    if sharpen and not (zero_shot or reference):  # these are outlined by Segment Anything anyway
-        from ..zero_shot.refine import refine_each
-
-        verdicts = refine_each(verdicts)
+    verdicts = judge(paths, threshold=threshold, review_threshold=review, refine=refine)
     for path, judged in zip(paths, verdicts, strict=True):
         try:
             _print_verdict(path, judged, panels.place(path) if panels else None, as_json)
@@ -204,6 +204,7 @@ def finetune(
         list[str] | None, typer.Option(help="Name of a photograph in the folder that is not good after all.")
     ] = None,
     bits: BitsOption = None,
+    refine: RefineOption = "off",
     textures: Annotated[Path | None, typer.Option(help="Folder of textures to paste; default: built in.")] = None,
     weights: Annotated[Path | None, typer.Option(help="Starting weights; default: fetched and kept.")] = None,
 ) -> None:
@@ -235,6 +236,7 @@ def finetune(
             starting_from=weights,
             leave_out=leave_out or (),
             bits=bits,
+            refine=refine,
             observer=observer,
         )
     console.print(f"Try it: stlm predict PHOTO --model {made} --output panels", highlight=False, soft_wrap=True)
@@ -263,11 +265,13 @@ def calibrate(
     minimum_area: Annotated[
         float | None, typer.Option(help="Smallest defect in px of a photograph; default: the model's.")
     ] = None,
+    refine: Annotated[str | None, typer.Option(help=f"{REFINE_HELP} Default: as the model does.")] = None,
     bits: BitsOption = None,
     device: DeviceOption = None,
 ) -> None:
     """Finds a model's threshold, and its combined map's scales, anew: for your light, or for another of its maps."""
     check_name(model)
+    from ..calibration.outlines import asked, told
     from ..calibration.threshold import MIN_HELD_OUT
     from ..model_folder import hub
     from ..model_folder.folder import read_folder
@@ -292,6 +296,8 @@ def calibrate(
         raise ConfigError(f"{output} is the folder of the model itself; name another --output.")
     network = STLM.from_pretrained(model, device=device, backend="torch")
     results, name = hub.results_of(local), output.resolve().name
+    if refine == "auto":
+        console.print(asked(len(found.paths)), highlight=False, soft_wrap=True)
     with Progress(console=console, transient=True) as bars:
         task = bars.add_task("scoring", total=len(found.paths))
         made = recalibrate(
@@ -308,9 +314,12 @@ def calibrate(
             named=[option for option, given in (("region", region), ("ignore", ignore)) if given],
             minimum_area=minimum_area,
             bits=found.bits,
+            refine=refine,
             on_image=lambda done, total: bars.update(task, completed=done, total=total),
         )
     before, now = network.judging, made.judging
+    if refine in ("auto", "on"):
+        console.print(told(now), highlight=False, soft_wrap=True)
     other = ", of another map," if now.judge_by != before.judge_by else ""
     if not other and now.judge_by == "combined":
         other = ", on other scales,"

@@ -24,7 +24,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from ..errors import PictureWarning, STLMError
+from ..errors import OutlineWarning, PictureWarning, STLMError
 
 if TYPE_CHECKING:
     from ..training.loop import StepReport
@@ -78,16 +78,17 @@ def print_note(sentence: str) -> None:
 
 
 def say_warnings() -> None:
-    """From now on warnings of photographs are notes, each once; others look as before."""
+    """From now on warnings of photographs and of their outlines are notes, each once; others look as before."""
     usual = warnings.showwarning
 
     def show(message: Warning | str, category: type[Warning], *place: Any, **more: Any) -> None:
-        if issubclass(category, PictureWarning):
+        if issubclass(category, (PictureWarning, OutlineWarning)):
             print_note(str(message))
         else:
             usual(message, category, *place, **more)
 
     warnings.simplefilter("once", PictureWarning)
+    warnings.simplefilter("once", OutlineWarning)
     warnings.showwarning = show
 
 

@@ -190,7 +190,8 @@ def write_unusual(path: Path, model: STLM, photographs: Sequence[Path]) -> Path:
         photographs: the most unusual first.
     """
     panels = [
-        Image.fromarray(model.predict(photograph).panel(photograph.name)) for photograph in photographs[:MOST_UNUSUAL]
+        Image.fromarray(model.predict(photograph, refine=False).panel(photograph.name))
+        for photograph in photographs[:MOST_UNUSUAL]
     ]
     sheet = Image.new("RGB", (max(panel.width for panel in panels), sum(panel.height for panel in panels)), PAPER)
     top = 0

@@ -39,8 +39,10 @@ class Model(Protocol):
 
     judging: Judging
 
-    def predict(self, image_or_list: np.ndarray, *, threshold: float | None = None) -> Prediction:
-        """Judges one HxWx3 uint8 RGB image."""
+    def predict(
+        self, image_or_list: np.ndarray, *, threshold: float | None = None, refine: bool | None = None
+    ) -> Prediction:
+        """Judges one HxWx3 uint8 RGB image; with `refine=False` without outlines by Segment Anything."""
 
 
 def open_source(
@@ -150,7 +152,7 @@ def _judged(model: Model, frame: Frame, threshold: float | None, rejects: Reject
     if frame.image is None:
         return dataclasses.replace(row, seconds=round(frame.seconds, 4))
     try:
-        judged = model.predict(frame.image, threshold=threshold)
+        judged = model.predict(frame.image, threshold=threshold, refine=False)  # a line waits for no outline
     except STLMError as error:
         return dataclasses.replace(row, error=str(error), seconds=round(frame.seconds, 4))
     picture = None

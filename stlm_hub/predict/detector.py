@@ -25,15 +25,25 @@ class Detector(Protocol):
         """The threshold and where it comes from; None: not calibrated."""
 
     @overload
-    def predict(self, image_or_list: ImageInput, *, threshold: float | None = None) -> Prediction: ...
+    def predict(
+        self, image_or_list: ImageInput, *, threshold: float | None = None, refine: bool | None = None
+    ) -> Prediction: ...
     @overload
     def predict(
-        self, image_or_list: list[ImageInput] | tuple[ImageInput, ...], *, threshold: float | None = None
+        self,
+        image_or_list: list[ImageInput] | tuple[ImageInput, ...],
+        *,
+        threshold: float | None = None,
+        refine: bool | None = None,
     ) -> list[Prediction]: ...
     def predict(
         self,
         image_or_list: ImageInput | list[ImageInput] | tuple[ImageInput, ...],
         *,
         threshold: float | None = None,
+        refine: bool | None = None,
     ) -> Prediction | list[Prediction]:
-        """Judges one photograph or a list of them, at the calibrated threshold or another one in [0, 1]."""
+        """Judges one photograph or a list of them, at the calibrated threshold or another one in [0, 1].
+
+        `refine` says whether Segment Anything outlines what is rejected; None: as the detector does by itself.
+        """

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import ConfigError
 from .detector import ExportedModel
 from .facts import ExportFacts, changed_since, is_export, load_facts
-from .kept import cache_folder, kept_exports
+from .kept import all_kept, kept_exports
 from .sessions import is_installed
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ def exports_of(model: Path) -> list[tuple[Path, ExportFacts]]:
     Every export passed its parity gate, or it would not have been written. How fast it is was measured there.
     """
     found = []
-    kept = kept_exports(model) if cache_folder("exports").is_dir() else None
+    kept = kept_exports(model) if all_kept().is_dir() else None
     places = [*model.iterdir(), *(kept.iterdir() if kept is not None and kept.is_dir() else ())]
     for folder in sorted(path for path in places if path.is_dir() and is_export(path)):
         try:

@@ -17,6 +17,7 @@ from ..predict.images import ImageInput
 from ..predict.prediction import Prediction, Unusable
 from ..predict.predictor import Inferred, ScoredMap, batches, judge_all, judge_many, judge_sources
 from ..validate import expanded
+from ..zero_shot.as_chosen import all_outlined, outlined
 from .facts import ExportFacts, check_unchanged, is_export, load_facts
 from .sessions import BACKENDS, Session, open_session
 
@@ -86,7 +87,12 @@ class ExportedModel:
 
     @overload
     def predict(
-        self, image_or_list: ImageInput, *, threshold: float | None = None, review_threshold: float | None = None
+        self,
+        image_or_list: ImageInput,
+        *,
+        threshold: float | None = None,
+        review_threshold: float | None = None,
+        refine: bool | None = None,
     ) -> Prediction: ...
     @overload
     def predict(
@@ -95,6 +101,7 @@ class ExportedModel:
         *,
         threshold: float | None = None,
         review_threshold: float | None = None,
+        refine: bool | None = None,
     ) -> list[Prediction]: ...
     def predict(
         self,
@@ -102,6 +109,7 @@ class ExportedModel:
         *,
         threshold: float | None = None,
         review_threshold: float | None = None,
+        refine: bool | None = None,
     ) -> Prediction | list[Prediction]:
         """Judges one photograph or a list of them, as `STLM.predict` does.
 
@@ -109,14 +117,18 @@ class ExportedModel:
             image_or_list: path, bytes, PIL image, array, or a list of those.
             threshold: in [0, 1]; None is the calibrated one.
             review_threshold: in [0, `threshold`]; None is the calibrated one.
+            refine: see `STLM.predict`. Outlines by Segment Anything need torch; where it is not installed, those that
+                the model chose stay coarse, with a warning.
 
         Raises:
             ImageError: an input cannot be used as a photograph; nothing is predicted then.
-            ConfigError: a threshold is out of range.
+            ConfigError: a threshold is out of range, or `refine` is True and torch is not installed.
+            WeightsError: `refine` is True, and Segment Anything's weights cannot be had.
         """
         several = isinstance(image_or_list, (list, tuple))
         sources: list[ImageInput] = list(image_or_list) if isinstance(image_or_list, (list, tuple)) else [image_or_list]
         found = judge_sources(self.judge, sources, self.judging.bits, threshold, review_threshold)
+        found = all_outlined(found, refine, self.judging.refine)
         return found if several else found[0]
 
     def predict_many(
@@ -125,13 +137,15 @@ class ExportedModel:
         *,
         threshold: float | None = None,
         review_threshold: float | None = None,
+        refine: bool | None = None,
     ) -> Iterator[Prediction | Unusable]:
         """Judges any number of photographs, one batch in memory, as `STLM.predict_many` does.
 
         Yields:
             For each photograph, in order, its prediction, or an `Unusable` with the reason.
         """
-        return judge_many(self.judge, photographs, self.judging, self.input_size, threshold, review_threshold)
+        judged = judge_many(self.judge, photographs, self.judging, self.input_size, threshold, review_threshold)
+        return outlined(judged, refine, self.judging.refine)
 
     def judge(
         self, images: Sequence[np.ndarray], threshold: float | None = None, review_threshold: float | None = None

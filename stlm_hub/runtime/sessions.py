@@ -12,8 +12,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ..cache import cache_folder
 from ..errors import ConfigError
-from .kept import cache_folder
 
 BACKENDS = {"onnx": "onnxruntime", "openvino": "openvino"}
 """The Python package that runs each form of a graph."""
@@ -24,8 +24,8 @@ class Outputs(NamedTuple):
     """What a graph says of a batch, float32.
 
     maps: BxMxHxW in [0, 1], M the maps that a prediction needs. scores: BxM in [0, 1]. distances: Bx2, how far each
-    photograph is from good ones by content and by layout. limits: BxKxHxW, the K maps behind them in limits, of a model
-    with a minimum area.
+    photograph is from good ones by content and by layout. limits: BxKxHxW, the K maps behind them in limits and -inf
+    outside the region that counts, of a model with a minimum area.
     """
 
     maps: np.ndarray
@@ -119,7 +119,7 @@ def has_bfloat16() -> bool:
 
 
 def _cache() -> str | None:
-    folder = cache_folder("openvino")
+    folder = cache_folder() / "openvino"
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError:

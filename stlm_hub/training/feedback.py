@@ -163,7 +163,7 @@ def known_defects(folder: Path) -> list[tuple[str, float]]:
     if not kept.is_dir():
         return []
     model = STLM.from_pretrained(folder)
-    return [(path.name, model.predict(path).score) for path in list_images(kept)]
+    return [(path.name, model.predict(path, refine=False).score) for path in list_images(kept)]
 
 
 def _unknown(model: STLM, photographs: Sequence[Path]) -> tuple[list[Path], list[str]]:
@@ -251,7 +251,8 @@ def _judged_anew(before: Judging, good: Sequence[float], disturbed: Sequence[flo
         probes=before.probe_scores,
         careful=before.careful,
     )
-    return before.replace(calibration=calibration, normal_scores=normal, disturbed_scores=copies)
+    # What outlines gain was measured at the threshold before.
+    return before.replace(calibration=calibration, refine_gain=None, normal_scores=normal, disturbed_scores=copies)
 
 
 def _write(

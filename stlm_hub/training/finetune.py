@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from ..calibration.outlines import check_refine
 from ..calibration.threshold import DEFAULT_FALSE_ALARM_RATE, MIN_HELD_OUT, check_false_alarm_rate
 from ..errors import ConfigError, DataError
 from ..model_folder.folder import check_output
@@ -85,6 +86,7 @@ class Options:
     camera: str = "normal"
     careful: bool = False
     bits: int | None = None
+    refine: str = "off"
 
     def model(self, name: str, shape: tuple[int, int], *, region: bool = False) -> STLMConfig:
         """The model that is trained, with as large a memory as is wanted.
@@ -146,6 +148,7 @@ class Options:
             "camera": (self.camera, default.camera),
             "careful": (self.careful, default.careful),
             "bits": (self.bits, default.bits),
+            "refine": (self.refine, default.refine),
             "false-alarm-rate": (self.false_alarm_rate, default.false_alarm_rate),
         }
         changed = {option: value for option, (value, usual) in values.items() if value != usual}
@@ -177,6 +180,7 @@ def finetune(
     starting_from: str | Path | None = None,
     leave_out: Sequence[str] = (),
     bits: int | None = None,
+    refine: str = "off",
     observer: Observer | None = None,
 ) -> Path:
     """Trains a model of one part from photographs of good parts.
@@ -211,6 +215,8 @@ def finetune(
         leave_out: names of photographs in the folder that are not good after all.
         bits: that photographs of 16 bits use: 10, 12, 14 or 16. None: found on all of them together; the model keeps
             it, and reads what it judges alike.
+        refine: whether Segment Anything outlines what the model rejects: "auto" where that helps on pseudo anomalies on
+            held-out photographs, which takes a minute or two of a core; "on"; "off". See `calibration.outlines`.
         observer: called while it works.
 
     Returns:
@@ -221,7 +227,8 @@ def finetune(
         ConfigError: an option is out of range, `minutes` are given to several processes, `output` holds something else
             than a model or cannot be made, or another run is at work on it.
         TrainingError: the photographs have fewer patches than `memory_entries`.
-        WeightsError: the starting weights, or those of the memory's backbone, cannot be had.
+        WeightsError: the starting weights, or those of the memory's backbone or of Segment Anything for `refine`,
+            cannot be had.
     """
     observer = observer or Observer()
     options = Options(
@@ -237,6 +244,7 @@ def finetune(
         camera,
         careful,
         bits,
+        refine,
     )
     options.model(name, (1, 1))  # refuses what cannot be before a photograph is read
     training = options.training()
@@ -246,6 +254,7 @@ def finetune(
         if here.num_processes > 1:
             raise ConfigError("A budget of minutes is measured in one process; give several processes steps instead.")
     check_false_alarm_rate(false_alarm_rate)
+    check_refine(refine)
     folder = expanded(photographs)
     target = _target(output, name, folder)
     source_of_textures = TextureSource.from_folder(textures) if textures else None
@@ -278,6 +287,7 @@ def finetune(
             region=inside,
             minimum_area=area_on_frame(minimum_area, shape, frame),
             careful=careful,
+            refine=refine,
             weights=weights,
             provenance=Provenance(
                 alias=name,

@@ -17,6 +17,7 @@ import torch
 
 from ..calibration.calibrate import calibrate
 from ..calibration.normals import MOST_PHOTOGRAPHS, Normal
+from ..calibration.outlines import asked, chosen_outlines, told
 from ..calibration.threshold import DEFAULT_FALSE_ALARM_RATE, check_false_alarm_rate, check_held_out
 from ..evaluation.evaluate import Evaluation, TestSet, curves, evaluate
 from ..evaluation.pictures import write_unusual
@@ -71,6 +72,7 @@ class Job:
         region: HxW bool of the frame, the part that counts; None: all of it. `config.region` says the same.
         minimum_area: of a region that counts, see `Judging`.
         careful: whether the threshold stays above all photographs, see `calibration.threshold.choose_threshold`.
+        refine: whether Segment Anything outlines what is rejected, one of `calibration.outlines.HOW`.
         objective: what the training minimises and moves.
         trained: a network to take over instead of training one.
         test: photographs to evaluate on; None where a user has only good ones.
@@ -93,6 +95,7 @@ class Job:
     region: np.ndarray | None = None
     minimum_area: int = 0
     careful: bool = False
+    refine: str = "off"
     objective: Objective = PAPER
     trained: Trained | None = None
     test: TestSet | None = None
@@ -226,6 +229,11 @@ def _calibrate(job: Job, model: STLM, folder: Path, observer: Observer) -> dict[
         left_out=job.maps_left_out,
         on_image=observer.on_image,
     )
+    if job.refine == "auto":
+        observer.on_message(asked(sum(not normal.trained for normal in normals)))
+    model.judging = chosen_outlines(model, normals, job.refine, seed=job.training.seed, on_image=observer.on_image)
+    if job.refine != "off":
+        observer.on_message(told(model.judging))
     model.save_calibration(folder)
     if found.unusual:
         names = ", ".join(path.name for path, _ in found.unusual)

@@ -15,6 +15,7 @@ import torch
 from .. import __version__
 from ..calibration.calibrate import calibrate
 from ..calibration.normals import Normal
+from ..calibration.outlines import check_refine, chosen_outlines
 from ..calibration.threshold import DEFAULT_FALSE_ALARM_RATE, check_false_alarm_rate, check_held_out
 from ..errors import DataError
 from ..fingerprint import fingerprint
@@ -50,6 +51,7 @@ def recalibrate(
     named: Collection[str] = ("region",),
     minimum_area: float | None = None,
     bits: int | None = None,
+    refine: str | None = None,
     on_image: Callable[[int, int], None] | None = None,
 ) -> STLM:
     """Writes a model folder with the network of `model` and a threshold from a user's own good photographs.
@@ -72,7 +74,9 @@ def recalibrate(
         named: options of pictures behind `looked_at`: region, ignore.
         minimum_area: pixels of a photograph; a smaller connected region is no defect. None: as it was.
         bits: that photographs of 16 bits use from now on; None: as it was.
-        on_image: called with (done, total) after each photograph.
+        refine: whether Segment Anything outlines what is rejected from now on, "auto", "on" or "off", see
+            `outlines.chosen_outlines`; None: as it was.
+        on_image: called with (done, total) after each photograph, and after each pseudo anomaly of "auto".
 
     Returns:
         The model of the new folder. `recalibration` in its results.json says that the threshold is not the training's,
@@ -83,7 +87,9 @@ def recalibrate(
         ImageError: a photograph cannot be used.
         ConfigError: `results` are not of `model`, `output` holds something else or cannot be written, or the model has
             no such map.
+        WeightsError: `refine` is "auto", and Segment Anything's weights cannot be had.
     """
+    check_refine(refine)
     before = model.judging
     usual_rate = before.calibration.false_alarm_rate if before.calibration else DEFAULT_FALSE_ALARM_RATE
     rate = usual_rate if false_alarm_rate is None else false_alarm_rate
@@ -111,18 +117,21 @@ def recalibrate(
         saved = STLM.from_pretrained(folder, device=next(model.parameters()).device)
         saved.judging = judging.replace(familiarity_limits=saved.judging.familiarity_limits)
         _check_unknown(saved, photographs)
+        normals = [Normal(path) for path in photographs]
         calibrate(
             saved,
-            [Normal(path) for path in photographs],
+            normals,
             rate,
             careful=before.careful if careful is None else careful,
             nuisance=Nuisance.from_dict(results.nuisance) if results and results.nuisance else None,
             left_out=[name for name in ANOMALY_MAPS if measured and name not in measured],
             on_image=on_image,
         )
+        saved.judging = chosen_outlines(saved, normals, refine, on_image=on_image)
         saved.save_calibration(folder)
         changed: dict[str, Value] = dict.fromkeys(named, "FILE") if looked_at is not None else {}
         changed |= {"minimum-area": minimum_area} if minimum_area is not None else {}
+        changed |= {"refine": refine} if refine is not None else {}
         made = _amended(results, before, saved.judging, repo_id, changed)
         held_out = Photographs(len(photographs), fingerprint(photographs))
         made = dataclasses.replace(

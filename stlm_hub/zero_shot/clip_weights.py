@@ -100,11 +100,14 @@ def load_clip(weights: str | os.PathLike[str] | None = None, *, patches: int = P
     state = _read(path, expected)
     vision = settings["vision_cfg"]
     side = patches * vision["patch_size"]
-    with torch.random.fork_rng(devices=[]):  # initial values are drawn and thrown away: leave the user's seed alone
+    with torch.device("meta"):  # initial values would take seconds, and as much memory again as the weights
         model = _build({**settings, "vision_cfg": {**vision, "image_size": side}})
     resize_pos_embed(state, model)
-    model.load_state_dict(state, strict=True)
-    tokenizer = open_clip.tokenizer.SimpleTokenizer(context_length=settings["text_cfg"]["context_length"])
+    model.load_state_dict(state, strict=True, assign=True)
+    length = settings["text_cfg"]["context_length"]
+    model.attn_mask = torch.full((length, length), float("-inf")).triu(1)  # the only tensor that no file holds
+    assert not any(tensor.is_meta for tensor in (*model.parameters(), *model.buffers()))
+    tokenizer = open_clip.tokenizer.SimpleTokenizer(context_length=length)
     name = Path(named.partition("@")[0]).name.removesuffix(".safetensors")
     return Clip(name, model.eval().requires_grad_(False), tokenizer, side, mean, std)
 

@@ -103,7 +103,7 @@ class References:
         *,
         threshold: float | None = None,
         review_threshold: float | None = None,
-        refine: bool = True,
+        refine: bool | None = None,
     ) -> Prediction: ...
     @overload
     def predict(
@@ -112,7 +112,7 @@ class References:
         *,
         threshold: float | None = None,
         review_threshold: float | None = None,
-        refine: bool = True,
+        refine: bool | None = None,
     ) -> list[Prediction]: ...
     def predict(
         self,
@@ -120,7 +120,7 @@ class References:
         *,
         threshold: float | None = None,
         review_threshold: float | None = None,
-        refine: bool = True,
+        refine: bool | None = None,
     ) -> Prediction | list[Prediction]:
         """Judges one photograph or a list of them (a list in, a list out, in order).
 
@@ -130,7 +130,7 @@ class References:
             image_or_list: path, bytes, PIL image, array, or a list of those, as `STLM.predict` takes.
             threshold: anomaly score in [0, 1] at or above which a photograph is rejected; None: 0.5, the limit.
             review_threshold: score in [0, `threshold`] from which one below the threshold is worth a second look.
-            refine: whether Segment Anything outlines what is found, see `refine.refined`.
+            refine: False: leave outlines as coarse as the map. Anything else: outline with Segment Anything.
 
         Raises:
             ImageError: an input cannot be used as a photograph; nothing is predicted then.
@@ -147,7 +147,7 @@ class References:
         *,
         threshold: float | None = None,
         review_threshold: float | None = None,
-        refine: bool = True,
+        refine: bool | None = None,
     ) -> Iterator[Prediction | Unusable]:
         """Judges any number of photographs, a few at a time in memory. Arguments and errors: see `predict`.
 
@@ -161,7 +161,7 @@ class References:
         return judge_many(judge, photographs, Judging(), self.input_size, threshold, review_threshold)
 
     def _judge(
-        self, images: Sequence[np.ndarray], threshold: float | None, review_threshold: float | None, refine: bool
+        self, images: Sequence[np.ndarray], threshold: float | None, review_threshold: float | None, refine: bool | None
     ) -> list[Prediction]:
         limit = DEFAULT_THRESHOLD if threshold is None else checked_threshold(threshold)
         review = checked_review(review_threshold, limit)
@@ -177,7 +177,7 @@ class References:
                 review_threshold=review,
                 calibrated=False,
             )
-            found.append(refined(prediction, self.sam) if refine else prediction)
+            found.append(prediction if refine is False else refined(prediction, self.sam))
         return found
 
 

@@ -6,14 +6,14 @@ It is the same for every detector's map.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
 
-from ..predict.prediction import Prediction, Unusable, found_mask
+from ..predict.prediction import Prediction, found_mask
 from .cascade import Cascade, cascade
 from .point_prompts import extreme_region, point_prompts, ring_around
 from .windows import Region, Window, at_sams_scale, limited, regions_of, window_around
@@ -78,14 +78,6 @@ def refined(prediction: Prediction, sam: SegmentAnything | None = None) -> Predi
     sharp = refine_map(prediction.image, prediction.anomaly_map, prediction.threshold, sam)
     mask = found_mask(sharp, prediction.score, prediction.threshold, prediction.minimum_area)
     return dataclasses.replace(prediction, anomaly_map=sharp, mask=mask)
-
-
-def refine_each(
-    judged: Iterable[Prediction | Unusable], sam: SegmentAnything | None = None
-) -> Iterator[Prediction | Unusable]:
-    """`refined` for what `predict_many` yields, one after the other."""
-    for one in judged:
-        yield one if isinstance(one, Unusable) else refined(one, sam)
 
 
 def refine_map(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -12,6 +13,8 @@ from drawn import grey, write_photographs
 
 from benchmarks import data_sets, references, refine
 from benchmarks.outlines import agreement, boundary, boundary_f
+from stlm_hub.calibration.normals import Normal
+from stlm_hub.calibration.outlines import Pair
 from stlm_hub.evaluation.evaluate import TestSet
 from stlm_hub.predict.prediction import Prediction
 
@@ -42,37 +45,25 @@ def test_a_sample_keeps_photographs_and_masks_together() -> None:
     assert data_sets.PhotoSet("part", [], TestSet(paths, paths, [])).sample(1, 1, 0).masks == []
 
 
-def test_gains_on_pseudo_anomalies_decide_when_they_are_sure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    paths = write_photographs(tmp_path / "good", 6)
-    numbers: list[int] = []
+def test_pseudo_anomalies_are_told_as_a_calibration_asks_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    truths = [box(16, left, 20, 20) for left in (10, 16, 22, 30)]
 
-    def judge_without(model: object, image: np.ndarray, number: int) -> Prediction:
-        numbers.append(number)
-        anomaly_map = np.zeros(image.shape[:2], np.float32)
-        anomaly_map[20:50, 20:50] = 0.9
-        return Prediction(image, anomaly_map, 0.9, 0.5)
+    def judged(mask: np.ndarray) -> Prediction:
+        return Prediction(np.zeros((64, 64, 3), np.uint8), mask.astype(np.float32), 0.9, 0.5)
 
-    def sharper(prediction: Prediction, sam: object) -> Prediction:
-        changed = truth[len(numbers) - 1].astype(np.float32)
-        return Prediction(prediction.image, changed, 0.9, 0.5)
+    asked: list[Normal] = []
 
-    truth: list[np.ndarray] = []
+    def pairs(_: object, normals: list[Normal], n: int, *__: object) -> Iterator[Pair]:
+        asked.extend(normals)
+        yield from (Pair(judged(box(16, 16, 20, 20)), judged(truth), truth) for truth in truths[:n])
 
-    def probe(image: np.ndarray, random: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-        mask = np.zeros(image.shape[:2], np.uint8)
-        mask[int(random.integers(10, 30)) :, 30:60] = 1
-        truth.append(mask > 0)
-        return image, mask
-
-    for name, value in (("judge_without", judge_without), ("refined", sharper), ("probe", probe)):
-        monkeypatch.setattr(refine, name, value)
-    split = SimpleNamespace(train=paths[:2], held_out=paths[2:])
-    told = refine.on_pseudo_anomalies(None, split, None, 5, 0)  # type: ignore[arg-type]
-    assert told["refined"]["f1"] == 100 and told["helps"] and told["gain"] > 2 * told["standard_error"] > 0
-    assert len(numbers) == 5 and set(numbers) <= {2, 3, 4, 5} and len(set(numbers)) >= 4
-    monkeypatch.setattr(refine, "refined", lambda prediction, sam: prediction)
-    told = refine.on_pseudo_anomalies(None, split, None, 5, 0)  # type: ignore[arg-type]
-    assert not told["helps"] and told["gain"] == 0
+    monkeypatch.setattr(refine, "pairs", pairs)
+    split = SimpleNamespace(train=[Path("a.png")] * 2, held_out=[Path("b.png"), Path("c.png")])
+    told = refine.on_pseudo_anomalies(None, split, None, 4, 0)  # type: ignore[arg-type]
+    assert told["refined"]["f1"] == 100 > told["plain"]["f1"] > 0
+    assert told["gain"] == pytest.approx(100 - told["plain"]["f1"])
+    assert told["helps"] == (told["gain"] > 2 * told["standard_error"])
+    assert [(one.path.name, one.remembered) for one in asked] == [("b.png", 2), ("c.png", 3)]
 
 
 def test_draws_of_references_are_summed_up() -> None:

@@ -14,11 +14,13 @@ from drawn import texture, write_photographs
 from PIL import Image
 from recalibrated import RESULTS
 
+from stlm_hub.calibration import outlines
 from stlm_hub.fingerprint import file_sha256
 from stlm_hub.model_folder import results as facts
 from stlm_hub.model_folder.folder import write_judging
 from stlm_hub.model_folder.results import FileFacts
 from stlm_hub.models.stlm.judging import Judging
+from stlm_hub.models.stlm.outline_gain import OutlineGain
 from stlm_hub.stlm import STLM
 
 Stlm = Callable[..., tuple[int, str, str]]
@@ -123,3 +125,32 @@ def test_the_depth_of_the_photographs_becomes_the_models(stlm: Stlm, model: Path
     assert code == 0 and Judging.load(tmp_path / "line-3" / "calibration.json").bits == 12
     code, out, _ = stlm("calibrate", folder, "-m", tmp_path / "line-2", "-o", tmp_path / "line-4", "--bits", "10")
     assert code == 0 and Judging.load(tmp_path / "line-4" / "calibration.json").bits == 10
+
+
+def test_outlines_are_tried_only_when_asked_for_and_the_choice_is_told(
+    stlm: Stlm, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_photographs(tmp_path / "good", 4)
+    calibrate = ("calibrate", tmp_path / "good", "-m", model, "-o")
+    monkeypatch.setattr(outlines, "segment_anything", lambda: None)
+    monkeypatch.setattr(outlines, "refined", lambda prediction, sam: prediction)
+    code, out, _ = stlm(*calibrate, tmp_path / "auto", "--refine", "auto")
+    told = " ".join(out.split())
+    assert code == 0 and "Segment Anything are tried on 16 pseudo anomalies" in told
+    assert "gain +0.0 points of F1 on 16 pseudo anomalies (standard error 0.0)" in told
+    judging = Judging.load(tmp_path / "auto" / "calibration.json")
+    assert judging.refine is False and judging.refine_gain == OutlineGain(0.0, 0.0, 16)
+    assert facts.load(tmp_path / "auto" / "results.json").provenance.commands[-1].options["refine"] == "auto"
+    assert "gained +0.0 points" in (tmp_path / "auto" / "README.md").read_text()
+
+    monkeypatch.setattr(outlines, "measured_gain", None)  # from here on nobody measures
+    code, out, _ = stlm(*calibrate, tmp_path / "on", "--refine", "on")
+    assert code == 0 and "as you asked" in " ".join(out.split())
+    code, out, _ = stlm("calibrate", tmp_path / "good", "-m", tmp_path / "on", "-o", tmp_path / "kept")
+    assert code == 0 and Judging.load(tmp_path / "kept" / "calibration.json").refine is True
+    code, out, _ = stlm(
+        "calibrate", tmp_path / "good", "-m", tmp_path / "on", "-o", tmp_path / "off", "--refine", "off"
+    )
+    assert code == 0 and "refine" not in (tmp_path / "off" / "calibration.json").read_text()
+    code, _, err = stlm(*calibrate, tmp_path / "x", "--refine", "maybe")
+    assert code == 1 and "refine must be one of" in err and not (tmp_path / "x").exists()

@@ -17,10 +17,13 @@ from PIL import Image
 from rich.text import Text
 
 from stlm_hub.cli.progress import VERDICTS as MARKUP
+from stlm_hub.errors import WeightsError
 from stlm_hub.model_folder.folder import write_judging
 from stlm_hub.models.stlm.judging import Judging
-from stlm_hub.predict.prediction import VERDICTS, Verdict
+from stlm_hub.predict.prediction import VERDICTS, Prediction, Verdict
 from stlm_hub.stlm import STLM
+from stlm_hub.zero_shot import as_chosen
+from stlm_hub.zero_shot import refine as refine_module
 
 Stlm = Callable[..., tuple[int, str, str]]
 pytestmark = pytest.mark.usefixtures("toy_streams")
@@ -205,3 +208,37 @@ def test_heic_that_cannot_be_read_is_counted(
     (photographs / "IMG_1.HEIC").write_bytes(b"")
     code, out, err = stlm("predict", photographs, "-m", saved_toy)
     assert code == 0 and out.count("score ") == 4 and '1 HEIC file is left out: pip install "stlm_hub[heic]"' in err
+
+
+def test_outlines_are_as_the_model_chose_or_as_asked(
+    stlm: Stlm, photographs: Path, saved_memory_toy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = shutil.copytree(saved_memory_toy, tmp_path / "chosen")
+    write_judging(folder, Judging.load(folder / "calibration.json").replace(refine=True))
+    refined: list[Prediction] = []
+
+    def refine(prediction: Prediction) -> Prediction:
+        refined.append(prediction)
+        return prediction
+
+    monkeypatch.setattr(refine_module, "refined", refine)
+
+    def outlined(model: Path, *options: str) -> int:
+        refined.clear()
+        code, out, _ = stlm("predict", photographs, "-m", model, "--threshold", "0", *options)
+        assert code == 0 and out.count("ANOMALOUS") == 4
+        return len(refined)
+
+    assert (outlined(saved_memory_toy), outlined(saved_memory_toy, "--refine")) == (0, 4)
+    assert (outlined(folder), outlined(folder, "--no-refine")) == (4, 0)
+
+    def missing(prediction: Prediction) -> Prediction:
+        raise WeightsError("They are nowhere; get them with: stlm weights fetch")
+
+    monkeypatch.setattr(refine_module, "refined", missing)
+    monkeypatch.setattr(as_chosen, "_missing", "")
+    code, out, err = stlm("predict", photographs, "-m", folder, "--threshold", "0")
+    assert code == 0 and out.count("ANOMALOUS") == 4
+    assert err.count("Note:") == 1 and "stay coarse" in err and "stlm weights fetch" in err
+    code, _, err = stlm("predict", photographs, "-m", folder, "--threshold", "0", "--refine")
+    assert code == 1 and "Error: They are nowhere" in err

@@ -36,7 +36,7 @@ from stlm_hub.predict.prediction import Prediction
 def model(score: float = 0.25) -> Any:
     """Gives every photograph one score."""
 
-    def predict(image: np.ndarray, *, threshold: float | None = None) -> Prediction:
+    def predict(image: np.ndarray, *, threshold: float | None = None, refine: bool | None = None) -> Prediction:
         return Prediction(image, np.full(image.shape[:2], score, np.float32), score, threshold or 0.5)
 
     return SimpleNamespace(judging=Judging(), predict=predict)
@@ -61,7 +61,7 @@ from test_watch import model
 from stlm_hub.line.watch import watch
 slow = model()
 judge = slow.predict
-def predict(image, *, threshold=None):
+def predict(image, *, threshold=None, refine=None):
     time.sleep(0.05)
     return judge(image, threshold=threshold)
 slow.predict = predict

@@ -28,6 +28,7 @@ from stlm_hub.model_folder.card.threshold import RATES, threshold_facts
 from stlm_hub.model_folder.results import CalibrationFacts, Photographs, Results, TestScores
 from stlm_hub.models.stlm.config import PatchMemoryConfig
 from stlm_hub.models.stlm.judging import Judging
+from stlm_hub.models.stlm.outline_gain import OutlineGain
 
 BEFORE = CalibrationFacts(
     alias="mvtec-bottle",
@@ -218,3 +219,18 @@ def test_results_that_did_not_come_along_are_not_known() -> None:
     text = rendered(Results(recalibration=before), CONFIG)
     assert "**Not known.**" in text and "Not measured" not in text and "AUROC" not in text
     assert "under the licence of the model that was calibrated again" in text and "No licence was chosen" not in text
+
+
+def test_the_card_shows_who_outlines_and_the_figures_that_chose_it() -> None:
+    assert "Outlines" not in rendered()
+    helped = section(
+        rendered(judging=JUDGING.replace(refine=True, refine_gain=OutlineGain(0.1234, 0.0411, 16))), "Threshold"
+    )
+    assert "Segment Anything outlines what is rejected" in helped and "`refine=False`" in helped
+    assert "On 16 pseudo anomalies" in helped and "gained +12.3 points of F1 (standard error 4.1)" in helped
+    left = section(
+        rendered(judging=JUDGING.replace(refine=False, refine_gain=OutlineGain(-0.02, 0.03, 20))), "Threshold"
+    )
+    assert "the map's own" in left and "gained -2.0 points of F1 (standard error 3.0)" in left
+    asked = section(rendered(judging=JUDGING.replace(refine=True)), "Threshold")
+    assert "was not measured" in asked and "pseudo anomalies on" not in asked

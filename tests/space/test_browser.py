@@ -28,7 +28,7 @@ expect = sync_api.expect
 
 AXE = ROOT / ".venv" / "axe" / "package" / "axe.min.js"
 ARTEFACTS = ROOT / "artefacts"
-WIDTHS = {"narrow": 390, "wide": 1440}
+WIDTHS = {"narrow": 375, "wide": 1440}
 THEMES = ("light", "dark")
 JUDGED = 60_000  # ms until a verdict must be there, on a busy machine
 TRAINED = 240_000
@@ -109,6 +109,8 @@ def test_verdicts_on_a_defective_and_on_a_good_part(open_page, photographs: Path
     expect(tab.locator("body")).to_have_class(
         re.compile(r"\bdark\b") if theme == "dark" else re.compile(r"^(?!.*dark)")
     )
+    expect(tab.get_by_role("tab")).to_have_text(["Inspect", "Batch", "Your part", "First look", "About"])
+    expect(tab.get_by_role("button", name="More tabs")).to_be_hidden()  # none waits behind a menu
     picture(tab, f"start-{width}-{theme}")
     expect_accessible(tab, "start")
     upload(tab, photographs / "crack.png")

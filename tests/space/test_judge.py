@@ -50,7 +50,7 @@ def test_what_is_judged_is_what_the_library_predicts(own_model: str, saved_model
 
 
 def test_an_error_in_the_slice_of_the_graphics_card_is_one_that_comes_through(monkeypatch: pytest.MonkeyPatch) -> None:
-    def predict(photographs: list[np.ndarray]) -> None:
+    def predict(photographs: list[np.ndarray], **_: object) -> None:
         raise ImageError("part.png is damaged; save it again.")
 
     monkeypatch.setattr(MODELS, "get", lambda name: SimpleNamespace(network=SimpleNamespace(predict=predict)))
@@ -59,7 +59,7 @@ def test_an_error_in_the_slice_of_the_graphics_card_is_one_that_comes_through(mo
 
 
 def test_a_bug_is_not_dressed_as_an_error_of_the_visitor(monkeypatch: pytest.MonkeyPatch) -> None:
-    def predict(photographs: list[np.ndarray]) -> None:
+    def predict(photographs: list[np.ndarray], **_: object) -> None:
         raise ZeroDivisionError
 
     monkeypatch.setattr(MODELS, "get", lambda name: SimpleNamespace(network=SimpleNamespace(predict=predict)))

@@ -43,6 +43,14 @@ def test_a_folder_a_file_and_the_environment_name_weights(
         assert all(torch.equal(state[name], expected[name]) for name in expected)
 
 
+def test_texts_are_read_as_open_clip_reads_them(clip_folder: Path) -> None:
+    clip = load_clip(clip_folder, patches=4)
+    assert torch.equal(clip.model.attn_mask, small_clip().attn_mask)  # which no file holds
+    tokens = clip.tokenizer(["a photo of a bottle", "a damaged screw"])
+    with torch.inference_mode():
+        assert torch.allclose(clip.model.encode_text(tokens), small_clip().encode_text(tokens), atol=1e-6)
+
+
 def test_another_grid_interpolates_positions(clip_folder: Path) -> None:
     small, large = (load_clip(clip_folder, patches=n).model for n in (4, 8))
     at_4, at_8 = (model.visual.positional_embedding for model in (small, large))

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ...errors import ConfigError
-from ...validate import check_choice, check_fields, check_integer, check_number, check_text, read_json
+from ...validate import check_choice, check_fields, check_flag, check_integer, check_number, check_text, read_json
+from .outline_gain import OutlineGain
 
 if TYPE_CHECKING:  # a zoo is listed without loading either
     import numpy as np
@@ -39,6 +40,8 @@ BITS = (10, 12, 14, 16)
 MAX_SCORES = 10_000  # the page draws them all at each verdict
 
 _SCORES = ("normal_scores", "disturbed_scores", "probe_scores")
+_LATER = {"bits": None, "careful": False, "refine": None, "refine_gain": None}
+"""Fields that earlier versions do not know, with the values at which they are not written."""
 _LISTS = ("scales", "familiarity_limits", *_SCORES)
 
 
@@ -148,6 +151,8 @@ class Judging:
         minimum_area: pixels of the frame; a smaller connected region does not count. 0: there is no such bound.
         bits: that the part's photographs use of 16: 10, 12, 14 or 16; None: they have 8, or nobody knows.
         careful: whether the threshold stays above all photographs, now and whenever it is chosen anew.
+        refine: whether Segment Anything outlines what is rejected; None: nobody asked at the calibration, so no.
+        refine_gain: what it gained on pseudo anomalies; None: not measured.
     """
 
     judge_by: str = "aggregation"
@@ -163,6 +168,8 @@ class Judging:
     minimum_area: int = 0
     bits: int | None = None
     careful: bool = False
+    refine: bool | None = None
+    refine_gain: OutlineGain | None = None
 
     def __post_init__(self) -> None:
         check_choice("judge_by", self.judge_by, ANOMALY_MAPS)
@@ -186,6 +193,10 @@ class Judging:
             check_choice("bits", self.bits, BITS)
         if not isinstance(self.careful, bool):
             raise ConfigError(f"careful must be true or false, not {self.careful!r:.60}.")
+        if self.refine is not None:
+            check_flag("refine", self.refine)
+        if self.refine_gain is not None and not isinstance(self.refine_gain, OutlineGain):
+            raise ConfigError(f"refine_gain must be an OutlineGain or None, not {self.refine_gain!r:.60}.")
         if len(self.familiarity_limits) not in (0, 2):
             raise ConfigError("familiarity_limits must be two numbers or none; calibrate the model again.")
         for limit in self.familiarity_limits:
@@ -239,9 +250,9 @@ class Judging:
     def to_dict(self) -> dict[str, Any]:
         """Plain data, ready for JSON."""
         data = dataclasses.asdict(self)
-        for name, usual in (("bits", None), ("careful", False)):
+        for name, usual in _LATER.items():
             if data[name] == usual:
-                del data[name]  # which earlier versions do not know
+                del data[name]
         return data | {name: list(data[name]) for name in _LISTS}
 
     @classmethod
@@ -254,6 +265,8 @@ class Judging:
         values = dict(check_fields(CALIBRATION_NAME, data, [f.name for f in dataclasses.fields(cls)]))
         if values.get("calibration") is not None:
             values["calibration"] = _part(Calibration, "calibration", values["calibration"])
+        if values.get("refine_gain") is not None:
+            values["refine_gain"] = _part(OutlineGain, "refine_gain", values["refine_gain"])
         for name in _LISTS:
             if not isinstance(values.setdefault(name, []), (list, tuple)):
                 raise ConfigError(f"{name} in {CALIBRATION_NAME} must be a list; calibrate the model again.")
