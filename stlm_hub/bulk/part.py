@@ -16,7 +16,7 @@ import numpy as np
 
 from ..detectors import load
 from ..predict.detector import Detector
-from ..predict.images import Picture
+from ..predict.images import ImageInput, Picture
 from ..predict.prediction import Prediction, Unusable, noted
 from ..predict.predictor import batch_size, predict_many
 from .output import MAPS, Attempt, Output, part_name
@@ -147,7 +147,12 @@ class PartJudge:
 
         def judge(images: list[np.ndarray]) -> list[tuple[Prediction, float]]:
             started = time.perf_counter()
+<<<<<<< HEAD
             found = self.model.predict(images, threshold=self.job.threshold, refine=False)  # type: ignore[arg-type]  # arrays are images
+=======
+            inputs: list[ImageInput] = list(images)
+            found = self.model.predict(inputs, threshold=self.job.threshold)
+>>>>>>> hbugs
             share = (time.perf_counter() - started) / len(images)
             return [(one, share) for one in found]
 

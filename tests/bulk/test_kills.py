@@ -94,7 +94,9 @@ def test_a_photograph_that_ends_its_worker_twice_gets_a_row(tmp_path: Path) -> N
     Image.new("RGB", (90, 70), "white").save(photographs[1])
     calls: list[int] = []
 
-    def predict(images: list[np.ndarray], refine: bool | None = None) -> list[Prediction]:
+    def predict(
+        images: list[np.ndarray], threshold: float | None = None, refine: bool | None = None
+    ) -> list[Prediction]:
         calls.append(len(images))
         if any(image.min() == 255 for image in images):
             raise Ended

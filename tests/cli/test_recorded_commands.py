@@ -38,6 +38,7 @@ FINETUNE: dict[str, str] = {
     "backbone": "mobile_sam",
     "leave-out": "part_1.png",
     "bits": "12",
+    "refine": "on",
     "textures": "DIR",
     "weights": "FILE",
 }
@@ -50,6 +51,7 @@ CALIBRATE: dict[str, str] = {
     "ignore": "FILE",
     "minimum-area": "5.0",
     "bits": "12",
+    "refine": "on",
 }
 ELSEWHERE = {"help", "name", "model", "output", "device"}
 """Options that say what is made of what, and where; these are recorded anyhow, or decide nothing."""

@@ -75,7 +75,19 @@ def test_json_round_trip(judging: Judging, tmp_path: Path) -> None:
     assert isinstance(loaded.scales, tuple) and isinstance(loaded.probe_scores, tuple)
     assert all(isinstance(scale, MapScale) for scale in loaded.scales)
     assert loaded.calibration is None or isinstance(loaded.calibration, Calibration)
-    assert set(data) | {"bits"} == {field.name for field in dataclasses.fields(Judging)}
+    assert set(data) | LATER == {field.name for field in dataclasses.fields(Judging)}
+
+
+LATER = {"bits", "careful", "refine", "refine_gain"}
+
+
+def test_what_earlier_versions_do_not_know_is_written_where_it_is_not_the_default() -> None:
+    told = Judging(bits=12, careful=True, refine=False)
+    assert [told.to_dict()[name] for name in ("bits", "careful", "refine")] == [12, True, False]
+    assert Judging.from_dict(told.to_dict()) == told
+    assert not LATER & set(Judging().to_dict())
+    with pytest.raises(ConfigError, match="careful must be true or false"):
+        Judging.from_dict({"careful": "yes"})
 
 
 def test_missing_fields_are_the_defaults() -> None:

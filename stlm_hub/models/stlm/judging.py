@@ -191,8 +191,7 @@ class Judging:
         if self.bits is not None:
             check_integer("bits", self.bits, BITS[0], BITS[-1])
             check_choice("bits", self.bits, BITS)
-        if not isinstance(self.careful, bool):
-            raise ConfigError(f"careful must be true or false, not {self.careful!r:.60}.")
+        check_flag("careful", self.careful)
         if self.refine is not None:
             check_flag("refine", self.refine)
         if self.refine_gain is not None and not isinstance(self.refine_gain, OutlineGain):
