@@ -147,12 +147,8 @@ class PartJudge:
 
         def judge(images: list[np.ndarray]) -> list[tuple[Prediction, float]]:
             started = time.perf_counter()
-<<<<<<< HEAD
-            found = self.model.predict(images, threshold=self.job.threshold, refine=False)  # type: ignore[arg-type]  # arrays are images
-=======
             inputs: list[ImageInput] = list(images)
-            found = self.model.predict(inputs, threshold=self.job.threshold)
->>>>>>> hbugs
+            found = self.model.predict(inputs, threshold=self.job.threshold, refine=False)
             share = (time.perf_counter() - started) / len(images)
             return [(one, share) for one in found]
 
