@@ -30,7 +30,7 @@ from .pictures import (
     verdict,
     verdict_json,
 )
-from .sharper import SHARPER, sharper_if
+from .sharper import SHARPER, sharper_if, starts_sharp
 from .slots import PHOTOGRAPHS
 from .uploads import uploaded_name, uploaded_path
 
@@ -72,6 +72,7 @@ def build(model: gr.Dropdown, examples: list[tuple[Path, str]], example_model: s
         example_model: which model they belong to.
     """
     judged = gr.State(None)
+    switched = gr.State("")  # the model that the switch of outlines began with
     with gr.Row(equal_height=False):
         with gr.Column(scale=2, min_width=300):
             photo = photo_field("Photograph", "photo")
@@ -114,8 +115,8 @@ def build(model: gr.Dropdown, examples: list[tuple[Path, str]], example_model: s
                 correct = correction.build(_shown, [judged, slider, sharp])
 
     shown = [judged, words, slider, rate, compare, outline, legend, downloads]
-    run: dict[str, Any] = {"fn": inspect, "inputs": [photo, model, slider, judged, sharp]}
-    run |= {"outputs": shown, **PRIVATE}
+    run: dict[str, Any] = {"fn": inspect, "inputs": [photo, model, slider, judged, sharp, switched]}
+    run |= {"outputs": [*shown, sharp, switched], **PRIVATE}
     run |= {"preprocess": False, "concurrency_id": "model"}
     write: dict[str, Any] = {"fn": prepare_files, "inputs": [judged, slider, sharp]}
     write |= {"outputs": [downloads, *files], **SILENT}
@@ -140,22 +141,25 @@ def build(model: gr.Dropdown, examples: list[tuple[Path, str]], example_model: s
 
 @user_errors
 def inspect(
-    photo: dict[str, Any] | None, name: str, threshold: float, judged: Judged | None, sharp: bool
+    photo: dict[str, Any] | None, name: str, threshold: float, judged: Judged | None, sharp: bool, switched: str
 ) -> Iterator[list[Any]]:
     """Judges the photograph unless that was just done; a threshold that was moved stays while the model does.
+
+    The switch of outlines begins as the model chose, and is the visitor's until there is another model.
 
     Yields what the tab shows: the verdict first, then the pictures, which take longer to draw.
     """
     if photo is None:
         if judged is not None:
             KEPT.drop(judged.token)
-        yield _nothing(WAITING)
+        yield [*_nothing(WAITING), gr.skip(), gr.skip()]
         return
     path = uploaded_path(photo)
     if judged is not None and (judged.model, judged.path) == (name, str(path)) and KEPT.get(judged.token):
-        yield [gr.skip()] * 8
+        yield [gr.skip()] * 10
         return
     model = MODELS.get(name)
+    sharp = sharp if switched == name else starts_sharp(model)
     title = Path(uploaded_name(photo)).stem
     with PHOTOGRAPHS.one():
         picture = read_picture(path, name=uploaded_name(photo), bits=model.network.judging.bits)
@@ -169,8 +173,11 @@ def inspect(
     else:
         slider = gr.update(value=round(prediction.threshold / STEP) * STEP, visible=True)
     words = [verdict(prediction, model, kept.seconds), slider, threshold_words(model, prediction.threshold)]
-    yield [Judged(name, str(path), token), *words, *[gr.skip()] * 3, gr.update(visible=False)]
-    yield [*[gr.skip()] * 4, *_pictures(sharper_if(sharp, kept, prediction)), gr.update(visible=True), gr.skip()]
+    switch = gr.skip() if switched == name else gr.update(value=sharp)
+    now = Judged(name, str(path), token)
+    yield [now, *words, *[gr.skip()] * 3, gr.update(visible=False), switch, name]
+    drawn = _pictures(sharper_if(sharp, kept, prediction))
+    yield [*[gr.skip()] * 4, *drawn, gr.update(visible=True), *[gr.skip()] * 3]
 
 
 def no_verdict() -> list[Any]:

@@ -13,10 +13,23 @@ from stlm_hub.zero_shot.refine import refine_map
 from stlm_hub.zero_shot.segment import segment_anything
 
 from .kept import Kept
+from .models import LoadedModel
 from .slots import PHOTOGRAPHS
 from .worker import in_turn
 
 SHARPER = "Sharper outline, by Segment Anything: about 4 s more"  # of one core: benchmarks/refine.py
+
+
+def starts_sharp(model: LoadedModel) -> bool:
+    """Whether the switch begins as on: the model chose so, and Segment Anything is to be had here."""
+    if not model.network.judging.refine:
+        return False
+    try:
+        segment_anything()
+    except WeightsError as error:
+        gr.Warning(escape(f"This model wants sharper outlines, which cannot be had here. {error}", quote=False))
+        return False
+    return True
 
 
 def sharper_if(wanted: bool, kept: Kept, prediction: Prediction) -> Prediction:
