@@ -168,7 +168,7 @@ class STLM(AnomalyMaps):
             ConfigError: the threshold is out of range.
             WeightsError: `refine` is True, and Segment Anything's weights cannot be had.
         """
-        from .predict.predictor import judge_sources
+        from .predict.verdicts import judge_sources
         from .zero_shot.as_chosen import all_outlined
 
         several = isinstance(image_or_list, (list, tuple))
@@ -203,7 +203,7 @@ class STLM(AnomalyMaps):
         Yields:
             For each photograph, in order, its prediction, or an `Unusable` with the reason.
         """
-        from .predict.predictor import judge_many
+        from .predict.verdicts import judge_many
         from .zero_shot.as_chosen import outlined
 
         judged = judge_many(self._judge, photographs, self.judging, self.frame_size, threshold, review_threshold)

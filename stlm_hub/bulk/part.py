@@ -18,7 +18,7 @@ from ..detectors import load
 from ..predict.detector import Detector
 from ..predict.images import ImageInput, Picture
 from ..predict.prediction import Prediction, Unusable, noted
-from ..predict.predictor import batch_size, predict_many
+from ..predict.stream import batch_size, predict_many
 from .output import MAPS, Attempt, Output, part_name
 from .places import read_photograph
 from .row import Row, encode_map, judged_row, maps_to_parquet, printable, rows_to_parquet

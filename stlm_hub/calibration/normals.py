@@ -13,11 +13,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..models.eval_mode import in_eval_mode
 from ..models.familiarity import Description
 from ..models.stlm.anomaly_maps import AnomalyMaps, Raw
 from ..predict.frame import resize_image
 from ..predict.images import read_picture
-from ..predict.predictor import in_eval_mode, input_of
+from ..predict.predictor import input_of
 from ..pseudo_anomalies.nuisance import Nuisance, photographed_again
 from ..pseudo_anomalies.probes import MAX_DRAWS, probe
 

@@ -13,13 +13,15 @@ import cv2
 import numpy as np
 import torch
 
+from ..models.eval_mode import in_eval_mode
 from ..models.stlm.anomaly_maps import AnomalyMaps
 from ..models.stlm.judging import Judging
 from ..models.stlm.outline_gain import LEAST, OutlineGain
 from ..predict.frame import to_frame
 from ..predict.images import read_picture
 from ..predict.prediction import Prediction
-from ..predict.predictor import Inferred, ScoredMap, in_eval_mode, input_of, judge_all
+from ..predict.predictor import input_of
+from ..predict.verdicts import Inferred, ScoredMap, judge_all
 from ..pseudo_anomalies.probes import MAX_DRAWS, probe
 from ..validate import check_choice
 from ..zero_shot.refine import refined

@@ -18,7 +18,9 @@ from ..model_folder.results import MapFigures
 from ..models.stlm.anomaly_maps import AnomalyMaps
 from ..predict.images import Picture, read_picture
 from ..predict.prediction import Unusable
-from ..predict.predictor import Inferred, batch_size, infer, predict_many
+from ..predict.predictor import infer
+from ..predict.stream import batch_size, predict_many
+from ..predict.verdicts import Inferred
 from .masks import mask_note, read_mask, turn_note
 from .metrics import compute_metrics, pro_points, roc_points
 

@@ -15,7 +15,7 @@ from ..evaluation.metrics import compute_metrics
 from ..models.stlm.judging import Judging
 from ..predict.frame import resize_image
 from ..predict.prediction import Prediction
-from ..predict.predictor import Inferred, judge_all
+from ..predict.verdicts import Inferred, judge_all
 from ..pseudo_anomalies.probes import probe
 from ..runtime.facts import Parity
 

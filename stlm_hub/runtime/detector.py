@@ -15,7 +15,8 @@ from ..models.stlm.judging import CALIBRATION_NAME, Calibration, Judging, agreed
 from ..predict.frame import resize_image, to_frame
 from ..predict.images import ImageInput
 from ..predict.prediction import Prediction, Unusable
-from ..predict.predictor import Inferred, ScoredMap, batches, judge_all, judge_many, judge_sources
+from ..predict.stream import batches
+from ..predict.verdicts import Inferred, ScoredMap, judge_all, judge_many, judge_sources
 from ..validate import expanded
 from ..zero_shot.as_chosen import all_outlined, outlined
 from .facts import ExportFacts, check_unchanged, is_export, load_facts

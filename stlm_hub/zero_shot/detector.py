@@ -15,7 +15,7 @@ from ..models.stlm.judging import DEFAULT_THRESHOLD, Calibration, Judging
 from ..predict.frame import to_frame
 from ..predict.images import ImageInput, load_image
 from ..predict.prediction import Prediction, Unusable, checked_review, checked_threshold
-from ..predict.predictor import judge_many
+from ..predict.verdicts import judge_many
 from ..validate import expanded
 from .clip_map import Seen, see, text_embeddings
 from .clip_weights import Clip, load_clip

@@ -16,7 +16,7 @@ from ..models.stlm.judging import DEFAULT_THRESHOLD, Calibration, Judging
 from ..predict.frame import resize_image, to_frame
 from ..predict.images import ImageInput, load_image
 from ..predict.prediction import Prediction, Unusable, checked_review, checked_threshold
-from ..predict.predictor import judge_many
+from ..predict.verdicts import judge_many
 from .reference_memory import FACTOR, ReferenceMemory
 from .refine import refined
 

@@ -11,7 +11,7 @@ from drawn import texture
 from stlm_hub.errors import ConfigError
 from stlm_hub.export.parity import check, compare, drawn_photographs
 from stlm_hub.models.stlm.judging import Calibration, Judging
-from stlm_hub.predict.predictor import Inferred, ScoredMap
+from stlm_hub.predict.verdicts import Inferred, ScoredMap
 from stlm_hub.runtime.facts import Parity
 
 SAME = Parity(4, 4, True, 1e-6, 1e-6, 0, 0.9, 0.9, 0.8, 0.8, 0.1, 0.2)

@@ -13,9 +13,9 @@ import pytest
 from drawn import grey, judging_by, texture, write_photographs
 
 from stlm_hub.errors import ConfigError, ImageError
-from stlm_hub.predict import predictor
+from stlm_hub.predict import stream
 from stlm_hub.predict.prediction import Prediction, Unusable
-from stlm_hub.predict.predictor import DECODED_AHEAD, predict_many
+from stlm_hub.predict.stream import DECODED_AHEAD, predict_many
 from stlm_hub.stlm import STLM
 
 
@@ -91,7 +91,7 @@ def test_the_judge_is_not_asked_where_no_source_is_a_photograph() -> None:
 
 
 def test_large_photographs_make_smaller_batches(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(predictor, "BATCH_PHOTOGRAPH_PIXELS", 2 * 64 * 64)
+    monkeypatch.setattr(stream, "BATCH_PHOTOGRAPH_PIXELS", 2 * 64 * 64)
     judge = Judge()
     sources = [grey(1), grey(2), grey(3), grey(4, 200, 200), grey(5), grey(6, 65, 64), grey(7)]
     assert list(predict_many(judge, sources, batch=4)) == [1, 2, 3, 4, 5, 6, 7]

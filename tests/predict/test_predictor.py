@@ -18,15 +18,16 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from stlm_hub.errors import ConfigError, ImageError
+from stlm_hub.models.eval_mode import in_eval_mode
 from stlm_hub.models.stlm.anomaly_maps import AnomalyMaps
 from stlm_hub.models.stlm.config import NetworkConfig, STLMConfig
 from stlm_hub.models.stlm.judging import DEFAULT_THRESHOLD, Calibration, Judging
 from stlm_hub.models.stlm.network import STLMOutput
-from stlm_hub.predict import predictor
+from stlm_hub.predict import stream
 from stlm_hub.predict.frame import resize_image
 from stlm_hub.predict.images import ImageInput
 from stlm_hub.predict.prediction import Prediction
-from stlm_hub.predict.predictor import in_eval_mode, infer, predict
+from stlm_hub.predict.predictor import infer, predict
 from stlm_hub.stlm import STLM
 
 CALIBRATION = Calibration(
@@ -110,7 +111,7 @@ def test_every_kind_of_input_is_the_same_photograph(tmp_path: Path) -> None:
 
 
 def test_the_order_is_kept_over_batches(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(predictor, "BATCH_PIXELS", 2 * 64 * 64 + 100)
+    monkeypatch.setattr(stream, "BATCH_PIXELS", 2 * 64 * 64 + 100)
     model = model_of()
     values = [200, 10, 90, 250, 40]
     predictions = model.predict([grey(value, 20 + value, 64) for value in values])
@@ -143,7 +144,7 @@ def test_the_model_predicts_by_the_same_path(tiny_model: STLM) -> None:
 
 
 def test_inference_reads_no_further_than_a_batch(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(predictor, "BATCH_PIXELS", 2 * 64 * 64)
+    monkeypatch.setattr(stream, "BATCH_PIXELS", 2 * 64 * 64)
     read: list[int] = []
 
     def photographs() -> Iterator[np.ndarray]:

@@ -18,7 +18,7 @@ from gradio.processing_utils import save_file_to_cache
 from gradio.utils import get_upload_folder
 
 from stlm_hub.errors import HubError, ImageError
-from stlm_hub.predict import predictor
+from stlm_hub.predict import stream
 from stlm_hub.predict.images import load_image
 from stlm_hub.predict.prediction import Prediction, Unusable
 from stlm_page import batch_tab
@@ -86,11 +86,11 @@ def test_calls_keep_the_order_and_leave_broken_files_in_their_place(
 
 def test_calls_are_bounded_by_pixels(six: list[Path], calls: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(batch_tab, "PER_CALL", 100)
-    monkeypatch.setattr(predictor, "BATCH_PHOTOGRAPH_PIXELS", 2.5 * 70 * 90)
+    monkeypatch.setattr(stream, "BATCH_PHOTOGRAPH_PIXELS", 2.5 * 70 * 90)
     found = [Upload(path.name, path) for path in six if path.name != "2.png"]
     assert len(list(_judged(found, "model"))) == 5 and calls == [2, 2, 1]
     calls.clear()
-    monkeypatch.setattr(predictor, "BATCH_PHOTOGRAPH_PIXELS", 1)  # one that alone is too large is judged alone
+    monkeypatch.setattr(stream, "BATCH_PHOTOGRAPH_PIXELS", 1)  # one that alone is too large is judged alone
     assert len(list(_judged(found, "model"))) == 5 and calls == [1] * 5
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from stlm_hub.predict.predictor import Prediction
+from stlm_hub.predict.prediction import Prediction
 from stlm_page.kept import Kept, KeptPredictions
 
 

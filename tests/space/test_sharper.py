@@ -13,7 +13,7 @@ import pytest
 from gradio.processing_utils import save_file_to_cache
 
 from stlm_hub.errors import WeightsError
-from stlm_hub.predict.predictor import Prediction
+from stlm_hub.predict.prediction import Prediction
 from stlm_page import inspect_tab, sharper
 from stlm_page.judge import MODELS
 from stlm_page.kept import Kept
