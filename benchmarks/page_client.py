@@ -39,6 +39,7 @@ class Answer:
         done: when panel and mask were fetched as well.
         facts: the verdict as plain data; None where the request failed.
         error: why the request failed; empty where it did not.
+        mask: the file of the mask, a PNG.
     """
 
     user: int
@@ -49,6 +50,7 @@ class Answer:
     done: float = 0.0
     facts: dict[str, Any] | None = None
     error: str = ""
+    mask: bytes = b""
 
     @property
     def milliseconds(self) -> float:
@@ -91,11 +93,13 @@ class User(Client):
         try:
             facts, panel, mask = self.predict(handle_file(expected.photograph), model, None, api_name="/predict")
             answered = time.perf_counter()
-            for file in (panel, mask):
-                httpx.get(f"{self.src_prefixed}file={file['path']}", timeout=60).raise_for_status()
+            files = [
+                httpx.get(f"{self.src_prefixed}file={file['path']}", timeout=60).raise_for_status().content
+                for file in (panel, mask)
+            ]
         except Exception as error:  # any error is a failed request
             return Answer(self.number, expected, sent, error=f"{type(error).__name__}: {error}")
-        return Answer(self.number, expected, sent, self.queued, answered, time.perf_counter(), facts)
+        return Answer(self.number, expected, sent, self.queued, answered, time.perf_counter(), facts, mask=files[1])
 
 
 def users_at_once(
