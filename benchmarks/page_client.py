@@ -15,6 +15,7 @@ import httpx
 from gradio_client import Client, handle_file  # type: ignore[import-untyped]
 
 SCORE_TOLERANCE = 1e-3  # two runs of the network may round differently
+PATIENCE = 120  # seconds that a user waits for an answer to an upload; 5 are too few where many share two cores
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,8 @@ class User(Client):
     """
 
     def __init__(self, url: str, number: int = 0) -> None:
-        super().__init__(url, download_files=False, verbose=False, analytics_enabled=False)
+        patience = {"timeout": PATIENCE}
+        super().__init__(url, download_files=False, verbose=False, analytics_enabled=False, httpx_kwargs=patience)
         self.number = number
         self.queued = 0.0
 
@@ -94,7 +96,7 @@ class User(Client):
             facts, panel, mask = self.predict(handle_file(expected.photograph), model, None, api_name="/predict")
             answered = time.perf_counter()
             files = [
-                httpx.get(f"{self.src_prefixed}file={file['path']}", timeout=60).raise_for_status().content
+                httpx.get(f"{self.src_prefixed}file={file['path']}", timeout=PATIENCE).raise_for_status().content
                 for file in (panel, mask)
             ]
         except Exception as error:  # any error is a failed request

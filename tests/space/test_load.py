@@ -41,6 +41,7 @@ def judged(model: STLM, paths: list[Path]) -> dict[Expected, Prediction]:
 
 def assert_own(answers: list[Answer], predictions: dict[Expected, Prediction]) -> None:
     """Each answer is about the photograph that was sent: its name, its score, its mask."""
+    assert sorted({answer.error for answer in answers}) == [""]
     for answer in answers:
         assert answer.is_right, answer
         assert answer.facts is not None and abs(answer.facts["score"] - answer.expected.score) < 1e-5
@@ -53,6 +54,7 @@ def test_each_of_many_clients_gets_the_answer_to_their_own_photograph(page: Page
     predictions = judged(model, write_photographs(tmp_path / "sent", 384, count, count))
     answers = users_at_once(page.url, MODEL, list(predictions), CLIENTS, REQUESTS)
     assert_own(answers, predictions)
+    assert not [path for path in (page.log.parent / "cache").iterdir() if path.is_file()]  # each lies in a folder
     marked = [prediction.mask.mean() for prediction in predictions.values()]
     assert max(marked) > min(marked)  # masks tell photographs apart
     waited = np.array([answer.milliseconds for answer in answers]) / 1000
