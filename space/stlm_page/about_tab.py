@@ -8,13 +8,13 @@ from html import escape
 import gradio as gr
 from PIL import Image
 
-from stlm_hub.model_folder import hub
 from stlm_hub.predict.images import MAX_PIXELS
 
 from .card_html import card_html
 from .judge import MODELS
-from .models import LoadedModel, text_of
+from .models import LoadedModel
 
+_MAX_CARD_BYTES = 4 * 2**20  # which a stranger may have written
 _MAX_PICTURE_BYTES = 2 * 2**20
 
 
@@ -26,16 +26,15 @@ def build() -> gr.HTML:
 def card(name: str) -> str:
     """The model card as HTML, its plots inside."""
     model = MODELS.get(name)
-    text = text_of(model, "README.md")
+    text = (MODELS.read(model, "README.md", _MAX_CARD_BYTES) or b"").decode("utf-8", "replace")
     return card_html(text, lambda target: _plot(model, target)) if text else f"<p>{escape(name)} has no model card.</p>"
 
 
 def _plot(model: LoadedModel, target: str) -> bytes | None:
     """A picture that lies beside the model; None where there is none, or it is no PNG, or too large."""
-    path = hub.companion_file(model.local, target, token=False, max_bytes=_MAX_PICTURE_BYTES)
-    if path is None:
+    data = MODELS.read(model, target, _MAX_PICTURE_BYTES)
+    if data is None:
         return None
-    data = path.read_bytes()
     try:
         with Image.open(io.BytesIO(data), formats=["PNG"]) as picture:
             width, height = picture.size

@@ -133,12 +133,24 @@ def list_models() -> list[dict[str, Any]]:
     return [{name: getattr(entry, name) for name in names} for entry in offered()]
 
 
+def _path_of(payload: Any) -> str | None:
+    """Where an uploaded file is. What Gradio does in its place leaves an empty file behind for each request."""
+    return None if payload is None else str(payload.path)
+
+
+def _number_or_null() -> Any:
+    """What programs are told of the threshold: as Gradio describes it, an agent that says null is refused."""
+    return {"anyOf": [{"type": "number"}, {"type": "null"}]}
+
+
 def _endpoints() -> None:
     """What programs call: /predict and /models, over HTTP, with gradio_client, or as tools of an MCP client."""
     with gr.Row(visible=False):
         photo = gr.File(type="filepath", label="photo")
+        photo.preprocess = _path_of  # type: ignore[method-assign]
         model = gr.Textbox("sample-brick", label="model")
         threshold = gr.Number(None, label="threshold")
+        threshold.api_info = _number_or_null  # type: ignore[method-assign]
         facts = gr.JSON(label="verdict")
         panel = gr.File(label="panel")
         mask = gr.File(label="mask")

@@ -14,7 +14,17 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from .bodies import ADDRESS, MAX_EVENT_BYTES, MAX_MCP_BYTES, again, names_an_address, read_body
+from .bodies import (
+    ADDRESS,
+    MAX_EVENT_BYTES,
+    MAX_MCP_BYTES,
+    Bodies,
+    Refused,
+    Upload,
+    again,
+    check_upload,
+    names_an_address,
+)
 
 ENDPOINTS = ("predict", "models")
 """What programs may call by name. Everything else that the page can do is for the page in a browser."""
@@ -78,6 +88,7 @@ class Guard:
     def __init__(self, app: ASGIApp, hosts: frozenset[str] | None = None) -> None:
         self.app = app
         self.hosts = hosts
+        self.bodies = Bodies()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -88,21 +99,42 @@ class Guard:
             await JSONResponse({"detail": _NOT_OURS}, 403)(scope, receive, send)
         elif not is_answered(scope["method"], scope["path"]):
             await JSONResponse({"detail": "There is nothing here; see the page's API."}, 404)(scope, receive, send)
-        elif scope["method"] != "POST" or scope["path"].startswith(_UPLOAD):  # which Gradio writes to the disk
+        elif scope["method"] != "POST":
             await self.app(scope, receive, _with_headers(send))
         else:
-            await self._with_body(scope, receive, send)
+            try:
+                if scope["path"].startswith(_UPLOAD):  # which Gradio writes to the disk
+                    await self._upload(scope, receive, send)
+                else:
+                    await self._with_body(scope, receive, send)
+            except Refused as refused:
+                # Others send the rest, which nobody reads, and then see the answer.
+                close = {"Connection": "close"} if refused.status == 408 else None
+                await JSONResponse({"detail": str(refused)}, refused.status, close)(scope, receive, send)
+
+    async def _upload(self, scope: Scope, receive: Receive, send: Send) -> None:
+        check_upload(Headers(scope=scope).get("content-length"))
+        upload, answer = Upload(receive), _with_headers(send)
+
+        async def unless_refused(message: Message) -> None:
+            if upload.refused is None:
+                await answer(message)
+
+        await self.app(scope, upload.receive, unless_refused)
+        if upload.refused is not None:
+            raise upload.refused
 
     async def _with_body(self, scope: Scope, receive: Receive, send: Send) -> None:
         mcp = scope["path"].startswith(_MCP)
-        body = await read_body(receive, MAX_MCP_BYTES if mcp else MAX_EVENT_BYTES)
-        if body is None:
-            await JSONResponse({"detail": "This request is too large; upload files first."}, 413)(scope, receive, send)
-        elif not mcp and names_an_address(body):
-            refused = {"__type__": "validate", "is_valid": False, "parameter_name": "photo", "message": ADDRESS}
-            await JSONResponse({"detail": [refused]}, 422)(scope, receive, send)  # as clients of Gradio show it
-        else:
-            await self.app(scope, again(body, receive), _with_headers(send))
+        body = await self.bodies.read(receive, MAX_MCP_BYTES if mcp else MAX_EVENT_BYTES)
+        try:
+            if not mcp and names_an_address(body):
+                refused = {"__type__": "validate", "is_valid": False, "parameter_name": "photo", "message": ADDRESS}
+                await JSONResponse({"detail": [refused]}, 422)(scope, receive, send)  # as clients of Gradio show it
+            else:
+                await self.app(scope, again(body, receive), _with_headers(send))
+        finally:
+            self.bodies.release(body)
 
     def _is_ours(self, headers: Headers) -> bool:
         asked = [f"//{headers.get('host', '')}", *headers.getlist("origin")]

@@ -7,6 +7,7 @@ import re
 import secrets
 import threading
 from collections import OrderedDict
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,12 +19,12 @@ from stlm_hub.models.stlm.config import CONFIG_NAME, STLMConfig
 from stlm_hub.stlm import STLM
 
 from .budget import check_budget
+from .hub_cache import HubCache
 from .worker import in_turn
 
 MAX_BYTES = int(os.environ.get("STLM_SPACE_MODEL_BYTES", 2**30))
 """Of the weights of all loaded models together; one takes 68 MB. The model in use stays in any case."""
 
-_MAX_COMPANION_BYTES = 4 * 2**20  # of results.json and card, which a stranger may have written
 _HUB_ID = re.compile(r"[\w][\w.-]*/[\w.-]+(@[\w./-]+)?")
 
 
@@ -67,6 +68,7 @@ class Models:
 
     def __init__(self, max_bytes: int = MAX_BYTES) -> None:
         self.max_bytes = max_bytes
+        self.cache = HubCache(self._folders)
         self._loaded: OrderedDict[str, LoadedModel] = OrderedDict()
         self._own: dict[str, Path] = {}
         self._lock = threading.Lock()
@@ -93,10 +95,11 @@ class Models:
                 if name in self._loaded:
                     return self._loaded[name]
             try:
-                model = self._load(name)
-                with self._lock:
-                    self._loaded[name] = model
-                    self._evict()
+                with self._downloading(name):
+                    model = self._load(name)
+                    with self._lock:
+                        self._loaded[name] = model
+                        self._evict()
             finally:
                 with self._lock:
                     self._loading.pop(name, None)
@@ -118,6 +121,23 @@ class Models:
             self._own[name] = folder
         return name
 
+    def read(self, model: LoadedModel, name: str, max_bytes: int) -> bytes | None:
+        """A further file of a model, e.g. README.md; None where it has none or a larger one."""
+        local = model.local
+        with nullcontext() if local.revision is None else self.cache.using(local.source):
+            path = hub.companion_file(local, name, token=False, max_bytes=max_bytes)
+            return None if path is None else path.read_bytes()
+
+    def _downloading(self, name: str) -> AbstractContextManager[None]:
+        if name in self._own:
+            return nullcontext()
+        _check_name(name)
+        return self.cache.using(hub.repository(name))
+
+    def _folders(self) -> set[Path]:
+        with self._lock:
+            return {model.local.folder for model in self._loaded.values()}
+
     def _load(self, name: str) -> LoadedModel:
         own = self._own.get(name)
         if own is not None:
@@ -127,13 +147,13 @@ class Models:
             check_budget(STLMConfig.load(local.folder / CONFIG_NAME))
             network = in_turn(lambda: STLM.from_pretrained(own))
         else:
-            _check_name(name)
             # Without the Space's own token: visitors must not reach private models of its owner.
             local = hub.resolve(name, token=False, check=check_budget)  # downloads here, where nobody waits for it
             check_budget(STLMConfig.load(local.folder / CONFIG_NAME))  # it may have been there already
             known = name if local.alias else local.source
             revision = None if local.alias else local.revision
             network = in_turn(lambda: STLM.from_pretrained(known, revision=revision, local_files_only=True))
+            self.cache.used(local.folder)
         return LoadedModel(name, network, _results(local), local)
 
     def _evict(self) -> None:
@@ -161,12 +181,6 @@ def label(entry: zoo.ZooEntry) -> str:
 def choices() -> list[tuple[str, str]]:
     """The list of models as (what it shows, alias)."""
     return [(label(entry), entry.alias) for entry in offered()]
-
-
-def text_of(model: LoadedModel, name: str) -> str:
-    """A text file of a model, e.g. README.md; empty where it has none or an endless one."""
-    path = hub.companion_file(model.local, name, token=False, max_bytes=_MAX_COMPANION_BYTES)
-    return "" if path is None else path.read_text(encoding="utf-8", errors="replace")
 
 
 def _check_name(name: str) -> None:

@@ -119,8 +119,7 @@ def resolve(
         if entry is not None:
             if revision is None and not force_download and (checkout := zoo.checkout_folder(text)) is not None:
                 return in_folder(checkout, entry)
-            org = os.environ.get("STLM_HUB_ORG")
-            repo_id = f"{org}/{entry.repo_id.partition('/')[2]}" if org else entry.repo_id
+            repo_id = repository(text)
             if revision is not None:
                 return download(repo_id, revision)
             pinned = entry.revision if repo_id == entry.repo_id else None  # commits of another organisation differ
@@ -138,6 +137,16 @@ def resolve(
     raise HubError(
         f'There is no folder {text:.200}; give an alias, "org/repo" or a folder with {CONFIG_NAME} and {WEIGHTS_NAME}.'
     )
+
+
+def repository(name: str) -> str:
+    """The `org/repo` that an alias, or a name with or without a revision, is downloaded from."""
+    text = name.partition("@")[0]
+    entry = zoo.load_zoo().get(text)
+    if entry is None:
+        return text
+    org = os.environ.get("STLM_HUB_ORG")
+    return f"{org}/{entry.repo_id.partition('/')[2]}" if org else entry.repo_id
 
 
 def companion_file(

@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 from stlm_page import about_tab, card_html
-from stlm_page.models import LoadedModel
+from stlm_page.models import LoadedModel, Models
 
 
 def png(width: int = 30, height: int = 20) -> bytes:
@@ -51,7 +51,7 @@ def card_of(
             (tmp_path / "README.md").write_text(text, encoding="utf-8")
         (tmp_path / "scores.png").write_bytes(PLOT)
         model = make_loaded()
-        monkeypatch.setattr(about_tab, "MODELS", SimpleNamespace(get=lambda name: model))
+        monkeypatch.setattr(about_tab, "MODELS", SimpleNamespace(get=lambda name: model, read=Models().read))
         return about_tab.card("some-part")
 
     return card

@@ -125,7 +125,10 @@ def test_an_mcp_client_finds_and_calls_the_tools(page: Page, photographs: Path) 
     from mcp import ClientSession
     from mcp.client.streamable_http import streamablehttp_client
 
-    async def talk() -> tuple[dict[str, str], dict]:
+    data = base64.b64encode((photographs / "crack.png").read_bytes()).decode()
+    photo = f"data:image/png;base64,{data}"
+
+    async def talk() -> tuple[dict[str, str], list[dict]]:
         async with (
             streamablehttp_client(f"{page.url}/gradio_api/mcp/") as (read, write, _),
             ClientSession(read, write) as session,
@@ -133,16 +136,21 @@ def test_an_mcp_client_finds_and_calls_the_tools(page: Page, photographs: Path) 
             await session.initialize()
             tools = {tool.name: tool.description or "" for tool in (await session.list_tools()).tools}
             name = next(name for name in tools if name.endswith("predict"))
-            data = base64.b64encode((photographs / "crack.png").read_bytes()).decode()
-            photo = f"data:image/png;base64,{data}"
-            result = await session.call_tool(name, {"photo": photo, "model": "sample-brick"})
-            assert not result.isError, result.content
-            return tools, ast.literal_eval(result.content[0].text)[0]
+            found = []
+            for threshold in ({}, {"threshold": None}, {"threshold": 0.99}):
+                result = await session.call_tool(name, {"photo": photo, "model": "sample-brick", **threshold})
+                assert not result.isError, result.content
+                found.append(ast.literal_eval(result.content[0].text)[0])
+            for threshold in ({"threshold": "0.5"}, {"threshold": 2}):
+                result = await session.call_tool(name, {"photo": photo, **threshold})
+                assert result.isError and result.content[0].text
+            return tools, found
 
-    tools, facts = asyncio.run(talk())
+    tools, (calibrated, said, high) = asyncio.run(talk())
     assert {name.rsplit("_", 1)[-1] for name in tools if "upload" not in name} == {"predict", "models"}
     assert "is anything on it not normal" in next(text for name, text in tools.items() if name.endswith("predict"))
-    assert facts["is_anomalous"] is True
+    assert calibrated["is_anomalous"] and said["threshold"] == calibrated["threshold"]
+    assert high["threshold"] == 0.99 and not high["is_anomalous"]
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,7 @@ from stlm_hub.models.stlm.config import STLMConfig
 from stlm_hub.models.stlm.judging import Calibration, Judging
 from stlm_hub.stlm import STLM
 from stlm_page import build
-from stlm_page.models import LoadedModel, Models, choices, offered, text_of
+from stlm_page.models import LoadedModel, Models, choices, offered
 from stlm_page.pictures import threshold_words
 
 BYTES = 400  # of the weights of each model of `Loads`
@@ -117,9 +117,10 @@ def test_a_model_of_the_hub_is_read_at_the_commit_that_was_resolved(
 
 
 def test_files_beside_a_model_are_asked_for_without_the_spaces_own_token(loads: Loads) -> None:
-    model = Models().get("org/repo")
+    models = Models()
+    model = models.get("org/repo")
     loads.options.clear()
-    assert text_of(model, "README.md") == ""
+    assert models.read(model, "README.md", 1000) is None
     assert [options["token"] for options in loads.options] == [False]
 
 
