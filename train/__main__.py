@@ -103,6 +103,7 @@ def make(
                 anomaly_map=recipe.anomaly_map,
                 training=recipe.training,
                 nuisance=recipe.nuisance,
+                draw_by=recipe.draw_by,
                 careful=recipe.careful,
                 weights=None if network else starting_weights(weights, on_message=observer.on_message),
                 provenance=provenance,

@@ -38,6 +38,7 @@ class Recipe:
     model: STLMConfig
     anomaly_map: str  # that judges
     training: TrainingConfig
+    draw_by: str  # map that is shown and outlined; "": the one that judges
     careful: bool  # whether the threshold stays above all photographs
     nuisance: Nuisance | None  # how the copies are disturbed that memory and calibration see
 
@@ -66,6 +67,8 @@ def load_recipe(alias: str, profile: str) -> Recipe:
     memory = changes.get("patch_memory", base.get("patch_memory"))
     anomaly_map = changes.get("anomaly_map", base.get("anomaly_map", "aggregation"))
     check_choice("anomaly_map", anomaly_map, ANOMALY_MAPS)
+    draw_by = changes.get("draw_by", "")
+    check_choice("draw_by", draw_by, ("", *ANOMALY_MAPS))
     return Recipe(
         alias=alias,
         category=category,
@@ -85,6 +88,7 @@ def load_recipe(alias: str, profile: str) -> Recipe:
         ),
         anomaly_map=anomaly_map,
         training=TrainingConfig.from_dict(training),
+        draw_by=draw_by,
         careful=changes.get("careful", False),
         nuisance=Nuisance.from_dict(base["nuisance"]) if "nuisance" in base else None,
     )

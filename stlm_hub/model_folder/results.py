@@ -203,6 +203,9 @@ METRICS = {
 }
 """Fields of `MapFigures`: what people read, and the type in the Hub's model index."""
 
+OF_PIXELS = ("p_auroc", "aupro", "ap", "f1_max")
+"""Fields of `MapFigures` that are of pixels: of the map that is drawn, where another one judges."""
+
 
 @dataclass(frozen=True, config=_STRICT)
 class PaperFigures(MapFigures):
@@ -343,6 +346,15 @@ class Results:
     def figures(self, anomaly_map: str) -> MapFigures | None:
         """Figures of one map; None where it was not measured."""
         return self.maps.get(anomaly_map)
+
+    def shown(self, judging: Judging) -> dict[str, float]:
+        """Figures of what people see: of scores by the map that judges, of pixels by the one that is drawn."""
+        scores, pixels = (
+            found.to_dict() if (found := self.figures(name)) else {} for name in (judging.judge_by, judging.drawn)
+        )
+        return {name: value for name, value in scores.items() if name not in OF_PIXELS} | {
+            name: value for name, value in pixels.items() if name in OF_PIXELS
+        }
 
 
 _ADAPTER: TypeAdapter[Results] = TypeAdapter(Results)

@@ -84,7 +84,7 @@ def register(
     path = path or zoo.ZOO_PATH
     config, judging = read_folder(folder)
     known_results = results.load(folder / RESULTS_NAME) if (folder / RESULTS_NAME).is_file() else results.Results()
-    split, figures = known_results.dataset.split, known_results.figures(judging.judge_by)
+    split = known_results.dataset.split
     entries = zoo.load_zoo(path)
     sha256 = {name: file_sha256(folder / name) for name in _deciding(folder, config)}
     known = entries.get(alias)
@@ -99,7 +99,7 @@ def register(
         license=license,
         dataset=config.dataset or known_results.dataset.name,
         input_size=config.network.frame_size,
-        metrics=figures.to_dict() if figures else {},
+        metrics=known_results.shown(judging),
         official_split=split.official if split else None,
     )
     zoo.save_zoo(entries, path)

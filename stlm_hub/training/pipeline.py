@@ -60,6 +60,7 @@ class Job:
         split: photographs to train on and to calibrate with.
         config: of the model; `shared_stages` follow from the training.
         anomaly_map: that the model judges by.
+        draw_by: map that is shown and outlined; "": the one that judges.
         training: how it is trained.
         weights: that the training starts from; not needed with `trained`, or without streams.
         provenance: of the model, as its card shows it; when it was made is added.
@@ -94,6 +95,7 @@ class Job:
     nuisance: Nuisance | None = None
     region: np.ndarray | None = None
     minimum_area: int = 0
+    draw_by: str = ""
     careful: bool = False
     refine: str = "off"
     objective: Objective = PAPER
@@ -188,7 +190,7 @@ def _with_memory(job: Job, trained: Trained, observer: Observer) -> STLM:
     """
     config = job.config.replace(network=trained.network.config) if trained.network else job.config
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    judging = Judging(judge_by=job.anomaly_map, minimum_area=job.minimum_area, bits=job.training.bits)
+    judging = Judging(job.anomaly_map, job.draw_by, minimum_area=job.minimum_area, bits=job.training.bits)
     model = STLM(config, judging, network=trained.network).eval().to(device)
     if model.region is not None and job.region is not None:
         model.region.inside.copy_(torch.from_numpy(job.region))

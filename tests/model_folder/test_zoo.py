@@ -17,7 +17,7 @@ from stlm_hub.model_folder import results as facts
 from stlm_hub.model_folder import zoo, zoo_files
 from stlm_hub.model_folder.folder import read_folder
 from stlm_hub.model_folder.names import DECIDING
-from stlm_hub.model_folder.results import MapFigures, Results, Split
+from stlm_hub.model_folder.results import OF_PIXELS, MapFigures, Results, Split
 from stlm_hub.model_folder.weights_file import read_model_weights
 from stlm_hub.models.stlm.anomaly_maps import AnomalyMaps
 
@@ -73,7 +73,8 @@ def test_an_entry_of_this_library_is_what_its_folder_holds(entry: zoo.ZooEntry) 
     assert entry.bytes == sum(path.stat().st_size for path in deciding.values())
     assert ("patch_memory.safetensors" in entry.sha256) == (config.patch_memory is not None)
     known = facts.load(model / "results.json")
-    assert entry.metrics == known.maps[judging.judge_by].to_dict()
+    judged, drawn = (known.maps[name].to_dict() for name in (judging.judge_by, judging.drawn))
+    assert entry.metrics == {name: (drawn if name in OF_PIXELS else judged)[name] for name in judged}
     split = known.dataset.split
     assert entry.official_split == (split.official if split else None)
     assert (entry.input_size, entry.dataset) == (config.network.frame_size, config.dataset)

@@ -21,7 +21,7 @@ class CardFigures:
 
     Args:
         rows: the maps' figures and the paper's; empty where nothing was measured.
-        used_map: label of the map that judges.
+        used_map, drawn_map: labels of the map that judges, and of the one that is shown and outlined.
         used_map_measured, fnr_known: whether it has figures, and the share of missed photographs among them.
         map_before: label of the map that judged after the training, where another one does now; else "".
         several_maps: whether other maps than the one that judges have figures, too.
@@ -33,6 +33,7 @@ class CardFigures:
 
     rows: list[list[str]]
     used_map: str
+    drawn_map: str
     used_map_measured: bool
     fnr_known: bool
     map_before: str
@@ -66,6 +67,7 @@ def card_figures(results: Results, config: STLMConfig, judging: Judging) -> Card
     return CardFigures(
         rows=rows if measured else [],
         used_map=MAP_LABELS[used],
+        drawn_map=MAP_LABELS[judging.drawn],
         used_map_measured=used in measured,
         fnr_known="fnr" in measured.get(used, {}),
         map_before=map_before(results, judging),
