@@ -226,7 +226,7 @@ def test_outlines_are_as_the_model_chose_or_as_asked(
     def outlined(model: Path, *options: str) -> int:
         refined.clear()
         code, out, _ = stlm("predict", photographs, "-m", model, "--threshold", "0", *options)
-        assert code == 0 and out.count("ANOMALOUS") == 4
+        assert code == 0 and out.count("Reject ") == 4
         return len(refined)
 
     assert (outlined(saved_memory_toy), outlined(saved_memory_toy, "--refine")) == (0, 4)
@@ -238,7 +238,7 @@ def test_outlines_are_as_the_model_chose_or_as_asked(
     monkeypatch.setattr(refine_module, "refined", missing)
     monkeypatch.setattr(as_chosen, "_missing", "")
     code, out, err = stlm("predict", photographs, "-m", folder, "--threshold", "0")
-    assert code == 0 and out.count("ANOMALOUS") == 4
+    assert code == 0 and out.count("Reject ") == 4
     assert err.count("Note:") == 1 and "stay coarse" in err and "stlm weights fetch" in err
     code, _, err = stlm("predict", photographs, "-m", folder, "--threshold", "0", "--refine")
     assert code == 1 and "Error: They are nowhere" in err
