@@ -55,7 +55,7 @@ def calibrate(
         false_alarm_rate: share of good parts that may be judged anomalous, in (0, 0.5].
         nuisance: how copies of the photographs are disturbed; None: as a normal camera does.
         seed: of everything random.
-        careful: see `choose_threshold`; the model keeps it.
+        careful: see `choose_threshold`; what lifts whole photographs then stays in their scores. The model keeps it.
         left_out: maps of what was not trained; they get no scale.
         on_image: called with (done, total) after each photograph.
 
@@ -67,7 +67,7 @@ def calibrate(
     measured = look(model, chosen(photographs, seed), nuisance or Nuisance(), seed, on_image)
     names = [name for name in model.available if name not in ("combined", *left_out)]
     peaks = {name: _peaks(model, name, measured) for name in names}
-    scales = tuple(_scale(name, peaks[name], measured, false_alarm_rate) for name in names)
+    scales = tuple(_scale(name, peaks[name], measured, false_alarm_rate, careful) for name in names)
     model.judging = model.judging.replace(scales=scales, draw_gain=1.0)
     scores = {name: _scores(model, name, peaks) for name in (*names, "combined")}
     found = {
@@ -162,13 +162,14 @@ def _raise_trained(scores: Values, trained: np.ndarray) -> None:
             group[trained] += max(0.0, float(np.median(group[~trained]) - np.median(group[trained])))
 
 
-def _scale(name: str, peaks: Peaks, measured: Measured, false_alarm_rate: float) -> MapScale:
+def _scale(name: str, peaks: Peaks, measured: Measured, false_alarm_rate: float, careful: bool) -> MapScale:
     """What a map is on good photographs: typical value, lift, and the score up to which it calls them normal."""
     typical = float(np.mean([float(values.mean()) for values in measured.good.values[name]]))
     height = float(np.median(peaks.scores.good)) - typical
     if height < SMALLEST_HEIGHT:
         raise DataError("The maps of these photographs do not vary, so they have no scale; use photographs of parts.")
-    scale = MapScale(name, typical, typical + height, *_lift(peaks))
+    # Where photographs overlap, disturbed copies are the only ones as far from the others as a new part is.
+    scale = MapScale(name, typical, typical + height, *(() if careful else _lift(peaks)))
     good, disturbed = (in_unit(torch.from_numpy(_limits(scale, peaks, group))).tolist() for group in (0, 1))
     threshold = choose_threshold(good, false_alarm_rate, disturbed=disturbed).threshold
     return replace(scale, limit=typical + height * threshold / (1 - threshold))

@@ -72,7 +72,7 @@ def test_the_number_of_threads_changes_nothing(brick: STLM) -> None:
 def test_a_batch_of_one_equals_a_batch_of_eight(brick: STLM) -> None:
     images = list(pictures().values())
     eight = [*images, *(image[::-1].copy() for image in images)]
-    assert 2**20 // (brick.input_size[0] * brick.input_size[1]) >= 8  # they are one batch, see `stream.batch_size`
+    assert 2**20 // (brick.input_size[0] * brick.input_size[1]) >= 8  # they are one batch, see `predictor.batch_size`
     for together, image in zip(brick.predict(eight), eight, strict=True):
         alone = brick.predict(image)
         np.testing.assert_allclose(together.anomaly_map, alone.anomaly_map, atol=1e-5)
