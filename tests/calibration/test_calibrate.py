@@ -220,8 +220,8 @@ def test_a_lift_is_what_disturbances_did_to_the_same_photographs(toy_model: STLM
         assert scale.median <= scale.lifted <= max(scale.median, *medians[1])
 
 
-def test_a_careful_calibration_takes_no_lift_off(toy_model: STLM, good_parts: list[Path]) -> None:
-    model, usual = copy_of(toy_model), copy_of(toy_model)
+def test_a_careful_calibration_takes_no_lift_off(toy_memory_model: STLM, good_parts: list[Path]) -> None:
+    model, usual = copy_of(toy_memory_model), copy_of(toy_memory_model)
     calibrate(model, normals_of(good_parts), 0.1, careful=True)
     calibrate(usual, normals_of(good_parts), 0.1)
     assert {scale.lift for scale in model.judging.scales} == {0.0}
