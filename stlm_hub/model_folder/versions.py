@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import filecmp
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TypeVar
@@ -28,7 +28,7 @@ PART = ".next.part"
 READINGS = 10
 """Times that a folder is read while it changes. A change takes longer to prepare than a folder to read."""
 
-_REMOVED = ".removed"  # in `.next`: names of the files that go, one a line
+_REMOVED = ".removed"  # in `.next` and in earlier versions: names of the files that go, one a line
 
 
 def history_of(folder: Path) -> Path:
@@ -97,9 +97,8 @@ def _settle(folder: Path) -> None:
         return
     removed = following / _REMOVED
     try:
-        if removed.is_file() and not removed.is_symlink():
-            for name in {*FILES, *PLOTS} & set(removed.read_text(encoding="utf-8").splitlines()):
-                (folder / name).unlink(missing_ok=True)
+        for name in _removed_by(following):
+            (folder / name).unlink(missing_ok=True)
         for file in sorted(following.iterdir()):
             if file.name != _REMOVED:
                 with suppress(FileNotFoundError):  # another process finishes the same change
@@ -134,7 +133,7 @@ def replace(folder: Path, write: Callable[[Path], None], *, whole: bool) -> None
                 if whole:
                     new = {file.name for file in part.iterdir()}
                     gone = sorted({*FILES, *PLOTS} - new)
-                    (part / _REMOVED).write_text("".join(f"{name}\n" for name in gone), encoding="utf-8")
+                    _note_removed(part, gone)
                 part.rename(folder / NEXT)
             _settle(folder)
     except OSError as error:
@@ -215,13 +214,26 @@ def _keep(folder: Path, names: list[str]) -> None:
     history.mkdir(exist_ok=True)
     versions = _versions(folder)
     with _prepared(history / "part") as part:
-        for name in names:
-            if (folder / name).is_file():
-                shutil.copyfile(folder / name, part / name)
+        new = [name for name in names if not (folder / name).is_file()]
+        for name in set(names) - set(new):
+            shutil.copyfile(folder / name, part / name)
+        _note_removed(part, new)  # taken back, the change leaves nothing behind
         part.rename(history / f"{int(versions[-1].name) + 1 if versions else 1:04d}")
 
 
 def _is_current(folder: Path, version: Path) -> bool:
-    names = [file.name for file in version.iterdir()]
+    names = [file.name for file in version.iterdir() if file.name != _REMOVED]
     same, _, _ = filecmp.cmpfiles(folder, version, names, shallow=False)
-    return len(same) == len(names)
+    return len(same) == len(names) and not any((folder / name).exists() for name in _removed_by(version))
+
+
+def _note_removed(version: Path, names: Iterable[str]) -> None:
+    (version / _REMOVED).write_text("".join(f"{name}\n" for name in names), encoding="utf-8")
+
+
+def _removed_by(version: Path) -> set[str]:
+    """Names of files of a model that go when this version comes."""
+    noted = version / _REMOVED
+    if not noted.is_file() or noted.is_symlink():
+        return set()
+    return {*FILES, *PLOTS} & set(noted.read_text(encoding="utf-8").splitlines())

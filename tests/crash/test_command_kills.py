@@ -242,12 +242,22 @@ def test_a_command_that_is_ended_anywhere_leaves_nothing_and_goes_on(
     photographs, models, marker = tmp_path / "photographs", tmp_path / "models", tmp_path / "finetune"
     write_parts(photographs, 9)
     options = ("--name", "part", "--output", models / "part", "--steps", "0", "--size", "64", "--memory-entries", "64")
+    started = time.monotonic()
+    workers.run("command", marker, "finetune", photographs, *options[:3], tmp_path / "usual" / "part", *options[4:])
+    usual = time.monotonic() - started
     codes = []
     for _ in range(KILLS):
         told = len(workers.complaints.read_text())
         codes.append(
             workers.kill(
-                0.02 + moments(2.0), "command", marker, "finetune", photographs, *options, how=how, at_work=marker
+                0.02 + moments(0.8 * usual),
+                "command",
+                marker,
+                "finetune",
+                photographs,
+                *options,
+                how=how,
+                at_work=marker,
             )
         )
         assert "Traceback" not in workers.complaints.read_text()[told:]

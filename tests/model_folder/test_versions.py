@@ -48,7 +48,7 @@ def test_a_change_replaces_some_files_and_keeps_the_earlier_ones(folder: Path, t
     change(folder, to("1"))
     assert held(folder) == {"calibration.json": "1", "config.json": "0", "patch_memory.safetensors": "1"}
     (kept,) = history_of(folder).iterdir()
-    assert held(kept) == {"calibration.json": "0", "patch_memory.safetensors": "0"}
+    assert held(kept) == {".removed": "", "calibration.json": "0", "patch_memory.safetensors": "0"}
     assert sorted(path.name for path in tmp_path.iterdir()) == ["part", "part.history"]  # no part of one is left
 
 
@@ -63,6 +63,14 @@ def test_each_undo_goes_one_version_back(folder: Path) -> None:
     assert held(folder) == before
     with pytest.raises(ConfigError, match="has no earlier version; nothing was changed"):
         undo(folder)
+    assert held(folder) == before
+
+
+def test_what_a_change_brought_goes_when_it_is_taken_back(folder: Path) -> None:
+    before = held(folder)
+    change(folder, to("1", "calibration.json", "results.json"))  # the folder had no results, which would be of another
+    assert held(folder)["results.json"] == "1"
+    undo(folder)
     assert held(folder) == before
 
 
