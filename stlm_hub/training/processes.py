@@ -7,8 +7,11 @@ normalises with the statistics of all, and losses are the mean over all.
 from __future__ import annotations
 
 import os
+import signal
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from types import FrameType
 from typing import Any
 
 import torch
@@ -30,22 +33,45 @@ def processes() -> PartialState:
     return PartialState(cpu=on_processors)
 
 
+LOST = (
+    "Another process of this training has ended, or its launcher has ended all; see what they say, and give the same "
+    "command again: it goes on from the last checkpoint."
+)
+
+
 @contextmanager
 def told_of_lost_ones() -> Iterator[None]:
     """
     Raises:
         TrainingError: another process has ended, so this one cannot go on.
     """
+    if processes().num_processes == 1:
+        yield
+        return
+    with _ended_by_launcher():
+        try:
+            yield
+        except RuntimeError as error:  # what gloo and NCCL raise has no class of its own
+            if not any(word in str(error) for word in ("gloo", "NCCL", "Connection", "peer")):
+                raise
+            raise TrainingError(LOST) from error
+
+
+@contextmanager
+def _ended_by_launcher() -> Iterator[None]:
+    """While it lasts, SIGTERM is a TrainingError: a launcher that sees the loss first sends it to the others."""
+
+    def end(_number: int, _frame: FrameType | None) -> None:
+        raise TrainingError(LOST)
+
+    if threading.current_thread() is not threading.main_thread():  # where no handler can be set
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, end)
     try:
         yield
-    except RuntimeError as error:  # what gloo and NCCL raise has no class of its own
-        words = str(error)
-        if processes().num_processes == 1 or not any(word in words for word in ("gloo", "NCCL", "Connection", "peer")):
-            raise
-        raise TrainingError(
-            "Another process of this training has ended; see what it says, and give the same command again: it goes on "
-            "from the last checkpoint."
-        ) from error
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 class SharedBatchNorm2d(nn.BatchNorm2d):

@@ -77,6 +77,11 @@ def fill(memory: PatchMemory, photographs: list[Path], seed: int, *options: Any)
     fill_memory(model, photographs, seed, *options)
 
 
+def far(memory: PatchMemory, images: Tensor, without: list[int] | None = None) -> Tensor:
+    """Distances of images to what is remembered."""
+    return memory.distances(memory.patches(images), without)
+
+
 def test_what_is_remembered_is_near_and_what_was_never_seen_is_far(photographs: list[Path]) -> None:
     images: list[tuple[int, int]] = []
     entries: list[tuple[int, int]] = []
@@ -85,7 +90,7 @@ def test_what_is_remembered_is_near_and_what_was_never_seen_is_far(photographs: 
     assert images == [(1, 3), (2, 3), (3, 3)] and entries == [(0, 192)]
     other = np.random.default_rng(9).integers(0, 256, (64, 64, 3)).astype(np.uint8)
     with torch.inference_mode():
-        distances = full(to_input([*map(load_image, photographs), other], (64, 64)))
+        distances = far(full, to_input([*map(load_image, photographs), other], (64, 64)))
     assert distances.shape == (4, 1, 8, 8)
     assert distances[:3].max() < 0.05 * distances[3].mean()
 
@@ -102,7 +107,7 @@ def test_each_entry_knows_its_photograph(photographs: list[Path]) -> None:
     assert torch.bincount(full.sources).tolist() == [64, 64, 64]
     with torch.inference_mode():
         images = to_input(loaded(photographs), (64, 64))
-        own, others = full(images), full(images, without=[0, 1, 2])
+        own, others = far(full, images), far(full, images, [0, 1, 2])
         reduced = (full.patches(images) - full.mean) @ full.components
     assert others.min() > own.max()
     for number in range(3):
@@ -125,7 +130,7 @@ def test_a_disturbed_copy_of_each_photograph_is_remembered_too(photographs: list
     with pytest.raises(TrainingError, match="the photographs have 192"):  # copies are no further photographs
         fill(full, photographs, 0, darker)
     with torch.inference_mode():
-        known, unknown = (one(to_input(copies, (64, 64))).mean() for one in (disturbed, plain))
+        known, unknown = (far(one, to_input(copies, (64, 64))).mean() for one in (disturbed, plain))
     assert known < unknown
 
 
