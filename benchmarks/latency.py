@@ -213,7 +213,14 @@ def measure_all(plan: Plan) -> Iterator[dict[str, Any]]:
             for (jobs, python), busy in product(groups, (False, True) if plan.busy else (False,)):
                 for label, job in jobs():
                     timed = dataclasses.replace(job, clock="wall" if busy else plan.clock)
-                    seconds = _median(measure(timed, busy=busy, python=python)) * (ENCODERS if label == ENCODER else 1)
+                    try:
+                        found = measure(timed, busy=busy, python=python)
+                    except ConfigError as error:  # a runtime may end its process
+                        if job.backend == "torch":
+                            raise
+                        console.print(f"{label} is not measured: {error}", highlight=False)
+                        continue
+                    seconds = _median(found) * (ENCODERS if label == ENCODER else 1)
                     row = {
                         "backend": f"{ENCODERS} x {label}" if label == ENCODER else label,
                         "size": size,

@@ -7,6 +7,8 @@ import datetime
 import importlib.metadata
 import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -80,6 +82,8 @@ def export(
         _write_graph(model, folder, form, precision, good)
         write_config(folder, model.config)
         write_judging(folder, model.judging)
+        if precision == "bf16":
+            check_runs(folder / FORMATS[form], form, precision, model.frame_size)
         session = open_session(form, folder / FORMATS[form], precision)
         found = parity.compare(
             lambda image: next(torch_infer(model, [image], model.judging.shown)),
@@ -120,6 +124,26 @@ def _check_request(form: str, precision: str, has_photographs: bool) -> None:
             raise ConfigError("ONNX Runtime does not compute in bf16 on processors; give --format openvino.")
         if not has_bfloat16():
             raise ConfigError("This processor does not compute in bf16; export on one that does, or in fp32 or int8.")
+
+
+TRIAL = """
+import sys, pathlib, numpy
+from stlm_hub.runtime.sessions import open_session
+form, path, precision, height, width = sys.argv[1:]
+open_session(form, pathlib.Path(path), precision)(numpy.zeros((1, int(height), int(width), 3), numpy.uint8))
+"""
+
+
+def check_runs(graph: Path, form: str, precision: str, size: tuple[int, int]) -> None:
+    """Tries a graph in a process of its own: OpenVINO 2026.4 ends its process in bf16 on some processors with AMX.
+
+    Raises:
+        ConfigError: the process did not come to its end.
+    """
+    command = [sys.executable, "-c", TRIAL, form, str(graph), precision, *map(str, size)]
+    done = subprocess.run(command, capture_output=True, text=True)  # noqa: S603 - this Python, and names of ours
+    if done.returncode:
+        raise ConfigError(f"OpenVINO cannot run this model in {precision} on this processor; export in fp32 or int8.")
 
 
 def _check_place(place: Path) -> None:

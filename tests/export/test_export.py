@@ -14,7 +14,7 @@ from drawn import texture, write_photographs
 from stlm_hub.errors import ConfigError, DataError
 from stlm_hub.export import export as module
 from stlm_hub.export import parity
-from stlm_hub.export.export import export
+from stlm_hub.export.export import check_runs, export
 from stlm_hub.runtime.detector import ExportedModel
 from stlm_hub.runtime.facts import load_facts
 from stlm_hub.stlm import STLM
@@ -121,6 +121,15 @@ def test_what_cannot_be_exported_is_a_sentence(
     with pytest.raises(error, match=message):
         export(saved_memory_toy, tmp_path / "out", **options)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_runtime_that_ends_its_process_is_a_sentence(
+    exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    check_runs(exported / "model.onnx", "onnx", "fp32", (64, 64))
+    monkeypatch.setattr(module, "TRIAL", "import os; os.abort()")
+    with pytest.raises(ConfigError, match="cannot run this model in bf16 on this processor; export in fp32 or int8"):
+        check_runs(exported / "model.onnx", "onnx", "bf16", (64, 64))
 
 
 def test_places_that_are_taken_are_left_alone(exported: Path, saved_memory_toy: Path, tmp_path: Path) -> None:
