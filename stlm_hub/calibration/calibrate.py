@@ -138,9 +138,8 @@ def _peaks(model: AnomalyMaps, name: str, measured: Measured) -> Peaks:
         rows = []
         for values in looks.values.get(name, []):
             resized = functional.interpolate(values, size=size, mode="bilinear")
-            rows.append(
-                [float(f(v)) for f, v in ((model.peak, resized), (model.highest, resized), (model.median, values))]
-            )
+            highest = model.highest(resized)
+            rows.append([float(v) for v in (model.bounded(highest, resized), highest, model.median(values))])
         return np.asarray(np.array(rows).reshape(-1, 3).T)
 
     peaks = Peaks(*(Values(*of_kind) for of_kind in zip(*(of(looks) for looks in groups), strict=True)))

@@ -20,7 +20,7 @@ from ..predict.frame import resize_image
 from ..predict.images import read_picture
 from ..predict.predictor import input_of
 from ..pseudo_anomalies.nuisance import Nuisance, photographed_again
-from ..pseudo_anomalies.probes import MAX_DRAWS, probe
+from ..pseudo_anomalies.probes import probe_inside
 
 MOST_PHOTOGRAPHS = 150
 """Photographs that a calibration looks at: 99 carry a false-alarm rate of 1 %."""
@@ -126,14 +126,8 @@ def look(
 
 def _probe(model: AnomalyMaps, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """A pseudo anomaly on a photograph in the model's frame, in its region where it has one."""
-    if model.region is None:
-        return probe(image, rng)[0]
-    inside = model.region.inside.cpu().numpy()
-    for _ in range(MAX_DRAWS):
-        damaged, mask = probe(image, rng)
-        if (mask * inside).sum() * 2 >= mask.sum():
-            break
-    return damaged
+    inside = None if model.region is None else model.region.inside.cpu().numpy()
+    return probe_inside(image, inside, rng)[0]
 
 
 def _probes_of(photographs: Sequence[Normal]) -> list[int]:

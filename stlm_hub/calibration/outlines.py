@@ -22,7 +22,7 @@ from ..predict.images import read_picture
 from ..predict.prediction import Prediction
 from ..predict.predictor import input_of
 from ..predict.verdicts import Inferred, ScoredMap, judge_all
-from ..pseudo_anomalies.probes import MAX_DRAWS, probe
+from ..pseudo_anomalies.probes import probe_inside
 from ..validate import check_choice
 from ..zero_shot.refine import refined
 from ..zero_shot.segment import SegmentAnything, segment_anything
@@ -122,7 +122,9 @@ def pairs(
     for k in random.permutation(max(n, len(photographs)))[:n] % len(photographs):
         normal = photographs[int(k)]
         image = read_picture(normal.path, bits=model.judging.bits).image
-        damaged, truth = _damaged(image, _inside(model, image), random)
+        inside = _inside(model, image)
+        damaged, mask = probe_inside(image, inside, random)
+        truth = mask > 0 if inside is None else (mask > 0) & inside
         plain = judge_without(model, damaged, normal.remembered)
         yield Pair(plain, refined(plain, sam), truth)
 
@@ -189,15 +191,3 @@ def _inside(model: AnomalyMaps, image: np.ndarray) -> np.ndarray | None:
         return None
     inside = model.region.inside.cpu().numpy()
     return cv2.resize(inside, image.shape[1::-1], interpolation=cv2.INTER_NEAREST) > 0
-
-
-def _damaged(
-    image: np.ndarray, inside: np.ndarray | None, random: np.random.Generator
-) -> tuple[np.ndarray, np.ndarray]:
-    """A photograph with a pseudo anomaly that lies at least half inside, and its mask there: HxWx3 uint8, HxW bool."""
-    for _ in range(MAX_DRAWS):
-        damaged, mask = probe(image, random)
-        truth = mask > 0 if inside is None else (mask > 0) & inside
-        if 2 * truth.sum() >= (mask > 0).sum():
-            break
-    return damaged, truth

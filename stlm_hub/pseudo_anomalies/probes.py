@@ -32,6 +32,21 @@ def probe(image: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.n
     return put_back(image, square, *_damaged(np.ascontiguousarray(image[square]), rng))
 
 
+def probe_inside(
+    image: np.ndarray, inside: np.ndarray | None, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """`probe`, drawn again until at least half of the damage lies inside, or `MAX_DRAWS` times.
+
+    Args:
+        inside: HxW bool, the part of the photograph that counts; None: all of it.
+    """
+    for _ in range(MAX_DRAWS):
+        damaged, mask = probe(image, rng)
+        if inside is None or 2 * (mask * inside).sum() >= mask.sum():
+            break
+    return damaged, mask
+
+
 def _damaged(image: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     kind = (scratch, stain, dent, _missing)[rng.integers(4)]
     places = np.argwhere(foreground(image))

@@ -20,6 +20,7 @@ from stlm_hub.errors import DataError, ImageError
 from stlm_hub.models.stlm.judging import ANOMALY_MAPS, Judging, times
 from stlm_hub.predict.images import load_image
 from stlm_hub.predict.predictor import infer, input_of
+from stlm_hub.pseudo_anomalies import probes
 from stlm_hub.pseudo_anomalies.nuisance import Nuisance, of_camera
 from stlm_hub.pseudo_anomalies.probes import probe
 from stlm_hub.stlm import STLM
@@ -198,7 +199,7 @@ def test_probes_are_painted_on_the_size_that_the_network_sees(
         painted.append(mask)
         return damaged, mask
 
-    monkeypatch.setattr(normals, "probe", recorded)
+    monkeypatch.setattr(probes, "probe", recorded)
     measured = look(toy_model, normals_of(good_parts[:2]), Nuisance(), 0)
     assert len(painted) == len(measured.probes.descriptions) == PROBES
     assert all(mask.shape == (64, 64) and mask.any() for mask in painted)

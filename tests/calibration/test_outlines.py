@@ -26,6 +26,7 @@ from stlm_hub.models.stlm.judging import Judging
 from stlm_hub.models.stlm.outline_gain import OutlineGain
 from stlm_hub.predict.images import load_image
 from stlm_hub.predict.prediction import Prediction
+from stlm_hub.pseudo_anomalies import probes
 from stlm_hub.stlm import STLM
 
 pytestmark = pytest.mark.usefixtures("toy_streams")
@@ -40,7 +41,7 @@ class World:
         self.is_right = True
         patch.setattr(outlines, "judge_without", self.judge_without)
         patch.setattr(outlines, "refined", self.refined)
-        patch.setattr(outlines, "probe", self.probe)
+        patch.setattr(probes, "probe", self.probe)
         patch.setattr(outlines, "segment_anything", lambda: None)
 
     def judge_without(self, model: object, image: np.ndarray, number: int) -> Prediction:

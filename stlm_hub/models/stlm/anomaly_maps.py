@@ -190,7 +190,7 @@ class AnomalyMaps(nn.Module):
 
     def peak(self, values: Tensor) -> Tensor:
         """Bx1xHxW -> B: `highest`, but with a `minimum_area` no more than what a connected region of it reaches."""
-        return self._bounded(self.highest(values), values)
+        return self.bounded(self.highest(values), values)
 
     def highest(self, values: Tensor) -> Tensor:
         """Bx1xHxW -> B: mean of the `score_top_k` highest values in the region that counts."""
@@ -199,7 +199,8 @@ class AnomalyMaps(nn.Module):
         counts = highest.isfinite()  # a region may have fewer values
         return highest.where(counts, 0.0).sum(1) / counts.sum(1).clamp_min(1)
 
-    def _bounded(self, peaks: Tensor, values: Tensor) -> Tensor:
+    def bounded(self, peaks: Tensor, values: Tensor) -> Tensor:
+        """`peak` of values, Bx1xHxW, whose `highest` are known, B."""
         if self.judging.minimum_area <= 1:
             return peaks
         area = round(self.judging.minimum_area)
@@ -258,7 +259,7 @@ class AnomalyMaps(nn.Module):
         if scale.lift:
             factor = scale.without_lift(highest, self.median(raw))
             values, highest = values * factor[:, None, None, None], highest * factor
-        return InLimits(values, self._bounded(highest, values))
+        return InLimits(values, self.bounded(highest, values))
 
     def _scaled(self, scale: MapScale, raw: Tensor, size: tuple[int, int]) -> Tensor:
         return scale.in_limits(self.resized(raw, size))
