@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -17,7 +18,7 @@ import numpy as np
 from ..detectors import load
 from ..predict.detector import Detector
 from ..predict.images import ImageInput, Picture
-from ..predict.prediction import Prediction, Unusable, noted
+from ..predict.prediction import Prediction, Unusable
 from ..predict.stream import batch_size, predict_many
 from .output import MAPS, Attempt, Output, part_name
 from .places import read_photograph
@@ -131,26 +132,24 @@ class PartJudge:
     def _judge(self, paths: Sequence[str], batch: int) -> Iterator[tuple[Row, np.ndarray | None]]:
         """Row and map of each photograph, in order."""
         reading = [0.0] * len(paths)
-        notes: list[tuple[str, ...]] = [()] * len(paths)
+        shares: deque[float] = deque()  # seconds of each photograph that was judged, in order
 
         def source(number: int) -> Callable[[], Picture]:
             def read() -> Picture:
                 started = time.perf_counter()
                 try:
-                    picture = read_photograph(paths[number], self.bits)
-                    notes[number] = picture.notes
-                    return picture
+                    return read_photograph(paths[number], self.bits)
                 finally:
                     reading[number] = time.perf_counter() - started
 
             return read
 
-        def judge(images: list[np.ndarray]) -> list[tuple[Prediction, float]]:
+        def judge(images: list[np.ndarray]) -> list[Prediction]:
             started = time.perf_counter()
             inputs: list[ImageInput] = list(images)
             found = self.model.predict(inputs, threshold=self.job.threshold, refine=False)
-            share = (time.perf_counter() - started) / len(images)
-            return [(one, share) for one in found]
+            shares.extend([(time.perf_counter() - started) / len(images)] * len(images))
+            return found
 
         sources = [source(number) for number in range(len(paths))]
         for number, judged in enumerate(predict_many(judge, sources, batch=batch)):
@@ -158,6 +157,4 @@ class PartJudge:
             if isinstance(judged, Unusable):
                 yield Row(printable(path), error=printable(str(judged.error)), seconds=round(reading[number], 4)), None
             else:
-                judged_one, share = judged
-                prediction = noted(judged_one, notes[number])
-                yield judged_row(path, prediction, reading[number] + share), prediction.anomaly_map
+                yield judged_row(path, judged, reading[number] + shares.popleft()), judged.anomaly_map
