@@ -5,7 +5,7 @@
 Verdict regret is the balanced accuracy at the best threshold for the test photographs minus that at the calibrated one.
 Beside stlm_hub's rule stand others, on the same scores of the same model. With --steps 0 (the default here) models are
 memories alone, which takes a minute each; --steps 400 measures `stlm finetune` as it is. A row of the file that was
-measured before is kept.
+measured before is kept. --nonconform adds what a package for conformal prediction says, see `verdicts_peer.py`.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ if str(ROOT) not in sys.path:
 
 from benchmarks.data_sets import SETS, PhotoSet, read_set  # noqa: E402
 from benchmarks.figures import read_rows, write_rows  # noqa: E402
+from benchmarks.verdicts_peer import rejected_by_nonconform  # noqa: E402
 from stlm_hub.cli.progress import RunProgress, console, exit_on_error  # noqa: E402
 from stlm_hub.evaluation.evaluate import evaluate  # noqa: E402
 from stlm_hub.log_odds import log_odds  # noqa: E402
@@ -79,11 +80,14 @@ RULES: dict[str, Callable[[np.ndarray], float]] = {
 
 def balanced_accuracy(good: np.ndarray, anomalous: np.ndarray, threshold: float) -> float:
     """Mean of the shares of good and anomalous photographs that are judged right, in percent."""
-    return 50 * float((good < threshold).mean() + (anomalous >= threshold).mean())
+    return _told(good >= threshold, anomalous >= threshold)["balanced"]
 
 
-def measure(found: PhotoSet, n: int, steps: int, seed: int) -> dict[str, Any]:
-    """Learns from n good photographs (0: all) and judges the test photographs: one row."""
+def measure(found: PhotoSet, n: int, steps: int, seed: int, nonconform: Path | None = None) -> dict[str, Any]:
+    """Learns from n good photographs (0: all) and judges the test photographs: one row.
+
+    `nonconform` is the Python that has this package.
+    """
     order = np.random.default_rng([seed, n]).permutation(len(found.train))
     chosen = [found.train[i] for i in order[: n or None]]
     with tempfile.TemporaryDirectory(prefix="stlm-verdicts-") as name:
@@ -101,6 +105,12 @@ def measure(found: PhotoSet, n: int, steps: int, seed: int) -> dict[str, Any]:
             _judge(model, p) for p in (found.good, found.anomalous)
         )
         figures = evaluate(model, found.test, {}).figures
+    normal = np.array(model.judging.normal_scores)
+    thresholds = {"stlm_hub": model.judging.threshold, **{name: rule(normal) for name, rule in RULES.items()}}
+    rejected = {name: (good >= at, anomalous >= at) for name, at in thresholds.items()}
+    if nonconform is not None:
+        by_nonconform = rejected_by_nonconform(nonconform, normal, np.concatenate([good, anomalous]), RATE)
+        rejected["nonconform"] = (by_nonconform[: len(good)], by_nonconform[len(good) :])
     return {
         "set": found.name,
         "photographs": len(chosen),
@@ -110,13 +120,7 @@ def measure(found: PhotoSet, n: int, steps: int, seed: int) -> dict[str, Any]:
         "threshold": model.judging.threshold,
         "verdicts": {"good": _counts(good_verdicts), "anomalous": _counts(anomalous_verdicts)},
         "best": max(balanced_accuracy(good, anomalous, score) for score in [*good, *anomalous]),
-        "rules": {
-            name: _rule(good, anomalous, threshold)
-            for name, threshold in {
-                "stlm_hub": model.judging.threshold,
-                **{name: rule(np.array(model.judging.normal_scores)) for name, rule in RULES.items()},
-            }.items()
-        },
+        "rules": {name: _told(*kinds) for name, kinds in rejected.items()},
         "maps": {
             name: {key: getattr(of_map, key) for key in FIGURES if getattr(of_map, key) is not None}
             for name, of_map in figures.items()
@@ -135,11 +139,12 @@ def _judge(model: STLM, photographs: Sequence[Path]) -> tuple[np.ndarray, list[s
     return np.array(scores), verdicts
 
 
-def _rule(good: np.ndarray, anomalous: np.ndarray, threshold: float) -> dict[str, float]:
+def _told(good: np.ndarray, anomalous: np.ndarray) -> dict[str, float]:
+    """Figures of a rule, in percent, from which photographs of each kind it rejects."""
     return {
-        "balanced": balanced_accuracy(good, anomalous, threshold),
-        "rejected": 100 * float((good >= threshold).mean()),
-        "missed": 100 * float((anomalous < threshold).mean()),
+        "balanced": 50 * float((~good).mean() + anomalous.mean()),
+        "rejected": 100 * float(good.mean()),
+        "missed": 100 * float((~anomalous).mean()),
     }
 
 
@@ -149,12 +154,13 @@ def _counts(verdicts: Sequence[str]) -> dict[str, int]:
 
 def show(rows: Sequence[dict[str, Any]]) -> None:
     """Prints a row for each set and number of photographs, and the means of each rule."""
+    rules = min((row["rules"] for row in rows), key=len)  # those that every row has
     table = Table(title="Verdict regret, points of balanced accuracy")
-    for head in ("set", "photographs", "steps", "I-AUROC", "good rejected %", "missed %", *rows[0]["rules"]):
+    for head in ("set", "photographs", "steps", "I-AUROC", "good rejected %", "missed %", *rules):
         table.add_column(head, justify="left" if head == "set" else "right")
     for row in rows:
         own = row["rules"]["stlm_hub"]
-        lost = [f"{row['best'] - rule['balanced']:.1f}" for rule in row["rules"].values()]
+        lost = [f"{row['best'] - row['rules'][name]['balanced']:.1f}" for name in rules]
         table.add_row(
             row["set"],
             *(str(row[name]) for name in ("photographs", "steps")),
@@ -162,7 +168,7 @@ def show(rows: Sequence[dict[str, Any]]) -> None:
             *lost,
         )
     console.print(table)
-    for name in rows[0]["rules"]:
+    for name in rules:
         regrets = [row["best"] - row["rules"][name]["balanced"] for row in rows]
         rejected = np.mean([row["rules"][name]["rejected"] for row in rows])
         console.print(
@@ -177,6 +183,7 @@ def main(
     photographs: Annotated[list[int] | None, typer.Option(help="Numbers of good photographs; 0: all.")] = None,
     steps: Annotated[int, typer.Option(help="Training steps of the streams; 0: the memory alone.")] = 0,
     seed: Annotated[int, typer.Option(help="Decides which photographs.")] = 0,
+    nonconform: Annotated[Path | None, typer.Option(help="Python that has the package nonconform.")] = None,
 ) -> None:
     """Measures thresholds on every set."""
     rows = read_rows(output)
@@ -188,7 +195,7 @@ def main(
             wanted = (one, n or len(found.train), steps, seed)
             if any((row["set"], row["photographs"], row["steps"], row["seed"]) == wanted for row in rows):
                 continue
-            rows.append(measure(found, n, steps, seed))
+            rows.append(measure(found, n, steps, seed, nonconform))
             write_rows(output, "benchmarks/verdicts.py", rows)
     show(rows)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,7 +14,7 @@ import pytest
 from drawn import grey, texture, write_photographs
 from PIL import Image
 
-from benchmarks import data_sets, robustness, robustness_peers, verdicts
+from benchmarks import data_sets, robustness, robustness_peers, verdicts, verdicts_peer
 from benchmarks.data_sets import PhotoSet, read_set
 from benchmarks.peer_job import Job
 from stlm_hub.errors import DataError
@@ -52,8 +53,30 @@ def test_rules_lie_where_their_names_say() -> None:
 
 def test_a_rule_is_told_by_what_it_rejects_and_misses() -> None:
     good, anomalous = np.array([0.1, 0.2, 0.3, 0.4]), np.array([0.3, 0.5])
-    assert verdicts._rule(good, anomalous, 0.3) == {"balanced": 75.0, "rejected": 50.0, "missed": 0.0}
-    assert verdicts._rule(good, anomalous, 0.45) == {"balanced": 75.0, "rejected": 0.0, "missed": 50.0}
+    assert verdicts._told(good >= 0.3, anomalous >= 0.3) == {"balanced": 75.0, "rejected": 50.0, "missed": 0.0}
+    assert verdicts._told(good >= 0.45, anomalous >= 0.45) == {"balanced": 75.0, "rejected": 0.0, "missed": 50.0}
+    assert verdicts.balanced_accuracy(good, anomalous, 0.3) == 75.0
+
+
+def test_nonconform_is_asked_in_its_own_python_and_rejects_by_its_p_values(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package = tmp_path / "nonconform"
+    package.mkdir()
+    (package / "__init__.py").write_text("")
+    (package / "scoring.py").write_text(  # the package needs Python 3.12; this is what it documents
+        "import numpy as np\n\n\n"
+        "class Empirical:\n"
+        "    def compute_p_values(self, scores, calibration):\n"
+        "        above = (calibration[None] >= scores[:, None]).sum(1)\n"
+        "        return (1 + above) / (1 + len(calibration))\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    asked = np.array([0.05, 0.295, 0.3, 0.31])
+    few = verdicts_peer.rejected_by_nonconform(Path(sys.executable), SCORES, asked, 0.01)
+    assert few.tolist() == (asked > verdicts.conformal(SCORES)).tolist() == [False, False, False, True]
+    tenth = verdicts_peer.rejected_by_nonconform(Path(sys.executable), SCORES, asked, 0.1)
+    assert tenth.tolist() == [False, True, True, True]
 
 
 def test_a_row_learns_from_some_photographs_and_judges_the_others(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -87,7 +110,7 @@ def test_a_row_learns_from_some_photographs_and_judges_the_others(data: Path, mo
 def test_rows_that_were_measured_are_kept(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     measured: list[int] = []
 
-    def measure(found: PhotoSet, n: int, steps: int, seed: int) -> dict[str, object]:
+    def measure(found: PhotoSet, n: int, steps: int, seed: int, nonconform: Path | None) -> dict[str, object]:
         measured.append(n)
         return {"set": found.name, "photographs": n or len(found.train), "steps": steps, "seed": seed}
 
