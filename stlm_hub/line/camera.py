@@ -17,6 +17,8 @@ from .source import Frame
 
 FIRST_RETRY, LAST_RETRY = 1.0, 30.0
 """Seconds until a lost camera is opened again: doubled each time."""
+SILENCE = 5.0
+"""Seconds without a frame after which a camera on the network is lost. OpenCV would wait for 30, twice."""
 URL = re.compile(r"(rtsps?|https?|udp|tcp)://", re.IGNORECASE)
 
 
@@ -72,13 +74,19 @@ class Camera:
             raise DataError(f"The camera {self.label} cannot be opened; check its address, its cable and its rights.")
 
     def _open(self) -> Any:
-        return cv2.VideoCapture(int(self.address) if self.address.isdigit() else self.address)
+        if not URL.match(self.address):
+            return cv2.VideoCapture(int(self.address) if self.address.isdigit() else self.address)
+        limits = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, cv2.CAP_PROP_READ_TIMEOUT_MSEC]
+        wanted = [value for limit in limits for value in (limit, round(1000 * SILENCE))]
+        return cv2.VideoCapture(self.address, cv2.CAP_FFMPEG, wanted)
 
     def frames(self, stopped: Callable[[], bool]) -> Iterator[Frame]:
         """Until `stopped`. Between two frames the stream is read and thrown away, so that the next one is not old."""
         due = time.monotonic()
         while not stopped():
-            if not self._capture.grab():
+            asked = time.monotonic()
+            # What a camera that was silent had left over shows a part that is long gone.
+            if not self._capture.grab() or time.monotonic() - asked >= SILENCE:
                 self._find_again(stopped)
                 continue
             if time.monotonic() < due:

@@ -86,7 +86,9 @@ def test_numbers_go_on_behind_those_that_were_judged_and_no_password_is_shown(
     camera: NetworkCamera, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plain = cv2.VideoCapture
-    monkeypatch.setattr(module.cv2, "VideoCapture", lambda address: plain(address.replace("user:secret@", "")))
+    monkeypatch.setattr(
+        module.cv2, "VideoCapture", lambda address, *limits: plain(address.replace("user:secret@", ""), *limits)
+    )
     (frame,) = some(Camera(camera.address, ("a", "b", "c"), 0.0, lambda _: None), 1)
     assert frame.path.endswith("#3") and frame.path.startswith("tcp://127.0.0.1") and "secret" not in frame.path
 
@@ -97,7 +99,7 @@ class Scripted:
     opens: Iterator[bool]
     frames_left = 0
 
-    def __init__(self, _: object) -> None:
+    def __init__(self, *_: object) -> None:
         self.opened = next(Scripted.opens)
         self.left = Scripted.frames_left if self.opened else 0
 

@@ -12,52 +12,28 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import cv2
 import numpy as np
 import pytest
 from drawn import texture, write_photographs
+from watched import model, rows, wait_for
 
 from stlm_hub.errors import ConfigError, DataError
-from stlm_hub.line.journal import Journal, read_rows
+from stlm_hub.line.journal import Journal
 from stlm_hub.line.rejects import Rejects
 from stlm_hub.line.row import COLUMNS, Row
 from stlm_hub.line.senders import Mqtt, Webhook
 from stlm_hub.line.watch import watch
-from stlm_hub.models.stlm.judging import Judging
-from stlm_hub.predict.prediction import Prediction
-
-
-def model(score: float = 0.25) -> Any:
-    """Gives every photograph one score."""
-
-    def predict(image: np.ndarray, *, threshold: float | None = None, refine: bool | None = None) -> Prediction:
-        return Prediction(image, np.full(image.shape[:2], score, np.float32), score, threshold or 0.5)
-
-    return SimpleNamespace(judging=Judging(), predict=predict)
-
-
-def rows(output: Path) -> list[Row]:
-    return [row for _, row in read_rows(output / "verdicts.jsonl")]
-
-
-def wait_for(what: Callable[[], bool], seconds: float = 20) -> None:
-    until = time.monotonic() + seconds
-    while not what():
-        assert time.monotonic() < until
-        time.sleep(0.02)
-
 
 KILLED = """
 import sys, time
 sys.path.insert(0, sys.argv[3])
 from pathlib import Path
-from test_watch import model
+from watched import model
 from stlm_hub.line.watch import watch
 slow = model()
 judge = slow.predict

@@ -1,0 +1,36 @@
+"""What tests of `stlm watch` share: a model that gives every photograph one score, its rows, and patience."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+
+from stlm_hub.line.journal import read_rows
+from stlm_hub.line.row import Row
+from stlm_hub.models.stlm.judging import Judging
+from stlm_hub.predict.prediction import Prediction
+
+
+def model(score: float = 0.25) -> Any:
+    """Gives every photograph one score."""
+
+    def predict(image: np.ndarray, *, threshold: float | None = None, refine: bool | None = None) -> Prediction:
+        return Prediction(image, np.full(image.shape[:2], score, np.float32), score, threshold or 0.5)
+
+    return SimpleNamespace(judging=Judging(), predict=predict)
+
+
+def rows(output: Path) -> list[Row]:
+    return [row for _, row in read_rows(output / "verdicts.jsonl")]
+
+
+def wait_for(what: Callable[[], bool], seconds: float = 20) -> None:
+    until = time.monotonic() + seconds
+    while not what():
+        assert time.monotonic() < until
+        time.sleep(0.02)
