@@ -27,7 +27,7 @@ if str(ROOT) not in sys.path:
 
 from benchmarks.data_sets import SETS, PhotoSet, read_set  # noqa: E402
 from benchmarks.figures import read_rows, write_rows  # noqa: E402
-from stlm_hub.cli.progress import console, exit_on_error  # noqa: E402
+from stlm_hub.cli.console import console, exit_on_error  # noqa: E402
 from stlm_hub.evaluation.evaluate import TestSet  # noqa: E402
 from stlm_hub.evaluation.masks import read_mask  # noqa: E402
 from stlm_hub.evaluation.metrics import compute_metrics  # noqa: E402

@@ -15,7 +15,8 @@ from typing import Annotated, Any
 import torch
 import typer
 
-from stlm_hub.cli.progress import RunProgress, console
+from stlm_hub.cli.console import console
+from stlm_hub.cli.progress import RunProgress
 from stlm_hub.errors import ConfigError, STLMError, StorageError
 from stlm_hub.evaluation.evaluate import check_both_kinds
 from stlm_hub.fingerprint import fingerprint
