@@ -40,7 +40,7 @@ from stlm_hub.errors import DataError  # noqa: E402
 from stlm_hub.evaluation.evaluate import TestSet  # noqa: E402
 from stlm_hub.evaluation.masks import read_mask  # noqa: E402
 from stlm_hub.evaluation.metrics import compute_metrics  # noqa: E402
-from stlm_hub.fingerprint import fingerprint  # noqa: E402
+from stlm_hub.files.fingerprint import fingerprint  # noqa: E402
 from stlm_hub.model_folder import results  # noqa: E402
 from stlm_hub.models.stlm.outline_gain import OutlineGain  # noqa: E402
 from stlm_hub.predict.images import load_image  # noqa: E402

@@ -22,7 +22,7 @@ def space_build(
     folder: Annotated[Path, typer.Argument(help="Where to write it; must be empty.")], model: ModelsOption = None
 ) -> None:
     """Writes the page with all it needs into a folder: pip install -r requirements.txt and python app.py run it."""
-    from ..space import build
+    from ..model_folder.space import build
 
     say(f"{build(folder, models=model or None)} is written.")
 
@@ -36,7 +36,7 @@ def space_push(
     model: ModelsOption = None,
 ) -> None:
     """Uploads the page as a Space; files that it held before and that are no part of it now are deleted."""
-    from ..space import push
+    from ..model_folder.space import push
 
     made = push(repo, token=token, private=private, hardware=hardware, models=model or None)
     say(f"{made.url} is pushed at revision {made.revision}.")
