@@ -26,7 +26,7 @@ test-slow: $(VENV)/.dev browser
 
 # Builds the Space, installs its requirements into a virtual environment of its own and asks it for verdicts.
 test-space: $(VENV)/.dev
-	$(BIN)/pytest -m slow --timeout 1800 tests/test_space.py
+	$(BIN)/pytest -m slow --timeout 1800 tests/model_folder/test_space.py
 
 # Installs the wheel into an empty environment outside the checkout and judges a photograph there, as a user would.
 test-wheel:

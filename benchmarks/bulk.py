@@ -28,7 +28,7 @@ if str(ROOT) not in sys.path:
 from benchmarks.figures import command_line, machine  # noqa: E402
 from stlm_hub.bulk.row import Row, rows_to_parquet  # noqa: E402
 from stlm_hub.bulk.score import LARGEST_PART, score  # noqa: E402
-from stlm_hub.cli.progress import console, exit_on_error  # noqa: E402
+from stlm_hub.cli.console import console, exit_on_error  # noqa: E402
 from stlm_hub.errors import DataError  # noqa: E402
 from stlm_hub.predict.images import list_images  # noqa: E402
 

@@ -36,7 +36,7 @@ if str(ROOT) not in sys.path:
 from benchmarks.figures import command_line, machine  # noqa: E402
 from benchmarks.latency_job import SIDE, Job  # noqa: E402
 from benchmarks.latency_work import work_of  # noqa: E402
-from stlm_hub.cli.progress import console, exit_on_error  # noqa: E402
+from stlm_hub.cli.console import console, exit_on_error  # noqa: E402
 from stlm_hub.errors import ConfigError  # noqa: E402
 from stlm_hub.export.graph import JudgingGraph, write_onnx  # noqa: E402
 from stlm_hub.export.parity import at_network_size  # noqa: E402

@@ -17,7 +17,8 @@ import numpy as np
 
 from benchmarks.peer_job import Job
 from benchmarks.quality_report import QUALITY
-from stlm_hub.cli.progress import console, progress_bars
+from stlm_hub.cli.console import console
+from stlm_hub.cli.progress import progress_bars
 from stlm_hub.errors import STLMError
 from stlm_hub.evaluation.evaluate import TestSet
 from stlm_hub.evaluation.masks import read_mask

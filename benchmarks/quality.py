@@ -30,10 +30,10 @@ from benchmarks.figures import command_line, machine, summary  # noqa: E402
 from benchmarks.peer_job import Job  # noqa: E402
 from benchmarks.peer_runner import Bars, PeerError, figures, run_process, versions  # noqa: E402
 from benchmarks.quality_report import TITLES, Row, behind, find, not_compared, show, with_row  # noqa: E402
-from stlm_hub.cli.progress import console, exit_on_error  # noqa: E402
+from stlm_hub.cli.console import console, exit_on_error  # noqa: E402
 from stlm_hub.errors import ConfigError, DataError  # noqa: E402
 from stlm_hub.evaluation.evaluate import TestSet, check_both_kinds  # noqa: E402
-from stlm_hub.fingerprint import file_sha256, fingerprint  # noqa: E402
+from stlm_hub.files.fingerprint import file_sha256, fingerprint  # noqa: E402
 from stlm_hub.model_folder import results as model_results  # noqa: E402
 from stlm_hub.model_folder.names import CONFIG_NAME, RESULTS_NAME, WEIGHT_FILES  # noqa: E402
 from stlm_hub.model_folder.results import Results  # noqa: E402

@@ -27,11 +27,11 @@ if str(ROOT) not in sys.path:
 
 from benchmarks.data_sets import SETS, PhotoSet, read_set  # noqa: E402
 from benchmarks.figures import read_rows, write_rows  # noqa: E402
-from stlm_hub.cli.progress import console, exit_on_error  # noqa: E402
+from stlm_hub.cli.console import console, exit_on_error  # noqa: E402
 from stlm_hub.evaluation.evaluate import TestSet  # noqa: E402
 from stlm_hub.evaluation.masks import read_mask  # noqa: E402
 from stlm_hub.evaluation.metrics import compute_metrics  # noqa: E402
-from stlm_hub.fingerprint import fingerprint  # noqa: E402
+from stlm_hub.files.fingerprint import fingerprint  # noqa: E402
 from stlm_hub.models.stlm.anomaly_maps import in_unit  # noqa: E402
 from stlm_hub.models.stlm.judging import DEFAULT_THRESHOLD  # noqa: E402
 from stlm_hub.predict.frame import resize_image, to_frame  # noqa: E402

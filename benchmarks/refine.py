@@ -34,12 +34,13 @@ from benchmarks.figures import read_rows, write_rows  # noqa: E402
 from benchmarks.outlines import Agreement, agreement  # noqa: E402
 from stlm_hub.calibration.normals import Normal  # noqa: E402
 from stlm_hub.calibration.outlines import pairs  # noqa: E402
-from stlm_hub.cli.progress import RunProgress, console, exit_on_error  # noqa: E402
+from stlm_hub.cli.console import console, exit_on_error  # noqa: E402
+from stlm_hub.cli.progress import RunProgress  # noqa: E402
 from stlm_hub.errors import DataError  # noqa: E402
 from stlm_hub.evaluation.evaluate import TestSet  # noqa: E402
 from stlm_hub.evaluation.masks import read_mask  # noqa: E402
 from stlm_hub.evaluation.metrics import compute_metrics  # noqa: E402
-from stlm_hub.fingerprint import fingerprint  # noqa: E402
+from stlm_hub.files.fingerprint import fingerprint  # noqa: E402
 from stlm_hub.model_folder import results  # noqa: E402
 from stlm_hub.models.stlm.outline_gain import OutlineGain  # noqa: E402
 from stlm_hub.predict.images import load_image  # noqa: E402

@@ -32,7 +32,8 @@ if str(ROOT) not in sys.path:
 from benchmarks.data_sets import MVTEC, SETS, read_set  # noqa: E402
 from benchmarks.figures import read_rows, write_rows  # noqa: E402
 from benchmarks.robustness_peers import PEERS_PYTHON, peer_judge  # noqa: E402
-from stlm_hub.cli.progress import console, exit_on_error, progress_bars  # noqa: E402
+from stlm_hub.cli.console import console, exit_on_error  # noqa: E402
+from stlm_hub.cli.progress import progress_bars  # noqa: E402
 from stlm_hub.predict.images import load_image  # noqa: E402
 from stlm_hub.pseudo_anomalies.foreground import foreground  # noqa: E402
 from stlm_hub.stlm import STLM  # noqa: E402

@@ -32,7 +32,7 @@ from benchmarks.figures import command_line, growth, machine, summary  # noqa: E
 from benchmarks.page_client import Answer, Expected, User, users_at_once  # noqa: E402
 from benchmarks.page_process import Page, serve_checkout  # noqa: E402
 from benchmarks.page_report import endpoint_times, limits, page_times, report, show, user_facts  # noqa: E402
-from stlm_hub.cli.progress import exit_on_error  # noqa: E402
+from stlm_hub.cli.console import exit_on_error  # noqa: E402
 from stlm_hub.samples.parts import make_defective, make_normal  # noqa: E402
 from stlm_hub.stlm import STLM  # noqa: E402
 

@@ -30,7 +30,7 @@ if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
 from benchmarks.figures import Limit, all_held, command_line, machine  # noqa: E402
-from stlm_hub.cli.progress import console, exit_on_error  # noqa: E402
+from stlm_hub.cli.console import console, exit_on_error  # noqa: E402
 from stlm_hub.errors import ConfigError, TrainingError  # noqa: E402
 from stlm_hub.models.stlm.config import NetworkConfig  # noqa: E402
 from stlm_hub.models.stlm.network import STLMNetwork  # noqa: E402

@@ -30,9 +30,10 @@ if str(ROOT) not in sys.path:
 from benchmarks.data_sets import SETS, PhotoSet, read_set  # noqa: E402
 from benchmarks.figures import read_rows, write_rows  # noqa: E402
 from benchmarks.verdicts_peer import rejected_by_nonconform  # noqa: E402
-from stlm_hub.cli.progress import RunProgress, console, exit_on_error  # noqa: E402
+from stlm_hub.cli.console import console, exit_on_error  # noqa: E402
+from stlm_hub.cli.progress import RunProgress  # noqa: E402
+from stlm_hub.drawing.log_odds import log_odds  # noqa: E402
 from stlm_hub.evaluation.evaluate import evaluate  # noqa: E402
-from stlm_hub.log_odds import log_odds  # noqa: E402
 from stlm_hub.stlm import STLM  # noqa: E402
 from stlm_hub.training.finetune import finetune  # noqa: E402
 

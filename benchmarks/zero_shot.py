@@ -28,7 +28,7 @@ if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
 from benchmarks.figures import read_rows, write_rows  # noqa: E402
-from stlm_hub.cli.progress import console, exit_on_error  # noqa: E402
+from stlm_hub.cli.console import console, exit_on_error  # noqa: E402
 from stlm_hub.errors import DataError  # noqa: E402
 from stlm_hub.evaluation.evaluate import check_both_kinds  # noqa: E402
 from stlm_hub.evaluation.masks import read_mask  # noqa: E402

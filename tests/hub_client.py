@@ -23,7 +23,7 @@ import pytest
 import torch
 import toy_streams
 from stlm_hub.errors import STLMError
-from stlm_hub.fingerprint import file_sha256
+from stlm_hub.files.fingerprint import file_sha256
 from stlm_hub.model_folder import hub, zoo, zoo_files
 from stlm_hub.model_folder.publish import publish
 from stlm_hub.stlm import STLM

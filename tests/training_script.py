@@ -20,7 +20,8 @@ from pathlib import Path
 
 import torch
 
-from stlm_hub.cli.progress import RunProgress, exit_on_error
+from stlm_hub.cli.console import exit_on_error
+from stlm_hub.cli.progress import RunProgress
 from stlm_hub.models.stlm.config import NetworkConfig
 from stlm_hub.models.stlm.aggregation import FeatureAggregation
 from stlm_hub.starting_weights.starting_weights import StartingWeights

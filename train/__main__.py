@@ -14,7 +14,8 @@ from typing import Annotated
 
 import typer
 
-from stlm_hub.cli.progress import RunProgress, console, exit_on_error
+from stlm_hub.cli.console import console, exit_on_error
+from stlm_hub.cli.progress import RunProgress
 from stlm_hub.errors import ConfigError
 from stlm_hub.model_folder import zoo_files
 from stlm_hub.model_folder.results import Results

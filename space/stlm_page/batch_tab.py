@@ -17,10 +17,10 @@ import gradio as gr
 import torch
 
 from stlm_hub.errors import ImageError
+from stlm_hub.files.spreadsheet import harmless
 from stlm_hub.predict.images import Picture, read_picture
 from stlm_hub.predict.prediction import VERDICTS, Prediction, Unusable
 from stlm_hub.predict.stream import predict_many
-from stlm_hub.spreadsheet import harmless
 
 from .errors import user_errors
 from .events import PRIVATE, SILENT

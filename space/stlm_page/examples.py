@@ -5,8 +5,8 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
+from stlm_hub.model_folder.space import write_examples
 from stlm_hub.predict.images import list_images
-from stlm_hub.space import write_examples
 
 CAPTIONS = {
     "crack": "cracked",

@@ -7,7 +7,7 @@ from html import escape
 
 import numpy as np
 
-from stlm_hub.log_odds import log_odds
+from stlm_hub.drawing.log_odds import log_odds
 
 WIDTH, HEIGHT = 400, 152  # units of the drawing; the page scales it to the column
 _LEFT, _RIGHT, _TOP, _BASE = 12, WIDTH - 12, 44, 112

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from ..errors import ConfigError, DataError
-from ..fingerprint import file_sha256
+from ..files.fingerprint import file_sha256
 from ..model_folder.names import DECIDING
 from ..model_folder.zoo import local_folder
 from ..predict.depth import check_bits

@@ -9,7 +9,7 @@ from pathlib import Path
 from ..predict.images import list_images
 from ..samples.parts import write_samples
 from ..stlm import STLM
-from .progress import VERDICTS, console, exit_on_error
+from .console import VERDICTS, console, exit_on_error, say
 
 ALIAS = "sample-brick"
 PART = "brick"
@@ -35,11 +35,9 @@ def demo(folder: Path) -> list[Path]:
     model = STLM.from_pretrained(ALIAS)
     calibration = model.calibration
     if calibration:
-        console.print(
+        say(
             f"{ALIAS}: threshold {calibration.threshold:.4f}, chosen on {calibration.n} photographs of good parts: "
-            f"at most {calibration.highest_rate:.0%} of good parts are rejected (95 % sure).",
-            highlight=False,
-            soft_wrap=True,
+            f"at most {calibration.highest_rate:.0%} of good parts are rejected (95 % sure)."
         )
     panels = []
     right = total = 0
@@ -51,11 +49,9 @@ def demo(folder: Path) -> list[Path]:
             panels.append(
                 prediction.save(folder / "panels" / f"{kind.name}_{path.stem}.png", title=f"{PART}: {kind.name}")
             )
-            console.print(
+            say(
                 f"{VERDICTS[prediction.verdict]}  score {prediction.score:.4f}  {seconds:.2f} s  "
-                f"{kind.name}/{path.name}  -> {panels[-1]}",
-                highlight=False,
-                soft_wrap=True,
+                f"{kind.name}/{path.name}  -> {panels[-1]}"
             )
             total += 1
             right += (prediction.verdict == "reject") == (kind.name != "good")

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
-from .progress import console
+from .console import say
 
 MARKS = {"ok": "[green]ok[/]     ", "optional": "[yellow]not here[/]", "missing": "[bold red]MISSING[/] "}
 
@@ -28,10 +28,6 @@ def doctor(
     else:
         for finding in findings:
             mend = f"  -> {finding.mend}" if finding.mend else ""
-            console.print(
-                f"{MARKS[finding.state]} {escape(f'{finding.name}: {finding.found}'.rstrip(': ') + mend)}",
-                highlight=False,
-                soft_wrap=True,
-            )
+            say(f"{MARKS[finding.state]} {escape(f'{finding.name}: {finding.found}'.rstrip(': ') + mend)}")
     if not healthy:
         raise typer.Exit(1)

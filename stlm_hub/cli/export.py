@@ -8,12 +8,12 @@ from typing import Annotated
 import typer
 from rich.progress import Progress
 
-from ..errors import ConfigError
-from .progress import console
+from .console import console, needing, say
+from .options import ModelArgument
 
 
 def export(
-    model: Annotated[str, typer.Argument(help="Alias, org/repo, org/repo@revision or folder.")],
+    model: ModelArgument,
     output: Annotated[
         Path | None,
         typer.Option("--output", "-o", help="Folder to write; default: the cache, where the model finds it."),
@@ -26,10 +26,8 @@ def export(
     ] = None,
 ) -> None:
     """Exports a model for ONNX Runtime or OpenVINO, and refuses where it would judge otherwise."""
-    try:
+    with needing("Exporting", "export"):
         from ..export.export import export as run
-    except ImportError as error:
-        raise ConfigError(f'Exporting needs {error.name}: pip install "stlm_hub[export]"') from None
 
     with Progress(console=console, transient=True) as bars:
         task = bars.add_task("exporting", total=None)
@@ -42,14 +40,12 @@ def export(
             on_image=lambda done, total: bars.update(task, completed=done, total=total, description="comparing"),
         )
     found = made.facts.parity
-    console.print(
+    say(
         f"{output or 'The export'} judges with {made.backend}. Of {found.photographs} photographs and "
         f"{found.anomalies} pseudo anomalies {found.changed_verdicts} get another verdict; maps differ by at most "
         f"{found.map_difference:.1g}. "
-        f"A photograph takes {1000 * found.seconds:.0f} ms, in PyTorch {1000 * found.torch_seconds:.0f} ms.",
-        highlight=False,
-        soft_wrap=True,
+        f"A photograph takes {1000 * found.seconds:.0f} ms, in PyTorch {1000 * found.torch_seconds:.0f} ms."
     )
     if found.drawn:
         console.print("Compared on drawn pictures; --photographs compares on those of your part.", soft_wrap=True)
-    console.print(f"Try it: stlm predict PHOTO --model {output or model}", highlight=False, soft_wrap=True)
+    say(f"Try it: stlm predict PHOTO --model {output or model}")

@@ -11,7 +11,7 @@ from rich.markup import escape
 
 from ..errors import ConfigError, ImageError
 from ..validate import expanded
-from .progress import console, print_note
+from .console import print_note, say
 
 SURE = 0.9
 """IoU that Segment Anything predicts for its own mask; below it the click may have met something else."""
@@ -48,11 +48,9 @@ def mask(
     except (OSError, ValueError) as error:
         raise ImageError(f"{output} cannot be written ({error}); name a file that ends in .png.") from error
     iou = min(one.predicted_iou for one in found)
-    console.print(
+    say(
         f"{escape(str(output))} covers {covered.mean():.1%} of the photograph; Segment Anything is {iou:.2f} of 1 sure."
-        + ("" if iou >= SURE else " That is little: look at it, and click elsewhere or name --outside."),
-        highlight=False,
-        soft_wrap=True,
+        + ("" if iou >= SURE else " That is little: look at it, and click elsewhere or name --outside.")
     )
 
 

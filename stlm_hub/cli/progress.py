@@ -1,18 +1,14 @@
-"""Progress of long work in a terminal: bars with the time left, messages, and errors as one sentence."""
+"""Progress of long work in a terminal: bars with the time left, or lines where there is no terminal."""
 
 from __future__ import annotations
 
-import os
 import signal
 import sys
-import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from rich.console import Console
-from rich.markup import escape
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -24,72 +20,20 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from ..errors import OutlineWarning, PictureWarning, STLMError
+from ..errors import STLMError
+from .console import INTERRUPTED, console, print_error, say
 
 if TYPE_CHECKING:
     from ..training.loop import StepReport
     from ..training.observer import Observer
 
-# Of several processes of one training the first one speaks; RANK is what launchers number them with.
-console = Console(quiet=os.environ.get("RANK", "0") != "0")
-
-_STYLES = {"pass": "green", "review": "yellow", "reject": "bold red", "unfamiliar": "magenta"}
-VERDICTS = {verdict: f"[{style}]{verdict.capitalize():<10}[/]" for verdict, style in _STYLES.items()}
-"""Markup of each verdict's word, of one width."""
-
-
-INTERRUPTED = 130
-"""Exit code after Ctrl-C, as shells expect it."""
-
 
 @contextmanager
-def exit_on_error() -> Iterator[None]:
-    """Prints the message of an `STLMError` without a traceback and ends the program with exit code 1.
-
-    Ctrl-C ends it with `INTERRUPTED`; typer alone would say 1.
-    """
-
-    def interrupted(_number: int, _frame: FrameType | None) -> None:
-        sys.exit(INTERRUPTED)
-
-    before = signal.signal(signal.SIGINT, interrupted)
-    try:
-        yield
-    except STLMError as error:
-        print_error(str(error))
-        sys.exit(1)
-    except ModuleNotFoundError as error:
-        if error.name is None or error.name.partition(".")[0] == "stlm_hub":
-            raise
-        print_error(f'This needs {error.name}: pip install "stlm_hub[torch]", or "stlm_hub[train]" to train')
-        sys.exit(1)
-    finally:
-        signal.signal(signal.SIGINT, before)
-
-
-def print_error(sentence: str) -> None:
-    """Prints the message of an error without a traceback."""
-    Console(stderr=True).print(f"[bold red]Error:[/] {escape(sentence)}", highlight=False, soft_wrap=True)
-
-
-def print_note(sentence: str) -> None:
-    """Prints what people should know beside the results, where it does not get into them."""
-    Console(stderr=True).print(f"[yellow]Note:[/] {escape(sentence)}", highlight=False, soft_wrap=True)
-
-
-def say_warnings() -> None:
-    """From now on warnings of photographs and of their outlines are notes, each once; others look as before."""
-    usual = warnings.showwarning
-
-    def show(message: Warning | str, category: type[Warning], *place: Any, **more: Any) -> None:
-        if issubclass(category, (PictureWarning, OutlineWarning)):
-            print_note(str(message))
-        else:
-            usual(message, category, *place, **more)
-
-    warnings.simplefilter("once", PictureWarning)
-    warnings.simplefilter("once", OutlineWarning)
-    warnings.showwarning = show
+def counted(work: str, total: int | None = None, *, quiet: bool = False) -> Iterator[Callable[[int, int], None]]:
+    """Shows a bar that goes when the work is done. Yields what the work calls with (done, total)."""
+    with Progress(console=console, transient=True, disable=quiet) as bars:
+        task = bars.add_task(work, total=total)
+        yield lambda done, total: bars.update(task, completed=done, total=total)
 
 
 def progress_bars(*further: ProgressColumn) -> Progress:
@@ -148,7 +92,7 @@ class RunProgress:
         )
 
     def _on_message(self, message: str) -> None:
-        console.print(message, markup=False, highlight=False, soft_wrap=True)
+        say(message, markup=False)
 
     def _on_step(self, report: StepReport) -> None:
         note = f"loss {report.losses['total']:.3f}  {report.seconds_per_step:.1f} s/step"

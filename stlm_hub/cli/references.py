@@ -6,10 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rich.progress import Progress
-
 from ..errors import ConfigError, DataError
-from .progress import console
+from .console import say
+from .progress import counted
 
 if TYPE_CHECKING:
     from ..zero_shot.references import References
@@ -27,15 +26,10 @@ def references(photographs: Sequence[Path], model: str | None, device: str | Non
     from ..zero_shot.references import References, check_number
 
     check_number(len(photographs))
-    with Progress(console=console, transient=True, disable=quiet) as bars:
-        task = bars.add_task("looking at references", total=None)
-        detector = References(
-            [path.expanduser() for path in photographs],
-            device=device,
-            on_image=lambda done, total: bars.update(task, completed=done, total=total),
-        )
+    with counted("looking at references", quiet=quiet) as on_image:
+        detector = References([path.expanduser() for path in photographs], device=device, on_image=on_image)
     if not quiet:
-        console.print(f"Not calibrated. {detector.limit_is}", highlight=False, soft_wrap=True)
+        say(f"Not calibrated. {detector.limit_is}")
     return detector
 
 
@@ -51,5 +45,5 @@ def without_references(paths: Sequence[Path], photographs: Sequence[Path], *, qu
         raise DataError("All of these photographs are references; name others to judge.")
     for path in paths if not quiet else ():
         if path.resolve() in known:
-            console.print(f"{path} is a reference and is not judged.", markup=False, highlight=False, soft_wrap=True)
+            say(f"{path} is a reference and is not judged.", markup=False)
     return kept

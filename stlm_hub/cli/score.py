@@ -7,10 +7,10 @@ from typing import Annotated
 
 import typer
 
-from ..errors import DataError
 from ..model_folder.zoo import check_name
-from .options import BitsOption
-from .progress import console, progress_bars
+from .console import console, needing, say
+from .options import BitsOption, ThresholdOption
+from .progress import progress_bars
 
 QUIET = 30.0
 """Seconds between two lines, without a terminal."""
@@ -33,16 +33,14 @@ def score(
         int | None, typer.Option(help="Processes or actors; default: one a processor. 0: no further process.")
     ] = None,
     maps: Annotated[bool, typer.Option("--maps", help="Keep anomaly maps, too.")] = False,
-    threshold: Annotated[float | None, typer.Option(help="In [0, 1]; default: the calibrated one.")] = None,
+    threshold: ThresholdOption = None,
     bits: BitsOption = None,
 ) -> None:
     """Judges very many photographs: one Parquet row each, whatever happens to the machine."""
     if model is not None:
         check_name(model)
-    try:
+    with needing("Scoring in bulk", "bulk"):
         from ..bulk.score import score as run
-    except ImportError as error:
-        raise DataError(f'Scoring in bulk needs {error.name}: pip install "stlm_hub[bulk]"') from None
 
     with ScoreProgress() as progress:
         made = run(
@@ -60,7 +58,7 @@ def score(
     words += f", {made.before} of them from before." if made.before else "."
     if made.errors:
         words += f" {made.errors} could not be judged; the column error says why."
-    console.print(words, markup=False, highlight=False, soft_wrap=True)
+    say(words, markup=False)
 
 
 class ScoreProgress:

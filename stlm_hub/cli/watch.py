@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -12,15 +13,15 @@ from rich.markup import escape
 from ..errors import DataError
 from ..model_folder.zoo import check_name
 from ..validate import expanded
-from .options import BitsOption
-from .progress import VERDICTS, console
+from .console import VERDICTS, say
+from .options import BitsOption, DeviceOption, ModelOption, ThresholdOption
 
 MEGABYTE = 10**6
 
 
 def watch(
     source: Annotated[str, typer.Argument(help="Folder, video file, number of a camera, /dev/video0 or rtsp:// URL.")],
-    model: Annotated[str, typer.Option("--model", "-m", help="Alias, org/repo, org/repo@revision or folder.")],
+    model: ModelOption,
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder of verdicts.jsonl, which is gone on with.")],
     csv: Annotated[Path | None, typer.Option(help="File for the same rows as a table.")] = None,
     webhook: Annotated[str | None, typer.Option(help="http(s):// address that each row is POSTed to.")] = None,
@@ -29,12 +30,12 @@ def watch(
     rejects_limit: Annotated[int, typer.Option(min=1, help="MB that it may hold; the oldest go first.")] = 1000,
     every: Annotated[float, typer.Option(min=0.0, help="Seconds between frames of a camera or video.")] = 1.0,
     once: Annotated[bool, typer.Option("--once", help="End when the folder holds nothing new.")] = False,
-    threshold: Annotated[float | None, typer.Option(help="In [0, 1]; default: the calibrated one.")] = None,
+    threshold: ThresholdOption = None,
     reject_share: Annotated[
         float, typer.Option(min=0.001, max=0.9, help="Share of rejects above which it says that something drifts.")
     ] = 0.2,
     bits: BitsOption = None,
-    device: Annotated[str | None, typer.Option(help="cpu, cuda, ...; default: cuda where there is one.")] = None,
+    device: DeviceOption = None,
 ) -> None:
     """Judges what a camera takes, as it comes: one row a photograph, whatever happens to the machine."""
     output = expanded(output)
@@ -65,11 +66,11 @@ def watch(
     def show(row: Row) -> None:
         said = VERDICTS[row.verdict] if row.verdict else "[yellow]unusable[/]  "
         rest = f"score {row.score:.4f}  {row.path}" if row.score is not None else row.error or row.path
-        console.print(f"{said}  {escape(rest)}", highlight=False, soft_wrap=True)
+        say(f"{said}  {escape(rest)}")
         if row.note:
-            console.print(f"  [yellow]note[/]  {escape(row.note)}", highlight=False, soft_wrap=True)
+            say(f"  [yellow]note[/]  {escape(row.note)}")
         if row.advice:
-            console.print(f"[bold yellow]Drift:[/] {escape(row.advice)}", highlight=False, soft_wrap=True)
+            say(f"[bold yellow]Drift:[/] {escape(row.advice)}")
 
     try:
         written = run(
@@ -84,10 +85,10 @@ def watch(
             rejects=None if rejects is None else Rejects(rejects, rejects_limit * MEGABYTE),
             drift=Drift(network.judging, reject_share),
             on_row=show,
-            say=lambda message: console.print(message, markup=False, highlight=False, soft_wrap=True),
+            say=partial(say, markup=False),
             stopped=lambda: bool(stopping),
         )
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-    console.print(f"{written} rows are written to {output}.", markup=False, highlight=False, soft_wrap=True)
+    say(f"{written} rows are written to {output}.", markup=False)

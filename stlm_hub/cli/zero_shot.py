@@ -7,7 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from ..errors import ConfigError
-from .progress import console
+from .console import needing, say
 
 if TYPE_CHECKING:
     from ..predict.prediction import Prediction, Unusable
@@ -31,11 +31,10 @@ def zero_shot_judge(
     """
     if model is not None:
         raise ConfigError("--zero-shot takes the place of a model; leave out --model, or --zero-shot.")
-    try:
+    with needing("Zero-shot", "zero-shot"):
         from ..zero_shot.detector import ZeroShot
-    except ImportError as error:
-        raise ConfigError(f'Zero-shot needs {error.name}: pip install "stlm_hub[zero-shot]"') from None
+
     detector = ZeroShot.from_pretrained(weights, device=device)
     if not quiet:
-        console.print(NOT_CALIBRATED, highlight=False, soft_wrap=True)
+        say(NOT_CALIBRATED)
     return partial(detector.predict_many, part=part)

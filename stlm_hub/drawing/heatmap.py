@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 
 from ..errors import ConfigError, ImageError
-from ..log_odds import log_odds
+from .log_odds import log_odds
 
 SPAN = 1.25
 """Log-odds from the threshold to either end of the colour scale: 3.5 times fewer or more limits, see `Prediction`."""

@@ -9,7 +9,6 @@ import cv2
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from ..log_odds import EDGE, log_odds
 from .heatmap import (
     COLOURS,
     GROUND_TRUTH_COLOUR,
@@ -22,6 +21,7 @@ from .heatmap import (
     overlay,
     resize_map,
 )
+from .log_odds import EDGE, log_odds
 
 TILE_AREA = 380 * 380  # pixels of a tile, whatever the size of the photograph
 TILE_MAX_SIDE = 1000  # px

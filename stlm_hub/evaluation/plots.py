@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedFormatter, FixedLocator, MaxNLocator
 from sklearn.metrics import auc
 
-from ..log_odds import log_odds
+from ..drawing.log_odds import log_odds
 from ..models.stlm.judging import Judging
 
 LOSSES = ("denoising", "plain", "focal", "l1")

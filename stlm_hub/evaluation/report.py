@@ -16,7 +16,7 @@ from sklearn.metrics import roc_auc_score
 
 from .. import __version__
 from ..errors import DataError
-from ..fingerprint import fingerprint
+from ..files.fingerprint import fingerprint
 from ..model_folder.card.text import markdown
 from ..model_folder.results import METRICS, Results
 from ..models.stlm.anomaly_maps import MAP_LABELS

@@ -17,7 +17,7 @@ import numpy as np
 
 from .. import __version__
 from ..errors import ConfigError, DataError
-from ..fingerprint import file_sha256
+from ..files.fingerprint import file_sha256
 from ..model_folder import hub
 from ..model_folder.folder import make_parent, making, write_config, write_judging
 from ..model_folder.names import RESULTS_NAME

@@ -13,7 +13,7 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from ..errors import ConfigError, DataError
-from ..spreadsheet import harmless
+from ..files.spreadsheet import harmless
 from .journal import read_rows
 from .row import COLUMNS, Row
 

@@ -11,10 +11,10 @@ from tempfile import TemporaryDirectory
 from typing import Any, TypeVar
 
 from ..errors import ConfigError, WeightsError
+from ..files.whole import made_beside, replace_file
 from ..models.stlm.config import CONFIG_NAME, STLMConfig
 from ..models.stlm.judging import CALIBRATION_NAME, Judging
 from ..validate import parse_json, read_bytes
-from ..whole import made_beside, replace_file
 from . import versions
 from .names import FILES, WEIGHTS_NAME
 

@@ -17,10 +17,10 @@ from pydantic import AfterValidator, ConfigDict, Field, JsonValue, TypeAdapter, 
 from pydantic.dataclasses import dataclass
 
 from ..errors import ConfigError
-from ..fingerprint import file_sha256
+from ..files.fingerprint import file_sha256
+from ..files.whole import replace_file
 from ..models.stlm.judging import ANOMALY_MAPS, Calibration, Judging
 from ..validate import read_bytes
-from ..whole import replace_file
 from .names import RESULTS_NAME, WEIGHT_FILES
 
 FORMAT_VERSION = 1

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from ..errors import ConfigError, STLMError
-from ..whole import held
+from ..files.whole import held
 from .names import DECIDING, FILES, PLOTS
 
 T = TypeVar("T")

@@ -18,9 +18,9 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from ..errors import WeightsError
+from ..files.whole import replace_file
 from ..models.stlm.anomaly_maps import AnomalyMaps
 from ..models.stlm.config import CONFIG_NAME
-from ..whole import replace_file
 from .names import FAMILIARITY_NAME, MEMORY_NAME, REGION_NAME, WEIGHTS_NAME
 
 MAX_HEADER_BYTES = 2**20

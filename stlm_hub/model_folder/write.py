@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ..fingerprint import file_sha256
+from ..files.fingerprint import file_sha256
 from ..models.stlm.judging import Judging
 from . import results as facts
 from .card.card import write_card

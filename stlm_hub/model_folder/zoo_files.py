@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import HubError, WeightsError
-from ..fingerprint import file_sha256
+from ..files.fingerprint import file_sha256
 from ..models.stlm.config import STLMConfig
 from . import hub, results, zoo
 from .folder import read_folder

@@ -14,8 +14,8 @@ import numpy as np
 from PIL import Image
 
 from ..errors import ConfigError, ImageError
+from ..files.whole import replace_file
 from ..validate import expanded
-from ..whole import replace_file
 
 T = TypeVar("T")
 Verdict = Literal["pass", "review", "reject", "unfamiliar"]

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import ConfigError, HubError
-from ..fingerprint import file_sha256
+from ..files.fingerprint import file_sha256
 from ..model_folder.names import CALIBRATION_NAME, CONFIG_NAME, DECIDING, MAX_WEIGHT_BYTES, RESULTS_NAME
 from ..validate import check_choice, check_fields, check_integer, check_number, check_text, read_json
 

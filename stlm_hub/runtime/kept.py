@@ -6,7 +6,7 @@ import hashlib
 import json
 from pathlib import Path
 
-from ..cache import cache_folder
+from ..files.cache import cache_folder
 from .facts import deciding_sha256
 
 

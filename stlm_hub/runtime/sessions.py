@@ -12,8 +12,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..cache import cache_folder
 from ..errors import ConfigError
+from ..files.cache import cache_folder
 
 BACKENDS = {"onnx": "onnxruntime", "openvino": "openvino"}
 """The Python package that runs each form of a graph."""

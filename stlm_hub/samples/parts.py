@@ -18,8 +18,8 @@ import numpy as np
 from PIL import Image
 
 from ..errors import DataError
+from ..files.whole import made_beside
 from ..validate import expanded
-from ..whole import made_beside
 from .defects import DEFECT_KINDS, paint
 
 PARTS = ("brick", "grass", "gravel")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ..cache import cache_folder
+from ..files.cache import cache_folder
 
 FILE_NAME = "starting.safetensors"
 """The cached file."""

@@ -14,7 +14,7 @@ from pathlib import Path
 import huggingface_hub
 
 from ..errors import WeightsError
-from ..fingerprint import file_sha256
+from ..files.fingerprint import file_sha256
 from .formats import read_starting_weights
 from .starting_weights import StartingWeights
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from ..errors import WeightsError
-from ..fingerprint import file_sha256
+from ..files.fingerprint import file_sha256
 from .official_names import from_mobile_sam
 from .onnx_graph import decoder_state, encoder_state
 from .starting_weights import FORMAT, StartingWeights, read_safetensors

@@ -16,9 +16,9 @@ from segment_anything.modeling import PromptEncoder
 from torch import Tensor, nn
 
 from ..errors import WeightsError
+from ..files.whole import made_beside
 from ..models.stlm.image_encoder import ImageEncoder
 from ..models.stlm.mask_decoder import EMBEDDING_DIM, MaskDecoder
-from ..whole import made_beside
 
 MASK_HEAD = ("output_upscaling.", "output_hypernetworks_mlps.")
 """Prefixes of SAM's names of the mask head, which turns mask tokens into masks."""

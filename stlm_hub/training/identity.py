@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ..fingerprint import file_sha256, fingerprint
+from ..files.fingerprint import file_sha256, fingerprint
 from ..models.stlm.config import NetworkConfig
 from ..pseudo_anomalies.textures import TextureSource
 from ..starting_weights.starting_weights import StartingWeights

@@ -22,7 +22,7 @@ from ..calibration.threshold import DEFAULT_FALSE_ALARM_RATE, check_false_alarm_
 from ..evaluation.evaluate import Evaluation, TestSet, curves, evaluate
 from ..evaluation.pictures import write_unusual
 from ..evaluation.plots import LOSSES, plot_curves, plot_losses, plot_score_histogram
-from ..fingerprint import fingerprint
+from ..files.fingerprint import fingerprint
 from ..model_folder.folder import make_parent, making, move_folder
 from ..model_folder.names import WEIGHTS_NAME
 from ..model_folder.results import (

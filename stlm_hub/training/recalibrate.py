@@ -18,7 +18,7 @@ from ..calibration.normals import Normal
 from ..calibration.outlines import check_refine, chosen_outlines
 from ..calibration.threshold import DEFAULT_FALSE_ALARM_RATE, check_false_alarm_rate, check_held_out
 from ..errors import DataError
-from ..fingerprint import fingerprint
+from ..files.fingerprint import fingerprint
 from ..model_folder import results as facts
 from ..model_folder.folder import check_output, make_parent, making, move_folder
 from ..model_folder.results import CalibrationFacts, Command, Photographs, Results, Value

@@ -12,7 +12,7 @@ import torch
 
 from ..errors import ConfigError, TrainingError
 from ..evaluation.plots import LOSSES
-from ..fingerprint import fingerprint
+from ..files.fingerprint import fingerprint
 from ..model_folder import hub
 from ..model_folder.card.text import public_source
 from ..model_folder.folder import read_folder

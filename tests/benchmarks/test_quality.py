@@ -26,7 +26,7 @@ from benchmarks.peer_job import Job
 from benchmarks.peer_runner import ROOT, PeerError, figures, run_process, versions
 from benchmarks.quality_report import QUALITY, behind, find, not_compared, show, with_row
 from stlm_hub.errors import ConfigError, DataError
-from stlm_hub.fingerprint import fingerprint
+from stlm_hub.files.fingerprint import fingerprint
 from stlm_hub.model_folder.names import FAMILIARITY_NAME, MEMORY_NAME, RESULTS_NAME, WEIGHTS_NAME
 from stlm_hub.model_folder.results import (
     Circumstances,

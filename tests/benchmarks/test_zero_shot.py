@@ -12,7 +12,7 @@ from PIL import Image
 from small_clip import write_clip
 
 from benchmarks import zero_shot
-from stlm_hub.cli.progress import console
+from stlm_hub.cli.console import console
 from stlm_hub.errors import DataError
 from stlm_hub.zero_shot.clip_map import Seen
 from stlm_hub.zero_shot.detector import ZeroShot

@@ -17,7 +17,7 @@ from stlm_hub.calibration.calibrate import calibrate
 from stlm_hub.calibration.normals import Normal
 from stlm_hub.calibration.threshold import choose_threshold
 from stlm_hub.errors import ConfigError, DataError, ImageError
-from stlm_hub.fingerprint import file_sha256, fingerprint
+from stlm_hub.files.fingerprint import file_sha256, fingerprint
 from stlm_hub.model_folder import results as facts
 from stlm_hub.model_folder.names import FAMILIARITY_NAME, FILES, MEMORY_NAME, REGION_NAME
 from stlm_hub.model_folder.publish import check_folder

@@ -15,7 +15,7 @@ from PIL import Image
 from recalibrated import RESULTS
 
 from stlm_hub.calibration import outlines
-from stlm_hub.fingerprint import file_sha256
+from stlm_hub.files.fingerprint import file_sha256
 from stlm_hub.model_folder import results as facts
 from stlm_hub.model_folder.folder import write_judging
 from stlm_hub.model_folder.results import FileFacts

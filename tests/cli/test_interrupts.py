@@ -7,7 +7,8 @@ import signal
 
 import pytest
 
-from stlm_hub.cli.progress import INTERRUPTED, RunProgress, exit_on_error
+from stlm_hub.cli.console import INTERRUPTED, exit_on_error
+from stlm_hub.cli.progress import RunProgress
 from stlm_hub.errors import TrainingError
 
 

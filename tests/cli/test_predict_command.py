@@ -16,7 +16,7 @@ from drawn import texture, write_photographs
 from PIL import Image
 from rich.text import Text
 
-from stlm_hub.cli.progress import VERDICTS as MARKUP
+from stlm_hub.cli.console import VERDICTS as MARKUP
 from stlm_hub.errors import WeightsError
 from stlm_hub.model_folder.folder import write_judging
 from stlm_hub.models.stlm.judging import Judging

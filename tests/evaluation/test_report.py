@@ -22,7 +22,7 @@ from stlm_hub.evaluation.evaluate import evaluate
 from stlm_hub.evaluation.pictures import GOOD, JudgedPhotograph
 from stlm_hub.evaluation.report import _split, kind_figures, write_report
 from stlm_hub.evaluation.test_folder import read_test_set
-from stlm_hub.fingerprint import fingerprint
+from stlm_hub.files.fingerprint import fingerprint
 from stlm_hub.model_folder.results import DatasetFacts, Results, Split, TestPhotographs
 from stlm_hub.samples.parts import write_samples
 

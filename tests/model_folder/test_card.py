@@ -12,7 +12,7 @@ from card_model import CONFIG, JUDGING, REPO_ID, RESULTS, TRAINING, changed, ren
 from PIL import Image
 
 from stlm_hub.errors import ConfigError
-from stlm_hub.fingerprint import file_sha256
+from stlm_hub.files.fingerprint import file_sha256
 from stlm_hub.model_folder import results as results_file
 from stlm_hub.model_folder.card import card
 from stlm_hub.model_folder.card.card import render_card, write_card

@@ -13,7 +13,7 @@ from card_model import RESULTS
 from huggingface_hub import constants
 
 from stlm_hub.errors import ConfigError, HubError, WeightsError
-from stlm_hub.fingerprint import file_sha256
+from stlm_hub.files.fingerprint import file_sha256
 from stlm_hub.model_folder import hub, zoo, zoo_files
 from stlm_hub.model_folder import results as facts
 from stlm_hub.model_folder.hub import companion_file, needed_files, resolve, results_of

@@ -16,7 +16,7 @@ from recalibrated import OLD, SEED
 from recalibrated import RESULTS as OTHER
 
 from stlm_hub.errors import ConfigError
-from stlm_hub.fingerprint import file_sha256
+from stlm_hub.files.fingerprint import file_sha256
 from stlm_hub.model_folder.results import (
     MAX_BYTES,
     METRICS,

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from stlm_hub import whole
 from stlm_hub.errors import ConfigError
+from stlm_hub.files import whole
 from stlm_hub.model_folder import versions
 from stlm_hub.model_folder.versions import change, history_of, read_one_version, replace, settle, stamp, undo
 

@@ -12,7 +12,7 @@ import torch
 from card_model import RESULTS
 
 from stlm_hub.errors import ConfigError, HubError, WeightsError
-from stlm_hub.fingerprint import file_sha256
+from stlm_hub.files.fingerprint import file_sha256
 from stlm_hub.model_folder import results as facts
 from stlm_hub.model_folder import zoo, zoo_files
 from stlm_hub.model_folder.folder import read_folder

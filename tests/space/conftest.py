@@ -14,12 +14,12 @@ from PIL import Image
 
 from benchmarks.page_process import Page, serve_checkout
 from stlm_hub.model_folder.hub import LocalModel
+from stlm_hub.model_folder.space import write_examples
 from stlm_hub.models.stlm.image_encoder import ImageEncoder
 from stlm_hub.models.stlm.judging import Calibration
 from stlm_hub.models.stlm.mask_decoder import MaskDecoder
 from stlm_hub.predict.prediction import Prediction
 from stlm_hub.samples.parts import write_samples
-from stlm_hub.space import write_examples
 from stlm_hub.starting_weights.starting_weights import StartingWeights
 from stlm_hub.stlm import STLM
 from stlm_page.judge import MODELS

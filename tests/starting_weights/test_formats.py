@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from stlm_hub.errors import WeightsError
-from stlm_hub.fingerprint import file_sha256
+from stlm_hub.files.fingerprint import file_sha256
 from stlm_hub.starting_weights.formats import ONNX_FILES, read_starting_weights
 from stlm_hub.starting_weights.starting_weights import StartingWeights
 

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from stlm_hub.errors import WeightsError
-from stlm_hub.fingerprint import file_sha256
+from stlm_hub.files.fingerprint import file_sha256
 from stlm_hub.models.stlm.image_encoder import ImageEncoder
 from stlm_hub.models.stlm.mask_decoder import MaskDecoder
 from stlm_hub.starting_weights import downloads, sources

@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from stlm_hub.fingerprint import fingerprint
+from stlm_hub.files.fingerprint import fingerprint
 from stlm_hub.models.stlm.config import NetworkConfig
 from stlm_hub.pseudo_anomalies.nuisance import Nuisance
 from stlm_hub.pseudo_anomalies.synthesis import FAMILIES, SynthesisConfig

@@ -15,10 +15,11 @@ from typing import Annotated, Any
 import torch
 import typer
 
-from stlm_hub.cli.progress import RunProgress, console
+from stlm_hub.cli.console import console
+from stlm_hub.cli.progress import RunProgress
 from stlm_hub.errors import ConfigError, STLMError, StorageError
 from stlm_hub.evaluation.evaluate import check_both_kinds
-from stlm_hub.fingerprint import fingerprint
+from stlm_hub.files.fingerprint import fingerprint
 from stlm_hub.model_folder import results as model_results
 from stlm_hub.model_folder.results import Command, DatasetFacts, Provenance, Results
 from stlm_hub.pseudo_anomalies.textures import TextureSource

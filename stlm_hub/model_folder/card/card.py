@@ -13,9 +13,9 @@ from urllib.parse import quote
 import jinja2
 
 from ...errors import ConfigError
+from ...files.whole import replace_file
 from ...models.stlm.config import STLMConfig
 from ...models.stlm.judging import DEFAULT_THRESHOLD, Judging
-from ...whole import replace_file
 from ..folder import read_folder
 from ..names import CARD_NAME, PLOTS, RESULTS_NAME
 from ..results import Results, check_files, load, validate

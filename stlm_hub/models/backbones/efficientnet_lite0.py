@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ...errors import WeightsError
-from ...fingerprint import file_sha256
+from ...files.fingerprint import file_sha256
 from . import BACKBONES
 
 TIMM_NAME = "tf_efficientnet_lite0"

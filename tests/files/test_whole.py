@@ -12,12 +12,12 @@ from pathlib import Path
 
 import pytest
 
-from stlm_hub.whole import held, made_beside, replace_file
+from stlm_hub.files.whole import held, made_beside, replace_file
 
 MAKES = """
 import sys, time
 from pathlib import Path
-from stlm_hub.whole import made_beside
+from stlm_hub.files.whole import made_beside
 with made_beside(Path(sys.argv[1])) as folder:
     (folder / "large").write_bytes(bytes(1000))
     print("made", flush=True)

@@ -27,9 +27,9 @@ from benchmarks.page_process import serve
 from stlm_hub.cli.main import main as cli
 from stlm_hub.errors import HubError, WeightsError
 from stlm_hub.model_folder import zoo, zoo_files
-from stlm_hub.space import PAGE, build, push
+from stlm_hub.model_folder.space import PAGE, build, push
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 PACKAGE = Path(stlm_hub.__file__).parent
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 EXAMPLES = {"crack.png", "stain.png", "hole.png", "scratch.png", "good_1.png", "good_2.png", "LICENSE.txt"}

@@ -17,15 +17,15 @@ from typing import cast
 from huggingface_hub import HfApi, RepoUrl, SpaceCard, SpaceHardware
 from huggingface_hub.errors import HfHubHTTPError
 
-from . import __version__
-from .errors import HubError
-from .model_folder import zoo, zoo_files
-from .model_folder.card.card import template_folder
-from .model_folder.names import CARD_NAME, DECIDING, RESULTS_NAME
-from .model_folder.publish import check_folder, commit, write_errors
-from .samples.parts import write_samples
-from .validate import expanded
-from .whole import made_beside
+from .. import __version__
+from ..errors import HubError
+from ..files.whole import made_beside
+from ..samples.parts import write_samples
+from ..validate import expanded
+from . import zoo, zoo_files
+from .card.card import template_folder
+from .names import CARD_NAME, DECIDING, RESULTS_NAME
+from .publish import check_folder, commit, write_errors
 
 PAGE = (
     "README.md",
@@ -43,8 +43,9 @@ EXAMPLES = {  # name in examples/: sample photograph
     "LICENSE.txt": "LICENSE.txt",
 }
 
-_PACKAGE = Path(__file__).resolve().parent
+_PACKAGE = Path(__file__).resolve().parents[1]
 _CACHES = ("__pycache__", "*.pyc", ".*")
+_OURS = "stlm_hub/stlm.py"  # in every Space that was pushed from here
 _OF_THE_HUB = (".gitattributes", "README.md")  # what a Space may hold that nothing was uploaded to
 
 
@@ -220,7 +221,7 @@ def _prepare(api: HfApi, repo_id: str, private: bool, hardware: str | None) -> t
         )
         info = api.space_info(repo.repo_id)
         there = [file.rfilename for file in info.siblings or []]
-        if "stlm_hub/space.py" not in there and not set(there) <= set(_OF_THE_HUB):
+        if _OURS not in there and not set(there) <= set(_OF_THE_HUB):
             raise HubError(f"{repo.repo_id} is a Space of something else; give another name, or delete that one first.")
         if flavour and (info.runtime is None or info.runtime.requested_hardware != flavour):
             api.request_space_hardware(repo.repo_id, flavour)  # the Space was there before

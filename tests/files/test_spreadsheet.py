@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from stlm_hub.spreadsheet import harmless
+from stlm_hub.files.spreadsheet import harmless
 
 
 @pytest.mark.parametrize("cell", ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1", "\n=1"])

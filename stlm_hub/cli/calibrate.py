@@ -1,0 +1,129 @@
+"""`stlm calibrate`: photographs of good parts -> a model with another threshold."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ..errors import ConfigError
+from ..model_folder.zoo import check_name
+from ..validate import expanded
+from .console import console, say, say_next_steps
+from .options import REFINE_HELP, BitsOption, DeviceOption, IgnoreOption, ModelOption, RegionOption
+from .progress import counted
+
+if TYPE_CHECKING:
+    from ..models.stlm.judging import Calibration, Judging
+
+WORSE = 0.1
+"""Share of painted defects missed besides, at which a new threshold is warned of."""
+
+
+def calibrate(
+    folder: Annotated[Path, typer.Argument(help="Folder of photographs of good parts, at least 4, not trained on.")],
+    model: ModelOption,
+    output: Annotated[Path, typer.Option("--output", "-o", help="Model folder to write.")],
+    false_alarm_rate: Annotated[
+        float | None, typer.Option(help="Share of good parts that may be judged anomalous; default: the model's.")
+    ] = None,
+    careful: Annotated[
+        bool | None,
+        typer.Option("--careful/--no-careful", help="Keep the threshold above all photographs; default: the model's."),
+    ] = None,
+    anomaly_map: Annotated[
+        str | None,
+        typer.Option("--map", help="Map to judge by: aggregation, cosine, memory, combined; default: the model's."),
+    ] = None,
+    draw: Annotated[str | None, typer.Option(help="Map to show and outline; default: the model's.")] = None,
+    region: RegionOption = None,
+    ignore: IgnoreOption = None,
+    minimum_area: Annotated[
+        float | None, typer.Option(help="Smallest defect in px of a photograph; default: the model's.")
+    ] = None,
+    refine: Annotated[str | None, typer.Option(help=f"{REFINE_HELP} Default: as the model does.")] = None,
+    bits: BitsOption = None,
+    device: DeviceOption = None,
+) -> None:
+    """Finds a model's threshold, and its combined map's scales, anew: for your light, or for another of its maps."""
+    check_name(model)
+    from ..calibration.outlines import asked, told
+    from ..calibration.threshold import MIN_HELD_OUT
+    from ..model_folder import hub
+    from ..model_folder.folder import read_folder
+    from ..predict.photographs import check_photographs
+    from ..predict.region_mask import looked_at
+    from ..stlm import STLM
+    from ..training.recalibrate import recalibrate
+
+    output = expanded(output)
+    check = partial(check_photographs, folder, at_least=MIN_HELD_OUT, work="calibration", near_copies=False)
+    found = check(bits=bits)
+    local = hub.resolve(model)
+    known = read_folder(local.folder)[1].bits
+    if bits is None and found.bits is not None and known is not None and known != found.bits:
+        found = check(bits=known)  # the model's network and memory were made of photographs that were read so
+    for duplicate, original in found.duplicates:
+        console.print(f"{duplicate.name} is the same frame as {original.name} and is left out.", markup=False)
+    for note in found.notes:
+        console.print(note, markup=False)
+    if output.resolve() == local.folder.resolve():
+        raise ConfigError(f"{output} is the folder of the model itself; name another --output.")
+    network = STLM.from_pretrained(model, device=device, backend="torch")
+    results, name = hub.results_of(local), output.resolve().name
+    if refine == "auto":
+        say(asked(len(found.paths)))
+    with counted("scoring", total=len(found.paths)) as on_image:
+        made = recalibrate(
+            network,
+            found.paths,
+            output,
+            repo_id=f"your-name/{name}",
+            results=results,
+            false_alarm_rate=false_alarm_rate,
+            careful=careful,
+            anomaly_map=anomaly_map,
+            draw_by=draw,
+            looked_at=looked_at(region, ignore, found.shape),
+            named=[option for option, given in (("region", region), ("ignore", ignore)) if given],
+            minimum_area=minimum_area,
+            bits=found.bits,
+            refine=refine,
+            on_image=on_image,
+        )
+    if refine in ("auto", "on"):
+        say(told(made.judging))
+    _say_threshold(network.judging, made.judging, len(found.paths))
+    say_next_steps(output, name)
+
+
+def _say_threshold(before: Judging, now: Judging, photographs: int) -> None:
+    """Prints the new threshold beside the one before, and what it promises."""
+    from ..models.stlm.anomaly_maps import MAP_LABELS
+
+    other = ", of another map," if now.judge_by != before.judge_by else ""
+    if not other and now.judge_by == "combined":
+        other = ", on other scales,"
+    say(
+        f"The threshold of the map {MAP_LABELS[now.judge_by]} is {now.threshold:.4f}, from {photographs} "
+        f"photographs; before{other} it was "
+        f"{f'{before.threshold:.4f}' if before.calibration else 'not calibrated'}."
+    )
+    if now.calibration is not None:
+        say(_cost(before.calibration, now.calibration))
+
+
+def _cost(before: Calibration | None, now: Calibration) -> str:
+    """What a new threshold promises and misses, and a warning where it misses much more than the one before."""
+    words = f"At most {now.highest_rate:.0%} of good parts are rejected (95 % sure)."
+    if now.miss_rate is None:
+        return words
+    words += f" Of faint defects painted on these photographs it misses {now.miss_rate:.0%}"
+    if before is None or before.miss_rate is None:
+        return f"{words}."
+    words += f", before {before.miss_rate:.0%} on those of the training."
+    if now.miss_rate > before.miss_rate + WORSE:
+        words += " That is much more: give it more photographs, or train a model on them with: stlm finetune"
+    return words

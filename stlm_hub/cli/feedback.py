@@ -1,0 +1,66 @@
+"""`stlm accept`, `stlm reject` and `stlm undo`: what the line learns about its parts -> the model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.markup import escape
+
+from .console import console, needing, say
+from .progress import counted
+
+OwnModelOption = Annotated[Path, typer.Option("--model", "-m", help="Folder of your model.")]
+
+
+def accept(
+    photographs: Annotated[list[Path], typer.Argument(help="Photographs of parts that were good.")],
+    model: OwnModelOption,
+    unfamiliar: Annotated[
+        bool, typer.Option("--unfamiliar", help="They show the part although they look like something else.")
+    ] = False,
+) -> None:
+    """Tells a model that these were good: in seconds its memory knows them and its threshold counts them."""
+    with needing("This", "torch"):
+        from ..training.feedback import accept as run
+
+    with counted("looking", total=len(photographs)) as on_image:
+        made = run(model, photographs, on_image, unfamiliar=unfamiliar)
+    for sentence in made.left_out:
+        say(sentence, markup=False)
+    for path, score in zip(made.taken, made.scores, strict=True):
+        console.print(f"{escape(path.name)} scored {score:.4f} and is known as good now.", highlight=False)
+    console.print(f"The threshold is {made.after:.4f}; before it was {made.before:.4f}.", highlight=False)
+    _print_known_defects(made.known_defects, made.after)
+    say(f"Take it back: stlm undo --model {model}")
+
+
+def reject(
+    photographs: Annotated[list[Path], typer.Argument(help="Photographs with a defect.")],
+    model: OwnModelOption,
+) -> None:
+    """Keeps photographs as known defects: never trained on, shown with their scores at every new threshold."""
+    from ..stlm import STLM
+
+    with needing("This", "torch"):
+        from ..training.feedback import reject as run
+
+    known = run(model, photographs)
+    _print_known_defects(known, STLM.from_pretrained(model).judging.threshold)
+
+
+def undo(model: OwnModelOption) -> None:
+    """Takes the last `stlm accept` back."""
+    with needing("This", "torch"):
+        from ..training.feedback import undo as run
+
+    threshold, known = run(model)
+    console.print(f"The model is as it was before. Its threshold is {threshold:.4f}.", highlight=False)
+    _print_known_defects(known, threshold)
+
+
+def _print_known_defects(known: list[tuple[str, float]], threshold: float) -> None:
+    for name, score in known:
+        verdict = "is found" if score >= threshold else "[bold red]passes[/]"
+        console.print(f"Known defect {escape(name)}: score {score:.4f}, {verdict}.", highlight=False)

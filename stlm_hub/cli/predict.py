@@ -1,0 +1,145 @@
+"""`stlm predict`: photographs -> a verdict each, by a model, by references or by words."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.markup import escape
+
+from ..errors import ConfigError, DataError, STLMError
+from ..model_folder.zoo import check_name
+from ..validate import expanded
+from .console import VERDICTS, print_note, say
+from .options import BitsOption, DeviceOption, ThresholdOption
+from .references import references, without_references
+from .zero_shot import zero_shot_judge
+
+if TYPE_CHECKING:
+    from ..predict.prediction import Prediction, Unusable
+    from .zero_shot import Judge
+
+
+def predict(
+    photographs: Annotated[list[Path], typer.Argument(help="Photographs, or folders of photographs.")],
+    model: Annotated[
+        str | None, typer.Option("--model", "-m", help="Alias, org/repo, org/repo@revision or folder.")
+    ] = None,
+    reference: Annotated[
+        list[Path] | None,
+        typer.Option(help="Photograph of a good part, in place of a model; give one to five, each with --reference."),
+    ] = None,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Folder for heatmap panels.")] = None,
+    threshold: ThresholdOption = None,
+    review: Annotated[
+        float | None, typer.Option(help="Score from which a photograph below the threshold is worth a second look.")
+    ] = None,
+    refine: Annotated[
+        bool | None,
+        typer.Option(
+            "--refine/--no-refine",
+            help="Outline with Segment Anything: some seconds for each defect. Default: as the model chose.",
+        ),
+    ] = None,
+    bits: BitsOption = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line instead of a table.")] = False,
+    device: DeviceOption = None,
+    zero_shot: Annotated[
+        bool,
+        typer.Option("--zero-shot", help="Instead of a model: CLIP and Segment Anything, without good photographs."),
+    ] = False,
+    part: Annotated[str | None, typer.Option(help='With --zero-shot: name of the part, e.g. "metal nut".')] = None,
+    clip: Annotated[
+        str | None, typer.Option(help="With --zero-shot: CLIP's weights, hf-hub:org/repo, folder or file.")
+    ] = None,
+) -> None:
+    """Judges photographs: prints verdict and score of each, writes heatmap panels with --output."""
+    _check_options(zero_shot=zero_shot, words=bool(part or clip), reference=bool(reference), bits=bits)
+    if zero_shot:
+        judge = zero_shot_judge(part, clip, model, device, quiet=as_json or threshold is not None)
+    elif reference:
+        judge = references(reference, model, device, quiet=as_json).predict_many
+    else:
+        judge = _model_judge(model, device, bits)
+    from .panels import PanelNames, check_output, photographs_of
+
+    given = [expanded(path) for path in photographs]
+    paths = photographs_of(given)
+    panels = None if output is None else PanelNames(check_output(output))
+    _say_left_out(given, paths)
+    if reference:
+        paths = without_references(paths, reference, quiet=as_json)
+    broken = 0
+    verdicts = judge(paths, threshold=threshold, review_threshold=review, refine=refine)
+    for path, judged in zip(paths, verdicts, strict=True):
+        try:
+            _print_verdict(path, judged, panels.place(path) if panels else None, as_json)
+        except STLMError as error:
+            broken += 1
+            _print_unusable(path, error, as_json)
+    if broken:
+        raise DataError(f"{broken} of {len(paths)} photographs could not be used; see above.")
+
+
+def _check_options(*, zero_shot: bool, words: bool, reference: bool, bits: int | None) -> None:
+    if words and not zero_shot:
+        raise ConfigError("--part and --clip belong to --zero-shot; add it, or leave them out.")
+    if zero_shot and reference:
+        raise ConfigError("--zero-shot needs no photographs of good parts; leave out --zero-shot or --reference.")
+    if (zero_shot or reference) and bits is not None:
+        raise ConfigError("--bits belongs to a model; leave it out with --zero-shot and --reference.")
+
+
+def _model_judge(model: str | None, device: str | None, bits: int | None) -> Judge:
+    """`predict_many` of a model or an export of one."""
+    if model is None:
+        raise ConfigError(
+            "Name a model with --model, or photographs of good parts with --reference. Without any, pass --zero-shot."
+        )
+    check_name(model)
+    from ..detectors import load
+
+    network = load(model, device=device)
+    if bits is not None:
+        network.judging = network.judging.replace(bits=bits)
+    return network.predict_many
+
+
+def _say_left_out(given: Sequence[Path], paths: Sequence[Path]) -> None:
+    """Notes of files in the given folders that this installation cannot read. DataError: no photograph is there."""
+    from ..predict.images import note_left_out
+
+    unread = [note for path in given if path.is_dir() and (note := note_left_out(path, recursive=True))]
+    if not paths:
+        what = "There are no photographs in these folders; pass PNG, JPEG, WEBP, BMP or TIFF files."
+        raise DataError(" ".join([what, *unread]))
+    for note in unread:
+        print_note(note)
+
+
+def _print_verdict(path: Path, judged: Prediction | Unusable, output: Path | None, as_json: bool) -> None:
+    from ..predict.prediction import Unusable
+
+    if isinstance(judged, Unusable):
+        raise judged.error
+    panel = judged.save(output, title=path.name) if output else None
+    if as_json:
+        typer.echo(json.dumps({"path": str(path), **judged.to_dict(), "panel": str(panel) if panel else None}))
+        return
+    where = f"  -> {escape(str(panel))}" if panel else ""
+    say(
+        f"{VERDICTS[judged.verdict]}  score {judged.score:.4f}  threshold {judged.threshold:.4f}  "
+        f"{escape(str(path))}{where}"
+    )
+    for note in judged.notes:
+        say(f"  [yellow]note[/]     {escape(note)}")
+
+
+def _print_unusable(path: Path, error: STLMError, as_json: bool) -> None:
+    if as_json:
+        typer.echo(json.dumps({"path": str(path), "error": str(error)}))
+    else:
+        say(f"[yellow]unusable[/]   {escape(str(error))}")
