@@ -17,7 +17,7 @@ from ..models.stlm.judging import Calibration
 
 MIN_HELD_OUT = 4
 DEFAULT_FALSE_ALARM_RATE = 0.01
-HIGHEST_RATE = 0.05
+HIGHEST_RATE = 0.1
 """Most good parts that are judged anomalous where that finds more pseudo anomalies, photographed as they are."""
 HIGHEST_DISTURBED_RATE = 0.2
 """The same under every disturbance at once and at full strength, which is worse than any line."""
@@ -50,8 +50,9 @@ def choose_threshold(
         `false_alarm_rate` among all of them, or the highest where they are too few for the rate, and at least those of
         `HIGHEST_RATE` and `HIGHEST_DISTURBED_RATE` among the two kinds. Between these bounds it is where the balanced
         accuracy on good photographs and probes is best: a higher threshold that costs more defects than it saves false
-        alarms helps nobody. `review_threshold` is the order statistic of `REVIEW_RATE`. Unusual scores, see `unusual`,
-        raise neither; they do count as false alarms.
+        alarms helps nobody. Where most probes would still pass, it falls to their median, or as far as the second
+        highest score of each kind, of however few. `review_threshold` is the order statistic of `REVIEW_RATE`, or the
+        second highest score. Unusual scores, see `unusual`, raise neither; they do count as false alarms.
 
     Raises:
         DataError: fewer than 4 scores, a score outside [0, 1] or a rate outside (0, 0.5].
@@ -64,15 +65,10 @@ def choose_threshold(
     kept = np.sort([*usual, *usual_copies])
     threshold = order_statistic(kept, false_alarm_rate)
     if len(painted) and not careful:
-        lowest = order_statistic(usual, HIGHEST_RATE)
-        if len(usual_copies):
-            lowest = max(lowest, order_statistic(usual_copies, HIGHEST_DISTURBED_RATE))
-        candidates = [_just_above(score) for score in np.unique(kept)]
-        candidates = [c for c in candidates if min(lowest, threshold) <= c <= threshold][::-1]
-        # Of equally good ones the highest.
-        gains = [float((painted >= c).mean() - (good >= c).mean()) for c in candidates]
-        threshold = candidates[int(np.argmax(gains))]
-    review = order_statistic(kept, 2 * false_alarm_rate) if careful else order_statistic(usual, REVIEW_RATE)
+        threshold = min(threshold, _balanced(good, (usual, usual_copies), painted, threshold))
+    review = (
+        order_statistic(kept, 2 * false_alarm_rate) if careful else order_statistic(usual, _carried(REVIEW_RATE, usual))
+    )
     review = min(threshold, review)
     n = len(scores)
     reached = int((good >= threshold).sum())
@@ -86,6 +82,28 @@ def choose_threshold(
         method="order statistic" + (", balanced with pseudo anomalies" if len(painted) and not careful else ""),
         date=datetime.date.today().isoformat(),
     )
+
+
+def _balanced(good: np.ndarray, kept: tuple[np.ndarray, np.ndarray], painted: np.ndarray, highest: float) -> float:
+    """The threshold up to `highest` that tells good photographs and probes apart best, see `choose_threshold`.
+
+    `kept` are the ordered usual scores of both kinds, the second of which may be none.
+    """
+    rates = [
+        (scores, rate) for scores, rate in zip(kept, (HIGHEST_RATE, HIGHEST_DISTURBED_RATE), strict=True) if len(scores)
+    ]
+    lowest = min(highest, max(order_statistic(scores, rate) for scores, rate in rates))
+    candidates = [_just_above(score) for score in np.unique(np.concatenate(kept))][::-1]
+    allowed = [c for c in candidates if lowest <= c <= highest]
+    # Of equally good ones the highest.
+    best = allowed[int(np.argmax([(painted >= c).mean() - (good >= c).mean() for c in allowed]))]
+    bound = max(float(np.median(painted)), *(order_statistic(scores, _carried(rate, scores)) for scores, rate in rates))
+    return best if best <= bound else next(c for c in candidates if c <= bound)
+
+
+def _carried(rate: float, scores: np.ndarray) -> float:
+    """A rate, but no less than that of the second highest score."""
+    return max(rate, 2 / (len(scores) + 1))
 
 
 def unusual(scores: Sequence[float] | np.ndarray) -> np.ndarray:
