@@ -32,8 +32,8 @@ from stlm_hub.evaluation.evaluate import TestSet  # noqa: E402
 from stlm_hub.evaluation.masks import read_mask  # noqa: E402
 from stlm_hub.evaluation.metrics import compute_metrics  # noqa: E402
 from stlm_hub.files.fingerprint import fingerprint  # noqa: E402
-from stlm_hub.models.stlm.anomaly_maps import in_unit  # noqa: E402
 from stlm_hub.models.stlm.judging import DEFAULT_THRESHOLD  # noqa: E402
+from stlm_hub.models.stlm.scales import in_unit  # noqa: E402
 from stlm_hub.predict.frame import resize_image, to_frame  # noqa: E402
 from stlm_hub.predict.images import load_image  # noqa: E402
 from stlm_hub.zero_shot.reference_memory import ReferenceMemory  # noqa: E402

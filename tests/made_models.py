@@ -9,7 +9,8 @@ from torch import nn
 from toy_streams import install, install_real
 
 from stlm_hub.models.stlm.config import NetworkConfig, PatchMemoryConfig, STLMConfig
-from stlm_hub.models.stlm.judging import Calibration, Judging, MapScale
+from stlm_hub.models.stlm.judging import Calibration, Judging
+from stlm_hub.models.stlm.scales import MapScale
 from stlm_hub.predict.predictor import input_of
 from stlm_hub.stlm import STLM
 

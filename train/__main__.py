@@ -19,7 +19,7 @@ from stlm_hub.cli.progress import RunProgress
 from stlm_hub.errors import ConfigError
 from stlm_hub.model_folder import zoo_files
 from stlm_hub.model_folder.results import Results
-from stlm_hub.models.stlm.anomaly_maps import MAP_LABELS
+from stlm_hub.models.stlm.scales import MAP_LABELS
 from stlm_hub.pseudo_anomalies.textures import TextureSource
 from stlm_hub.starting_weights.sources import starting_weights
 from stlm_hub.training.data import split_normals

@@ -12,7 +12,7 @@ import yaml
 from stlm_hub.errors import ConfigError
 from stlm_hub.model_folder.results import PaperFigures
 from stlm_hub.models.stlm.config import NetworkConfig, PatchMemoryConfig, STLMConfig
-from stlm_hub.models.stlm.judging import ANOMALY_MAPS
+from stlm_hub.models.stlm.scales import ANOMALY_MAPS
 from stlm_hub.pseudo_anomalies.nuisance import Nuisance
 from stlm_hub.training.config import TrainingConfig
 from stlm_hub.validate import check_choice

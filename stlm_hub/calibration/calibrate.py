@@ -12,8 +12,9 @@ import torch
 from torch.nn import functional
 
 from ..errors import DataError
-from ..models.stlm.anomaly_maps import AnomalyMaps, in_unit
-from ..models.stlm.judging import SMALLEST_HEIGHT, Calibration, MapScale, agreed
+from ..models.stlm.anomaly_maps import AnomalyMaps
+from ..models.stlm.judging import Calibration
+from ..models.stlm.scales import SMALLEST_HEIGHT, MapScale, agreed, in_unit
 from ..pseudo_anomalies.nuisance import Nuisance
 from .familiar import familiarity_limits, joined
 from .normals import Looks, Measured, Normal, chosen, look

@@ -101,7 +101,7 @@ def calibrate(
 
 def _say_threshold(before: Judging, now: Judging, photographs: int) -> None:
     """Prints the new threshold beside the one before, and what it promises."""
-    from ..models.stlm.anomaly_maps import MAP_LABELS
+    from ..models.stlm.scales import MAP_LABELS
 
     other = ", of another map," if now.judge_by != before.judge_by else ""
     if not other and now.judge_by == "combined":

@@ -19,8 +19,8 @@ from ..errors import DataError
 from ..files.fingerprint import fingerprint
 from ..model_folder.card.text import markdown
 from ..model_folder.results import METRICS, Results
-from ..models.stlm.anomaly_maps import MAP_LABELS
 from ..models.stlm.config import size_text
+from ..models.stlm.scales import MAP_LABELS
 from ..predict.photographs import few
 from ..predict.prediction import VERDICTS
 from ..stlm import STLM

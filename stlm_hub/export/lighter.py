@@ -14,8 +14,8 @@ from torch.nn import functional as F
 from ..models.patch_memory import PatchMemory, smooth
 from ..models.stlm.anomaly_maps import AnomalyMaps
 from ..models.stlm.image_encoder import ImageEncoder
-from ..models.stlm.judging import MapScale
 from ..models.stlm.network import STLMNetwork
+from ..models.stlm.scales import MapScale
 from .coarse import lighten_network, linear
 from .windows import lighten_encoder
 

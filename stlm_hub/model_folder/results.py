@@ -19,7 +19,8 @@ from pydantic.dataclasses import dataclass
 from ..errors import ConfigError
 from ..files.fingerprint import file_sha256
 from ..files.whole import replace_file
-from ..models.stlm.judging import ANOMALY_MAPS, Calibration, Judging
+from ..models.stlm.judging import Calibration, Judging
+from ..models.stlm.scales import ANOMALY_MAPS
 from ..validate import read_bytes
 from .names import RESULTS_NAME, WEIGHT_FILES
 

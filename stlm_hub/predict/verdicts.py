@@ -10,7 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..errors import PictureWarning, WeightsError
-from ..models.stlm.judging import Judging, times
+from ..models.stlm.judging import Judging
+from ..models.stlm.scales import times
 from .images import ImageInput, read_picture
 from .prediction import Prediction, Unusable, checked_review, checked_threshold, moved_review, noted
 from .stream import batch_size, predict_many

@@ -11,7 +11,8 @@ import numpy as np
 from ..errors import ConfigError
 from ..models.stlm.area import reached
 from ..models.stlm.config import CONFIG_NAME, STLMConfig
-from ..models.stlm.judging import CALIBRATION_NAME, Calibration, Judging, agreed
+from ..models.stlm.judging import CALIBRATION_NAME, Calibration, Judging
+from ..models.stlm.scales import agreed, in_unit
 from ..predict.frame import resize_image, to_frame
 from ..predict.images import ImageInput
 from ..predict.prediction import Prediction, Unusable
@@ -203,6 +204,4 @@ def bounded_scores(judging: Judging, limits: np.ndarray) -> np.ndarray:
     levels = [[reached(values, judging.minimum_area) for values in maps] for maps in limits]
     by_map = dict(zip(judging.behind, np.minimum(peaks, levels).T, strict=True))
     shown = [agreed({m: by_map[m] for m in judging.compared}) if n == "combined" else by_map[n] for n in judging.shown]
-    positive = np.maximum(np.stack(shown, axis=1), 0)
-    scores: np.ndarray = positive / (1 + positive)
-    return scores
+    return in_unit(np.stack(shown, axis=1))

@@ -24,7 +24,8 @@ from ..model_folder.folder import check_output, make_parent, making, move_folder
 from ..model_folder.results import CalibrationFacts, Command, Photographs, Results, Value
 from ..model_folder.write import file_facts, write_results
 from ..models.stlm.anomaly_maps import check_judging
-from ..models.stlm.judging import ANOMALY_MAPS, Judging
+from ..models.stlm.judging import Judging
+from ..models.stlm.scales import ANOMALY_MAPS
 from ..predict.images import read_picture
 from ..predict.predictor import input_of
 from ..predict.region_mask import area_on_frame, on_frame

@@ -11,8 +11,8 @@ import torch
 from ..errors import DataError
 from ..models.backbones import BACKBONES
 from ..models.device import usable_device
-from ..models.stlm.anomaly_maps import in_unit
 from ..models.stlm.judging import DEFAULT_THRESHOLD, Calibration, Judging
+from ..models.stlm.scales import in_unit
 from ..predict.frame import resize_image, to_frame
 from ..predict.images import ImageInput, load_image
 from ..predict.prediction import Prediction, Unusable, checked_review, checked_threshold

@@ -17,7 +17,8 @@ from stlm_hub.calibration.calibrate import calibrate
 from stlm_hub.calibration.normals import PROBES, Normal, chosen, look
 from stlm_hub.calibration.threshold import choose_threshold
 from stlm_hub.errors import DataError, ImageError
-from stlm_hub.models.stlm.judging import ANOMALY_MAPS, Judging, times
+from stlm_hub.models.stlm.judging import Judging
+from stlm_hub.models.stlm.scales import ANOMALY_MAPS, times
 from stlm_hub.predict.images import load_image
 from stlm_hub.predict.predictor import infer, input_of
 from stlm_hub.pseudo_anomalies import probes

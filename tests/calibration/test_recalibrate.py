@@ -22,7 +22,8 @@ from stlm_hub.model_folder import results as facts
 from stlm_hub.model_folder.names import FAMILIARITY_NAME, FILES, MEMORY_NAME, REGION_NAME
 from stlm_hub.model_folder.publish import check_folder
 from stlm_hub.model_folder.results import FileFacts, Results
-from stlm_hub.models.stlm.judging import Judging, MapScale
+from stlm_hub.models.stlm.judging import Judging
+from stlm_hub.models.stlm.scales import MapScale
 from stlm_hub.predict.images import load_image
 from stlm_hub.pseudo_anomalies.nuisance import of_camera
 from stlm_hub.stlm import STLM

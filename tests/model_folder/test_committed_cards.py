@@ -18,7 +18,7 @@ from stlm_hub.model_folder.card.card import render_card
 from stlm_hub.model_folder.card.threshold import RATES
 from stlm_hub.model_folder.folder import read_folder
 from stlm_hub.model_folder.results import METRICS
-from stlm_hub.models.stlm.anomaly_maps import MAP_LABELS
+from stlm_hub.models.stlm.scales import MAP_LABELS
 
 CARDS = sorted(path.parent for path in (Path(__file__).resolve().parents[2] / "model_cards").glob("*/results.json"))
 CONSTANTS = {"0.3", "0", "1", "100"}  # AUPRO's limit, the smallest defect's share of a side, top K

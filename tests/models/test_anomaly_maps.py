@@ -11,9 +11,10 @@ from torch.nn import functional as F
 
 from stlm_hub.errors import ConfigError
 from stlm_hub.models.familiarity import describe
-from stlm_hub.models.stlm.anomaly_maps import MAP_LABELS, AnomalyMaps, ScoredMaps, in_unit
-from stlm_hub.models.stlm.judging import ANOMALY_MAPS, Judging, MapScale, agreed, times
+from stlm_hub.models.stlm.anomaly_maps import AnomalyMaps, ScoredMaps
+from stlm_hub.models.stlm.judging import Judging
 from stlm_hub.models.stlm.network import STLMOutput
+from stlm_hub.models.stlm.scales import ANOMALY_MAPS, MAP_LABELS, MapScale, agreed, in_unit, times
 from stlm_hub.predict.predictor import infer, predict
 from stlm_hub.stlm import STLM
 

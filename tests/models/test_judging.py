@@ -12,7 +12,8 @@ import pytest
 from stlm_hub.errors import ConfigError
 from stlm_hub.models.stlm.anomaly_maps import check_judging
 from stlm_hub.models.stlm.config import NetworkConfig, PatchMemoryConfig, STLMConfig
-from stlm_hub.models.stlm.judging import DEFAULT_THRESHOLD, MAX_SCORES, Calibration, Judging, MapScale
+from stlm_hub.models.stlm.judging import DEFAULT_THRESHOLD, MAX_SCORES, Calibration, Judging
+from stlm_hub.models.stlm.scales import MapScale
 
 CALIBRATION = Calibration(
     threshold=0.25,

@@ -9,10 +9,11 @@ import pytest
 import torch
 
 from stlm_hub.models.familiarity import describe
-from stlm_hub.models.stlm.anomaly_maps import AnomalyMaps, in_unit
+from stlm_hub.models.stlm.anomaly_maps import AnomalyMaps
 from stlm_hub.models.stlm.area import reached
 from stlm_hub.models.stlm.config import NetworkConfig, PatchMemoryConfig, STLMConfig
-from stlm_hub.models.stlm.judging import Judging, MapScale
+from stlm_hub.models.stlm.judging import Judging
+from stlm_hub.models.stlm.scales import MapScale, in_unit
 from stlm_hub.predict.prediction import Prediction, without_specks
 from stlm_hub.runtime.detector import bounded_scores
 

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from ...models.stlm.anomaly_maps import MAP_LABELS
 from ...models.stlm.config import STLMConfig, size_text
 from ...models.stlm.judging import Judging
+from ...models.stlm.scales import MAP_LABELS
 from ..results import METRICS, Circumstances, MapFigures, Results
 from .text import Ready
 

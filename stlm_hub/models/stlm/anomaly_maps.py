@@ -20,18 +20,11 @@ from ..familiarity import Description, Familiarity, describe
 from ..patch_memory import PatchMemory
 from .area import reached
 from .config import LEVEL_CHANNELS, STLMConfig
-from .judging import ANOMALY_MAPS, Judging, MapScale, agreed
+from .judging import Judging
 from .network import STLMNetwork, STLMOutput
 from .region import Region
+from .scales import ANOMALY_MAPS, MapScale, agreed, in_unit
 from .tiles import blend, cut
-
-MAP_LABELS = {
-    "aggregation": "with aggregation",
-    "cosine": "without aggregation",
-    "memory": "of the memory",
-    "combined": "combined",
-}
-"""What people read of each map."""
 
 TILE_PIXELS = 2**20
 """Pixels of tiles that are in the network at once."""
@@ -285,12 +278,6 @@ class AnomalyMaps(nn.Module):
     def resized(self, values: Tensor, size: tuple[int, int]) -> Tensor:
         """BxCxhxw on another grid, bilinear: BxCxHxW."""
         return F.interpolate(values, size=size, mode="bilinear", align_corners=False)
-
-
-def in_unit(limits: Tensor) -> Tensor:
-    """Values in limits of normal photographs -> [0, 1): x / (1 + x), and 0 below 0."""
-    positive = limits.clamp_min(0)
-    return positive / (1 + positive)
 
 
 def check_judging(config: STLMConfig, judging: Judging) -> None:
