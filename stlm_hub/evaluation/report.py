@@ -18,7 +18,8 @@ from .. import __version__
 from ..errors import DataError
 from ..fingerprint import fingerprint
 from ..model_folder.card.text import markdown
-from ..model_folder.results import METRICS, Results
+from ..model_folder.figures import METRICS
+from ..model_folder.results import Results
 from ..models.stlm.anomaly_maps import MAP_LABELS
 from ..models.stlm.config import size_text
 from ..predict.photographs import few

@@ -13,7 +13,7 @@ from ..calibration.threshold import DEFAULT_FALSE_ALARM_RATE, MIN_HELD_OUT, chec
 from ..errors import ConfigError, DataError
 from ..model_folder.folder import check_output
 from ..model_folder.names import PLOTS
-from ..model_folder.results import DatasetFacts, Provenance
+from ..model_folder.provenance import DatasetFacts, Provenance
 from ..models.stlm.config import NetworkConfig, size_text, smallest_defect
 from ..predict.photographs import MIN_TRAINING_PHOTOGRAPHS, check_photographs
 from ..predict.region_mask import area_on_frame, looked_at, on_frame

@@ -10,7 +10,7 @@ from typing import Any
 
 from ..calibration.threshold import DEFAULT_FALSE_ALARM_RATE
 from ..errors import ConfigError
-from ..model_folder.results import Command
+from ..model_folder.provenance import Command
 from ..models.stlm.config import NetworkConfig, PatchMemoryConfig, STLMConfig
 from ..predict.images import printable
 from ..pseudo_anomalies.nuisance import of_camera

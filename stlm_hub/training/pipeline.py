@@ -23,18 +23,11 @@ from ..evaluation.evaluate import Evaluation, TestSet, curves, evaluate
 from ..evaluation.pictures import write_unusual
 from ..evaluation.plots import LOSSES, plot_curves, plot_losses, plot_score_histogram
 from ..fingerprint import fingerprint
+from ..model_folder.figures import PaperFigures, TestScores
 from ..model_folder.folder import make_parent, making, move_folder
 from ..model_folder.names import WEIGHTS_NAME
-from ..model_folder.results import (
-    Circumstances,
-    DatasetFacts,
-    PaperFigures,
-    Photographs,
-    Provenance,
-    Results,
-    TestPhotographs,
-    TestScores,
-)
+from ..model_folder.provenance import Circumstances, DatasetFacts, Photographs, Provenance, TestPhotographs
+from ..model_folder.results import Results
 from ..model_folder.write import file_facts, write_results
 from ..models.stlm.config import STLMConfig
 from ..models.stlm.judging import Judging

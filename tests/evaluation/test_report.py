@@ -23,7 +23,8 @@ from stlm_hub.evaluation.pictures import GOOD, JudgedPhotograph
 from stlm_hub.evaluation.report import _split, kind_figures, write_report
 from stlm_hub.evaluation.test_folder import read_test_set
 from stlm_hub.fingerprint import fingerprint
-from stlm_hub.model_folder.results import DatasetFacts, Results, Split, TestPhotographs
+from stlm_hub.model_folder.provenance import DatasetFacts, Split, TestPhotographs
+from stlm_hub.model_folder.results import Results
 from stlm_hub.samples.parts import write_samples
 
 LOG = [{"step": i, "plain": 0.0, "denoising": 0.3, "focal": 0.02, "l1": 0.4, "total": 0.7} for i in (1, 2, 3)]

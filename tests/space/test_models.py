@@ -17,8 +17,10 @@ import torch
 from stlm_hub.errors import HubError
 from stlm_hub.model_folder import hub, zoo
 from stlm_hub.model_folder import results as model_results
+from stlm_hub.model_folder.figures import MapFigures
 from stlm_hub.model_folder.folder import write_config
-from stlm_hub.model_folder.results import DatasetFacts, MapFigures, Provenance, Results, Split
+from stlm_hub.model_folder.provenance import DatasetFacts, Provenance, Split
+from stlm_hub.model_folder.results import Results
 from stlm_hub.models.stlm.config import STLMConfig
 from stlm_hub.models.stlm.judging import Calibration, Judging
 from stlm_hub.stlm import STLM

@@ -23,7 +23,9 @@ from stlm_hub.calibration.normals import Normal
 from stlm_hub.errors import ConfigError, STLMError, TrainingError, WeightsError
 from stlm_hub.evaluation.evaluate import TestSet
 from stlm_hub.model_folder import results as model_results
-from stlm_hub.model_folder.results import Circumstances, Command, DatasetFacts, Provenance, Results, SeedFigures
+from stlm_hub.model_folder.figures import SeedFigures
+from stlm_hub.model_folder.provenance import Circumstances, Command, DatasetFacts, Provenance
+from stlm_hub.model_folder.results import Results
 from stlm_hub.model_folder.zoo_files import register
 from stlm_hub.models.backbones.efficientnet_lite0 import EfficientNetLite0
 from stlm_hub.models.stlm.config import PatchMemoryConfig

@@ -20,7 +20,8 @@ from stlm_hub.errors import ConfigError, STLMError, StorageError
 from stlm_hub.evaluation.evaluate import check_both_kinds
 from stlm_hub.fingerprint import fingerprint
 from stlm_hub.model_folder import results as model_results
-from stlm_hub.model_folder.results import Command, DatasetFacts, Provenance, Results
+from stlm_hub.model_folder.provenance import Command, DatasetFacts, Provenance
+from stlm_hub.model_folder.results import Results
 from stlm_hub.pseudo_anomalies.textures import TextureSource
 from stlm_hub.starting_weights.sources import starting_weights
 from stlm_hub.starting_weights.starting_weights import StartingWeights
