@@ -12,7 +12,7 @@ from ..calibration.threshold import DEFAULT_FALSE_ALARM_RATE
 from ..errors import ConfigError
 from ..model_folder.provenance import Command
 from ..models.stlm.config import NetworkConfig, PatchMemoryConfig, STLMConfig
-from ..predict.images import printable
+from ..predict.printable import printable
 from ..pseudo_anomalies.nuisance import of_camera
 from ..pseudo_anomalies.synthesis import SynthesisConfig
 from .config import TrainingConfig
