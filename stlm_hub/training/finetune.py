@@ -26,10 +26,11 @@ from .budget import check_seconds, steps_of_run, steps_within
 from .config import TrainingConfig
 from .data import Split, split_normals
 from .fill_memory import count_patches
+from .job import Job
 from .observer import Observer
 from .one_at_a_time import one_at_a_time
 from .options import DEFAULT_STEPS, MEMORY, Options
-from .pipeline import Job, run
+from .pipeline import run
 from .processes import processes
 
 

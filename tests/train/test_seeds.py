@@ -21,9 +21,9 @@ from stlm_hub.model_folder.results import Results
 from stlm_hub.models.stlm.config import PatchMemoryConfig
 from stlm_hub.pseudo_anomalies.nuisance import Nuisance
 from stlm_hub.samples.parts import write_samples
+from stlm_hub.training.job import Job
 from stlm_hub.training.observer import Observer
 from stlm_hub.training.options import small_machine
-from stlm_hub.training.pipeline import Job
 from train import photographs
 from train.seeds import folder_of, tell_other_seeds, told_before
 

@@ -36,9 +36,10 @@ from stlm_hub.starting_weights.starting_weights import StartingWeights
 from stlm_hub.training import fill_memory
 from stlm_hub.training.data import Split, split_normals
 from stlm_hub.training.finetune import held_out_of
+from stlm_hub.training.job import Job
 from stlm_hub.training.observer import Observer
 from stlm_hub.training.options import Options
-from stlm_hub.training.pipeline import Job, run
+from stlm_hub.training.pipeline import run
 from stlm_hub.training.recalibrate import recalibrate
 from stlm_hub.training.trained import Trained, read_trained
 from train.ablations.objectives import NoAggregation
