@@ -59,6 +59,7 @@ NO_CODE = (  # of stlm_hub/training/: changes no figure
     "log.py",
     "machine.py",
     "observer.py",
+    "options.py",
     "recalibrate.py",
     "trained.py",
 )
