@@ -29,7 +29,7 @@ def load(
         threads: of an exported model; None: as many as the machine has cores.
 
     Returns:
-        A `stlm_hub.predict.detector.Detector` with `predict_many`.
+        A `stlm_hub.predict.detector.Detector`.
 
     Raises:
         ConfigError: an export or a model is not valid, or what runs it is not installed.

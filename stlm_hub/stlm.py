@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any, cast, overload
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor
@@ -20,24 +20,24 @@ from .models.acceleration import Acceleration, placed
 from .models.device import usable_device
 from .models.stlm.anomaly_maps import AnomalyMaps
 from .models.stlm.config import STLMConfig
-from .models.stlm.judging import Calibration, Judging
+from .models.stlm.judging import Judging
 from .models.stlm.network import STLMNetwork
 from .runtime.beside import Preferred
 from .runtime.detector import ExportedModel
 from .runtime.facts import check_export_request, is_export
+from .runtime.judging_model import JudgingModel
 from .validate import expanded
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Sequence
 
     import numpy as np
 
-    from .predict.images import ImageInput
-    from .predict.prediction import Prediction, Unusable
+    from .predict.prediction import Prediction
 
 
-class STLM(AnomalyMaps):
-    """Two-stream lightweight anomaly detection (arXiv 2402.19145). Satisfies `stlm_hub.predict.detector.Detector`.
+class STLM(AnomalyMaps, JudgingModel):
+    """Two-stream lightweight anomaly detection (arXiv 2402.19145). `predict` and `predict_many`: see `JudgingModel`.
 
     Args:
         config: what it is made of; None is the paper's network without a memory.
@@ -61,16 +61,6 @@ class STLM(AnomalyMaps):
         super().__init__(STLMConfig() if config is None else config, Judging() if judging is None else judging, network)
         self.name = name
         self.preferred: Preferred | None = None  # an export in its folder that judges in its place
-
-    @property
-    def calibration(self) -> Calibration | None:
-        """The threshold and where it comes from; None: not calibrated."""
-        return self.judging.calibration
-
-    @property
-    def input_size(self) -> tuple[int, int]:
-        """Height and width in pixels that photographs are brought to, all tiles together."""
-        return self.frame_size
 
     @classmethod
     def from_pretrained(
@@ -126,88 +116,16 @@ class STLM(AnomalyMaps):
             model.preferred = Preferred.beside(local.folder, model)
         return model
 
-    @overload
-    def predict(
-        self,
-        image_or_list: ImageInput,
-        *,
-        threshold: float | None = None,
-        review_threshold: float | None = None,
-        refine: bool | None = None,
-    ) -> Prediction: ...
-    @overload
-    def predict(
-        self,
-        image_or_list: list[ImageInput] | tuple[ImageInput, ...],
-        *,
-        threshold: float | None = None,
-        review_threshold: float | None = None,
-        refine: bool | None = None,
-    ) -> list[Prediction]: ...
-    def predict(
-        self,
-        image_or_list: ImageInput | list[ImageInput] | tuple[ImageInput, ...],
-        *,
-        threshold: float | None = None,
-        review_threshold: float | None = None,
-        refine: bool | None = None,
-    ) -> Prediction | list[Prediction]:
-        """Judges one photograph or a list of them (a list in, a list out, in order).
-
-        Args:
-            image_or_list: path, bytes, PIL image, HxW or HxWx3 array (uint8, uint16, float in [0, 1]), or a list of
-                those.
-            threshold: anomaly score in [0, 1] at or above which a photograph is anomalous; None is the calibrated one.
-            review_threshold: score from which one below `threshold` is worth a second look; None is the calibrated one.
-            refine: whether Segment Anything outlines what is rejected, in some seconds each; score and verdict stay.
-                None: as the model chose at its calibration, and where Segment Anything is not to be had, with a warning
-                as without.
-
-        Raises:
-            ImageError: an input cannot be used as a photograph; nothing is predicted then.
-            ConfigError: the threshold is out of range.
-            WeightsError: `refine` is True, and Segment Anything's weights cannot be had.
-        """
-        from .predict.verdicts import judge_sources
-        from .zero_shot.as_chosen import all_outlined
-
-        several = isinstance(image_or_list, (list, tuple))
-        sources: list[ImageInput] = list(image_or_list) if isinstance(image_or_list, (list, tuple)) else [image_or_list]
-        found = judge_sources(self._judge, sources, self.judging.bits, threshold, review_threshold)
-        found = all_outlined(found, refine, self.judging.refine)
-        return found if several else found[0]
-
-    def _judge(self, images: list[np.ndarray], threshold: float | None, review: float | None) -> list[Prediction]:
-        """Predictions of decoded photographs, by the export that is preferred, or in PyTorch."""
+    def judge(
+        self, images: Sequence[np.ndarray], threshold: float | None = None, review_threshold: float | None = None
+    ) -> list[Prediction]:
+        """Predictions of decoded photographs, by the export that is preferred, or in PyTorch; see `JudgingModel`."""
         from .predict.predictor import predict
 
         exported = self.preferred.instead_of(self) if self.preferred is not None else None
         if exported is not None:
-            return exported.judge(images, threshold, review)
-        return predict(self, images, threshold, review)
-
-    def predict_many(
-        self,
-        photographs: Iterable[ImageInput],
-        *,
-        threshold: float | None = None,
-        review_threshold: float | None = None,
-        refine: bool | None = None,
-    ) -> Iterator[Prediction | Unusable]:
-        """Judges any number of photographs, one at a time in memory; files are decoded ahead of the network.
-
-        Args:
-            photographs: what `predict` takes, one by one.
-            threshold, review_threshold, refine: as of `predict`.
-
-        Yields:
-            For each photograph, in order, its prediction, or an `Unusable` with the reason.
-        """
-        from .predict.verdicts import judge_many
-        from .zero_shot.as_chosen import outlined
-
-        judged = judge_many(self._judge, photographs, self.judging, self.frame_size, threshold, review_threshold)
-        return outlined(judged, refine, self.judging.refine)
+            return exported.judge(images, threshold, review_threshold)
+        return predict(self, images, threshold, review_threshold)
 
     def save_pretrained(self, save_directory: str | os.PathLike[str], *, dtype: torch.dtype | None = None) -> None:
         """Writes config.json, calibration.json and the files of tensors; the memory's where it has one.

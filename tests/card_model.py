@@ -9,23 +9,19 @@ from typing import Any
 from huggingface_hub import ModelCard, ModelCardData
 
 from stlm_hub.model_folder.card.card import render_card
-from stlm_hub.model_folder.results import (
+from stlm_hub.model_folder.figures import Latency, MapFigures, PaperFigures, TestScores
+from stlm_hub.model_folder.provenance import (
     Circumstances,
     Command,
     DatasetFacts,
-    FileFacts,
-    Latency,
-    MapFigures,
-    PaperFigures,
     Photographs,
     Provenance,
-    Results,
     Split,
     StartingPoint,
     TestPhotographs,
-    TestScores,
     TrainingFacts,
 )
+from stlm_hub.model_folder.results import FileFacts, Results
 from stlm_hub.models.stlm.config import NetworkConfig, STLMConfig
 from stlm_hub.models.stlm.judging import Calibration, Judging
 

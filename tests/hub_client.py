@@ -25,6 +25,8 @@ import toy_streams
 from stlm_hub.errors import STLMError
 from stlm_hub.files.fingerprint import file_sha256
 from stlm_hub.model_folder import hub, zoo, zoo_files
+from stlm_hub.files.fingerprint import file_sha256
+from stlm_hub.model_folder import download, hub, zoo, zoo_files
 from stlm_hub.model_folder.publish import publish
 from stlm_hub.stlm import STLM
 
@@ -57,6 +59,9 @@ def network(on):
     socket.socket.connect = connect if on else refuse
     huggingface_hub.close_session()  # connections that are open would go on serving
 
+def timeout(seconds):
+    hub.TIMEOUT = download.TIMEOUT = seconds
+
 model = functools.cache(STLM.from_pretrained)
 ACTIONS = {
     "load": load,
@@ -69,7 +74,7 @@ ACTIONS = {
     "push": lambda folder, repo_id, **options: {"url": model(folder).push_to_hub(repo_id, **options)},
     "use_zoo": use_zoo,
     "network": network,
-    "timeout": lambda seconds: setattr(hub, "TIMEOUT", seconds),
+    "timeout": timeout,
 }
 for line in sys.stdin:
     action, arguments, options = json.loads(line)

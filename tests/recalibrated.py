@@ -4,22 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 
-from stlm_hub.model_folder.results import (
+from stlm_hub.model_folder.figures import MapFigures, SeedFigures, TestScores
+from stlm_hub.model_folder.provenance import (
     Circumstances,
     Command,
     DatasetFacts,
-    FileFacts,
-    MapFigures,
     Photographs,
     Provenance,
-    Results,
-    SeedFigures,
     Split,
     StartingPoint,
     TestPhotographs,
-    TestScores,
     TrainingFacts,
 )
+from stlm_hub.model_folder.results import FileFacts, Results
 from stlm_hub.models.stlm.judging import Calibration
 
 OLD = Calibration(

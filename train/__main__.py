@@ -23,7 +23,8 @@ from stlm_hub.models.stlm.scales import MAP_LABELS
 from stlm_hub.pseudo_anomalies.textures import TextureSource
 from stlm_hub.starting_weights.sources import starting_weights
 from stlm_hub.training.data import split_normals
-from stlm_hub.training.pipeline import Job, run
+from stlm_hub.training.job import Job
+from stlm_hub.training.pipeline import run
 from stlm_hub.training.teacher import SAM_FILES
 from stlm_hub.training.trained import read_trained
 

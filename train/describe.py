@@ -6,7 +6,7 @@ import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 
-from stlm_hub.model_folder.results import Command, DatasetFacts, Provenance
+from stlm_hub.model_folder.provenance import Command, DatasetFacts, Provenance
 from stlm_hub.predict.images import load_image
 
 from .datasets.category import Category

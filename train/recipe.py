@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 
 from stlm_hub.errors import ConfigError
-from stlm_hub.model_folder.results import PaperFigures
+from stlm_hub.model_folder.figures import PaperFigures
 from stlm_hub.models.stlm.config import NetworkConfig, PatchMemoryConfig, STLMConfig
 from stlm_hub.models.stlm.scales import ANOMALY_MAPS
 from stlm_hub.pseudo_anomalies.nuisance import Nuisance

@@ -11,9 +11,10 @@ from typing import Any
 from stlm_hub.errors import ConfigError
 from stlm_hub.model_folder import results as model_results
 from stlm_hub.model_folder.card.card import write_card
+from stlm_hub.model_folder.figures import SeedFigures
 from stlm_hub.model_folder.folder import read_folder
 from stlm_hub.model_folder.names import RESULTS_NAME, WEIGHTS_NAME
-from stlm_hub.model_folder.results import Results, SeedFigures
+from stlm_hub.model_folder.results import Results
 from stlm_hub.training.config import TrainingConfig
 
 

@@ -8,7 +8,7 @@ from html import escape
 import gradio as gr
 from PIL import Image
 
-from stlm_hub.predict.images import MAX_PIXELS
+from stlm_hub.predict.picture_file import MAX_PIXELS
 
 from .card_html import card_html
 from .judge import MODELS

@@ -10,7 +10,8 @@ from typing import Any
 import gradio as gr
 
 from stlm_hub.model_folder.card.card import LICENSES
-from stlm_hub.model_folder.results import METRICS, Results
+from stlm_hub.model_folder.figures import METRICS
+from stlm_hub.model_folder.results import Results
 from stlm_hub.models.stlm.config import size_text
 
 from . import about_tab, batch_tab, first_look_tab, inspect_tab, your_part_tab

@@ -14,6 +14,7 @@ from pathlib import Path
 from stlm_hub.errors import ConfigError, HubError
 from stlm_hub.model_folder import hub, zoo
 from stlm_hub.model_folder.card.card import LICENSES
+from stlm_hub.model_folder.local_model import LocalModel
 from stlm_hub.model_folder.results import Results
 from stlm_hub.models.stlm.config import CONFIG_NAME, STLMConfig
 from stlm_hub.stlm import STLM
@@ -42,7 +43,7 @@ class LoadedModel:
     name: str
     network: STLM
     results: Results | None
-    local: hub.LocalModel
+    local: LocalModel
 
     @property
     def threshold(self) -> float:
@@ -194,7 +195,7 @@ def _check_name(name: str) -> None:
         raise HubError(f'"{name:.80}" cannot be loaded here; give an alias or the name of a repository of the Hub.')
 
 
-def _results(local: hub.LocalModel) -> Results | None:
+def _results(local: LocalModel) -> Results | None:
     try:
         return hub.results_of(local, token=False)
     except ConfigError:

@@ -13,7 +13,8 @@ import gradio as gr
 from gradio.utils import get_upload_folder
 
 from stlm_hub.errors import DataError, ImageError
-from stlm_hub.predict.images import MAX_FILE_BYTES, SUFFIXES
+from stlm_hub.predict.images import SUFFIXES
+from stlm_hub.predict.picture_file import MAX_FILE_BYTES
 
 from .archives import MAX_MEMBERS, Member, photographs
 

@@ -16,8 +16,9 @@ from stlm_hub.errors import ConfigError, DataError, STLMError, TrainingError
 from stlm_hub.model_folder.publish import publish
 from stlm_hub.predict.good_ones import good_members
 from stlm_hub.training.budget import MAX_STEPS
-from stlm_hub.training.finetune import Options, finetune
+from stlm_hub.training.finetune import finetune
 from stlm_hub.training.observer import Observer
+from stlm_hub.training.options import Options
 
 from . import your_part_form
 from .budget import check_budget

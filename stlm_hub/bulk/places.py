@@ -8,7 +8,8 @@ from typing import Any
 import fsspec
 
 from ..errors import DataError, ImageError
-from ..predict.images import MAX_FILE_BYTES, Picture, read_picture
+from ..predict.images import Picture, read_picture
+from ..predict.picture_file import MAX_FILE_BYTES
 
 PACKAGES = {"s3": "s3fs", "s3a": "s3fs", "gs": "gcsfs", "gcs": "gcsfs", "abfs": "adlfs", "az": "adlfs", "adl": "adlfs"}
 """What pip calls the packages of protocols; of the others fsspec's own sentence names it."""

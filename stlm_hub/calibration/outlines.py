@@ -17,11 +17,10 @@ from ..models.eval_mode import in_eval_mode
 from ..models.stlm.anomaly_maps import AnomalyMaps
 from ..models.stlm.judging import Judging
 from ..models.stlm.outline_gain import LEAST, OutlineGain
-from ..predict.frame import to_frame
 from ..predict.images import read_picture
 from ..predict.prediction import Prediction
-from ..predict.predictor import input_of
-from ..predict.verdicts import Inferred, ScoredMap, judge_all
+from ..predict.predictor import input_of, on_photographs
+from ..predict.verdicts import judge_all
 from ..pseudo_anomalies.probes import probe_inside
 from ..validate import check_choice
 from ..zero_shot.refine import refined
@@ -138,14 +137,8 @@ def judge_without(model: AnomalyMaps, image: np.ndarray, number: int) -> Predict
         image: HxWx3 uint8 RGB.
         number: in the memory; -1: all entries count.
     """
-    found, distances = in_eval_mode(model)(input_of(model, [image]), model.judging.shown, [number])
-    shape = (image.shape[0], image.shape[1])
-    maps = {
-        name: ScoredMap(to_frame(one.values[0, 0].float().cpu().numpy(), shape), float(one.scores[0]))
-        for name, one in found.items()
-    }
-    inferred = Inferred(maps, tuple(distances[0].tolist()))
-    return judge_all(model.judging, [image], [inferred], model.frame_size)[0]
+    seen = in_eval_mode(model)(input_of(model, [image]), model.judging.shown, [number])
+    return judge_all(model.judging, [image], on_photographs(seen, [image]), model.frame_size)[0]
 
 
 def f1(found: np.ndarray, truth: np.ndarray) -> float:

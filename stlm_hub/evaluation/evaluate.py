@@ -14,7 +14,7 @@ from tempfile import TemporaryDirectory, gettempdir
 import numpy as np
 
 from ..errors import DataError
-from ..model_folder.results import MapFigures
+from ..model_folder.figures import MapFigures
 from ..models.stlm.anomaly_maps import AnomalyMaps
 from ..predict.images import Picture, read_picture
 from ..predict.prediction import Unusable

@@ -10,7 +10,9 @@ from PIL import Image
 
 from ..errors import DataError, ImageError
 from ..predict.depth import deep_colours
-from ..predict.images import as_shown, opened, orientation_of, printable
+from ..predict.orientation import as_shown, orientation_of
+from ..predict.picture_file import opened
+from ..predict.printable import printable
 
 MOST_MARKED = 0.6
 """Share of a photograph above which a mask is asked after: defects are smaller, what is left of them is not."""

@@ -18,7 +18,7 @@ import numpy as np
 from sklearn.metrics import auc, roc_auc_score
 
 from ..errors import DataError
-from ..model_folder.results import MapFigures
+from ..model_folder.figures import MapFigures
 
 MAX_CURVE_POINTS = 200
 """Most points of a curve in results.json."""

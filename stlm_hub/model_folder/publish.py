@@ -17,10 +17,11 @@ from .. import __version__
 from ..errors import HubError
 from ..models.stlm.anomaly_maps import AnomalyMaps
 from ..validate import expanded
-from . import hub, results
+from . import results
 from .card.card import write_card
 from .folder import read_folder
 from .hub_answers import explain_upload, hub_errors
+from .local_model import PICKLE_SUFFIXES
 from .names import CARD_NAME, FILES, MEMORY_NAME, RESULTS_NAME, WEIGHT_FILES
 from .versions import PART, settle
 from .weights_file import read_model_weights
@@ -97,7 +98,7 @@ def check_folder(folder: Path) -> dict[str, Path]:
         if not path.is_file() and not path.is_dir():
             raise HubError(f"{path} is not an ordinary file; remove it to publish.")
     for name, path in files.items():
-        if name.endswith(hub.PICKLE_SUFFIXES):
+        if name.endswith(PICKLE_SUFFIXES):
             raise HubError(f"{path} looks like a pickle, which can run code at whoever loads it; remove it to publish.")
         if not _matches(name, ALLOWED):
             raise HubError(f"{path} does not belong to a model; move it away. A model has {', '.join(ALLOWED)}.")

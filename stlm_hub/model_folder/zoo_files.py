@@ -11,7 +11,7 @@ from ..files.fingerprint import file_sha256
 from ..models.stlm.config import STLMConfig
 from . import hub, results, zoo
 from .folder import read_folder
-from .hub import LocalModel
+from .local_model import LocalModel, in_folder, needed_files
 from .names import DECIDING, RESULTS_NAME
 
 
@@ -54,7 +54,7 @@ def verify(alias: str) -> Verification:
     """
     entry = _entry(alias)
     folder = zoo.zoo_dir_folder(alias) or zoo.checkout_folder(alias)
-    local = hub.in_folder(folder, entry) if folder is not None else hub.resolve(alias, local_files_only=True)
+    local = in_folder(folder, entry) if folder is not None else hub.resolve(alias, local_files_only=True)
     return Verification(alias, local.folder, _bytes(local.folder), tuple(_differences(local.folder, entry.sha256)))
 
 
@@ -112,7 +112,7 @@ def _deciding(folder: Path, config: STLMConfig) -> list[str]:
     Raises:
         WeightsError: one is missing.
     """
-    names = hub.needed_files(config)
+    names = needed_files(config)
     if missing := [name for name in names if not (folder / name).is_file()]:
         raise WeightsError(f"{folder} has no {missing[0]}; get the whole folder anew, or save the model again.")
     return names

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from typing import Protocol, overload
 
 from ..models.stlm.judging import Calibration
 from .images import ImageInput
-from .prediction import Prediction
+from .prediction import Prediction, Unusable
 
 
 class Detector(Protocol):
@@ -26,7 +27,12 @@ class Detector(Protocol):
 
     @overload
     def predict(
-        self, image_or_list: ImageInput, *, threshold: float | None = None, refine: bool | None = None
+        self,
+        image_or_list: ImageInput,
+        *,
+        threshold: float | None = None,
+        review_threshold: float | None = None,
+        refine: bool | None = None,
     ) -> Prediction: ...
     @overload
     def predict(
@@ -34,6 +40,7 @@ class Detector(Protocol):
         image_or_list: list[ImageInput] | tuple[ImageInput, ...],
         *,
         threshold: float | None = None,
+        review_threshold: float | None = None,
         refine: bool | None = None,
     ) -> list[Prediction]: ...
     def predict(
@@ -41,9 +48,21 @@ class Detector(Protocol):
         image_or_list: ImageInput | list[ImageInput] | tuple[ImageInput, ...],
         *,
         threshold: float | None = None,
+        review_threshold: float | None = None,
         refine: bool | None = None,
     ) -> Prediction | list[Prediction]:
         """Judges one photograph or a list of them, at the calibrated threshold or another one in [0, 1].
 
-        `refine` says whether Segment Anything outlines what is rejected; None: as the detector does by itself.
+        `review_threshold` is the score from which one below `threshold` is worth a second look. `refine` says whether
+        Segment Anything outlines what is rejected; None: as the detector does by itself.
         """
+
+    def predict_many(
+        self,
+        photographs: Iterable[ImageInput],
+        *,
+        threshold: float | None = None,
+        review_threshold: float | None = None,
+        refine: bool | None = None,
+    ) -> Iterator[Prediction | Unusable]:
+        """Judges any number of photographs, a few at a time in memory; what cannot be used is `Unusable`."""

@@ -3,8 +3,8 @@
 Every picture that enters the library passes through `read_picture`. It treats each kind of picture like this:
 
 - Files: PNG, JPEG, WebP, BMP and TIFF only, and HEIC where pillow-heif is installed, whatever their names end in.
-  Limits on bytes, pixels and aspect ratio are checked on the header, limits on parts by `image_structure`, before any
-  pixel is decoded. The first of several frames or pages is used, and a note says so.
+  Limits on bytes, pixels and aspect ratio are checked on the header (`picture_file`), limits on parts by
+  `image_structure`, before any pixel is decoded. The first of several frames or pages is used, and a note says so.
 - Orientation: the EXIF orientation is applied, so the array is what a viewer shows.
 - Transparency: the picture is composited on white. A fully transparent picture becomes white.
 - Grey, palette, CMYK, YCbCr, Lab: converted to RGB. Embedded colour profiles are applied, see `colours`.
@@ -23,34 +23,27 @@ import stat
 import warnings
 from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, TypeAlias
+from typing import IO, TypeAlias
 
 import numpy as np
-from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
+from PIL import Image
 
 from ..errors import ImageError, PictureWarning
 from ..validate import expanded
 from .depth import check_bits, deep_colours, depth_note, is_deep
-from .image_structure import MAX_EXIF_BYTES, check_structure, tags_fit, without_text
-from .kinds import BEGINNING, HEIC_SUFFIXES, check_kind, is_heic, left_out, reads_heic
+from .kinds import HEIC_SUFFIXES, left_out, reads_heic
+from .orientation import as_shown
+from .picture_file import check_size, opened
 from .pixels import deep_to_uint8, to_rgb, to_uint8
+from .printable import printable, reason
 
 ImageInput: TypeAlias = str | Path | bytes | Image.Image | np.ndarray
 """What `load_image` accepts. Arrays are HxW, HxWx1, HxWx3 (RGB) or HxWx4 (RGBA)."""
 
 SUFFIXES = (".bmp", ".jfif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp", *HEIC_SUFFIXES)
 """Endings of file names, in lower case, of what may be a picture. Those of HEIC are read where pillow-heif is there."""
-
-FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF")  # Pillow knows over 40; every decoder is a risk
-MAX_FILE_BYTES = 200_000_000
-MAX_PIXELS = 40_000_000
-MIN_SIDE = 8  # pixels
-MAX_ASPECT = 50  # longer side / shorter side
-
-_MEGAPIXELS = f"{MAX_PIXELS // 1_000_000} megapixels"
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,7 +82,7 @@ def read_picture(source: ImageInput, *, name: str | None = None, bits: int | Non
         The picture with the EXIF orientation applied.
 
     Raises:
-        ImageError: the picture is missing, damaged, of an unsupported kind, or outside the limits of this module.
+        ImageError: the picture is missing, damaged, of an unsupported kind, or outside the limits of `picture_file`.
         ConfigError: there is no such depth.
     """
     check_bits(bits)
@@ -142,7 +135,7 @@ def _all_images(root: Path, recursive: bool) -> list[Path]:
         ]
     except (OSError, ValueError) as error:
         where = getattr(error, "filename", None) or str(root)  # a folder below it
-        raise ImageError(f"The folder {printable(where)} cannot be read: {_reason(error)}.") from None
+        raise ImageError(f"The folder {printable(where)} cannot be read: {reason(error)}.") from None
     return sorted(found, key=lambda path: (_natural(path.relative_to(root)), str(path)))
 
 
@@ -182,7 +175,7 @@ def _read_file(path: Path, name: str | None, bits: int | None) -> Picture:
     except FileNotFoundError:
         raise ImageError(f"There is no file {printable(name or str(path))}; check the path.") from None
     except (OSError, ValueError) as error:
-        raise ImageError(f"{label} cannot be opened: {_reason(error)}.") from None
+        raise ImageError(f"{label} cannot be opened: {reason(error)}.") from None
 
 
 def _decode(stream: IO[bytes], size: int, name: str, bits: int | None) -> Picture:
@@ -191,102 +184,26 @@ def _decode(stream: IO[bytes], size: int, name: str, bits: int | None) -> Pictur
         return _displayed(image, name, bits, again)
 
 
-@contextmanager
-def opened(stream: IO[bytes], size: int, name: str) -> Iterator[tuple[Image.Image, Callable[[], Image.Image]]]:
-    """An encoded picture after all checks, not decoded yet; and a function that opens it once more.
-
-    Args:
-        stream: the file, at its start.
-        size: of the file in bytes.
-        name: what errors call it, printable.
-
-    Raises:
-        ImageError: it is damaged, of an unsupported kind, or outside the limits of this module.
-    """
-    if size == 0:
-        raise ImageError(f"{name} is empty (0 bytes); save or copy it again.")
-    if size > MAX_FILE_BYTES:
-        limit = MAX_FILE_BYTES // 1_000_000
-        raise ImageError(f"{name} has {size / 1e6:.0f} MB, over the limit of {limit} MB; scale the picture down first.")
-    start = stream.read(BEGINNING)
-    stream.seek(0)
-    check_kind(start, name)
-    check_structure(stream, size, name)
-    stream, profile = without_text(stream)
-
-    def again() -> Image.Image:
-        stream.seek(0)
-        if is_heic(start):
-            from pillow_heif import HeifImageFile
-
-            return HeifImageFile(stream)
-        return Image.open(stream, formats=FORMATS)
-
-    try:
-        image = again()
-    except (UnidentifiedImageError, SyntaxError):  # the latter of HEIC
-        raise ImageError(
-            f"{name} is not a PNG, JPEG, WebP, BMP, TIFF or HEIC picture that can be read; open it in an image editor "
-            "and save it as an 8-bit PNG."
-        ) from None
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
-        raise ImageError(f"{name} has far more than {_MEGAPIXELS}; crop it or scale it down first.") from None
-    except Exception as error:  # Pillow's decoders raise nearly any error on hostile bytes
-        raise ImageError(f"{name} is damaged ({_reason(error)}); save or copy it again.") from None
-    if profile is not None:
-        image.info["icc_profile"] = profile
-    with image:
-        yield image, again
-
-
-def _check_size(width: int, height: int, name: str) -> None:
-    shape = f"{name} is {width} x {height} pixels"
-    if min(width, height) < MIN_SIDE:
-        raise ImageError(f"{shape}; each side needs at least {MIN_SIDE} pixels.")
-    if width * height > MAX_PIXELS:
-        raise ImageError(f"{shape}, over the limit of {_MEGAPIXELS}; crop it or scale it down first.")
-    if max(width, height) > MAX_ASPECT * min(width, height):
-        raise ImageError(f"{shape}, more than {MAX_ASPECT} times as long as wide; cut it into pieces first.")
-
-
 def _displayed(
     image: Image.Image, name: str, bits: int | None, again: Callable[[], Image.Image] | None = None
 ) -> Picture:
     """PIL image, which may not be decoded yet -> the picture in the displayed frame; `again` opens it once more."""
-    _check_size(*image.size, name)
+    check_size(*image.size, name)
     try:
         several = again is not None and _several(image)
         profile = image.info.get("icc_profile")
         deep = deep_colours(image, again) if again else None
         image.load()  # decodes; `verify` would let a truncated JPEG pass
-        _check_size(*image.size, name)  # a HEIC's header may say another one
+        check_size(*image.size, name)  # a HEIC's header may say another one
         rgb, top, note = to_rgb(image, name, bits, deep, profile)
         shown = as_shown(rgb, image)
     except ImageError:
         raise
     except Exception as error:  # see `opened`
-        raise ImageError(f"{name} is damaged or cut short ({_reason(error)}); save or copy it again.") from None
+        raise ImageError(f"{name} is damaged or cut short ({reason(error)}); save or copy it again.") from None
     first = f"{name} holds several pictures; the first is used." if several else ""
     notes = (first, f"{name} {note}." if note else "", depth_note(name, top, bits))
     return Picture(shown, tuple(filter(None, notes)), top)
-
-
-def as_shown(pixels: Image.Image, source: Image.Image) -> np.ndarray:
-    """An array of pixels, turned as the EXIF data of the decoded picture that they are of say; `pixels` is changed."""
-    # Only the orientation is kept: exif_transpose rewrites all of EXIF, which fails where other tags are malformed.
-    pixels.info.clear()
-    pixels.getexif()[ExifTags.Base.Orientation] = _orientation(source)
-    return np.array(ImageOps.exif_transpose(pixels), order="C")
-
-
-def orientation_of(path: Path) -> int:
-    """EXIF orientation of a picture file, 1 to 8; above 4 width and height are exchanged. 1 where it says none."""
-    try:
-        with path.open("rb") as file, opened(file, path.stat().st_size, printable(path.name)) as (image, _):
-            found = image.getexif().get(ExifTags.Base.Orientation, 1)  # of a TIFF, too, which is not decoded
-    except Exception:  # see `opened`
-        return 1
-    return found if isinstance(found, int) and 1 <= found <= 8 else 1
 
 
 def _several(image: Image.Image) -> bool:
@@ -296,26 +213,12 @@ def _several(image: Image.Image) -> bool:
     return image.format in ("PNG", "WEBP") and bool(getattr(image, "is_animated", False))
 
 
-def _orientation(image: Image.Image) -> Any:
-    """EXIF orientation of a loaded image; 1 where the metadata cannot be read. (`load` itself turns a TIFF.)"""
-    try:
-        exif = image.info.get("exif", b"")
-        if not exif and "Raw profile type exif" in image.info:  # how some PNGs hold it, in hexadecimal digits
-            exif = bytes.fromhex("".join(image.info["Raw profile type exif"].split("\n")[3:]))
-        exif = exif.removeprefix(b"Exif\0\0")
-        if len(exif) > MAX_EXIF_BYTES or not tags_fit(io.BytesIO(exif), len(exif)):
-            return 1
-        return image.getexif().get(ExifTags.Base.Orientation, 1)
-    except Exception:  # see _decode; viewers show such a picture as it is stored, too
-        return 1
-
-
 def _from_array(array: np.ndarray, name: str, bits: int | None) -> Picture:
     """Array -> picture, a copy."""
     channels = array.shape[2] if array.ndim == 3 else 1
     if array.ndim not in (2, 3) or channels not in (1, 3, 4):
         raise ImageError(f"{name} is an array of shape {array.shape}; pass HxW, HxWx1, HxWx3 (RGB) or HxWx4 (RGBA).")
-    _check_size(array.shape[1], array.shape[0], name)
+    check_size(array.shape[1], array.shape[0], name)
     if array.ndim == 3 and channels == 1:
         array = array[..., 0]
     if array.dtype.kind + str(array.dtype.itemsize) != "u2":
@@ -325,14 +228,3 @@ def _from_array(array: np.ndarray, name: str, bits: int | None) -> Picture:
     return Picture(
         _displayed(Image.fromarray(scaled), name, bits).image, tuple(filter(None, [depth_note(name, top, bits)])), top
     )
-
-
-def _reason(error: Exception) -> str:
-    """The message of an error, safe to print."""
-    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-    return printable(text or type(error).__name__).rstrip(".")
-
-
-def printable(text: str) -> str:
-    """Text from outside made safe to print: one line, no control characters, at most 200 characters."""
-    return "".join(char if char.isprintable() else "?" for char in text[:200])

@@ -15,7 +15,7 @@ from .verdicts import Inferred, ScoredMap, judge_all
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from ..models.stlm.anomaly_maps import AnomalyMaps
+    from ..models.stlm.anomaly_maps import AnomalyMaps, Seen
 
 
 def predict(
@@ -56,13 +56,17 @@ def infer(model: AnomalyMaps, images: Iterable[np.ndarray], which: Sequence[str]
     from ..models.eval_mode import in_eval_mode
 
     for batch in batches(images, model.frame_size):
-        found, distances = look(in_eval_mode(model), input_of(model, batch), which)
-        arrays = {name: maps.values[:, 0].float().cpu().numpy() for name, maps in found.items()}
-        scores = {name: maps.scores.float().cpu().tolist() for name, maps in found.items()}
-        for i, image in enumerate(batch):
-            shape = image.shape[:2]
-            maps = {name: ScoredMap(to_frame(arrays[name][i], shape), scores[name][i]) for name in which}
-            yield Inferred(maps, tuple(distances[i].tolist()))
+        yield from on_photographs(look(in_eval_mode(model), input_of(model, batch), which), batch)
+
+
+def on_photographs(seen: Seen, images: Sequence[np.ndarray]) -> Iterator[Inferred]:
+    """What a model saw of a batch, its maps in the frame of each photograph, HxWx3, in order."""
+    arrays = {name: maps.values[:, 0].float().cpu().numpy() for name, maps in seen.maps.items()}
+    scores = {name: maps.scores.float().cpu().tolist() for name, maps in seen.maps.items()}
+    for i, image in enumerate(images):
+        shape = image.shape[:2]
+        maps = {name: ScoredMap(to_frame(arrays[name][i], shape), scores[name][i]) for name in arrays}
+        yield Inferred(maps, tuple(seen.distances[i].tolist()))
 
 
 def input_of(model: AnomalyMaps, images: Sequence[np.ndarray]) -> Tensor:

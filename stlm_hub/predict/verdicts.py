@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from ..errors import PictureWarning, WeightsError
+from ..errors import WeightsError
 from ..models.stlm.judging import Judging
 from ..models.stlm.scales import times
-from .images import ImageInput, read_picture
-from .prediction import Prediction, Unusable, checked_review, checked_threshold, moved_review, noted
+from .images import ImageInput
+from .prediction import Prediction, Unusable, checked_review, checked_threshold, moved_review
 from .stream import batch_size, predict_many
 
 
@@ -64,32 +63,6 @@ def judge_all(
         _judge(image, seen, judging, frame_size, threshold, review, backend)
         for image, seen in zip(images, inferred, strict=True)
     ]
-
-
-def judge_sources(
-    judge: Callable[[list[np.ndarray], float | None, float | None], Sequence[Prediction]],
-    sources: Sequence[ImageInput],
-    bits: int | None,
-    threshold: float | None,
-    review_threshold: float | None,
-) -> list[Prediction]:
-    """`predict` of a detector: predictions of photographs, in order, with the notes on each, which are warned of, too.
-
-    Args:
-        judge: as of `judge_many`.
-        sources: what `load_image` takes.
-        bits: see `read_picture`.
-        threshold, review_threshold: as of `predict`.
-
-    Raises:
-        ImageError: a source cannot be used as a photograph; nothing is predicted then.
-        ConfigError: a threshold is out of range.
-    """
-    pictures = [read_picture(source, bits=bits) for source in sources]
-    for note in (note for picture in pictures for note in picture.notes):
-        warnings.warn(note, PictureWarning, stacklevel=3)
-    found = judge([picture.image for picture in pictures], threshold, review_threshold)
-    return [noted(one, picture.notes) for one, picture in zip(found, pictures, strict=True)]
 
 
 def judge_many(

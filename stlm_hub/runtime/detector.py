@@ -4,28 +4,26 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from typing import overload
 
 import numpy as np
 
 from ..errors import ConfigError
 from ..models.stlm.area import reached
 from ..models.stlm.config import CONFIG_NAME, STLMConfig
-from ..models.stlm.judging import CALIBRATION_NAME, Calibration, Judging
+from ..models.stlm.judging import CALIBRATION_NAME, Judging
 from ..models.stlm.scales import agreed, in_unit
 from ..predict.frame import resize_image, to_frame
-from ..predict.images import ImageInput
-from ..predict.prediction import Prediction, Unusable
+from ..predict.prediction import Prediction
 from ..predict.stream import batches
-from ..predict.verdicts import Inferred, ScoredMap, judge_all, judge_many, judge_sources
+from ..predict.verdicts import Inferred, ScoredMap, judge_all
 from ..validate import expanded
-from ..zero_shot.as_chosen import all_outlined, outlined
 from .facts import ExportFacts, check_unchanged, is_export, load_facts
+from .judging_model import JudgingModel
 from .sessions import BACKENDS, Session, open_session
 
 
-class ExportedModel:
-    """What `stlm export` made. Satisfies `stlm_hub.predict.detector.Detector`.
+class ExportedModel(JudgingModel):
+    """What `stlm export` made. `predict` and `predict_many`: see `JudgingModel`.
 
     Args:
         facts: what is known of the export.
@@ -76,78 +74,6 @@ class ExportedModel:
     def backend(self) -> str:
         """What computes its maps, e.g. "onnxruntime fp32"."""
         return f"{BACKENDS[self.facts.format]} {self.facts.precision}"
-
-    @property
-    def input_size(self) -> tuple[int, int]:
-        """Height and width in pixels that photographs are brought to."""
-        return self.facts.input_size
-
-    @property
-    def calibration(self) -> Calibration | None:
-        """The threshold and where it comes from; None: not calibrated."""
-        return self.judging.calibration
-
-    @overload
-    def predict(
-        self,
-        image_or_list: ImageInput,
-        *,
-        threshold: float | None = None,
-        review_threshold: float | None = None,
-        refine: bool | None = None,
-    ) -> Prediction: ...
-    @overload
-    def predict(
-        self,
-        image_or_list: list[ImageInput] | tuple[ImageInput, ...],
-        *,
-        threshold: float | None = None,
-        review_threshold: float | None = None,
-        refine: bool | None = None,
-    ) -> list[Prediction]: ...
-    def predict(
-        self,
-        image_or_list: ImageInput | list[ImageInput] | tuple[ImageInput, ...],
-        *,
-        threshold: float | None = None,
-        review_threshold: float | None = None,
-        refine: bool | None = None,
-    ) -> Prediction | list[Prediction]:
-        """Judges one photograph or a list of them, as `STLM.predict` does.
-
-        Args:
-            image_or_list: path, bytes, PIL image, array, or a list of those.
-            threshold: in [0, 1]; None is the calibrated one.
-            review_threshold: in [0, `threshold`]; None is the calibrated one.
-            refine: see `STLM.predict`. Outlines by Segment Anything need torch; where it is not installed, those that
-                the model chose stay coarse, with a warning.
-
-        Raises:
-            ImageError: an input cannot be used as a photograph; nothing is predicted then.
-            ConfigError: a threshold is out of range, or `refine` is True and torch is not installed.
-            WeightsError: `refine` is True, and Segment Anything's weights cannot be had.
-        """
-        several = isinstance(image_or_list, (list, tuple))
-        sources: list[ImageInput] = list(image_or_list) if isinstance(image_or_list, (list, tuple)) else [image_or_list]
-        found = judge_sources(self.judge, sources, self.judging.bits, threshold, review_threshold)
-        found = all_outlined(found, refine, self.judging.refine)
-        return found if several else found[0]
-
-    def predict_many(
-        self,
-        photographs: Iterable[ImageInput],
-        *,
-        threshold: float | None = None,
-        review_threshold: float | None = None,
-        refine: bool | None = None,
-    ) -> Iterator[Prediction | Unusable]:
-        """Judges any number of photographs, one batch in memory, as `STLM.predict_many` does.
-
-        Yields:
-            For each photograph, in order, its prediction, or an `Unusable` with the reason.
-        """
-        judged = judge_many(self.judge, photographs, self.judging, self.input_size, threshold, review_threshold)
-        return outlined(judged, refine, self.judging.refine)
 
     def judge(
         self, images: Sequence[np.ndarray], threshold: float | None = None, review_threshold: float | None = None

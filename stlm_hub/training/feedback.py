@@ -22,7 +22,8 @@ from ..errors import ConfigError, DataError
 from ..model_folder import hub, versions
 from ..model_folder.folder import write_config
 from ..model_folder.names import FAMILIARITY_NAME, MEMORY_NAME, PLOTS
-from ..model_folder.results import Command, Results
+from ..model_folder.provenance import Command
+from ..model_folder.results import Results
 from ..model_folder.weights_file import write_weights
 from ..model_folder.write import file_facts, write_results
 from ..models.patch_memory import PatchMemory, nearest_distances

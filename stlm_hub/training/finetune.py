@@ -3,27 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
-import re
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-import numpy as np
 
 from ..calibration.outlines import check_refine
 from ..calibration.threshold import DEFAULT_FALSE_ALARM_RATE, MIN_HELD_OUT, check_false_alarm_rate
 from ..errors import ConfigError, DataError
 from ..model_folder.folder import check_output
 from ..model_folder.names import PLOTS
-from ..model_folder.results import Command, DatasetFacts, Provenance
-from ..models.stlm.config import NetworkConfig, PatchMemoryConfig, STLMConfig, size_text, smallest_defect
-from ..predict.images import printable
+from ..model_folder.provenance import DatasetFacts, Provenance
+from ..models.stlm.config import NetworkConfig, size_text, smallest_defect
 from ..predict.photographs import MIN_TRAINING_PHOTOGRAPHS, check_photographs
 from ..predict.region_mask import area_on_frame, looked_at, on_frame
 from ..pseudo_anomalies.nuisance import of_camera
-from ..pseudo_anomalies.synthesis import SynthesisConfig
 from ..pseudo_anomalies.textures import TextureSource
 from ..starting_weights.sources import starting_weights
 from ..starting_weights.starting_weights import StartingWeights
@@ -32,15 +26,12 @@ from .budget import check_seconds, steps_of_run, steps_within
 from .config import TrainingConfig
 from .data import Split, split_normals
 from .fill_memory import count_patches
-from .input_size import choose_input
+from .job import Job
 from .observer import Observer
 from .one_at_a_time import one_at_a_time
-from .pipeline import Job, run
+from .options import DEFAULT_STEPS, MEMORY, Options
+from .pipeline import run
 from .processes import processes
-
-DEFAULT_STEPS = 400
-LEVELS = ("stage1", "stage2", "embedding", "decoder")
-MEMORY = PatchMemoryConfig()
 
 
 def held_out_of(photographs: int) -> int:
@@ -50,111 +41,6 @@ def held_out_of(photographs: int) -> int:
     of 10: with the first, defects that everybody sees stay below it.
     """
     return max(MIN_HELD_OUT, min(10, photographs // 3))
-
-
-def small_machine(steps: int, seed: int = 0, rotation: str = "none", camera: str = "normal") -> TrainingConfig:
-    """Settings that train in minutes without a GPU; the zoo's `cpu` recipes use the same, longer."""
-    return TrainingConfig(
-        steps=steps,
-        batch_size=4,
-        teacher="mobile",
-        frozen_stages=1,
-        learning_rate=3e-4,
-        warmup_steps=min(30, max(1, steps // 10)),
-        final_learning_rate=0.02,
-        rotation=rotation,
-        checkpoint_every=50,
-        seed=seed,
-        nuisance=of_camera(camera),
-        synthesis=SynthesisConfig(families=("perlin", "perlin", "nsa", "cutpaste_union")),
-    )
-
-
-@dataclass(frozen=True)
-class Options:
-    """What a user may choose; the defaults are those of `finetune`, which says what each means."""
-
-    steps: int = DEFAULT_STEPS
-    size: int | None = None
-    tiles: str = "auto"
-    minimum_area: float = 0.0
-    rotation: str = "none"
-    seed: int = 0
-    memory_entries: int | None = None
-    backbone: str = MEMORY.backbone
-    false_alarm_rate: float = DEFAULT_FALSE_ALARM_RATE
-    camera: str = "normal"
-    careful: bool = False
-    bits: int | None = None
-    refine: str = "off"
-
-    def model(self, name: str, shape: tuple[int, int], *, region: bool = False) -> STLMConfig:
-        """The model that is trained, with as large a memory as is wanted.
-
-        Args:
-            name: of the model.
-            shape: usual height and width of the photographs in pixels.
-            region: whether only a part of them counts.
-
-        Raises:
-            ConfigError: an option is out of range.
-        """
-        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,80}", name):
-            raise ConfigError(f"A model's name is made of letters, digits, dots and dashes; {name!r} is not.")
-        if self.steps < 0:
-            raise ConfigError(f"steps must be at least 0, not {self.steps}.")
-        entries = MEMORY.entries if self.memory_entries is None else self.memory_entries
-        if not self.steps and not entries:
-            raise ConfigError(
-                "Without steps and without memory entries there is nothing to judge by; give one of them."
-            )
-        input_size, tiles = choose_input(shape, self.size, self.tiles)
-        return STLMConfig(
-            network=NetworkConfig(input_size=input_size, tiles=tiles, feature_levels=LEVELS),
-            patch_memory=PatchMemoryConfig(entries, MEMORY.channels, self.backbone) if entries else None,
-            streams=self.steps > 0,
-            region=region,
-            category=name,
-            dataset="own photographs",
-        )
-
-    def training(self) -> TrainingConfig:
-        """How it is trained.
-
-        Raises:
-            ConfigError: an option is out of range.
-        """
-        settings = small_machine(max(1, self.steps), self.seed, self.rotation, self.camera)
-        return dataclasses.replace(settings, bits=self.bits)
-
-    def command(self, name: str, left_out: Sequence[str] = (), **files: bool) -> Command:
-        """`stlm finetune` with what differs from the defaults.
-
-        Args:
-            name: of the model.
-            left_out: names of photographs.
-            files: options that name a file or folder, and whether they do.
-        """
-        default = Options()
-        values: dict[str, tuple[Any, Any]] = {
-            "steps": (self.steps, default.steps),
-            "size": (self.size, default.size),
-            "tiles": (self.tiles, default.tiles),
-            "minimum-area": (self.minimum_area, default.minimum_area),
-            "seed": (self.seed, default.seed),
-            "memory-entries": (self.memory_entries, default.memory_entries),
-            "backbone": (default.backbone if self.memory_entries == 0 else self.backbone, default.backbone),
-            "rotation": (self.rotation, default.rotation),
-            "camera": (self.camera, default.camera),
-            "careful": (self.careful, default.careful),
-            "bits": (self.bits, default.bits),
-            "refine": (self.refine, default.refine),
-            "false-alarm-rate": (self.false_alarm_rate, default.false_alarm_rate),
-        }
-        changed = {option: value for option, (value, usual) in values.items() if value != usual}
-        named = {option: "DIR" if option == "textures" else "FILE" for option, given in files.items() if given}
-        names = {"leave-out": tuple(map(printable, left_out))} if left_out else {}
-        return Command("stlm finetune", ("FOLDER",), {"name": name, **changed, **names, **named})
 
 
 def finetune(
@@ -232,86 +118,69 @@ def finetune(
     """
     observer = observer or Observer()
     options = Options(
-        steps,
-        size,
-        tiles,
-        minimum_area,
-        rotation,
-        seed,
-        memory_entries,
-        backbone,
-        false_alarm_rate,
-        camera,
-        careful,
-        bits,
-        refine,
+        steps=steps,
+        size=size,
+        tiles=tiles,
+        minimum_area=minimum_area,
+        seed=seed,
+        memory_entries=memory_entries,
+        backbone=backbone,
+        rotation=rotation,
+        camera=camera,
+        careful=careful,
+        bits=bits,
+        refine=refine,
+        false_alarm_rate=false_alarm_rate,
+        leave_out=tuple(leave_out),
+        textures=textures,
+        weights=starting_from,
+        region=region,
+        ignore=ignore,
     )
-    options.model(name, (1, 1))  # refuses what cannot be before a photograph is read
-    training = options.training()
-    here = processes()
-    if minutes is not None:
-        check_seconds(60 * minutes)
-        if here.num_processes > 1:
-            raise ConfigError("A budget of minutes is measured in one process; give several processes steps instead.")
-    check_false_alarm_rate(false_alarm_rate)
-    check_refine(refine)
+    _check(options, name, minutes)
     folder = expanded(photographs)
     target = _target(output, name, folder)
     source_of_textures = TextureSource.from_folder(textures) if textures else None
-    split, shape, found_bits = _split(folder, training, leave_out, observer)
-    training = dataclasses.replace(training, bits=found_bits)
-    config = options.model(name, shape, region=bool(region or ignore))
-    frame = config.network.frame_size
-    inside = _region(region, ignore, shape, frame)
-    _say_size(observer, shape, config.network)
-    if memory_entries is None and config.patch_memory is not None:
-        entries = min(MEMORY.entries, count_patches(config.network, len(split.photographs), inside))
-        config = config.replace(patch_memory=dataclasses.replace(config.patch_memory, entries=entries))
-    weights = None
-    if config.streams:
-        with here.main_process_first():  # the others find what it fetched
-            weights = starting_weights(
-                expanded(starting_from) if starting_from else None, on_message=observer.on_message
-            )
-    work = _make_work(target)
-    with one_at_a_time(work) if here.is_main_process else nullcontext():
-        if minutes is not None and weights is not None:
-            steps = _measured_steps(minutes, work, split, config, training, weights, source_of_textures, observer)
-            options = dataclasses.replace(options, steps=steps)
-        job = Job(
-            split=split,
-            config=config,
-            anomaly_map="combined" if config.patch_memory else "aggregation",
-            training=dataclasses.replace(options.training(), bits=training.bits),
-            nuisance=of_camera(camera),
-            region=inside,
-            minimum_area=area_on_frame(minimum_area, shape, frame),
-            careful=careful,
-            refine=refine,
-            weights=weights,
-            provenance=Provenance(
-                alias=name,
-                repo_id=f"your-name/{name}",
-                weights_license="other",
-                commands=(
-                    options.command(
-                        name,
-                        leave_out,
-                        textures=bool(textures),
-                        weights=bool(starting_from),
-                        region=bool(region),
-                        ignore=bool(ignore),
-                    ),
-                ),
-            ),
-            dataset=DatasetFacts(name="own photographs", license="other", photograph=shape),
-            work=work,
-            output=target,
-            textures=source_of_textures,
-            false_alarm_rate=false_alarm_rate,
-        )
+    found = _read(folder, options, observer)
+    job = _job(options, name, found, source_of_textures, target, observer)
+    _make(job.work)
+    with one_at_a_time(job.work) if processes().is_main_process else nullcontext():
+        if minutes is not None and job.weights is not None:
+            options = dataclasses.replace(options, steps=_measured_steps(minutes, job, observer))
+            job = dataclasses.replace(job, training=found.training(options), provenance=_provenance(options, name))
         run(job, observer)
     return target
+
+
+@dataclass(frozen=True)
+class _Found:
+    """What was found in the folder of photographs.
+
+    Args:
+        split: photographs to train on and to hold out.
+        shape: their usual height and width in pixels.
+        bits: that they use, where they have 16.
+    """
+
+    split: Split
+    shape: tuple[int, int]
+    bits: int | None
+
+    def training(self, options: Options) -> TrainingConfig:
+        """The settings for these photographs."""
+        return dataclasses.replace(options.training(), bits=self.bits)
+
+
+def _check(options: Options, name: str, minutes: float | None) -> None:
+    """Refuses what cannot be before a photograph is read."""
+    options.model(name, (1, 1))
+    options.training()
+    if minutes is not None:
+        check_seconds(60 * minutes)
+        if processes().num_processes > 1:
+            raise ConfigError("A budget of minutes is measured in one process; give several processes steps instead.")
+    check_false_alarm_rate(options.false_alarm_rate)
+    check_refine(options.refine)
 
 
 def _target(output: str | Path | None, name: str, photographs: Path) -> Path:
@@ -325,12 +194,71 @@ def _target(output: str | Path | None, name: str, photographs: Path) -> Path:
     return target
 
 
-def _region(
-    region: str | Path | None, ignore: str | Path | None, shape: tuple[int, int], frame: tuple[int, int]
-) -> np.ndarray | None:
-    """HxW bool of the frame: the part that counts; None: all of it."""
-    wanted = looked_at(region, ignore, shape)
-    return None if wanted is None else on_frame(wanted, frame)
+def _read(folder: Path, options: Options, observer: Observer) -> _Found:
+    """Reads all photographs of a folder once and says what there is to say of them.
+
+    Raises:
+        DataError: they cannot be used, see `check_photographs`, or too few are left.
+        ConfigError: there is none of a name that is to be left out.
+    """
+    found = check_photographs(folder, bits=options.bits)
+    names = {path.name for path in found.paths}
+    if unknown := [name for name in options.leave_out if name not in names]:
+        raise ConfigError(f"There is no photograph {unknown[0]} in {folder} that could be left out.")
+    paths = [path for path in found.paths if path.name not in options.leave_out]
+    if len(paths) < MIN_TRAINING_PHOTOGRAPHS:
+        raise DataError(f"{len(paths)} photographs are left; training needs at least {MIN_TRAINING_PHOTOGRAPHS}.")
+    for duplicate, original in found.duplicates:
+        observer.on_message(f"{duplicate.name} is the same frame as {original.name} and is left out.")
+    for note in found.notes:
+        observer.on_message(note)
+    held_out = options.training().held_out
+    split = split_normals(paths, held_out, options.seed, at_least=held_out_of(len(paths)))
+    return _Found(split, found.shape, found.bits)
+
+
+def _job(
+    options: Options, name: str, found: _Found, textures: TextureSource | None, target: Path, observer: Observer
+) -> Job:
+    """What the run is to make of the photographs."""
+    config = options.model(name, found.shape)
+    frame = config.network.frame_size
+    wanted = looked_at(options.region, options.ignore, found.shape)
+    region = None if wanted is None else on_frame(wanted, frame)
+    _say_size(observer, found.shape, config.network)
+    if options.memory_entries is None and config.patch_memory is not None:
+        entries = min(MEMORY.entries, count_patches(config.network, len(found.split.photographs), region))
+        config = config.replace(patch_memory=dataclasses.replace(config.patch_memory, entries=entries))
+    return Job(
+        split=found.split,
+        config=config,
+        anomaly_map="combined" if config.patch_memory else "aggregation",
+        training=found.training(options),
+        nuisance=of_camera(options.camera),
+        region=region,
+        minimum_area=area_on_frame(options.minimum_area, found.shape, frame),
+        careful=options.careful,
+        refine=options.refine,
+        weights=_starting_weights(options, observer) if config.streams else None,
+        provenance=_provenance(options, name),
+        dataset=DatasetFacts(name="own photographs", license="other", photograph=found.shape),
+        work=target.with_name(target.name + ".run"),
+        output=target,
+        textures=textures,
+        false_alarm_rate=options.false_alarm_rate,
+    )
+
+
+def _provenance(options: Options, name: str) -> Provenance:
+    return Provenance(
+        alias=name, repo_id=f"your-name/{name}", weights_license="other", commands=(options.command(name),)
+    )
+
+
+def _starting_weights(options: Options, observer: Observer) -> StartingWeights:
+    file = expanded(options.weights) if options.weights else None
+    with processes().main_process_first():  # the others find what it fetched
+        return starting_weights(file, on_message=observer.on_message)
 
 
 def _say_size(observer: Observer, shape: tuple[int, int], network: NetworkConfig) -> None:
@@ -341,57 +269,28 @@ def _say_size(observer: Observer, shape: tuple[int, int], network: NetworkConfig
     )
 
 
-def _split(
-    folder: Path, training: TrainingConfig, leave_out: Sequence[str], observer: Observer
-) -> tuple[Split, tuple[int, int], int | None]:
-    """Photographs to train on and to hold out, their usual height and width, and their depth in bits."""
-    found = check_photographs(folder, bits=training.bits)
-    names = {path.name for path in found.paths}
-    if unknown := [name for name in leave_out if name not in names]:
-        raise ConfigError(f"There is no photograph {unknown[0]} in {folder} that could be left out.")
-    paths = [path for path in found.paths if path.name not in leave_out]
-    if len(paths) < MIN_TRAINING_PHOTOGRAPHS:
-        raise DataError(f"{len(paths)} photographs are left; training needs at least {MIN_TRAINING_PHOTOGRAPHS}.")
-    for duplicate, original in found.duplicates:
-        observer.on_message(f"{duplicate.name} is the same frame as {original.name} and is left out.")
-    for note in found.notes:
-        observer.on_message(note)
-    split = split_normals(paths, training.held_out, training.seed, at_least=held_out_of(len(paths)))
-    return split, found.shape, found.bits
-
-
-def _make_work(target: Path) -> Path:
-    work = target.with_name(target.name + ".run")
+def _make(work: Path) -> None:
     try:
         work.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ConfigError(f"{work} cannot be made ({error.strerror}); name another folder for the model.") from error
-    return work
 
 
-def _measured_steps(
-    minutes: float,
-    work: Path,
-    split: Split,
-    config: STLMConfig,
-    training: TrainingConfig,
-    weights: StartingWeights,
-    textures: TextureSource | None,
-    observer: Observer,
-) -> int:
-    seconds = 60 * minutes
+def _measured_steps(minutes: float, job: Job, observer: Observer) -> int:
+    assert job.weights is not None
+    seconds, network, weights = 60 * minutes, job.config.network, job.weights
 
     def measure() -> int:
         return steps_within(
             seconds,
-            split.train,
-            config.network,
-            training,
+            job.split.train,
+            network,
+            job.training,
             weights,
-            textures=textures,
+            textures=job.textures,
             should_stop=observer.should_stop,
         )
 
-    steps = steps_of_run(work, seconds, config.network, training, measure)
+    steps = steps_of_run(job.work, seconds, network, job.training, measure)
     observer.on_message(f"{minutes:g} minutes are {steps} steps on this machine.")
     return steps

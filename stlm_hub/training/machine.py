@@ -14,7 +14,8 @@ import timm
 import torch
 
 from .. import __version__
-from ..model_folder.results import Circumstances, Latency
+from ..model_folder.figures import Latency
+from ..model_folder.provenance import Circumstances
 from ..predict.images import read_picture
 from ..stlm import STLM
 

@@ -9,108 +9,32 @@ from __future__ import annotations
 import dataclasses
 import shutil
 import time
-from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
 
 from ..calibration.calibrate import calibrate
 from ..calibration.normals import MOST_PHOTOGRAPHS, Normal
 from ..calibration.outlines import asked, chosen_outlines, told
-from ..calibration.threshold import DEFAULT_FALSE_ALARM_RATE, check_false_alarm_rate, check_held_out
-from ..evaluation.evaluate import Evaluation, TestSet, curves, evaluate
+from ..calibration.threshold import check_false_alarm_rate, check_held_out
+from ..evaluation.evaluate import Evaluation, curves, evaluate
 from ..evaluation.pictures import write_unusual
 from ..evaluation.plots import LOSSES, plot_curves, plot_losses, plot_score_histogram
 from ..files.fingerprint import fingerprint
+from ..model_folder.figures import TestScores
 from ..model_folder.folder import make_parent, making, move_folder
 from ..model_folder.names import WEIGHTS_NAME
-from ..model_folder.results import (
-    Circumstances,
-    DatasetFacts,
-    PaperFigures,
-    Photographs,
-    Provenance,
-    Results,
-    TestPhotographs,
-    TestScores,
-)
+from ..model_folder.provenance import Circumstances, Photographs, TestPhotographs
+from ..model_folder.results import Results
 from ..model_folder.write import file_facts, write_results
-from ..models.stlm.config import STLMConfig
 from ..models.stlm.judging import Judging
 from ..predict.photographs import few
-from ..pseudo_anomalies.nuisance import Nuisance
-from ..pseudo_anomalies.textures import TextureSource
-from ..starting_weights.starting_weights import StartingWeights
 from ..stlm import STLM
-from .config import TrainingConfig
-from .data import Split
 from .fill_memory import check_backbone, check_enough_patches, count_patches, fill_memory
+from .job import Job
 from .machine import circumstances, measure_latency
-from .objective import PAPER, Objective
 from .observer import Observer
 from .trained import Trained, train_network
-
-
-@dataclass(frozen=True)
-class Job:
-    """What a run is to make, and of what.
-
-    Args:
-        split: photographs to train on and to calibrate with.
-        config: of the model; `shared_stages` follow from the training.
-        anomaly_map: that the model judges by.
-        draw_by: map that is shown and outlined; "": the one that judges.
-        training: how it is trained.
-        weights: that the training starts from; not needed with `trained`, or without streams.
-        provenance: of the model, as its card shows it; when it was made is added.
-        dataset: what is known of the photographs; numbers and fingerprints are added.
-        work: folder of checkpoints and logs; a run that was cut off goes on from there.
-        output: the model folder to write.
-        commit: of the code, where it is known.
-        nuisance: how the copies of photographs are disturbed that memory and calibration see; None: the memory sees
-            none.
-        region: HxW bool of the frame, the part that counts; None: all of it. `config.region` says the same.
-        minimum_area: of a region that counts, see `Judging`.
-        careful: whether the threshold stays above all photographs, see `calibration.threshold.choose_threshold`.
-        refine: whether Segment Anything outlines what is rejected, one of `calibration.outlines.HOW`.
-        objective: what the training minimises and moves.
-        trained: a network to take over instead of training one.
-        test: photographs to evaluate on; None where a user has only good ones.
-        paper: the paper's figures for the category, if there are any.
-        textures, teacher_checkpoint, workers: see `loop.train`.
-        false_alarm_rate: that the threshold is calibrated for.
-    """
-
-    split: Split
-    config: STLMConfig
-    anomaly_map: str
-    training: TrainingConfig
-    weights: StartingWeights | None
-    provenance: Provenance
-    dataset: DatasetFacts
-    work: Path
-    output: Path
-    commit: str = ""
-    nuisance: Nuisance | None = None
-    region: np.ndarray | None = None
-    minimum_area: int = 0
-    draw_by: str = ""
-    careful: bool = False
-    refine: str = "off"
-    objective: Objective = PAPER
-    trained: Trained | None = None
-    test: TestSet | None = None
-    paper: PaperFigures | None = None
-    textures: TextureSource | None = None
-    teacher_checkpoint: Path | None = None
-    workers: int = 0
-    false_alarm_rate: float = DEFAULT_FALSE_ALARM_RATE
-
-    @property
-    def maps_left_out(self) -> tuple[str, ...]:
-        """Maps of what is not trained: they get neither threshold nor figures."""
-        return () if self.objective.trains_aggregation else ("aggregation",)
 
 
 def run(job: Job, observer: Observer | None = None) -> Results | None:

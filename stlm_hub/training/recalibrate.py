@@ -20,8 +20,10 @@ from ..calibration.threshold import DEFAULT_FALSE_ALARM_RATE, check_false_alarm_
 from ..errors import DataError
 from ..files.fingerprint import fingerprint
 from ..model_folder import results as facts
+from ..model_folder.fields import Value
 from ..model_folder.folder import check_output, make_parent, making, move_folder
-from ..model_folder.results import CalibrationFacts, Command, Photographs, Results, Value
+from ..model_folder.provenance import CalibrationFacts, Circumstances, Command, Photographs
+from ..model_folder.results import Results
 from ..model_folder.write import file_facts, write_results
 from ..models.stlm.anomaly_maps import check_judging
 from ..models.stlm.judging import Judging
@@ -216,7 +218,7 @@ def _amended(
             alias=alias,
             repo_id=repo_id,
             commands=(*source.commands, Command("stlm calibrate", ("FOLDER",), options)),
-            made=source.made if results else facts.Circumstances(versions={"stlm_hub": __version__}),
+            made=source.made if results else Circumstances(versions={"stlm_hub": __version__}),
         ),
         recalibration=CalibrationFacts(
             alias=source.alias,

@@ -15,9 +15,11 @@ from ..evaluation.plots import LOSSES
 from ..files.fingerprint import fingerprint
 from ..model_folder import hub
 from ..model_folder.card.text import public_source
+from ..model_folder.figures import SeedFigures
 from ..model_folder.folder import read_folder
 from ..model_folder.names import RESULTS_NAME, WEIGHTS_NAME
-from ..model_folder.results import Circumstances, Results, SeedFigures, StartingPoint, TrainingFacts
+from ..model_folder.provenance import Circumstances, StartingPoint, TrainingFacts
+from ..model_folder.results import Results
 from ..models.patch_memory import PatchMemory
 from ..models.stlm.config import NetworkConfig, STLMConfig
 from ..models.stlm.network import STLMNetwork

@@ -28,15 +28,15 @@ from benchmarks.quality_report import QUALITY, behind, find, not_compared, show,
 from stlm_hub.errors import ConfigError, DataError
 from stlm_hub.files.fingerprint import fingerprint
 from stlm_hub.model_folder.names import FAMILIARITY_NAME, MEMORY_NAME, RESULTS_NAME, WEIGHTS_NAME
-from stlm_hub.model_folder.results import (
+from stlm_hub.model_folder.provenance import (
     Circumstances,
     DatasetFacts,
     Photographs,
     Provenance,
-    Results,
     StartingPoint,
     TrainingFacts,
 )
+from stlm_hub.model_folder.results import Results
 from stlm_hub.model_folder.results import save as save_results
 from stlm_hub.stlm import STLM
 from stlm_hub.training.data import split_normals

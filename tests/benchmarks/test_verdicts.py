@@ -18,7 +18,7 @@ from benchmarks import data_sets, robustness, robustness_peers, verdicts, verdic
 from benchmarks.data_sets import PhotoSet, read_set
 from benchmarks.peer_job import Job
 from stlm_hub.errors import DataError
-from stlm_hub.model_folder.results import MapFigures
+from stlm_hub.model_folder.figures import MapFigures
 from stlm_hub.predict.prediction import Prediction
 
 SCORES = np.linspace(0.1, 0.3, 41)

@@ -19,7 +19,9 @@ from stlm_hub.calibration.threshold import choose_threshold
 from stlm_hub.errors import ConfigError, DataError, ImageError
 from stlm_hub.files.fingerprint import file_sha256, fingerprint
 from stlm_hub.model_folder import results as facts
+from stlm_hub.model_folder.figures import MapFigures, TestScores
 from stlm_hub.model_folder.names import FAMILIARITY_NAME, FILES, MEMORY_NAME, REGION_NAME
+from stlm_hub.model_folder.provenance import Photographs
 from stlm_hub.model_folder.publish import check_folder
 from stlm_hub.model_folder.results import FileFacts, Results
 from stlm_hub.models.stlm.judging import Judging
@@ -47,7 +49,7 @@ def test_the_threshold_is_that_of_the_new_scores_of_the_saved_weights(made: Path
         judging.normal_scores, 0.05, disturbed=judging.disturbed_scores, probes=judging.probe_scores
     )
     assert judging.calibration == found != OLD
-    assert results_of(made).dataset.held_out == facts.Photographs(6, fingerprint(good_parts))
+    assert results_of(made).dataset.held_out == Photographs(6, fingerprint(good_parts))
 
 
 def test_the_network_is_the_same_and_familiarity_is_found_anew(made: Path, trained: STLM) -> None:
@@ -64,7 +66,7 @@ def test_model_and_results_of_others_are_left_alone(toy_model: STLM, trained: ST
     assert trained.config == toy_model.config and trained.judging == toy_model.judging.replace(calibration=OLD)
     before = toy_model.state_dict()
     assert all(torch.equal(tensor, before[name]) for name, tensor in trained.state_dict().items())
-    assert RESULTS.dataset.held_out == facts.Photographs(31, "bb") and RESULTS.maps["aggregation"].fnr == 0.25
+    assert RESULTS.dataset.held_out == Photographs(31, "bb") and RESULTS.maps["aggregation"].fnr == 0.25
     assert RESULTS.provenance.alias == "mvtec-bottle" and RESULTS.recalibration is None
 
 
@@ -141,11 +143,11 @@ def test_the_combined_map_gets_its_scales_from_the_photographs(
     results = results_of(folder)
     assert results.test_scores is None and results.curves is None
 
-    measured = dataclasses.replace(results, maps={**results.maps, "combined": facts.MapFigures(i_auroc=0.7)})
+    measured = dataclasses.replace(results, maps={**results.maps, "combined": MapFigures(i_auroc=0.7)})
     recalibrate(model, good_parts[:4], tmp_path / "again", repo_id="me/again", results=measured)
     other = STLM.from_pretrained(tmp_path / "again", device="cpu")
     assert other.judging.compared == ("aggregation", "cosine") and other.judging.scales != model.judging.scales
-    assert results_of(tmp_path / "again").maps["combined"] == facts.MapFigures(i_auroc=0.7)
+    assert results_of(tmp_path / "again").maps["combined"] == MapFigures(i_auroc=0.7)
 
 
 def test_a_map_that_was_left_out_of_the_training_stays_out(
@@ -275,7 +277,7 @@ def test_another_model_is_not_overwritten(trained: STLM, good_parts: list[Path],
 def test_results_of_another_model_are_refused(trained: STLM, good_parts: list[Path], tmp_path: Path) -> None:
     for results in (
         with_fnr(0.5, "aggregation"),  # by the scores it is 0.25
-        dataclasses.replace(RESULTS, test_scores=facts.TestScores((), (*ANOMALOUS, 0.9))),
+        dataclasses.replace(RESULTS, test_scores=TestScores((), (*ANOMALOUS, 0.9))),
     ):
         with pytest.raises(ConfigError, match=r"results\.json says fnr 0\.\d+, but by its test_scores"):
             recalibrate(trained, good_parts, tmp_path / "m", repo_id="me/m", results=results)

@@ -10,9 +10,11 @@ from huggingface_hub import ModelCard
 from recalibrated import OLD, RESULTS, SEED, words
 
 from stlm_hub.model_folder import results as facts
+from stlm_hub.model_folder.figures import MapFigures
 from stlm_hub.model_folder.names import FILES, MEMORY_NAME, REGION_NAME
+from stlm_hub.model_folder.provenance import CalibrationFacts, Photographs
 from stlm_hub.model_folder.publish import check_folder
-from stlm_hub.model_folder.results import CalibrationFacts, MapFigures, Photographs, Results
+from stlm_hub.model_folder.results import Results
 from stlm_hub.predict.images import load_image
 from stlm_hub.predict.predictor import infer
 from stlm_hub.stlm import STLM

@@ -18,7 +18,7 @@ from stlm_hub.model_folder.results import load
 from stlm_hub.models.stlm.judging import Judging
 from stlm_hub.pseudo_anomalies.nuisance import CAMERAS
 from stlm_hub.training import finetune as module
-from stlm_hub.training.pipeline import Job
+from stlm_hub.training.job import Job
 
 Stlm = Callable[..., tuple[int, str, str]]
 MASKS = ("region", "ignore")

@@ -13,7 +13,7 @@ from sklearn.metrics import average_precision_score
 
 from stlm_hub.errors import DataError
 from stlm_hub.evaluation.metrics import MAX_CURVE_POINTS, compute_metrics, pro_points, roc_points
-from stlm_hub.model_folder.results import MapFigures
+from stlm_hub.model_folder.figures import MapFigures
 
 Maps = list[np.ndarray]
 EXACT = 1e-9

@@ -23,7 +23,7 @@ from stlm_hub.evaluation.pictures import (
     write_panels,
     write_unusual,
 )
-from stlm_hub.model_folder.results import MapFigures
+from stlm_hub.model_folder.figures import MapFigures
 from stlm_hub.stlm import STLM
 
 MASK = np.zeros((40, 60), bool)

@@ -7,7 +7,6 @@ import json
 import os
 import shutil
 import sys
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +18,11 @@ from stlm_hub import STLM
 from stlm_hub.cli.main import main
 from stlm_hub.errors import DataError
 from stlm_hub.evaluation.evaluate import evaluate
-from stlm_hub.evaluation.pictures import GOOD, JudgedPhotograph
-from stlm_hub.evaluation.report import _split, kind_figures, write_report
+from stlm_hub.evaluation.report import write_report
 from stlm_hub.evaluation.test_folder import read_test_set
 from stlm_hub.files.fingerprint import fingerprint
-from stlm_hub.model_folder.results import DatasetFacts, Results, Split, TestPhotographs
+from stlm_hub.model_folder.provenance import DatasetFacts, Split, TestPhotographs
+from stlm_hub.model_folder.results import Results
 from stlm_hub.samples.parts import write_samples
 
 LOG = [{"step": i, "plain": 0.0, "denoising": 0.3, "focal": 0.02, "l1": 0.4, "total": 0.7} for i in (1, 2, 3)]
@@ -94,22 +93,6 @@ def test_figures_are_those_of_evaluate(finished: Path, category: Path) -> None:
     assert f"stlm report sample-brick --data {category} --output {finished} --log " in text
 
 
-def test_figures_of_a_kind_are_against_all_good_photographs() -> None:
-    mask = np.array([[True, False], [False, False]])
-    quiet = np.zeros((2, 2), bool)
-
-    def judged(kind: str, score: float, corner: float) -> JudgedPhotograph:
-        anomaly_map = np.array([[corner, 0.5], [0.1, 0.1]], np.float32)
-        return JudgedPhotograph(Path(kind) / "0.png", kind, score, anomaly_map, quiet if kind == GOOD else mask, None)
-
-    photographs = [judged(GOOD, 0.1, 0), judged(GOOD, 0.6, 0), judged("hole", 0.5, 0.9), judged("dent", 0.7, 0.9)]
-    dent, hole = kind_figures([*photographs, judged("dent", 0.2, 0.3)], threshold=0.5)
-    assert (dent.kind, dent.n, dent.missed) == ("dent", 2, 1)
-    assert dent.i_auroc == pytest.approx(3 / 4)
-    assert dent.ap == pytest.approx(0.5 + 0.5 * 2 / 4)
-    assert asdict(hole) == {"kind": "hole", "n": 1, "i_auroc": 0.5, "missed": 0, "ap": 1.0}
-
-
 def test_a_report_replaces_an_earlier_one_and_nothing_else(tiny_model: STLM, category: Path, tmp_path: Path) -> None:
     output, losses = tmp_path / "out", tmp_path / "losses.png"
     losses.write_bytes(b"a plot")
@@ -138,21 +121,6 @@ def test_a_report_replaces_an_earlier_one_and_nothing_else(tiny_model: STLM, cat
     assert report.read_text() == "# My own notes"
     with pytest.raises(DataError, match=r"notes\.txt is a file; name a folder"):
         write_report(tiny_model, "m", category, output / "notes.txt")
-
-
-def test_only_results_of_these_photographs_know_their_split(category: Path) -> None:
-    test = read_test_set(category)
-    ours = TestPhotographs(2, 5, fingerprint(test.photographs + test.masks))
-    split = Split(False, "3 good test photographs")
-    assert "".join(_split(Results(dataset=DatasetFacts(split=split, test=ours)), test)).startswith("**The split: not")
-    for dataset in (
-        DatasetFacts(split=Split(True), test=ours),
-        DatasetFacts(split=split, test=dataclasses.replace(ours, sha256="0")),
-        DatasetFacts(split=split),
-        DatasetFacts(test=ours),
-    ):
-        assert _split(Results(dataset=dataset), test) == []
-    assert _split(None, test) == []
 
 
 def test_folders_without_a_test_set_are_refused(tiny_model: STLM, category: Path, tmp_path: Path) -> None:

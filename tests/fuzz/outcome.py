@@ -9,7 +9,8 @@ import warnings
 import numpy as np
 
 from stlm_hub.errors import ImageError
-from stlm_hub.predict.images import MAX_PIXELS, read_picture
+from stlm_hub.predict.images import read_picture
+from stlm_hub.predict.picture_file import MAX_PIXELS
 
 MAX_SECONDS = 10.0
 MAX_MORE_MEMORY = 1_500_000_000  # bytes

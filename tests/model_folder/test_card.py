@@ -18,7 +18,8 @@ from stlm_hub.model_folder.card import card
 from stlm_hub.model_folder.card.card import render_card, write_card
 from stlm_hub.model_folder.folder import write_config, write_judging
 from stlm_hub.model_folder.names import WEIGHT_FILES
-from stlm_hub.model_folder.results import Circumstances, FileFacts, Results, StartingPoint
+from stlm_hub.model_folder.provenance import Circumstances, StartingPoint
+from stlm_hub.model_folder.results import FileFacts, Results
 from stlm_hub.models.stlm.config import STLMConfig
 from stlm_hub.models.stlm.judging import Judging
 from stlm_hub.pseudo_anomalies.nuisance import Nuisance

@@ -27,7 +27,8 @@ from card_model import (
 from huggingface_hub import ModelCard
 
 from stlm_hub.errors import ConfigError
-from stlm_hub.model_folder.results import METRICS, Circumstances, MapFigures, SeedFigures, Split, TestScores
+from stlm_hub.model_folder.figures import METRICS, MapFigures, SeedFigures, TestScores
+from stlm_hub.model_folder.provenance import Circumstances, Split
 from stlm_hub.models.stlm.config import PatchMemoryConfig
 
 

@@ -31,7 +31,8 @@ from PIL import Image
 import stlm_hub
 from stlm_hub.model_folder.card.text import Ready, code_block, markdown, shown
 from stlm_hub.model_folder.card.text import table as markdown_table
-from stlm_hub.model_folder.results import CalibrationFacts, Circumstances, Command, FileFacts, Split, StartingPoint
+from stlm_hub.model_folder.provenance import CalibrationFacts, Circumstances, Command, Split, StartingPoint
+from stlm_hub.model_folder.results import FileFacts
 from stlm_hub.predict.prediction import Prediction
 
 HOSTILE = 'a|b\n---\n# <b>"c": [x](y) ![z](http://z) `d` *e* &lt; {{ 7 * 7 }}'

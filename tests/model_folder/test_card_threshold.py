@@ -25,7 +25,9 @@ from card_model import (
 
 from stlm_hub.calibration.threshold import choose_threshold, order_statistic
 from stlm_hub.model_folder.card.threshold import RATES, threshold_facts
-from stlm_hub.model_folder.results import CalibrationFacts, Photographs, Results, TestScores
+from stlm_hub.model_folder.figures import TestScores
+from stlm_hub.model_folder.provenance import CalibrationFacts, Photographs
+from stlm_hub.model_folder.results import Results
 from stlm_hub.models.stlm.config import PatchMemoryConfig
 from stlm_hub.models.stlm.judging import Judging
 from stlm_hub.models.stlm.outline_gain import OutlineGain

@@ -16,8 +16,8 @@ from stlm_hub.calibration.threshold import order_statistic
 from stlm_hub.model_folder import results as results_file
 from stlm_hub.model_folder.card.card import render_card
 from stlm_hub.model_folder.card.threshold import RATES
+from stlm_hub.model_folder.figures import METRICS
 from stlm_hub.model_folder.folder import read_folder
-from stlm_hub.model_folder.results import METRICS
 from stlm_hub.models.stlm.scales import MAP_LABELS
 
 CARDS = sorted(path.parent for path in (Path(__file__).resolve().parents[2] / "model_cards").glob("*/results.json"))

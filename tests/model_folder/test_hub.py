@@ -16,8 +16,9 @@ from stlm_hub.errors import ConfigError, HubError, WeightsError
 from stlm_hub.files.fingerprint import file_sha256
 from stlm_hub.model_folder import hub, zoo, zoo_files
 from stlm_hub.model_folder import results as facts
-from stlm_hub.model_folder.hub import companion_file, needed_files, resolve, results_of
-from stlm_hub.model_folder.names import DECIDING
+from stlm_hub.model_folder.download import Wanted
+from stlm_hub.model_folder.hub import companion_file, resolve, results_of
+from stlm_hub.model_folder.local_model import LocalModel, needed_files
 from stlm_hub.model_folder.results import FileFacts
 from stlm_hub.stlm import STLM
 
@@ -43,14 +44,6 @@ def other_weights(folder: Path) -> None:
     (folder / "model.safetensors").write_bytes(data)
 
 
-def test_a_folder_without_weights_says_what_is_wrong(tmp_path: Path) -> None:
-    with pytest.raises(WeightsError, match=r"no model\.safetensors"):
-        resolve(tmp_path)
-    (tmp_path / "pytorch_model.bin").write_bytes(b"\x80\x02")
-    with pytest.raises(WeightsError, match=r"pickle \(pytorch_model\.bin\)"):
-        STLM.from_pretrained(str(tmp_path))
-
-
 @pytest.mark.parametrize("name", ["", "./nowhere", "a/b/c", "/nowhere/at/all", "org/", "~/nowhere", Path("org/repo")])
 def test_names_that_lead_nowhere(name: str | Path, own_zoo: zoo.ZooEntry, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
@@ -74,15 +67,6 @@ def test_a_folder_with_an_at_sign_is_a_folder(saved_toy: Path, own_zoo: zoo.ZooE
     local = resolve(str(tmp_path / "model@home"))
     assert local.folder == tmp_path / "model@home"
     assert STLM.from_pretrained(str(tmp_path / "model@home")).name == "model@home"
-
-
-def test_the_files_that_decide_are_known_from_the_config(toy_model: STLM, toy_memory_model: STLM) -> None:
-    files = ["config.json", "model.safetensors", "familiarity.safetensors", "calibration.json"]
-    assert needed_files(toy_model.config) == files
-    assert sorted(needed_files(toy_memory_model.config)) == sorted([*files, "patch_memory.safetensors"])
-    alone = needed_files(toy_memory_model.config.replace(streams=False))
-    assert set(alone) == set(DECIDING) - {"model.safetensors", "region.safetensors"}
-    assert set(needed_files(toy_memory_model.config.replace(region=True))) == set(DECIDING)
 
 
 def test_a_folder_of_a_memory_alone_is_a_model(saved_memory_alone: Path, own_zoo: zoo.ZooEntry) -> None:
@@ -207,20 +191,20 @@ def test_another_organisation_can_serve_the_aliases(own_zoo: zoo.ZooEntry, monke
 def test_a_name_decides_what_is_asked_of_the_hub(
     own_zoo: zoo.ZooEntry, saved_toy: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked: list[tuple[object, ...]] = []
-    monkeypatch.setattr(hub, "_download", lambda *arguments: asked.append(arguments))
+    asked: list[Wanted] = []
+    monkeypatch.setattr(hub, "download", asked.append)
     resolve("org/repo@v1", token="mine", local_files_only=True, force_download=True, check=print)
-    assert asked.pop() == ("org/repo", "v1", "mine", True, True, None, print)
+    assert asked.pop() == Wanted("org/repo", "v1", None, "mine", True, True, print)
 
     commit = "a" * 40
     entry = zoo_files.register(saved_toy, "test-bottle", "someone/stlm-test-bottle", "apache-2.0", revision=commit)
     resolve("test-bottle")
-    assert asked.pop() == ("someone/stlm-test-bottle", commit, None, False, False, entry, None)
+    assert asked.pop() == Wanted("someone/stlm-test-bottle", commit, entry)
     resolve("test-bottle@main")  # not what zoo.json vouches for
-    assert asked.pop() == ("someone/stlm-test-bottle", "main", None, False, False, None, None)
+    assert asked.pop() == Wanted("someone/stlm-test-bottle", "main")
     monkeypatch.setenv("STLM_HUB_ORG", "factory")
     resolve("test-bottle")  # commits of another organisation differ, the files are to be the same
-    assert asked.pop() == ("factory/stlm-test-bottle", None, None, False, False, entry, None)
+    assert asked.pop() == Wanted("factory/stlm-test-bottle", None, entry)
 
 
 def test_a_companion_is_of_the_commit_of_its_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -236,7 +220,7 @@ def test_a_companion_is_of_the_commit_of_its_model(tmp_path: Path, monkeypatch: 
 
     monkeypatch.setattr(hub, "get_hf_file_metadata", metadata)
     monkeypatch.setattr(hub, "hf_hub_download", download)
-    local, commit = hub.LocalModel(tmp_path, "org/repo", "a" * 40), "a" * 40
+    local, commit = LocalModel(tmp_path, "org/repo", "a" * 40), "a" * 40
     found = companion_file(local, "losses.png", token="mine")
     assert found == tmp_path / "elsewhere" / "losses.png"
     assert asked == [
@@ -257,7 +241,7 @@ def test_offline_mode_has_its_own_sentence(own_zoo: zoo.ZooEntry, monkeypatch: p
 def test_a_companion_that_is_too_large_is_not_downloaded(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int | None
 ) -> None:
-    local = hub.LocalModel(tmp_path, "org/repo", "a" * 40)
+    local = LocalModel(tmp_path, "org/repo", "a" * 40)
     monkeypatch.setattr(hub, "get_hf_file_metadata", lambda *_, **__: SimpleNamespace(size=size))
     monkeypatch.setattr(hub, "hf_hub_download", lambda *_, **__: pytest.fail("it was downloaded"))
     assert companion_file(local, "README.md", max_bytes=1000) is None

@@ -18,6 +18,7 @@ from hub_server import TOKEN, HubServer
 
 from stlm_hub.model_folder import results as facts
 from stlm_hub.model_folder import zoo_files
+from stlm_hub.model_folder.provenance import Provenance
 
 
 def changed(files: dict[str, bytes], name: str = "config.json", **changes: Any) -> bytes:
@@ -98,7 +99,7 @@ def test_companions_are_of_the_same_commit_and_kept(hub: HubServer, client: Clie
 def test_results_of_a_model_on_the_hub(hub: HubServer, client: Client, files: dict[str, bytes], tmp_path: Path) -> None:
     hub.put("org/stlm-results", files)
     assert client("results", "org/stlm-results") == {"alias": None}
-    facts.save(facts.Results(provenance=facts.Provenance(alias="known")), tmp_path / "results.json")
+    facts.save(facts.Results(provenance=Provenance(alias="known")), tmp_path / "results.json")
     hub.put("org/stlm-results", {"results.json": (tmp_path / "results.json").read_bytes()})
     assert client("results", "org/stlm-results") == {"alias": "known"}
     facts.save(RESULTS, tmp_path / "results.json")

@@ -14,8 +14,9 @@ from huggingface_hub import ModelCard, constants
 
 from stlm_hub.errors import HubError
 from stlm_hub.model_folder import results as facts
+from stlm_hub.model_folder.provenance import Provenance
 from stlm_hub.model_folder.publish import check_folder, publish
-from stlm_hub.model_folder.results import Provenance, Results
+from stlm_hub.model_folder.results import Results
 
 pytestmark = pytest.mark.usefixtures("toy_streams")
 

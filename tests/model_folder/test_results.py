@@ -17,19 +17,12 @@ from recalibrated import RESULTS as OTHER
 
 from stlm_hub.errors import ConfigError
 from stlm_hub.files.fingerprint import file_sha256
+from stlm_hub.model_folder.figures import MapFigures, TestScores
+from stlm_hub.model_folder.provenance import CalibrationFacts
 from stlm_hub.model_folder.results import (
     MAX_BYTES,
-    METRICS,
-    CalibrationFacts,
-    Circumstances,
-    Command,
     FileFacts,
-    MapFigures,
-    PaperFigures,
     Results,
-    Split,
-    TestScores,
-    TrainingFacts,
     check_files,
     load,
     save,
@@ -259,43 +252,3 @@ def test_no_other_file_is_looked_at_whatever_results_name(name: str, tmp_path: P
     for file in ("config.json", "README.md"):
         (folder / file).write_text("x")
     check_files(dataclasses.replace(Results(), files={name: FileFacts("cc", 1)}), folder)
-
-
-# ---------------------------------------------------------------- what the parts say
-
-
-@pytest.mark.parametrize(
-    ("command", "line"),
-    [
-        (Command("stlm"), "stlm"),
-        (Command("stlm finetune", ("FOLDER",), {"name": "part"}), "stlm finetune FOLDER --name part"),
-        (Command("python -m train", ("x",), {"seed": 1, "data": "DIR"}), "python -m train x --seed 1 --data DIR"),
-        (Command("x", (), {"force": True, "quiet": False, "rate": 0.05}), "x --force --rate 0.05"),
-        (Command("x", ("my photos", "it's"), {"name": "a b"}), "x 'my photos' 'it'\"'\"'s' --name 'a b'"),
-        (Command("x", ("$(rm -rf ~)", "a;b", "`id`"), {"o": "&& id"}), "x '$(rm -rf ~)' 'a;b' '`id`' --o '&& id'"),
-        (Command("x", ("two\nlines",), {"o": "a\tb"}), "x 'two lines' --o 'a b'"),
-        (Command("x", ("two  spaces",)), "x 'two  spaces'"),
-        (Command("x", ("",)), "x ''"),
-    ],
-)
-def test_a_command_is_one_line_of_a_shell(command: Command, line: str) -> None:
-    assert command.line == line
-
-
-def test_figures_name_what_is_known_alone() -> None:
-    assert MapFigures(ap=0.5, fnr=0.0).to_dict() == {"ap": 0.5, "fnr": 0.0}
-    assert PaperFigures(i_auroc=1.0, image_size=1024, teacher="SAM").to_dict() == {"i_auroc": 1.0}
-    assert list(METRICS) == [field.name for field in dataclasses.fields(MapFigures)]
-
-
-def test_words_for_a_split() -> None:
-    assert Split(True).words == "official" and Split(False).words == "unofficial"
-    assert Split(False, "48 train instead of 60").words == "not the official one: 48 train instead of 60"
-
-
-def test_seed_teacher_and_commit_are_read_or_nothing() -> None:
-    training = RESULTS.training
-    assert training is not None and (training.seed, training.teacher) == (3, "mobile")
-    bare: TrainingFacts = dataclasses.replace(training, settings={"seed": "x"})
-    assert (bare.seed, bare.teacher) == (0, "")
-    assert Circumstances(versions={"commit": "c0de"}).commit == "c0de" and Circumstances().commit == ""

@@ -15,9 +15,11 @@ from stlm_hub.errors import ConfigError, HubError, WeightsError
 from stlm_hub.files.fingerprint import file_sha256
 from stlm_hub.model_folder import results as facts
 from stlm_hub.model_folder import zoo, zoo_files
+from stlm_hub.model_folder.figures import METRICS, OF_PIXELS, MapFigures
 from stlm_hub.model_folder.folder import read_folder
 from stlm_hub.model_folder.names import DECIDING
-from stlm_hub.model_folder.results import OF_PIXELS, MapFigures, Results, Split
+from stlm_hub.model_folder.provenance import Split
+from stlm_hub.model_folder.results import Results
 from stlm_hub.model_folder.weights_file import read_model_weights
 from stlm_hub.models.stlm.anomaly_maps import AnomalyMaps
 
@@ -106,7 +108,7 @@ def test_an_entry_says_what_the_folder_holds(folder: Path) -> None:
         license="apache-2.0",
         dataset="drawn by the tests",  # the configuration goes before results.json
         input_size=(64, 64),
-        metrics={name: value for name, value in vars(FIGURES).items() if name in facts.METRICS and name != "fnr"},
+        metrics={name: value for name, value in vars(FIGURES).items() if name in METRICS and name != "fnr"},
     )
     assert zoo.list_models() == [entry]
 

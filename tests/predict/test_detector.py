@@ -50,17 +50,21 @@ def test_a_model_has_every_member_and_asks_for_nothing_more(member: str, tiny_mo
 
 
 def test_the_protocol_asks_for_these_members_alone() -> None:
-    assert set(MEMBERS) == {"name", "input_size", "calibration", "predict"}
+    assert set(MEMBERS) == {"name", "input_size", "calibration", "predict", "predict_many"}
 
 
 @pytest.mark.slow
-def test_the_type_checker_takes_a_model_for_a_detector(tmp_path: Path) -> None:
+def test_the_type_checker_takes_whatever_judges_for_a_detector(tmp_path: Path) -> None:
     """And a path for none: an ignored error that there is not would be an error."""
     (tmp_path / "check.py").write_text(
         "from pathlib import Path\n"
         "from stlm_hub.predict.detector import Detector\n"
+        "from stlm_hub.runtime.detector import ExportedModel\n"
         "from stlm_hub.stlm import STLM\n"
-        "model: Detector = STLM()\n"
+        "from stlm_hub.zero_shot.detector import ZeroShot\n"
+        "from stlm_hub.zero_shot.references import References\n"
+        "def detectors(one: STLM, two: ExportedModel, three: ZeroShot, four: References) -> list[Detector]:\n"
+        "    return [one, two, three, four]\n"
         "path: Detector = Path()  # type: ignore[assignment]\n"
     )
     command = [sys.executable, "-m", "mypy", "--config-file", "pyproject.toml", str(tmp_path / "check.py")]

@@ -13,7 +13,7 @@ from hub_server import HubServer
 from PIL import Image
 
 from benchmarks.page_process import Page, serve_checkout
-from stlm_hub.model_folder.hub import LocalModel
+from stlm_hub.model_folder.local_model import LocalModel
 from stlm_hub.model_folder.space import write_examples
 from stlm_hub.models.stlm.image_encoder import ImageEncoder
 from stlm_hub.models.stlm.judging import Calibration

@@ -19,7 +19,7 @@ from stlm_hub.model_folder import zoo
 from stlm_hub.models.stlm.config import NetworkConfig, PatchMemoryConfig, STLMConfig
 from stlm_hub.models.stlm.judging import Judging
 from stlm_hub.stlm import STLM
-from stlm_hub.training.finetune import LEVELS, Options
+from stlm_hub.training.options import LEVELS, Options
 from stlm_page import budget, your_part_tab
 from stlm_page.budget import check_budget, work_of
 from stlm_page.models import Models

@@ -11,7 +11,7 @@ import pytest
 
 from stlm_hub.errors import TrainingError
 from stlm_hub.training.loop import StepReport
-from stlm_hub.training.pipeline import Observer
+from stlm_hub.training.observer import Observer
 from stlm_page import long_run
 from stlm_page.long_run import CURVE_POINTS, Progress, follow
 

@@ -17,8 +17,11 @@ import torch
 from stlm_hub.errors import HubError
 from stlm_hub.model_folder import hub, zoo
 from stlm_hub.model_folder import results as model_results
+from stlm_hub.model_folder.figures import MapFigures
 from stlm_hub.model_folder.folder import write_config
-from stlm_hub.model_folder.results import DatasetFacts, MapFigures, Provenance, Results, Split
+from stlm_hub.model_folder.local_model import LocalModel
+from stlm_hub.model_folder.provenance import DatasetFacts, Provenance, Split
+from stlm_hub.model_folder.results import Results
 from stlm_hub.models.stlm.config import STLMConfig
 from stlm_hub.models.stlm.judging import Calibration, Judging
 from stlm_hub.stlm import STLM
@@ -43,12 +46,12 @@ class Loads:
         self.gates: dict[str, threading.Event] = {}
         self.began: dict[str, threading.Event] = {}
 
-    def resolve(self, name: str | Path, **options: Any) -> hub.LocalModel:
+    def resolve(self, name: str | Path, **options: Any) -> LocalModel:
         self.options.append(options)
         if str(name) in self.gates:
             self.began[str(name)].set()
             assert self.gates[str(name)].wait(5)
-        return hub.LocalModel(self.folder, str(name))
+        return LocalModel(self.folder, str(name))
 
     def from_pretrained(self, name: str | Path, **options: Any) -> SimpleNamespace:
         self.options.append(options)
@@ -61,7 +64,7 @@ class Loads:
         size = config.network.frame_size
         return SimpleNamespace(config=config, judging=self.judging, frame_size=size, state_dict=lambda: weights)
 
-    def companion_file(self, local: hub.LocalModel, name: str, **options: Any) -> None:
+    def companion_file(self, local: LocalModel, name: str, **options: Any) -> None:
         self.options.append(options)
 
     def hold(self, name: str) -> None:

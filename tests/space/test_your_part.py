@@ -15,7 +15,7 @@ from gradio.processing_utils import save_file_to_cache
 from gradio.utils import get_upload_folder
 
 from stlm_hub.errors import TrainingError
-from stlm_hub.training.pipeline import Observer
+from stlm_hub.training.observer import Observer
 from stlm_page import judge, your_part_tab
 from stlm_page.build import build_page
 from stlm_page.judge import MODELS

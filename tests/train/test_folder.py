@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from stlm_hub.errors import DataError, ImageError
-from stlm_hub.model_folder.results import Split
+from stlm_hub.model_folder.provenance import Split
 from train.datasets.folder import read_folder
 
 

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from stlm_hub.errors import DataError
-from stlm_hub.model_folder.results import Split
+from stlm_hub.model_folder.provenance import Split
 from train.datasets.mvtec_ad import OFFICIAL_COUNTS, read_category
 
 DATA = Path(__file__).resolve().parents[3] / "shared" / "datasets" / "mvtec_ad"

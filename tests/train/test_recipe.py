@@ -10,7 +10,7 @@ import yaml
 from stlm_hub.errors import ConfigError
 from stlm_hub.models.stlm.config import PatchMemoryConfig
 from stlm_hub.pseudo_anomalies.nuisance import Nuisance
-from stlm_hub.training.finetune import small_machine
+from stlm_hub.training.options import small_machine
 from train.datasets import dagm, mvtec_ad, visa
 from train.recipe import RECIPES, load_recipe
 

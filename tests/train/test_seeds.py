@@ -16,13 +16,14 @@ import train.__main__ as main
 from stlm_hub.model_folder import results as model_results
 from stlm_hub.model_folder.card.card import write_card
 from stlm_hub.model_folder.folder import read_folder, write_config, write_judging
-from stlm_hub.model_folder.results import Circumstances, Results
+from stlm_hub.model_folder.provenance import Circumstances
+from stlm_hub.model_folder.results import Results
 from stlm_hub.models.stlm.config import PatchMemoryConfig
 from stlm_hub.pseudo_anomalies.nuisance import Nuisance
 from stlm_hub.samples.parts import write_samples
-from stlm_hub.training.finetune import small_machine
+from stlm_hub.training.job import Job
 from stlm_hub.training.observer import Observer
-from stlm_hub.training.pipeline import Job
+from stlm_hub.training.options import small_machine
 from train import photographs
 from train.seeds import folder_of, tell_other_seeds, told_before
 

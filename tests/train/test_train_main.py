@@ -15,11 +15,12 @@ from PIL import Image
 
 import train.__main__ as main
 from stlm_hub.errors import ConfigError, DataError
-from stlm_hub.model_folder.results import MapFigures, Results
+from stlm_hub.model_folder.figures import MapFigures
+from stlm_hub.model_folder.results import Results
 from stlm_hub.models.stlm.config import PatchMemoryConfig
 from stlm_hub.pseudo_anomalies.nuisance import Nuisance
+from stlm_hub.training.job import Job
 from stlm_hub.training.observer import Observer
-from stlm_hub.training.pipeline import Job
 from train import describe
 from train.recipe import load_recipe
 

@@ -8,7 +8,7 @@ import pytest
 
 from stlm_hub.errors import DataError
 from stlm_hub.evaluation.masks import read_mask
-from stlm_hub.model_folder.results import Split
+from stlm_hub.model_folder.provenance import Split
 from train.datasets import visa
 from train.datasets.visa import OFFICIAL_COUNTS, read_category
 

@@ -19,9 +19,9 @@ from stlm_hub.starting_weights.starting_weights import StartingWeights
 from stlm_hub.training import budget
 from stlm_hub.training.budget import MAX_STEPS, MEASURED_STEPS, MIN_STEPS, steps_of_run, steps_within
 from stlm_hub.training.config import TrainingConfig
-from stlm_hub.training.finetune import Options
+from stlm_hub.training.job import Job
 from stlm_hub.training.observer import Observer
-from stlm_hub.training.pipeline import Job
+from stlm_hub.training.options import Options
 
 NETWORK = NetworkConfig(input_size=(64, 64), aggregation_channels=8)
 TRAINING = TrainingConfig(steps=900, batch_size=2, teacher="mobile", plain_stream="frozen", frozen_stages=1)

@@ -21,9 +21,10 @@ from stlm_hub.model_folder.names import FAMILIARITY_NAME
 from stlm_hub.model_folder.results import Results
 from stlm_hub.models.stlm.config import PatchMemoryConfig
 from stlm_hub.models.stlm.judging import Judging
-from stlm_hub.pseudo_anomalies.nuisance import CAMERAS, of_camera
-from stlm_hub.training.finetune import MEMORY, Options, held_out_of
+from stlm_hub.pseudo_anomalies.nuisance import of_camera
+from stlm_hub.training.finetune import held_out_of
 from stlm_hub.training.observer import Observer
+from stlm_hub.training.options import MEMORY
 from train.recipe import load_recipe
 
 
@@ -70,15 +71,8 @@ def test_thresholds_come_from_all_photographs_with_those_that_were_held_out_firs
     assert any("Calibrating on 10 photographs of good parts" in line for line in tiny_run.said)
 
 
-def test_the_camera_decides_how_copies_are_disturbed(results: Results) -> None:
+def test_copies_are_disturbed_as_the_camera_does(results: Results) -> None:
     assert results.nuisance == dataclasses.asdict(of_camera("normal"))
-    for camera in CAMERAS:
-        options = Options(steps=3, camera=camera)
-        assert options.training().nuisance == of_camera(camera)
-        command = options.command("part", textures=False, weights=False).line
-        assert (f"--camera {camera}" in command) == (camera != "normal")
-    with pytest.raises(ConfigError, match="camera must be one of fixed, normal, rough, not 'phone'"):
-        Options(camera="phone").training()
 
 
 def test_results_claim_no_figure_without_a_test_set(tiny_run: TinyRun, results: Results) -> None:

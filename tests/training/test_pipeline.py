@@ -23,7 +23,9 @@ from stlm_hub.calibration.normals import Normal
 from stlm_hub.errors import ConfigError, STLMError, TrainingError, WeightsError
 from stlm_hub.evaluation.evaluate import TestSet
 from stlm_hub.model_folder import results as model_results
-from stlm_hub.model_folder.results import Circumstances, Command, DatasetFacts, Provenance, Results, SeedFigures
+from stlm_hub.model_folder.figures import SeedFigures
+from stlm_hub.model_folder.provenance import Circumstances, Command, DatasetFacts, Provenance
+from stlm_hub.model_folder.results import Results
 from stlm_hub.model_folder.zoo_files import register
 from stlm_hub.models.backbones.efficientnet_lite0 import EfficientNetLite0
 from stlm_hub.models.stlm.config import PatchMemoryConfig
@@ -33,9 +35,11 @@ from stlm_hub.pseudo_anomalies.nuisance import of_camera
 from stlm_hub.starting_weights.starting_weights import StartingWeights
 from stlm_hub.training import fill_memory
 from stlm_hub.training.data import Split, split_normals
-from stlm_hub.training.finetune import Options, held_out_of
+from stlm_hub.training.finetune import held_out_of
+from stlm_hub.training.job import Job
 from stlm_hub.training.observer import Observer
-from stlm_hub.training.pipeline import Job, run
+from stlm_hub.training.options import Options
+from stlm_hub.training.pipeline import run
 from stlm_hub.training.recalibrate import recalibrate
 from stlm_hub.training.trained import Trained, read_trained
 from train.ablations.objectives import NoAggregation

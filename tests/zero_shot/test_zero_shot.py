@@ -80,10 +80,11 @@ def test_from_files_to_a_verdict(clip_folder: Path, tmp_path: Path) -> None:
 def test_it_is_a_detector(model: ZeroShot) -> None:
     detector: Detector = model
     assert {name for name in vars(Detector) if not name.startswith("_")} <= set(dir(detector))
-    ours, theirs = (inspect.signature(one.predict).parameters for one in (ZeroShot, Detector))
-    assert {name: ours[name] for name in theirs} == dict(theirs)
-    more = [parameter for name, parameter in ours.items() if name not in theirs]
-    assert all(one.kind is one.KEYWORD_ONLY and one.default is None for one in more)
+    for method in ("predict", "predict_many"):
+        ours, theirs = (inspect.signature(getattr(one, method)).parameters for one in (ZeroShot, Detector))
+        assert {name: ours[name] for name in theirs} == dict(theirs)
+        more = [parameter for name, parameter in ours.items() if name not in theirs]
+        assert all(one.kind is one.KEYWORD_ONLY and one.default is None for one in more)
 
 
 def test_many_are_judged_one_after_the_other(model: ZeroShot, tmp_path: Path) -> None:

@@ -21,12 +21,14 @@ from stlm_hub.errors import ConfigError, STLMError, StorageError
 from stlm_hub.evaluation.evaluate import check_both_kinds
 from stlm_hub.files.fingerprint import fingerprint
 from stlm_hub.model_folder import results as model_results
-from stlm_hub.model_folder.results import Command, DatasetFacts, Provenance, Results
+from stlm_hub.model_folder.provenance import Command, DatasetFacts, Provenance
+from stlm_hub.model_folder.results import Results
 from stlm_hub.pseudo_anomalies.textures import TextureSource
 from stlm_hub.starting_weights.sources import starting_weights
 from stlm_hub.starting_weights.starting_weights import StartingWeights
 from stlm_hub.training.data import split_normals
-from stlm_hub.training.pipeline import Job, run
+from stlm_hub.training.job import Job
+from stlm_hub.training.pipeline import run
 from stlm_hub.training.processes import processes
 from stlm_hub.training.teacher import SAM_FILES
 
@@ -58,6 +60,7 @@ NO_CODE = (  # of stlm_hub/training/: changes no figure
     "log.py",
     "machine.py",
     "observer.py",
+    "options.py",
     "recalibrate.py",
     "trained.py",
 )

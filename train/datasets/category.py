@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from stlm_hub.evaluation.evaluate import TestSet
-from stlm_hub.model_folder.results import Split
+from stlm_hub.model_folder.provenance import Split
 
 Counts: TypeAlias = tuple[int, int, int]
 """Numbers of training, good test and anomalous test photographs."""

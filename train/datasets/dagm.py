@@ -17,7 +17,7 @@ import numpy as np
 
 from stlm_hub.errors import DataError
 from stlm_hub.evaluation.evaluate import TestSet
-from stlm_hub.model_folder.results import Split
+from stlm_hub.model_folder.provenance import Split
 
 from .category import Category, Counts, compare_split
 

@@ -9,7 +9,7 @@ import dataclasses
 from pathlib import Path
 
 from stlm_hub.errors import DataError
-from stlm_hub.model_folder.results import Split
+from stlm_hub.model_folder.provenance import Split
 
 from .category import Category, Counts
 from .folder import read_folder

@@ -9,7 +9,9 @@ from typing import Any, NamedTuple
 from ...models.stlm.config import STLMConfig, size_text
 from ...models.stlm.judging import Judging
 from ...models.stlm.scales import MAP_LABELS
-from ..results import METRICS, Circumstances, MapFigures, Results
+from ..figures import METRICS, MapFigures
+from ..provenance import Circumstances
+from ..results import Results
 from .text import Ready
 
 TEACHERS = {"vit_h": "SAM ViT-H", "vit_l": "SAM ViT-L", "vit_b": "SAM ViT-B", "mobile": "MobileSAM"}

@@ -6,7 +6,8 @@ from huggingface_hub import EvalResult, ModelCardData
 
 from ...models.stlm.config import STLMConfig
 from ...models.stlm.judging import Judging
-from ..results import METRICS, Results
+from ..figures import METRICS
+from ..results import Results
 from .figures import map_before
 from .licences import LICENSES, licences
 from .text import Ready, slug

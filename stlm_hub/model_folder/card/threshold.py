@@ -9,7 +9,8 @@ import numpy as np
 
 from ...calibration.threshold import DEFAULT_FALSE_ALARM_RATE, MIN_HELD_OUT, order_statistic, photographs_for
 from ...models.stlm.judging import Calibration, Judging
-from ..results import Results, TestScores
+from ..figures import TestScores
+from ..results import Results
 from .text import Ready, percent
 
 RATES = (0.01, 0.02, 0.05, 0.1, 0.2)

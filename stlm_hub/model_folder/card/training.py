@@ -7,7 +7,8 @@ from typing import Any, TypeVar
 
 from ...models.stlm.config import STLMConfig, size_text, smallest_defect
 from ..names import WEIGHTS_NAME
-from ..results import Circumstances, Results, TrainingFacts
+from ..provenance import Circumstances, TrainingFacts
+from ..results import Results
 from .figures import TEACHERS
 from .text import percent, public_source
 

@@ -15,10 +15,12 @@ from PIL import Image
 
 from stlm_hub.errors import ConfigError, STLMError, StorageError, TrainingError, WeightsError
 from stlm_hub.model_folder import results as model_results
-from stlm_hub.model_folder.results import MapFigures, Results, StartingPoint, TrainingFacts
+from stlm_hub.model_folder.figures import MapFigures
+from stlm_hub.model_folder.provenance import StartingPoint, TrainingFacts
+from stlm_hub.model_folder.results import Results
 from stlm_hub.starting_weights.starting_weights import StartingWeights
 from stlm_hub.stlm import STLM
-from stlm_hub.training.pipeline import Job
+from stlm_hub.training.job import Job
 from train.ablations import ablate
 
 Ablate = Callable[..., dict[str, Any]]

@@ -1,0 +1,111 @@
+"""What a model in PyTorch and an exported one have in common: the way from a user's photographs to verdicts."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
+from typing import overload
+
+import numpy as np
+
+from ..errors import PictureWarning
+from ..models.stlm.config import STLMConfig
+from ..models.stlm.judging import Calibration, Judging
+from ..predict.images import ImageInput, read_picture
+from ..predict.prediction import Prediction, Unusable, noted
+from ..predict.verdicts import judge_many
+from ..zero_shot.as_chosen import all_outlined, outlined
+
+
+class JudgingModel:
+    """`STLM` and `ExportedModel`, which differ in how they `judge`. Satisfies `stlm_hub.predict.detector.Detector`."""
+
+    config: STLMConfig
+    judging: Judging
+
+    @property
+    def input_size(self) -> tuple[int, int]:
+        """Height and width in pixels that photographs are brought to, all tiles together."""
+        return self.config.network.frame_size
+
+    @property
+    def calibration(self) -> Calibration | None:
+        """The threshold and where it comes from; None: not calibrated."""
+        return self.judging.calibration
+
+    def judge(
+        self, images: Sequence[np.ndarray], threshold: float | None = None, review_threshold: float | None = None
+    ) -> list[Prediction]:
+        """Predictions of decoded photographs, HxWx3 uint8 RGB each, in order; thresholds as of `predict`."""
+        raise NotImplementedError
+
+    @overload
+    def predict(
+        self,
+        image_or_list: ImageInput,
+        *,
+        threshold: float | None = None,
+        review_threshold: float | None = None,
+        refine: bool | None = None,
+    ) -> Prediction: ...
+    @overload
+    def predict(
+        self,
+        image_or_list: list[ImageInput] | tuple[ImageInput, ...],
+        *,
+        threshold: float | None = None,
+        review_threshold: float | None = None,
+        refine: bool | None = None,
+    ) -> list[Prediction]: ...
+    def predict(
+        self,
+        image_or_list: ImageInput | list[ImageInput] | tuple[ImageInput, ...],
+        *,
+        threshold: float | None = None,
+        review_threshold: float | None = None,
+        refine: bool | None = None,
+    ) -> Prediction | list[Prediction]:
+        """Judges one photograph or a list of them (a list in, a list out, in order).
+
+        Args:
+            image_or_list: path, bytes, PIL image, HxW or HxWx3 array (uint8, uint16, float in [0, 1]), or a list of
+                those.
+            threshold: anomaly score in [0, 1] at or above which a photograph is anomalous; None is the calibrated one.
+            review_threshold: score from which one below `threshold` is worth a second look; None is the calibrated one.
+            refine: whether Segment Anything outlines what is rejected, in some seconds each; score and verdict stay. It
+                needs torch. None: as the model chose at its calibration, and where Segment Anything is not to be had,
+                with a warning as without.
+
+        Raises:
+            ImageError: an input cannot be used as a photograph; nothing is predicted then.
+            ConfigError: a threshold is out of range, or `refine` is True and torch is not installed.
+            WeightsError: `refine` is True, and Segment Anything's weights cannot be had.
+        """
+        sources = image_or_list if isinstance(image_or_list, (list, tuple)) else [image_or_list]
+        pictures = [read_picture(source, bits=self.judging.bits) for source in sources]
+        for note in (note for picture in pictures for note in picture.notes):
+            warnings.warn(note, PictureWarning, stacklevel=2)
+        judged = self.judge([picture.image for picture in pictures], threshold, review_threshold)
+        judged = [noted(one, picture.notes) for one, picture in zip(judged, pictures, strict=True)]
+        found = all_outlined(judged, refine, self.judging.refine)
+        return found if isinstance(image_or_list, (list, tuple)) else found[0]
+
+    def predict_many(
+        self,
+        photographs: Iterable[ImageInput],
+        *,
+        threshold: float | None = None,
+        review_threshold: float | None = None,
+        refine: bool | None = None,
+    ) -> Iterator[Prediction | Unusable]:
+        """Judges any number of photographs, one batch at a time in memory; files are decoded ahead of the network.
+
+        Args:
+            photographs: what `predict` takes, one by one.
+            threshold, review_threshold, refine: as of `predict`.
+
+        Yields:
+            For each photograph, in order, its prediction, or an `Unusable` with the reason.
+        """
+        judged = judge_many(self.judge, photographs, self.judging, self.input_size, threshold, review_threshold)
+        return outlined(judged, refine, self.judging.refine)
