@@ -11,7 +11,7 @@ import typer
 from ..errors import ConfigError
 from ..model_folder.zoo import check_name
 from ..validate import expanded
-from .console import console, say, say_next_steps
+from .console import say, say_next_steps
 from .options import REFINE_HELP, BitsOption, DeviceOption, IgnoreOption, ModelOption, RegionOption
 from .progress import counted
 
@@ -66,9 +66,9 @@ def calibrate(
     if bits is None and found.bits is not None and known is not None and known != found.bits:
         found = check(bits=known)  # the model's network and memory were made of photographs that were read so
     for duplicate, original in found.duplicates:
-        console.print(f"{duplicate.name} is the same frame as {original.name} and is left out.", markup=False)
+        say(f"{duplicate.name} is the same frame as {original.name} and is left out.")
     for note in found.notes:
-        console.print(note, markup=False)
+        say(note)
     if output.resolve() == local.folder.resolve():
         raise ConfigError(f"{output} is the folder of the model itself; name another --output.")
     network = STLM.from_pretrained(model, device=device, backend="torch")

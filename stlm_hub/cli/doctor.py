@@ -28,6 +28,7 @@ def doctor(
     else:
         for finding in findings:
             mend = f"  -> {finding.mend}" if finding.mend else ""
-            say(f"{MARKS[finding.state]} {escape(f'{finding.name}: {finding.found}'.rstrip(': ') + mend)}")
+            words = f"{finding.name}: {finding.found}".rstrip(": ") + mend
+            say(f"{MARKS[finding.state]} {escape(words)}", markup=True)
     if not healthy:
         raise typer.Exit(1)

@@ -132,14 +132,15 @@ def _print_verdict(path: Path, judged: Prediction | Unusable, output: Path | Non
     where = f"  -> {escape(str(panel))}" if panel else ""
     say(
         f"{VERDICTS[judged.verdict]}  score {judged.score:.4f}  threshold {judged.threshold:.4f}  "
-        f"{escape(str(path))}{where}"
+        f"{escape(str(path))}{where}",
+        markup=True,
     )
     for note in judged.notes:
-        say(f"  [yellow]note[/]     {escape(note)}")
+        say(f"  [yellow]note[/]     {escape(note)}", markup=True)
 
 
 def _print_unusable(path: Path, error: STLMError, as_json: bool) -> None:
     if as_json:
         typer.echo(json.dumps({"path": str(path), "error": str(error)}))
     else:
-        say(f"[yellow]unusable[/]   {escape(str(error))}")
+        say(f"[yellow]unusable[/]   {escape(str(error))}", markup=True)

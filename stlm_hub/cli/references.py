@@ -45,5 +45,5 @@ def without_references(paths: Sequence[Path], photographs: Sequence[Path], *, qu
         raise DataError("All of these photographs are references; name others to judge.")
     for path in paths if not quiet else ():
         if path.resolve() in known:
-            say(f"{path} is a reference and is not judged.", markup=False)
+            say(f"{path} is a reference and is not judged.")
     return kept

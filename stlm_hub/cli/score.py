@@ -58,7 +58,7 @@ def score(
     words += f", {made.before} of them from before." if made.before else "."
     if made.errors:
         words += f" {made.errors} could not be judged; the column error says why."
-    say(words, markup=False)
+    say(words)
 
 
 class ScoreProgress:
@@ -88,6 +88,4 @@ class ScoreProgress:
             self._said = now
             pace = done / max(now - self._started, 1e-6)
             left = (total - done) / pace / 60 if pace else 0.0
-            console.print(
-                f"{done}/{total} photographs  {pace:.1f} a second  {left:.0f} min left", markup=False, highlight=False
-            )
+            say(f"{done}/{total} photographs  {pace:.1f} a second  {left:.0f} min left")

@@ -33,11 +33,9 @@ def zoo_list() -> None:
         ]
         table.add_row(entry.alias, dataset, "x".join(str(side) for side in entry.input_size), *figures, entry.license)
     console.print(table)
-    console.print(
-        "FNR: share of the test photographs with a defect that the model misses at its threshold.", highlight=False
-    )
+    say("FNR: share of the test photographs with a defect that the model misses at its threshold.")
     if any(entry.official_split is False for entry in entries):
-        console.print("* Not on the data set's own split; the model's card says what differs.", highlight=False)
+        say("* Not on the data set's own split; the model's card says what differs.")
 
 
 @zoo_app.command("pull")
@@ -57,7 +55,7 @@ def zoo_verify(alias: str) -> None:
 
     found = verify(alias)
     for problem in found.problems:
-        say(f"[red]{escape(problem)}[/]")
+        say(f"[red]{escape(problem)}[/]", markup=True)
     if found.problems:
         raise typer.Exit(1)
     say(f"{alias} is whole: {found.folder}, {found.bytes / 1e6:.1f} MB.")
