@@ -102,10 +102,7 @@ def _model_judge(model: str | None, device: str | None, bits: int | None) -> Jud
     check_name(model)
     from ..detectors import load
 
-    network = load(model, device=device)
-    if bits is not None:
-        network.judging = network.judging.replace(bits=bits)
-    return network.predict_many
+    return load(model, device=device, bits=bits).predict_many
 
 
 def _say_left_out(given: Sequence[Path], paths: Sequence[Path]) -> None:

@@ -53,9 +53,7 @@ def watch(
     if threshold is not None:
         threshold = checked_threshold(threshold)
     hook = None if webhook is None else Webhook(webhook)
-    network = load(model, device=device)
-    if bits is not None:
-        network.judging = network.judging.replace(bits=bits)
+    network = load(model, device=device, bits=bits)
     senders = [sender for sender in (hook, None if mqtt is None else Mqtt(mqtt)) if sender is not None]
     stopping: list[int] = []
     before = {
