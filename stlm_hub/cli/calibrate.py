@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from ..models.stlm.judging import Calibration, Judging
 
 WORSE = 0.1
-"""Share of painted defects missed besides, at which a new threshold is warned of."""
+"""Growth of the share of painted defects missed, above which a new threshold is warned of."""
 
 
 def calibrate(
@@ -62,9 +62,9 @@ def calibrate(
     check = partial(check_photographs, folder, at_least=MIN_HELD_OUT, work="calibration", near_copies=False)
     found = check(bits=bits)
     local = hub.resolve(model)
-    known = read_folder(local.folder)[1].bits
-    if bits is None and found.bits is not None and known is not None and known != found.bits:
-        found = check(bits=known)  # the model's network and memory were made of photographs that were read so
+    model_bits = read_folder(local.folder)[1].bits
+    if bits is None and found.bits is not None and model_bits is not None and model_bits != found.bits:
+        found = check(bits=model_bits)  # the model's network and memory were made of photographs that were read so
     for duplicate, original in found.duplicates:
         say(f"{duplicate.name} is the same frame as {original.name} and is left out.")
     for note in found.notes:
