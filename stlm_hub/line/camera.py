@@ -67,7 +67,8 @@ class Camera:
 
     def __init__(self, address: str, done: Collection[str], every: float, say: Callable[[str], None]) -> None:
         self.address, self.every, self.say = address, every, say
-        self.label = re.sub(r"//[^/@]*@", "//", address)  # no password in rows and messages
+        # No password in rows and messages. It may hold an @ itself: FFmpeg takes the last one, too.
+        self.label = re.sub(r"//[^/]*@", "//", address)
         self.number = len(done)
         self._capture: Any = self._open()
         if not self._capture.isOpened():
