@@ -139,7 +139,7 @@ def main(
             # One photograph is part of what loading was measured with; it is taken off both.
             rest = (run["cpu_seconds_total"] - number * loading) / (len(copies) - number)
             runs.append(run | {"cpu_seconds": round(rest, 3)})
-            console.print(runs[-1], highlight=False)
+            console.print(runs[-1])
         row = bytes_a_row(folder / "rows")
         mapped = Path(name) / "maps"
         mapped.mkdir()

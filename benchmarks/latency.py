@@ -36,7 +36,7 @@ if str(ROOT) not in sys.path:
 from benchmarks.figures import command_line, machine  # noqa: E402
 from benchmarks.latency_job import SIDE, Job  # noqa: E402
 from benchmarks.latency_work import work_of  # noqa: E402
-from stlm_hub.cli.console import console, exit_on_error  # noqa: E402
+from stlm_hub.cli.console import console, exit_on_error, say  # noqa: E402
 from stlm_hub.errors import ConfigError  # noqa: E402
 from stlm_hub.export.graph import JudgingGraph, write_onnx  # noqa: E402
 from stlm_hub.export.parity import at_network_size  # noqa: E402
@@ -86,7 +86,7 @@ def make_graphs(
     graphs = {kind: folder / f"{name}-{size}-{kind}.onnx" for kind in kinds}
     model = at_size(name, size)
     if not graphs["fp32"].is_file():
-        console.print(f"exporting {graphs['fp32'].name}", highlight=False)
+        say(f"exporting {graphs['fp32'].name}")
         write_onnx(model, graphs["fp32"])
     if photographs and not graphs["int8"].is_file():
         images = [load_image(path) for path in list_images(photographs)[:8]]
@@ -168,7 +168,7 @@ def peers_of(size: int, threads: int, folder: Path, python: Path, runs: int) -> 
             try:
                 measure(Job("convert", str(graph), method, size, threads, 0), python=python)
             except ConfigError as error:
-                console.print(f"{title} is not converted: {str(error).splitlines()[-1]:.200}", highlight=False)
+                say(f"{title} is not converted: {str(error).splitlines()[-1]:.200}")
                 continue
         yield f"{title}, OpenVINO fp32", Job("openvino", str(graph), "", size, threads, runs)
 
@@ -218,7 +218,7 @@ def measure_all(plan: Plan) -> Iterator[dict[str, Any]]:
                     except ConfigError as error:  # a runtime may end its process
                         if job.backend == "torch":
                             raise
-                        console.print(f"{label} is not measured: {error}", highlight=False)
+                        say(f"{label} is not measured: {error}")
                         continue
                     seconds = _median(found) * (ENCODERS if label == ENCODER else 1)
                     row = {
@@ -296,7 +296,7 @@ def main(
     report = {"command": command, "date": datetime.date.today().isoformat(), "machine": machine(), "rows": rows}
     for row in found:
         rows.append(row)
-        console.print(row, highlight=False)
+        console.print(row)
         if output:  # after each row: a measurement takes long and may be cut off
             output.write_text(json.dumps({"runs": [*before, report]}, indent=1) + "\n", encoding="utf-8")
     _show(rows, "Latency")

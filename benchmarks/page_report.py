@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from .figures import Limit, all_held, order, summary
 from .page_client import Answer
@@ -157,7 +158,11 @@ def show(result: dict[str, Any], console: Console) -> None:
     console.print(table)
     verdicts = Table("Limit", "Value", "At most", "")
     for limit in result["limits"]:
-        word = {True: "[green]held", False: "[red]not held", None: f"not measured: {limit.get('skipped')}"}
+        word: dict[bool | None, Text | str] = {
+            True: Text("held", "green"),
+            False: Text("not held", "red"),
+            None: f"not measured: {limit.get('skipped')}",
+        }
         value = "" if limit["value"] is None else f"{limit['value']:.0f}"
         verdicts.add_row(limit["name"], value, f"{limit['limit']} {limit['unit']}", word[limit["held"]])
     console.print(verdicts)

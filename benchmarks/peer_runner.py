@@ -17,7 +17,7 @@ import numpy as np
 
 from benchmarks.peer_job import Job
 from benchmarks.quality_report import QUALITY
-from stlm_hub.cli.console import console
+from stlm_hub.cli.console import console, say
 from stlm_hub.cli.progress import progress_bars
 from stlm_hub.errors import STLMError
 from stlm_hub.evaluation.evaluate import TestSet
@@ -66,7 +66,7 @@ class Bars:
             task = self._bars.add_task(description, total=None)
             return lambda done, total: self._bars.update(task, completed=done, total=total)
         started = last = time.monotonic()
-        console.print(description, markup=False, highlight=False)
+        say(description)
 
         def line(done: int, total: int) -> None:
             nonlocal last
@@ -74,7 +74,7 @@ class Bars:
             if now - last >= LINE_EVERY:
                 last = now
                 left = (now - started) / done * (total - done) / 60
-                console.print(f"{description}: {done}/{total}, {left:.1f} min left", markup=False, highlight=False)
+                say(f"{description}: {done}/{total}, {left:.1f} min left")
 
         return line
 

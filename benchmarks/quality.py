@@ -30,7 +30,7 @@ from benchmarks.figures import command_line, machine, summary  # noqa: E402
 from benchmarks.peer_job import Job  # noqa: E402
 from benchmarks.peer_runner import Bars, PeerError, figures, run_process, versions  # noqa: E402
 from benchmarks.quality_report import TITLES, Row, behind, find, not_compared, show, with_row  # noqa: E402
-from stlm_hub.cli.console import console, exit_on_error  # noqa: E402
+from stlm_hub.cli.console import console, exit_on_error, say  # noqa: E402
 from stlm_hub.errors import ConfigError, DataError  # noqa: E402
 from stlm_hub.evaluation.evaluate import TestSet, check_both_kinds  # noqa: E402
 from stlm_hub.files.fingerprint import file_sha256, fingerprint  # noqa: E402
@@ -294,7 +294,7 @@ def main(
                     write(output, rows, run)
                 shown.append(row)
     show(shown, notes, console)
-    console.print(f"Written: {output}")
+    say(f"Written: {output}")
     raise typer.Exit(1 if failed else 0)
 
 

@@ -34,7 +34,7 @@ from benchmarks.figures import read_rows, write_rows  # noqa: E402
 from benchmarks.outlines import Agreement, agreement  # noqa: E402
 from stlm_hub.calibration.normals import Normal  # noqa: E402
 from stlm_hub.calibration.outlines import pairs  # noqa: E402
-from stlm_hub.cli.console import console, exit_on_error  # noqa: E402
+from stlm_hub.cli.console import console, exit_on_error, say  # noqa: E402
 from stlm_hub.cli.progress import RunProgress  # noqa: E402
 from stlm_hub.errors import DataError  # noqa: E402
 from stlm_hub.evaluation.evaluate import TestSet  # noqa: E402
@@ -184,10 +184,9 @@ def show(rows: Sequence[dict[str, Any]]) -> None:
     console.print(table)
     gains = [row["test"]["refined"]["f1"] - row["test"]["plain"]["f1"] for row in rows]
     chosen = [gain if row["pseudo"]["helps"] else 0.0 for gain, row in zip(gains, rows, strict=True)]
-    console.print(
+    say(
         f"mean gain of F1: {np.mean(gains):+.1f} where every model refines, {np.mean(chosen):+.1f} where those do "
         "whose pseudo anomalies say so",
-        highlight=False,
     )
 
 
@@ -212,7 +211,7 @@ def main(
             model, split = load(found, Path(folder))
             rows.append(measure(found, model, split, sam, numbers, seed))
         write_rows(output, "benchmarks/refine.py", rows)
-        console.print(f"{one}: {rows[-1]['test']}", highlight=False)
+        say(f"{one}: {rows[-1]['test']}")
     show(rows)
 
 

@@ -32,7 +32,7 @@ if str(ROOT) not in sys.path:
 from benchmarks.data_sets import MVTEC, SETS, read_set  # noqa: E402
 from benchmarks.figures import read_rows, write_rows  # noqa: E402
 from benchmarks.robustness_peers import PEERS_PYTHON, peer_judge  # noqa: E402
-from stlm_hub.cli.console import console, exit_on_error  # noqa: E402
+from stlm_hub.cli.console import console, exit_on_error, say  # noqa: E402
 from stlm_hub.cli.progress import progress_bars  # noqa: E402
 from stlm_hub.predict.images import load_image  # noqa: E402
 from stlm_hub.pseudo_anomalies.foreground import foreground  # noqa: E402
@@ -204,7 +204,7 @@ def show(rows: Sequence[dict[str, Any]]) -> None:
     for row in rows:
         passed = sum(counts.get("pass", 0) for counts in row["foreign"].values())
         total = sum(sum(counts.values()) for counts in row["foreign"].values())
-        console.print(f"{row['model']}: {passed} of {total} foreign pictures pass. {row['foreign']}", highlight=False)
+        say(f"{row['model']}: {passed} of {total} foreign pictures pass. {row['foreign']}")
 
 
 def main(

@@ -18,7 +18,6 @@ from typing import Any
 import cv2
 import numpy as np
 from PIL import Image
-from rich.console import Console
 from rich.table import Table
 from skimage import data
 from sklearn.metrics import roc_auc_score
@@ -27,11 +26,11 @@ ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
 from stlm_hub import STLM, finetune  # noqa: E402
+from stlm_hub.cli.console import console, say  # noqa: E402
 from stlm_hub.training.machine import circumstances  # noqa: E402
 
 SHAPE = (3000, 4096)
 DARKNESS = 60.0  # grey levels that the disc is darker than what is below it
-console = Console()
 
 
 def photograph(seed: int, diameter: int = 0) -> np.ndarray:
@@ -85,7 +84,7 @@ def main() -> None:
                 "frame": list(model.frame_size),
                 **measure(model, args.diameters, args.photographs),
             }
-            console.print(f"{tiles}: {rows[tiles]}", highlight=False)
+            say(f"{tiles}: {rows[tiles]}")
     table = Table("tiles", "frame", *(f"{d} px: I-AUROC, rejected" for d in args.diameters), "good rejected")
     for tiles, row in rows.items():
         cells = [f"{100 * row[f'{d} px']['i_auroc']:.1f}, {row[f'{d} px']['rejected']}" for d in args.diameters]

@@ -21,7 +21,6 @@ import numpy as np
 import psutil  # type: ignore[import-untyped]
 import typer
 from PIL import Image
-from rich.console import Console
 
 ROOT = Path(__file__).resolve().parents[1]
 if str(ROOT) not in sys.path:
@@ -32,7 +31,7 @@ from benchmarks.figures import command_line, growth, machine, summary  # noqa: E
 from benchmarks.page_client import Answer, Expected, User, users_at_once  # noqa: E402
 from benchmarks.page_process import Page, serve_checkout  # noqa: E402
 from benchmarks.page_report import endpoint_times, limits, page_times, report, show, user_facts  # noqa: E402
-from stlm_hub.cli.console import exit_on_error  # noqa: E402
+from stlm_hub.cli.console import console, exit_on_error, say  # noqa: E402
 from stlm_hub.samples.parts import make_defective, make_normal  # noqa: E402
 from stlm_hub.stlm import STLM  # noqa: E402
 
@@ -190,10 +189,9 @@ def main(
         "machine": machine(),
         "settings": {"repetitions": repetitions, "visits": visits, "uncounted_repetitions": UNCOUNTED},
     }
-    console = Console()
     with tempfile.TemporaryDirectory(prefix="stlm-page-") as scratch, ExitStack() as stack:
         folder = Path(scratch)
-        console.print("Making photographs")
+        say("Making photographs")
         single = write_photographs(folder / "one", ONE_SIZE, repetitions + UNCOUNTED, 0)
         model = STLM.from_pretrained(MODEL)
         many = [
@@ -201,7 +199,7 @@ def main(
             for path in write_photographs(folder / "many", MANY_SIZE, DIFFERENT // 2, DIFFERENT // 2)
             for prediction in [model.predict(path.read_bytes())]
         ]
-        console.print("Starting the page")
+        say("Starting the page")
         environment = {"STLM_SPACE_MODEL": MODEL, "HF_HUB_OFFLINE": "1", "HF_HOME": str(folder / "hf")}
         server = Server(stack.enter_context(serve_checkout(folder, **environment)))
         paint: dict[str, Any] = {"skipped": page_browser.missing()}
@@ -210,20 +208,20 @@ def main(
             if not paint["skipped"]:
                 browser = tabs.enter_context(page_browser.launched())
                 facts["machine"]["chromium"] = browser.version
-                console.print("First paint")
+                say("First paint")
                 visited = page_browser.first_paint(browser, server.url, visits, server.settle)
                 paint = {name: summary(values) for name, values in visited.items()}
                 tab = tabs.enter_context(page_browser.opened(browser, server.url))
-            console.print("Overhead of the app")
+            say("Overhead of the app")
             overhead = measure_overhead(server, tab, model, single)
-        console.print(f"{users} users at once")
+        say(f"{users} users at once")
         crowd, memory = measure_users(server, folder / "cache", many, users, requests, warm_up)
     parts = {"first_paint": paint, "overhead": overhead, "users": crowd, "memory": memory}
     result = report(facts, parts, limits(**parts))
     output.parent.mkdir(parents=True, exist_ok=True)
     output.write_text(json.dumps(result, indent=2, allow_nan=False) + "\n", encoding="utf-8")
     show(result, console)
-    console.print(f"Written: {output}")
+    say(f"Written: {output}")
     raise typer.Exit(0 if result["held"] else 1)
 
 

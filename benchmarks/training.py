@@ -30,7 +30,7 @@ if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
 from benchmarks.figures import Limit, all_held, command_line, machine  # noqa: E402
-from stlm_hub.cli.console import console, exit_on_error  # noqa: E402
+from stlm_hub.cli.console import console, exit_on_error, say  # noqa: E402
 from stlm_hub.errors import ConfigError, TrainingError  # noqa: E402
 from stlm_hub.models.stlm.config import NetworkConfig  # noqa: E402
 from stlm_hub.models.stlm.network import STLMNetwork  # noqa: E402
@@ -154,10 +154,10 @@ def _git(*words: str) -> str:
 
 def _measure_all(folder: Path, settings: dict[str, Setting], steps: int) -> list[dict[str, Any]]:
     weights = folder / "starting.safetensors"
-    starting_weights(on_message=console.print).save(weights)
+    starting_weights(on_message=say).save(weights)
     rows = []
     for name, setting in settings.items():
-        console.print(name, highlight=False)
+        say(name)
         samples = folder / f"samples-{setting.network['input_size'][0]}"
         if not samples.is_dir():
             size = min(512, setting.network["input_size"][0])
@@ -185,7 +185,7 @@ def _show(rows: Sequence[dict[str, Any]], limits: Sequence[Limit]) -> None:
     console.print(table)
     for limit in limits:
         state = "held" if limit.held else "BROKEN"
-        console.print(f"{limit.name}: {limit.value} {limit.unit}, limit {limit.limit}: {state}", highlight=False)
+        say(f"{limit.name}: {limit.value} {limit.unit}, limit {limit.limit}: {state}")
 
 
 if __name__ == "__main__":

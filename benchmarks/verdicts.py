@@ -30,7 +30,7 @@ if str(ROOT) not in sys.path:
 from benchmarks.data_sets import SETS, PhotoSet, read_set  # noqa: E402
 from benchmarks.figures import read_rows, write_rows  # noqa: E402
 from benchmarks.verdicts_peer import rejected_by_nonconform  # noqa: E402
-from stlm_hub.cli.console import console, exit_on_error  # noqa: E402
+from stlm_hub.cli.console import console, exit_on_error, say  # noqa: E402
 from stlm_hub.cli.progress import RunProgress  # noqa: E402
 from stlm_hub.drawing.log_odds import log_odds  # noqa: E402
 from stlm_hub.evaluation.evaluate import evaluate  # noqa: E402
@@ -172,7 +172,7 @@ def show(rows: Sequence[dict[str, Any]]) -> None:
     for name in rules:
         regrets = [row["best"] - row["rules"][name]["balanced"] for row in rows]
         rejected = np.mean([row["rules"][name]["rejected"] for row in rows])
-        console.print(
+        say(
             f"{name}: mean regret {np.mean(regrets):.1f}, worst {max(regrets):.1f}, good ones rejected {rejected:.1f} %"
         )
 

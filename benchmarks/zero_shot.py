@@ -22,6 +22,7 @@ import numpy as np
 import typer
 from rich.progress import Progress, TaskID
 from rich.table import Table
+from rich.text import Text
 
 ROOT = Path(__file__).resolve().parents[1]
 if str(ROOT) not in sys.path:
@@ -127,7 +128,9 @@ def show(rows: Sequence[dict[str, Any]]) -> None:
         for kind, title in MAPS.items():
             means = {name: np.mean([row["figures"][kind][name] for row in own]) for name in FIGURES}
             table.add_row(
-                f"[bold]{title}[/], mean of {len(own)} of {len(categories)}", *_cells(means, 100.0), own[0]["weights"]
+                Text.assemble((title, "bold"), f", mean of {len(own)} of {len(categories)}"),
+                *_cells(means, 100.0),
+                own[0]["weights"],
             )
         for row in published["rows"]:
             if row["data_set"] == data_set:

@@ -18,7 +18,7 @@ INSTALL_TORCH = 'pip install "stlm_hub[torch]"'
 
 
 def load(
-    name: str | os.PathLike[str], *, device: str | None = None, threads: int | None = None
+    name: str | os.PathLike[str], *, device: str | None = None, threads: int | None = None, bits: int | None = None
 ) -> STLM | ExportedModel:
     """Loads a model or an export of one. An export in a model's folder is preferred, where its runtime is installed.
 
@@ -27,15 +27,23 @@ def load(
         device: where it judges. Exports judge on processors, so that one takes PyTorch's place for None and "cpu"
             alone; `STLM.from_pretrained(name, backend="torch")` judges in PyTorch on a processor, too.
         threads: of an exported model; None: as many as the machine has cores.
+        bits: that photographs of 16 bits use: 10, 12, 14 or 16; None: what the model knows.
 
     Returns:
         A `stlm_hub.predict.detector.Detector`.
 
     Raises:
-        ConfigError: an export or a model is not valid, or what runs it is not installed.
+        ConfigError: an export, a model or `bits` is not valid, or what runs it is not installed.
         HubError: there is no such model.
         WeightsError: the weights cannot be used.
     """
+    detector = _load(name, device, threads)
+    if bits is not None:
+        detector.judging = detector.judging.replace(bits=bits)
+    return detector
+
+
+def _load(name: str | os.PathLike[str], device: str | None, threads: int | None) -> STLM | ExportedModel:
     from .runtime.beside import fastest
     from .runtime.detector import ExportedModel
 

@@ -14,7 +14,7 @@ from typing import Annotated
 
 import typer
 
-from stlm_hub.cli.console import console, exit_on_error
+from stlm_hub.cli.console import exit_on_error, say
 from stlm_hub.cli.progress import RunProgress
 from stlm_hub.errors import ConfigError
 from stlm_hub.model_folder import zoo_files
@@ -151,20 +151,20 @@ def _check_options(
 def _tell_seeds(model: Path, made: Path, runs: Path, recipe: Recipe, before: Told | None, other_seed: bool) -> None:
     """Brings the figures of other seeds into the published model's card."""
     if (model / "results.json").is_file():
-        told = tell_other_seeds(model, runs, recipe.alias, recipe.profile, console.print, before=before)
+        told = tell_other_seeds(model, runs, recipe.alias, recipe.profile, say, before=before)
         if told:
-            console.print(f"The card of {recipe.alias} tells of {told} more {'seed' if told == 1 else 'seeds'}.")
+            say(f"The card of {recipe.alias} tells of {told} more {'seed' if told == 1 else 'seeds'}.")
     elif other_seed:
-        console.print(f"{made} stays beside the zoo; {recipe.alias} itself is not trained yet, so no card tells of it.")
+        say(f"{made} stays beside the zoo; {recipe.alias} itself is not trained yet, so no card tells of it.")
 
 
 def _print_figures(results: Results) -> None:
     for name, figures in results.maps.items():
         shown = ", ".join(f"{key} {100 * value:.2f}" for key, value in figures.to_dict().items())
-        console.print(f"{MAP_LABELS[name]}: {shown}")
+        say(f"{MAP_LABELS[name]}: {shown}")
     split = results.dataset.split
     if split and not split.official:
-        console.print(f"The split is {split.words}.")
+        say(f"The split is {split.words}.")
 
 
 def main() -> None:

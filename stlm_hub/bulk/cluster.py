@@ -89,7 +89,7 @@ def judge_on_ray(job: Job, parts: Sequence[Part], workers: int | None) -> Iterat
                 raise DataError(row["error"])
             yield Done(int(row["number"]), int(row["rows"]), int(row["errors"]))
     except (ray.exceptions.RayError, ConnectionError) as error:
-        reason = str(error).strip().splitlines()[-1][:200]
+        reason = (str(error).strip() or type(error).__name__).splitlines()[-1][:200]
         raise DataError(f"Ray gave up ({reason}); mend the cluster and give the same command again.") from None
     finally:
         if started:

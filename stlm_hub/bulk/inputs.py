@@ -67,7 +67,11 @@ def _of_glob(pattern: Path) -> list[str]:
     if "**" in pattern.parts:  # glob would follow links in circles
         start = Path(*takewhile(lambda part: not glob.has_magic(part), pattern.parts))
         matches = re.compile(glob_translate(pattern.as_posix())).match
-        return [str(path) for path in list_images(start, recursive=True) if matches(path.as_posix())]
+        return [
+            str(path)
+            for path in list_images(start, recursive=True)
+            if any(matches(one.as_posix()) for one in (path, *path.parents))
+        ]
     found: dict[str, str] = {}  # where it lies in fact -> the way to it with the fewest links
     folders: dict[str, str] = {}
     for path in _matches(pattern):

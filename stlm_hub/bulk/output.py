@@ -107,10 +107,14 @@ class Output:
         try:
             if self._system.isfile(self._root):
                 raise DataError(f"{self.place} is a file; name a folder for --output.")
-            if not self._system.exists(self._root) or not self._system.ls(self._root, detail=False):
+            if not self._system.exists(self._root):
                 return None
             text = self.read(PLAN)
             if text is None:
+                # Hidden ones are of the system, or what a kill left while the plan was written.
+                names = [name.rpartition("/")[2] for name in self._system.ls(self._root, detail=False)]
+                if all(name.startswith(".") for name in names):
+                    return None
                 raise DataError(f"{self.place} holds something else; name a new folder for --output.")
             return Plan(**json.loads(text))
         except (OSError, ValueError, TypeError) as error:

@@ -83,9 +83,8 @@ class PartJudge:
         self.output = Output(job.output)
         self.model: Detector
         if detector is None:
-            loaded = load(job.model, threads=job.threads)
-            self.bits = loaded.judging.bits if job.bits is None else job.bits
-            self.model = loaded
+            loaded = load(job.model, threads=job.threads, bits=job.bits)
+            self.model, self.bits = loaded, loaded.judging.bits
         else:
             self.model, self.bits = detector, job.bits
 

@@ -11,7 +11,7 @@ import typer
 from ..errors import ConfigError
 from ..model_folder.zoo import check_name
 from ..validate import expanded
-from .console import console, say, say_next_steps
+from .console import say, say_next_steps
 from .options import REFINE_HELP, BitsOption, DeviceOption, IgnoreOption, ModelOption, RegionOption
 from .progress import counted
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from ..models.stlm.judging import Calibration, Judging
 
 WORSE = 0.1
-"""Share of painted defects missed besides, at which a new threshold is warned of."""
+"""Growth of the share of painted defects missed, above which a new threshold is warned of."""
 
 
 def calibrate(
@@ -62,13 +62,13 @@ def calibrate(
     check = partial(check_photographs, folder, at_least=MIN_HELD_OUT, work="calibration", near_copies=False)
     found = check(bits=bits)
     local = hub.resolve(model)
-    known = read_folder(local.folder)[1].bits
-    if bits is None and found.bits is not None and known is not None and known != found.bits:
-        found = check(bits=known)  # the model's network and memory were made of photographs that were read so
+    model_bits = read_folder(local.folder)[1].bits
+    if bits is None and found.bits is not None and model_bits is not None and model_bits != found.bits:
+        found = check(bits=model_bits)  # the model's network and memory were made of photographs that were read so
     for duplicate, original in found.duplicates:
-        console.print(f"{duplicate.name} is the same frame as {original.name} and is left out.", markup=False)
+        say(f"{duplicate.name} is the same frame as {original.name} and is left out.")
     for note in found.notes:
-        console.print(note, markup=False)
+        say(note)
     if output.resolve() == local.folder.resolve():
         raise ConfigError(f"{output} is the folder of the model itself; name another --output.")
     network = STLM.from_pretrained(model, device=device, backend="torch")

@@ -13,12 +13,13 @@ from types import FrameType
 from typing import Any
 
 from rich.console import Console
-from rich.markup import escape
+from rich.text import Text
 
 from ..errors import ConfigError, OutlineWarning, PictureWarning, STLMError
 
-# Of several processes of one training the first one speaks; RANK is what launchers number them with.
-console = Console(quiet=os.environ.get("RANK", "0") != "0")
+# Of several processes of one training the first one speaks; RANK is what launchers number them with. Most of what is
+# printed holds a path or a name, in which [red] and :smile: are letters.
+console = Console(quiet=os.environ.get("RANK", "0") != "0", markup=False, emoji=False, highlight=False)
 
 _STYLES = {"pass": "green", "review": "yellow", "reject": "bold red", "unfamiliar": "magenta"}
 VERDICTS = {verdict: f"[{style}]{verdict.capitalize():<10}[/]" for verdict, style in _STYLES.items()}
@@ -28,9 +29,14 @@ INTERRUPTED = 130
 """Exit code after Ctrl-C, as shells expect it."""
 
 
-def say(text: str, *, markup: bool = True) -> None:
-    """Prints a result: a long line stays one, and its numbers get no colour. `markup`: [green] and so on are styles."""
-    console.print(text, markup=markup, highlight=False, soft_wrap=True)
+def say(text: str, *, markup: bool = False) -> None:
+    """Prints a sentence or a result; a long line stays one.
+
+    Args:
+        text: printed as it is.
+        markup: [green] and so on are styles. Whatever comes from elsewhere then goes through `rich.markup.escape`.
+    """
+    console.print(text, markup=markup, soft_wrap=True)
 
 
 def say_next_steps(model: Path, name: str) -> None:
@@ -79,12 +85,16 @@ def exit_on_error() -> Iterator[None]:
 
 def print_error(sentence: str) -> None:
     """Prints the message of an error without a traceback."""
-    Console(stderr=True).print(f"[bold red]Error:[/] {escape(sentence)}", highlight=False, soft_wrap=True)
+    _print_beside("Error:", "bold red", sentence)
 
 
 def print_note(sentence: str) -> None:
     """Prints what people should know beside the results, where it does not get into them."""
-    Console(stderr=True).print(f"[yellow]Note:[/] {escape(sentence)}", highlight=False, soft_wrap=True)
+    _print_beside("Note:", "yellow", sentence)
+
+
+def _print_beside(label: str, style: str, sentence: str) -> None:
+    Console(stderr=True).print(Text.assemble((label, style), " ", sentence), soft_wrap=True)
 
 
 def say_warnings() -> None:

@@ -6,10 +6,12 @@ import sys
 import time
 from pathlib import Path
 
+from rich.markup import escape
+
 from ..predict.images import list_images
 from ..samples.parts import write_samples
 from ..stlm import STLM
-from .console import VERDICTS, console, exit_on_error, say
+from .console import VERDICTS, exit_on_error, say
 
 ALIAS = "sample-brick"
 PART = "brick"
@@ -51,13 +53,12 @@ def demo(folder: Path) -> list[Path]:
             )
             say(
                 f"{VERDICTS[prediction.verdict]}  score {prediction.score:.4f}  {seconds:.2f} s  "
-                f"{kind.name}/{path.name}  -> {panels[-1]}"
+                + escape(f"{kind.name}/{path.name}  -> {panels[-1]}"),
+                markup=True,
             )
             total += 1
             right += (prediction.verdict == "reject") == (kind.name != "good")
-    console.print(
-        f"{right} of {total} verdicts agree with what was painted. Look at {folder / 'panels'}.", soft_wrap=True
-    )
+    say(f"{right} of {total} verdicts agree with what was painted. Look at {folder / 'panels'}.")
     return panels
 
 

@@ -17,7 +17,7 @@ MARKS = {"ok": "[green]ok[/]     ", "optional": "[yellow]not here[/]", "missing"
 def doctor(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object instead of a list.")] = False,
 ) -> None:
-    """Tells what this machine lacks and how to mend it. Exit code 1: something that nothing goes without."""
+    """Tells what this machine lacks and how to mend it. Exit code 1: something is missing that every command needs."""
     from .health import installed
     from .surroundings import surroundings
 
@@ -28,6 +28,7 @@ def doctor(
     else:
         for finding in findings:
             mend = f"  -> {finding.mend}" if finding.mend else ""
-            say(f"{MARKS[finding.state]} {escape(f'{finding.name}: {finding.found}'.rstrip(': ') + mend)}")
+            words = f"{finding.name}: {finding.found}".rstrip(": ") + mend
+            say(f"{MARKS[finding.state]} {escape(words)}", markup=True)
     if not healthy:
         raise typer.Exit(1)

@@ -47,5 +47,5 @@ def export(
         f"A photograph takes {1000 * found.seconds:.0f} ms, in PyTorch {1000 * found.torch_seconds:.0f} ms."
     )
     if found.drawn:
-        console.print("Compared on drawn pictures; --photographs compares on those of your part.", soft_wrap=True)
+        say("Compared on drawn pictures; --photographs compares on those of your part.")
     say(f"Try it: stlm predict PHOTO --model {output or model}")

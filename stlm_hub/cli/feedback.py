@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
-from .console import console, needing, say
+from .console import needing, say
 from .progress import counted
 
 OwnModelOption = Annotated[Path, typer.Option("--model", "-m", help="Folder of your model.")]
@@ -28,10 +28,10 @@ def accept(
     with counted("looking", total=len(photographs)) as on_image:
         made = run(model, photographs, on_image, unfamiliar=unfamiliar)
     for sentence in made.left_out:
-        say(sentence, markup=False)
+        say(sentence)
     for path, score in zip(made.taken, made.scores, strict=True):
-        console.print(f"{escape(path.name)} scored {score:.4f} and is known as good now.", highlight=False)
-    console.print(f"The threshold is {made.after:.4f}; before it was {made.before:.4f}.", highlight=False)
+        say(f"{path.name} scored {score:.4f} and is known as good now.")
+    say(f"The threshold is {made.after:.4f}; before it was {made.before:.4f}.")
     _print_known_defects(made.known_defects, made.after)
     say(f"Take it back: stlm undo --model {model}")
 
@@ -56,11 +56,11 @@ def undo(model: OwnModelOption) -> None:
         from ..training.feedback import undo as run
 
     threshold, known = run(model)
-    console.print(f"The model is as it was before. Its threshold is {threshold:.4f}.", highlight=False)
+    say(f"The model is as it was before. Its threshold is {threshold:.4f}.")
     _print_known_defects(known, threshold)
 
 
 def _print_known_defects(known: list[tuple[str, float]], threshold: float) -> None:
     for name, score in known:
         verdict = "is found" if score >= threshold else "[bold red]passes[/]"
-        console.print(f"Known defect {escape(name)}: score {score:.4f}, {verdict}.", highlight=False)
+        say(f"Known defect {escape(name)}: score {score:.4f}, {verdict}.", markup=True)

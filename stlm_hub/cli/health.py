@@ -9,14 +9,14 @@ from importlib import import_module
 from importlib.metadata import Distribution, PackageNotFoundError, distribution, version
 from importlib.util import find_spec
 from types import ModuleType
-from typing import Literal
+from typing import Literal, TypeAlias
 
 from packaging.requirements import Requirement
 
 OLDEST_PYTHON = (3, 10)
 RUNTIMES = {"torch": "torch", "onnxruntime": "runtime", "openvino": "openvino"}
 """What can judge, and the extra that brings it."""
-OPENED = ("cv2", *RUNTIMES)
+NATIVE = ("cv2", *RUNTIMES)
 """Modules with libraries of the system behind them: they may be installed and yet not open."""
 FORMATS = {"jpg": "JPEG", "zlib": "PNG", "libtiff": "TIFF", "webp": "WebP", "avif": "AVIF"}
 """Codecs of Pillow by the names that it gives them."""
@@ -29,6 +29,8 @@ PURPOSES = {
     "space": "the page",
     "line": "stlm watch",
 }
+Opened: TypeAlias = ModuleType | str | None
+"""A module; what hinders it, in one line; None: it is not installed."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +49,7 @@ class Finding:
 
 def installed() -> list[Finding]:
     """Python, packages, and whether they open."""
-    modules = {name: opened(name) for name in OPENED}
+    modules = {name: opened(name) for name in NATIVE}
     return [python(), *packages(), *broken(modules), judging(modules), *codecs()]
 
 
@@ -109,7 +111,7 @@ def untested(needs: list[Requirement]) -> list[Finding]:
     return list(findings.values())
 
 
-def broken(modules: dict[str, ModuleType | str | None]) -> list[Finding]:
+def broken(modules: dict[str, Opened]) -> list[Finding]:
     """Packages that are installed and do not open."""
     return [
         Finding(name, "missing", f"does not open ({why})", f"pip install --force-reinstall {_distribution(name)}")
@@ -118,7 +120,7 @@ def broken(modules: dict[str, ModuleType | str | None]) -> list[Finding]:
     ]
 
 
-def judging(modules: dict[str, ModuleType | str | None]) -> Finding:
+def judging(modules: dict[str, Opened]) -> Finding:
     """What there is to judge with."""
     usable = [f"{name} {version(name)}" for name in RUNTIMES if isinstance(modules[name], ModuleType)]
     if usable:
@@ -143,8 +145,8 @@ def codecs() -> list[Finding]:
     return [pictures, Finding("HEIC", "ok", f"pillow-heif {version('pillow-heif')}")]
 
 
-def opened(name: str) -> ModuleType | str | None:
-    """A module; what hinders it, in one line; None: it is not installed."""
+def opened(name: str) -> Opened:
+    """Tries to import a module."""
     if find_spec(name) is None:
         return None
     try:

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.markup import escape
 
 from ..errors import ConfigError, ImageError
 from ..validate import expanded
@@ -49,7 +48,7 @@ def mask(
         raise ImageError(f"{output} cannot be written ({error}); name a file that ends in .png.") from error
     iou = min(one.predicted_iou for one in found)
     say(
-        f"{escape(str(output))} covers {covered.mean():.1%} of the photograph; Segment Anything is {iou:.2f} of 1 sure."
+        f"{output} covers {covered.mean():.1%} of the photograph; Segment Anything is {iou:.2f} of 1 sure."
         + ("" if iou >= SURE else " That is little: look at it, and click elsewhere or name --outside.")
     )
 

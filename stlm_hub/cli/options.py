@@ -7,9 +7,9 @@ from typing import Annotated
 
 import typer
 
-_MODEL_HELP = "Alias, org/repo, org/repo@revision or folder."
-ModelArgument = Annotated[str, typer.Argument(help=_MODEL_HELP)]
-ModelOption = Annotated[str, typer.Option("--model", "-m", help=_MODEL_HELP)]
+MODEL_HELP = "Alias, org/repo, org/repo@revision or folder."
+ModelArgument = Annotated[str, typer.Argument(help=MODEL_HELP)]
+ModelOption = Annotated[str, typer.Option("--model", "-m", help=MODEL_HELP)]
 DeviceOption = Annotated[str | None, typer.Option(help="cpu, cuda, ...; default: cuda where there is one.")]
 ThresholdOption = Annotated[float | None, typer.Option(help="In [0, 1]; default: the calibrated one.")]
 BitsOption = Annotated[

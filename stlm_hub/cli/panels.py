@@ -1,4 +1,4 @@
-"""Names of panels: different for every photograph, short enough for every disk, none that another file has."""
+"""Panels of `stlm predict`: each has a name of its own, no panel is judged, and none takes a photograph's place."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ..predict.images import list_images
 from ..validate import expanded
 
 LONGEST = 180
-"""Bytes of a name; most disks take 255, and a suffix comes on top."""
+"""Bytes of a name before its suffixes; most disks take 255."""
 PANEL = "_panel.png"
 """End of each name."""
 

@@ -14,8 +14,8 @@ from ..errors import ConfigError, DataError, STLMError
 from ..model_folder.zoo import check_name
 from ..validate import expanded
 from .console import VERDICTS, print_note, say
-from .options import BitsOption, DeviceOption, ThresholdOption
-from .references import references, without_references
+from .options import MODEL_HELP, BitsOption, DeviceOption, ThresholdOption
+from .references import reference_judge, without_references
 from .zero_shot import zero_shot_judge
 
 if TYPE_CHECKING:
@@ -25,9 +25,7 @@ if TYPE_CHECKING:
 
 def predict(
     photographs: Annotated[list[Path], typer.Argument(help="Photographs, or folders of photographs.")],
-    model: Annotated[
-        str | None, typer.Option("--model", "-m", help="Alias, org/repo, org/repo@revision or folder.")
-    ] = None,
+    model: Annotated[str | None, typer.Option("--model", "-m", help=MODEL_HELP)] = None,
     reference: Annotated[
         list[Path] | None,
         typer.Option(help="Photograph of a good part, in place of a model; give one to five, each with --reference."),
@@ -61,7 +59,7 @@ def predict(
     if zero_shot:
         judge = zero_shot_judge(part, clip, model, device, quiet=as_json or threshold is not None)
     elif reference:
-        judge = references(reference, model, device, quiet=as_json).predict_many
+        judge = reference_judge(reference, model, device, quiet=as_json)
     else:
         judge = _model_judge(model, device, bits)
     from .panels import PanelNames, check_output, photographs_of
@@ -69,7 +67,7 @@ def predict(
     given = [expanded(path) for path in photographs]
     paths = photographs_of(given)
     panels = None if output is None else PanelNames(check_output(output))
-    _say_left_out(given, paths)
+    _check_any(given, paths)
     if reference:
         paths = without_references(paths, reference, quiet=as_json)
     broken = 0
@@ -85,6 +83,7 @@ def predict(
 
 
 def _check_options(*, zero_shot: bool, words: bool, reference: bool, bits: int | None) -> None:
+    """Raises ConfigError for options that do not go together; `words`: --part or --clip."""
     if words and not zero_shot:
         raise ConfigError("--part and --clip belong to --zero-shot; add it, or leave them out.")
     if zero_shot and reference:
@@ -102,14 +101,11 @@ def _model_judge(model: str | None, device: str | None, bits: int | None) -> Jud
     check_name(model)
     from ..detectors import load
 
-    network = load(model, device=device)
-    if bits is not None:
-        network.judging = network.judging.replace(bits=bits)
-    return network.predict_many
+    return load(model, device=device, bits=bits).predict_many
 
 
-def _say_left_out(given: Sequence[Path], paths: Sequence[Path]) -> None:
-    """Notes of files in the given folders that this installation cannot read. DataError: no photograph is there."""
+def _check_any(given: Sequence[Path], paths: Sequence[Path]) -> None:
+    """Raises DataError where what was given holds no photograph; notes what this installation cannot read."""
     from ..predict.images import note_left_out
 
     unread = [note for path in given if path.is_dir() and (note := note_left_out(path, recursive=True))]
@@ -121,6 +117,7 @@ def _say_left_out(given: Sequence[Path], paths: Sequence[Path]) -> None:
 
 
 def _print_verdict(path: Path, judged: Prediction | Unusable, output: Path | None, as_json: bool) -> None:
+    """Prints one verdict and writes its panel to `output`. Raises what makes the photograph unusable."""
     from ..predict.prediction import Unusable
 
     if isinstance(judged, Unusable):
@@ -132,14 +129,15 @@ def _print_verdict(path: Path, judged: Prediction | Unusable, output: Path | Non
     where = f"  -> {escape(str(panel))}" if panel else ""
     say(
         f"{VERDICTS[judged.verdict]}  score {judged.score:.4f}  threshold {judged.threshold:.4f}  "
-        f"{escape(str(path))}{where}"
+        f"{escape(str(path))}{where}",
+        markup=True,
     )
     for note in judged.notes:
-        say(f"  [yellow]note[/]     {escape(note)}")
+        say(f"  [yellow]note[/]     {escape(note)}", markup=True)
 
 
 def _print_unusable(path: Path, error: STLMError, as_json: bool) -> None:
     if as_json:
         typer.echo(json.dumps({"path": str(path), "error": str(error)}))
     else:
-        say(f"[yellow]unusable[/]   {escape(str(error))}")
+        say(f"[yellow]unusable[/]   {escape(str(error))}", markup=True)

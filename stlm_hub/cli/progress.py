@@ -39,7 +39,7 @@ def counted(work: str, total: int | None = None, *, quiet: bool = False) -> Iter
 def progress_bars(*further: ProgressColumn) -> Progress:
     """Bars with description, count, elapsed time and time left, followed by further columns."""
     return Progress(
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
@@ -63,7 +63,7 @@ class RunProgress:
 
     def __init__(self, name: str, every: int = 10) -> None:
         self.name, self.every, self.stopped = name, every, False
-        self.bars = progress_bars(TextColumn("{task.fields[note]}"))
+        self.bars = progress_bars(TextColumn("{task.fields[note]}", markup=False))
         self._training: TaskID | None = None
         self._photographs: TaskID | None = None
 
@@ -73,7 +73,7 @@ class RunProgress:
         self._before = {s: signal.signal(s, self._stop) for s in (signal.SIGINT, signal.SIGTERM)}
         if console.is_terminal:
             self.bars.start()
-        return Observer(self._on_step, self._on_image, self._on_message, lambda: self.stopped)
+        return Observer(self._on_step, self._on_image, say, lambda: self.stopped)
 
     def __exit__(self, _kind: object, error: BaseException | None, _where: object) -> None:
         self.bars.stop()
@@ -87,19 +87,14 @@ class RunProgress:
         if self.stopped:
             sys.exit(INTERRUPTED)
         self.stopped = True
-        console.print(
-            "Stopping after this step or photograph; the same command goes on from here. Once more stops at once."
-        )
-
-    def _on_message(self, message: str) -> None:
-        say(message, markup=False)
+        say("Stopping after this step or photograph; the same command goes on from here. Once more stops at once.")
 
     def _on_step(self, report: StepReport) -> None:
         note = f"loss {report.losses['total']:.3f}  {report.seconds_per_step:.1f} s/step"
         if not console.is_terminal:
             if report.step % self.every == 0 or report.step in (1, report.total):
                 left = report.seconds_left / 60
-                console.print(f"step {report.step}/{report.total}  {note}  {left:.0f} min left", highlight=False)
+                say(f"step {report.step}/{report.total}  {note}  {left:.0f} min left")
             return
         if self._training is None:
             self._training = self.bars.add_task(f"training {self.name}", total=report.total, note=note)

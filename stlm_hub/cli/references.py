@@ -11,11 +11,11 @@ from .console import say
 from .progress import counted
 
 if TYPE_CHECKING:
-    from ..zero_shot.references import References
+    from .zero_shot import Judge
 
 
-def references(photographs: Sequence[Path], model: str | None, device: str | None, *, quiet: bool) -> References:
-    """The detector of these good photographs. Says what its limit is made of, unless `quiet`.
+def reference_judge(photographs: Sequence[Path], model: str | None, device: str | None, *, quiet: bool) -> Judge:
+    """`predict_many` of a detector of these good photographs. Says what its limit is made of, unless `quiet`.
 
     Raises:
         ConfigError: a model is named besides.
@@ -30,7 +30,7 @@ def references(photographs: Sequence[Path], model: str | None, device: str | Non
         detector = References([path.expanduser() for path in photographs], device=device, on_image=on_image)
     if not quiet:
         say(f"Not calibrated. {detector.limit_is}")
-    return detector
+    return detector.predict_many
 
 
 def without_references(paths: Sequence[Path], photographs: Sequence[Path], *, quiet: bool) -> list[Path]:
@@ -45,5 +45,5 @@ def without_references(paths: Sequence[Path], photographs: Sequence[Path], *, qu
         raise DataError("All of these photographs are references; name others to judge.")
     for path in paths if not quiet else ():
         if path.resolve() in known:
-            say(f"{path} is a reference and is not judged.", markup=False)
+            say(f"{path} is a reference and is not judged.")
     return kept

@@ -34,6 +34,7 @@ def report(
 
     local = hub.resolve(model)
     folder = local.folder.resolve()
+    # In the Hub's cache a folder is called by its commit.
     name = folder.name if local.revision is None else model.partition("@")[0].rpartition("/")[2]
     command = ["stlm", "report", model, "--data", str(data)]
     for option, value in (("--output", output), ("--log", log), ("--device", device)):

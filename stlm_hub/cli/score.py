@@ -9,7 +9,7 @@ import typer
 
 from ..model_folder.zoo import check_name
 from .console import console, needing, say
-from .options import BitsOption, ThresholdOption
+from .options import MODEL_HELP, BitsOption, ThresholdOption
 from .progress import progress_bars
 
 QUIET = 30.0
@@ -26,7 +26,7 @@ def score(
     output: Annotated[str, typer.Option("--output", "-o", help="Folder of rows, which is gone on with.")],
     model: Annotated[
         str | None,
-        typer.Option("--model", "-m", help="Alias, org/repo, org/repo@revision or folder; default: that of the rows."),
+        typer.Option("--model", "-m", help=f"{MODEL_HELP} Default: that of the rows."),
     ] = None,
     engine: Annotated[str, typer.Option(help="local (processes of this machine) or ray (a Ray cluster).")] = "local",
     workers: Annotated[
@@ -58,7 +58,7 @@ def score(
     words += f", {made.before} of them from before." if made.before else "."
     if made.errors:
         words += f" {made.errors} could not be judged; the column error says why."
-    say(words, markup=False)
+    say(words)
 
 
 class ScoreProgress:
@@ -79,7 +79,7 @@ class ScoreProgress:
             self._bars.stop()
 
     def __call__(self, done: int, total: int) -> None:
-        """Told after each photograph, or part."""
+        """Called with (done, total) after each photograph, or part."""
         if console.is_terminal:
             self._bars.update(self._task, completed=done, total=total, visible=True)
             return
@@ -88,6 +88,4 @@ class ScoreProgress:
             self._said = now
             pace = done / max(now - self._started, 1e-6)
             left = (total - done) / pace / 60 if pace else 0.0
-            console.print(
-                f"{done}/{total} photographs  {pace:.1f} a second  {left:.0f} min left", markup=False, highlight=False
-            )
+            say(f"{done}/{total} photographs  {pace:.1f} a second  {left:.0f} min left")

@@ -24,7 +24,7 @@ HUB_SECONDS = 3.0
 
 
 def surroundings() -> list[Finding]:
-    """Each of them."""
+    """Everything that this file looks for, in the order in which it is printed."""
     return [
         graphics_card(),
         memory(),

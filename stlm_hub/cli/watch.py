@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -54,9 +53,7 @@ def watch(
     if threshold is not None:
         threshold = checked_threshold(threshold)
     hook = None if webhook is None else Webhook(webhook)
-    network = load(model, device=device)
-    if bits is not None:
-        network.judging = network.judging.replace(bits=bits)
+    network = load(model, device=device, bits=bits)
     senders = [sender for sender in (hook, None if mqtt is None else Mqtt(mqtt)) if sender is not None]
     stopping: list[int] = []
     before = {
@@ -66,11 +63,11 @@ def watch(
     def show(row: Row) -> None:
         said = VERDICTS[row.verdict] if row.verdict else "[yellow]unusable[/]  "
         rest = f"score {row.score:.4f}  {row.path}" if row.score is not None else row.error or row.path
-        say(f"{said}  {escape(rest)}")
+        say(f"{said}  {escape(rest)}", markup=True)
         if row.note:
-            say(f"  [yellow]note[/]  {escape(row.note)}")
+            say(f"  [yellow]note[/]  {escape(row.note)}", markup=True)
         if row.advice:
-            say(f"[bold yellow]Drift:[/] {escape(row.advice)}")
+            say(f"[bold yellow]Drift:[/] {escape(row.advice)}", markup=True)
 
     try:
         written = run(
@@ -85,10 +82,10 @@ def watch(
             rejects=None if rejects is None else Rejects(rejects, rejects_limit * MEGABYTE),
             drift=Drift(network.judging, reject_share),
             on_row=show,
-            say=partial(say, markup=False),
+            say=say,
             stopped=lambda: bool(stopping),
         )
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-    say(f"{written} rows are written to {output}.", markup=False)
+    say(f"{written} rows are written to {output}.")

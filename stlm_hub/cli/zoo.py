@@ -11,6 +11,9 @@ from rich.table import Table
 
 from .console import console, say
 
+FIGURES = {"I-AUROC": "i_auroc", "P-AUROC": "p_auroc", "AUPRO": "aupro", "AP": "ap", "FNR": "fnr"}
+"""Columns of `stlm zoo list`, and their names in zoo.json."""
+
 zoo_app = typer.Typer(no_args_is_help=True, help="The models that load by name.")
 
 
@@ -21,23 +24,18 @@ def zoo_list() -> None:
 
     table = Table(box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True)  # names stay whole in 80 columns
     table.add_column("alias", no_wrap=True)
-    for title in ("data set", "px", "I-AUROC", "P-AUROC", "AUPRO", "AP", "FNR"):
+    for title in ("data set", "px", *FIGURES):
         table.add_column(title)
     table.add_column("licence", overflow="fold")
     entries = list_models()
     for entry in entries:
         dataset = entry.dataset + ("*" if entry.official_split is False else "")
-        figures = [
-            f"{100 * entry.metrics[name]:.1f}" if name in entry.metrics else "-"
-            for name in ("i_auroc", "p_auroc", "aupro", "ap", "fnr")
-        ]
+        figures = [f"{100 * entry.metrics[name]:.1f}" if name in entry.metrics else "-" for name in FIGURES.values()]
         table.add_row(entry.alias, dataset, "x".join(str(side) for side in entry.input_size), *figures, entry.license)
     console.print(table)
-    console.print(
-        "FNR: share of the test photographs with a defect that the model misses at its threshold.", highlight=False
-    )
+    say("FNR: share of the test photographs with a defect that the model misses at its threshold.")
     if any(entry.official_split is False for entry in entries):
-        console.print("* Not on the data set's own split; the model's card says what differs.", highlight=False)
+        say("* Not on the data set's own split; the model's card says what differs.")
 
 
 @zoo_app.command("pull")
@@ -57,7 +55,7 @@ def zoo_verify(alias: str) -> None:
 
     found = verify(alias)
     for problem in found.problems:
-        say(f"[red]{escape(problem)}[/]")
+        say(f"[red]{escape(problem)}[/]", markup=True)
     if found.problems:
         raise typer.Exit(1)
     say(f"{alias} is whole: {found.folder}, {found.bytes / 1e6:.1f} MB.")

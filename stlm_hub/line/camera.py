@@ -20,6 +20,8 @@ FIRST_RETRY, LAST_RETRY = 1.0, 30.0
 SILENCE = 5.0
 """Seconds without a frame after which a camera on the network is lost. OpenCV would wait for 30, twice."""
 URL = re.compile(r"(rtsps?|https?|udp|tcp)://", re.IGNORECASE)
+SECRET = re.compile(r"([?&](?:pwd|pass|passwd|password|token|auth|key)=)[^&#]*", re.IGNORECASE)
+"""What cameras take in their address and nobody else should read."""
 
 
 class VideoFile:
@@ -67,7 +69,8 @@ class Camera:
 
     def __init__(self, address: str, done: Collection[str], every: float, say: Callable[[str], None]) -> None:
         self.address, self.every, self.say = address, every, say
-        self.label = re.sub(r"//[^/@]*@", "//", address)  # no password in rows and messages
+        # No password in rows and messages. It may hold an @ itself: FFmpeg takes the last one, too.
+        self.label = SECRET.sub(r"\1...", re.sub(r"//[^/]*@", "//", address))
         self.number = len(done)
         self._capture: Any = self._open()
         if not self._capture.isOpened():

@@ -29,27 +29,40 @@ class FolderSource:
         done: ids that are judged already.
         once: end when nothing is left instead of waiting.
         bits: that photographs of 16 bits use, see `read_picture`.
+        say: is told when the folder cannot be read, and when it can again.
 
     Raises:
         DataError: it is no folder, or watchdog is not installed.
     """
 
-    def __init__(self, folder: Path, done: Collection[str], *, once: bool = False, bits: int | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        done: Collection[str],
+        *,
+        once: bool = False,
+        bits: int | None = None,
+        say: Callable[[str], None] = lambda message: None,
+    ) -> None:
         if not folder.is_dir():
             raise DataError(
                 f"{folder} is not a folder; pass a folder, a video file, a camera's number or an rtsp:// URL."
             )
-        self.folder, self.done, self.once, self.bits = folder, done, once, bits
+        self.folder, self.done, self.once, self.bits, self.say = folder, done, once, bits, say
         self._events: queue.Queue[None] = queue.Queue()
 
     def frames(self, stopped: Callable[[], bool]) -> Iterator[Frame]:
-        """Complete photographs, until `stopped`; each is yielded once."""
+        """Complete photographs, until `stopped`; each is yielded once.
+
+        Raises:
+            ImageError: the folder cannot be read, and `once` is set. Else it is waited for.
+        """
         observer = self._observer()
         looks: dict[Path, tuple[int, int]] = {}  # size and time of change at the look before
         try:
             while not stopped():
                 waiting = False
-                for path in list_images(self.folder, recursive=True):
+                for path in self._listed(stopped):
                     if stopped():
                         return
                     try:
@@ -82,6 +95,25 @@ class FolderSource:
                 observer.stop()
                 observer.join()
 
+    def _listed(self, stopped: Callable[[], bool]) -> list[Path]:
+        """The photographs that are there, once the folder can be read: a share may be away, a subfolder just moved."""
+        lost = False
+        while not stopped():
+            try:
+                found = list_images(self.folder, recursive=True)
+            except ImageError as error:
+                if self.once:
+                    raise
+                if not lost:
+                    self.say(f"{error} It is looked at again until it can be.")
+                    lost = True
+                self._wait(SETTLE, stopped)
+                continue
+            if lost:
+                self.say(f"The folder {self.folder} can be read again.")
+            return found
+        return []
+
     def _read(self, path: Path, name: str) -> Frame:
         started = time.perf_counter()
         try:
@@ -102,7 +134,11 @@ class FolderSource:
         handler.on_any_event = lambda event: self._events.put(None)  # type: ignore[method-assign]
         observer = Observer()
         observer.schedule(handler, str(self.folder), recursive=True)
-        observer.start()
+        try:
+            observer.start()
+        except OSError as error:  # a system watches only so many folders at once
+            self.say(f"{self.folder} reports no changes ({error.strerror}); it is looked at every {RESCAN:.0f} s.")
+            return None
         return observer
 
     def _wait(self, seconds: float, stopped: Callable[[], bool]) -> None:

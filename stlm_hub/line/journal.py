@@ -6,6 +6,7 @@ are done, what drift was seen, what a sink must still get. So there is no second
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -80,7 +81,8 @@ class Journal:
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._file.close()
+        with contextlib.suppress(OSError):  # half a row, of which `append` told already
+            self._file.close()
 
 
 def read_rows(path: Path, after: int = 0) -> Iterator[tuple[int, Row]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -41,7 +42,7 @@ class Outbox:
     def __init__(self, folder: Path, sender: Sender, say: Callable[[str], None]) -> None:
         self.journal, self.sender, self.say = folder / JOURNAL_NAME, sender, say
         self.place = folder / f"{sender.name}.delivered"
-        self.offset = _offset(self.place)
+        self.offset = _offset(self.place, self.journal)
         self._wake, self._stop = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._run, name=sender.name, daemon=True)
 
@@ -63,13 +64,14 @@ class Outbox:
 
     def _run(self) -> None:
         while True:
+            self._wake.clear()  # first: a stop that comes after it wakes again
             last = self._stop.is_set()
-            self._wake.clear()
             for offset, row in read_rows(self.journal, self.offset):
                 if not self._deliver(row):
                     return
                 self.offset = offset
-                _keep(self.place, offset)
+                with contextlib.suppress(OSError):  # a full disk, which the journal tells of; the row comes twice
+                    _keep(self.place, offset)
             if last:
                 return
             self._wake.wait()
@@ -92,9 +94,19 @@ class Outbox:
             return True
 
 
-def _offset(place: Path) -> int:
+def _offset(place: Path, journal: Path) -> int:
+    """How far the receiver is: 0 at first, and where no row of the journal ends there, as it was begun anew.
+
+    Raises:
+        DataError: the file that says so is damaged.
+    """
     try:
-        return int(place.read_text()) if place.exists() else 0
+        offset = int(place.read_text()) if place.exists() else 0
+        if offset == 0:
+            return 0
+        with journal.open("rb") as file:
+            file.seek(offset - 1)
+            return offset if file.read(1) == b"\n" else 0
     except (OSError, ValueError):
         raise DataError(f"{place} is damaged; remove it, and all rows are delivered again.") from None
 

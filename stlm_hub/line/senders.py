@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import dataclasses
+import http.client
 import io
 import os
+import re
 import urllib.error
 import urllib.request
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import SplitResult, unquote, urlsplit
 
 from ..errors import ConfigError, DataError
 from ..files.spreadsheet import harmless
@@ -35,6 +38,7 @@ class CsvFile:
     def __init__(self, path: Path, journal: Path) -> None:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
+            self._path = path
             self._file = path.open("a+b")
         except OSError as error:
             raise DataError(f"{path} cannot be written ({error.strerror}); name another file.") from None
@@ -54,19 +58,29 @@ class CsvFile:
                 self.add(row)
 
     def add(self, row: Row) -> None:
-        """Writes one row."""
+        """Writes one row.
+
+        Raises:
+            DataError: the disk is full or gone.
+        """
         self._write(dataclasses.astuple(row))
 
     def close(self) -> None:
         """Closes the file."""
-        self._file.close()
+        with contextlib.suppress(OSError):  # half a row, of which `add` told already
+            self._file.close()
 
     def _write(self, values: tuple[Any, ...]) -> None:
         text = io.StringIO()
         cells = [" ".join(value.split()) if isinstance(value, str) else value for value in values]  # a row is a line
         csv.writer(text, lineterminator="\n").writerow([harmless(cell) for cell in cells[: self._columns]])
-        self._file.write(text.getvalue().encode())
-        self._file.flush()
+        try:
+            self._file.write(text.getvalue().encode())
+            self._file.flush()
+        except OSError as error:
+            raise DataError(
+                f"{self._path} cannot be written ({error.strerror}); free the disk and start again."
+            ) from None
 
 
 def _is_table(data: bytes) -> bool:
@@ -76,19 +90,42 @@ def _is_table(data: bytes) -> bool:
     return columns.startswith(first) and (not end or columns[len(first) :][:1] in (b",", b""))
 
 
+def _split(url: str) -> SplitResult | None:
+    """The parts of an address, with a port that is a number; None: it is no address."""
+    try:
+        parts = urlsplit(url)
+        return parts if parts.hostname and parts.port != 0 else None
+    except ValueError:
+        return None
+
+
+def _shown(url: str) -> str:
+    """An address as a message may hold it: without user and password."""
+    return f"{re.sub(r'//.*@', '//', url)!r:.100}"
+
+
+class _NoRedirect(urllib.request.HTTPRedirectHandler):
+    """A POST that is redirected goes on as a GET, which is answered and holds no row."""
+
+    def redirect_request(self, *_: Any, **__: Any) -> None:
+        """None: the redirect is an error like any other answer."""
+
+
 class Webhook:
     """POSTs each row as JSON; the header Idempotency-Key holds its id. Any answer of 200 to 299 counts.
 
     Raises:
-        ConfigError: it is no HTTP address.
+        ConfigError: it is no HTTP address, or holds a user.
     """
 
     name = "webhook"
 
     def __init__(self, url: str) -> None:
-        if urlsplit(url).scheme not in ("http", "https") or not urlsplit(url).hostname:
-            raise ConfigError(f"A webhook is an http:// or https:// address, not {url!r:.100}.")
+        parts = _split(url)
+        if parts is None or parts.scheme not in ("http", "https") or parts.username is not None:
+            raise ConfigError(f"A webhook is an http:// or https:// address without a user, not {_shown(url)}.")
         self.url = url
+        self._opener = urllib.request.build_opener(_NoRedirect)
 
     def send(self, row: Row) -> None:
         """Raises OSError where the receiver is away or answers otherwise."""
@@ -96,11 +133,14 @@ class Webhook:
         body = row.to_json().encode("ascii")
         request = urllib.request.Request(self.url, body, headers, method="POST")  # noqa: S310 - __init__ saw the scheme
         try:
-            with urllib.request.urlopen(request, timeout=TIMEOUT):  # noqa: S310
+            with self._opener.open(request, timeout=TIMEOUT):
                 return
         except urllib.error.HTTPError as error:
             error.close()
-            raise OSError(f"HTTP {error.code}") from None
+            where = error.headers.get("Location")
+            raise OSError(f"HTTP {error.code}" + (f" to {where:.100}" if where else "")) from None
+        except http.client.HTTPException as error:  # what answers there does not speak HTTP
+            raise OSError(repr(error)) from None
 
     def close(self) -> None:
         """Nothing is held open."""
@@ -120,18 +160,19 @@ class Mqtt:
     name = "mqtt"
 
     def __init__(self, url: str) -> None:
-        parts = urlsplit(url)
-        self.topic = parts.path.lstrip("/")
-        if parts.scheme not in ("mqtt", "mqtts") or not parts.hostname or not self.topic or set(self.topic) & set("+#"):
-            raise ConfigError(f"A broker is given as mqtt://host/topic or mqtts://host/topic, not {url!r:.100}.")
+        parts = _split(url)
+        self.topic = "" if parts is None else parts.path.lstrip("/")
+        # Receivers may ask for + and #; a row goes to one topic.
+        if parts is None or parts.scheme not in ("mqtt", "mqtts") or not self.topic or "+" in self.topic or "#" in url:
+            raise ConfigError(f"A broker is given as mqtt://host/topic or mqtts://host/topic, not {_shown(url)}.")
         try:
             from paho.mqtt.client import Client
-            from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode
+            from paho.mqtt.enums import CallbackAPIVersion
         except ImportError as error:
             raise DataError(f'MQTT needs {error.name}: pip install "stlm_hub[line]"') from None
         import threading
 
-        self._success, answered = MQTTErrorCode.MQTT_ERR_SUCCESS, threading.Event()
+        answered = threading.Event()
         refusal: list[str] = []
 
         def connected(_client: Any, _data: Any, _flags: Any, reason: Any, _properties: Any) -> None:
@@ -142,12 +183,14 @@ class Mqtt:
         self._client = Client(CallbackAPIVersion.VERSION2)
         self._client.on_connect = connected
         if parts.username:
-            self._client.username_pw_set(unquote(parts.username), os.environ.get("STLM_MQTT_PASSWORD", parts.password))
+            password = os.environ.get("STLM_MQTT_PASSWORD", unquote(parts.password or "") or None)
+            self._client.username_pw_set(unquote(parts.username), password)
         if parts.scheme == "mqtts":
             self._client.tls_set()
-        where = f"{parts.hostname}:{parts.port or (8883 if parts.scheme == 'mqtts' else 1883)}"
+        host, port = str(parts.hostname), parts.port or (8883 if parts.scheme == "mqtts" else 1883)
+        where = f"{host}:{port}"
         try:
-            self._client.connect(parts.hostname, int(where.rpartition(":")[2]), keepalive=30)
+            self._client.connect(host, port, keepalive=30)
         except (OSError, ValueError) as error:
             raise ConfigError(
                 f"The broker {where} cannot be reached ({error}); start it or check the address."
@@ -165,11 +208,11 @@ class Mqtt:
             raise OSError("the broker is away")
         message = self._client.publish(self.topic, row.to_json(), qos=1)
         try:
-            if message.rc == self._success:
-                message.wait_for_publish(TIMEOUT)
-        except (RuntimeError, ValueError) as error:
+            message.wait_for_publish(TIMEOUT)
+            confirmed = message.is_published()
+        except (RuntimeError, ValueError) as error:  # the connection was lost meanwhile
             raise OSError(str(error)) from None
-        if not message.is_published():
+        if not confirmed:
             raise OSError("the broker does not confirm")
 
     def close(self) -> None:

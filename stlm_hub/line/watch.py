@@ -64,7 +64,7 @@ def open_source(
         return Camera(source, done, every, say)
     if path.is_file():
         return VideoFile(path, done, every)
-    return FolderSource(path, done, once=once, bits=bits)
+    return FolderSource(path, done, once=once, bits=bits, say=say)
 
 
 def watch(
@@ -95,8 +95,8 @@ def watch(
         csv: file for the same rows as a table.
         senders: receivers of each row.
         rejects: where pictures of rejected and unfamiliar parts go.
-        drift: tests of the rows; earlier rows are replayed to it.
-        on_row, say: are told each row, and what happens to cameras and receivers.
+        drift: tests of the rows; earlier rows of the same threshold are replayed to it.
+        on_row, say: are told each row, and what happens to folders, cameras and receivers.
         stopped: asked between photographs.
 
     Returns:
@@ -113,8 +113,10 @@ def watch(
         journal = stack.enter_context(Journal(output))
         frames = open_source(source, journal.ids, every=every, once=once, bits=model.judging.bits, say=say)
         if drift is not None:
+            judged_by = model.judging.threshold if threshold is None else threshold
             for _, row in read_rows(journal.path):
-                drift.add(row)
+                if row.threshold == judged_by:  # else of another calibration, whose scores mean something else
+                    drift.add(row)
         table = None if csv is None else CsvFile(csv, journal.path)
         if table is not None:
             stack.callback(table.close)

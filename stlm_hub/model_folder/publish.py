@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, ModelCard, RepoUrl
-from huggingface_hub.errors import HfHubHTTPError, LocalTokenNotFoundError, RevisionNotFoundError
+from huggingface_hub import HfApi, ModelCard, RepoUrl
+from huggingface_hub.errors import RevisionNotFoundError
 from yaml import YAMLError
 
 from .. import __version__
@@ -20,9 +18,9 @@ from ..validate import expanded
 from . import results
 from .card.card import write_card
 from .folder import read_folder
-from .hub_answers import explain_upload, hub_errors
 from .local_model import PICKLE_SUFFIXES
 from .names import CARD_NAME, FILES, MEMORY_NAME, RESULTS_NAME, WEIGHT_FILES
+from .upload import commit, write_errors
 from .versions import PART, settle
 from .weights_file import read_model_weights
 
@@ -116,41 +114,6 @@ def check_folder(folder: Path) -> dict[str, Path]:
     return files
 
 
-def commit(api: HfApi, repo: RepoUrl, files: dict[str, Path], stale: Sequence[str]) -> str:
-    """Writes `files` (by their path in the repository) and deletes `stale`, in one commit, and returns its 40-hex name.
-
-    Unchanged files are left out, and without a change the last commit stands.
-
-    Raises:
-        HubError: the Hub does not accept the front matter of README.md.
-    """
-    operations: list[CommitOperationAdd | CommitOperationDelete] = [CommitOperationDelete(name) for name in stale]
-    operations += [CommitOperationAdd(name, path) for name, path in files.items()]
-    message = "Publish with stlm_hub"
-    try:
-        return str(api.create_commit(repo.repo_id, operations, commit_message=message, repo_type=repo.repo_type).oid)
-    except ValueError as error:
-        if "README.md" not in str(error):
-            raise
-        raise HubError(f"The Hub does not accept the card, correct it ({' '.join(str(error).split())}).") from error
-
-
-@contextmanager
-def write_errors(repo_id: str, endpoint: str, revision: str | None = None) -> Iterator[None]:
-    """`hub_errors` where something is uploaded to `endpoint`: whoever may not write is told how to log in."""
-    with hub_errors(repo_id, revision):
-        try:
-            yield
-        except LocalTokenNotFoundError as error:
-            raise HubError(_login(repo_id)) from error
-        except Exception as error:
-            if isinstance(error, HfHubHTTPError) and error.response.status_code in (401, 403):
-                raise HubError(_login(repo_id)) from error
-            if sentence := explain_upload(error, repo_id, endpoint):
-                raise HubError(sentence) from error
-            raise
-
-
 def _address_card(folder: Path, repo_id: str) -> None:
     """The card's snippet names the repository that the training was given; now it is known where the model goes."""
     if not (folder / RESULTS_NAME).is_file():
@@ -189,9 +152,3 @@ def _tag(api: HfApi, repo: RepoUrl, commit: str, tag: str) -> None:
 
 def _matches(name: str, patterns: tuple[str, ...]) -> bool:
     return any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
-
-
-def _login(repo_id: str) -> str:
-    return (
-        f"The Hub does not let you write to {repo_id}; log in with `hf auth login` or pass --token, with write access."
-    )

@@ -25,15 +25,12 @@ from ..validate import expanded
 from . import zoo, zoo_files
 from .card.card import template_folder
 from .names import CARD_NAME, DECIDING, RESULTS_NAME
-from .publish import check_folder, commit, write_errors
+from .publish import check_folder
+from .upload import commit, write_errors
 
-PAGE = (
-    "README.md",
-    "requirements.txt",
-    "app.py",
-    "stlm_page",
-)  # of space/; a wheel has space_files/
-EXAMPLES = {  # name in examples/: sample photograph
+PAGE = ("README.md", "requirements.txt", "app.py", "stlm_page")
+"""What the page is made of, in space/ of a checkout and in space_files/ of a wheel."""
+EXAMPLES = {
     "crack.png": "test/crack/000.png",
     "stain.png": "test/stain/000.png",
     "hole.png": "test/hole/000.png",
@@ -42,6 +39,7 @@ EXAMPLES = {  # name in examples/: sample photograph
     "good_2.png": "test/good/001.png",
     "LICENSE.txt": "LICENSE.txt",
 }
+"""Names in examples/, and the files of `stlm samples` that they are copies of."""
 
 _PACKAGE = Path(__file__).resolve().parents[1]
 _CACHES = ("__pycache__", "*.pyc", ".*")

@@ -102,6 +102,7 @@ def test_what_is_found(tmp_path: Path) -> None:
     assert find_photographs(f"{folder}/part_*") == whole[1:]
     assert find_photographs(f"{folder}/*") == whole
     assert find_photographs(f"{folder}/**/part_0.png") == whole[:2]
+    assert find_photographs(f"{folder}/**/de*") == whole[:1]  # of a folder that matches
     assert find_photographs(str(paths[0])) == [str(paths[0])]
     (folder / "list.csv").write_text(f"number,path\n1,part_1.png\n2,{paths[0]}\n3,part_1.png\n4,s3://b/x.png\n")
     assert find_photographs(str(folder / "list.csv")) == [str(paths[1]), str(paths[0]), "s3://b/x.png"]
@@ -188,6 +189,8 @@ def test_what_is_refused_leaves_nothing_behind(saved_memory_toy: Path, saved_toy
     broken.mkdir()
     (broken / "patch_memory.safetensors").write_bytes(b"x")
     refused(r"config\.json", model=str(broken))  # found out by the worker that loads it
+    rows.mkdir()
+    (rows / "._plan.json.0123").write_text("{")  # of a command that was killed, and no rows
     score(str(photos), str(rows), model, workers=0)
     with pytest.raises(DataError, match=f"holds rows of the model {model}; name another --output"):
         score(str(photos), str(rows), str(saved_toy), workers=0)

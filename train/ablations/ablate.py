@@ -15,7 +15,7 @@ from typing import Annotated, Any
 import torch
 import typer
 
-from stlm_hub.cli.console import console
+from stlm_hub.cli.console import console, say
 from stlm_hub.cli.progress import RunProgress
 from stlm_hub.errors import ConfigError, STLMError, StorageError
 from stlm_hub.evaluation.evaluate import check_both_kinds
@@ -101,7 +101,7 @@ def ablate(
         recipe,
         photographs,
         runs / "ablations" / f"{recipe.alias}-{profile}",
-        starting_weights(weights, on_message=console.print),
+        starting_weights(weights, on_message=say),
         TextureSource.from_folder(textures) if textures else None,
         teachers,
         workers,
@@ -177,7 +177,7 @@ class _Trainings:
             return row_of(row, model_results.load(known))
         if digest not in wanted:
             return {"label": row.label, "not_run": "it is not among the chosen variants."}
-        console.print(f"{row.label} ({place})", highlight=False)
+        say(f"{row.label} ({place})")
         progress = RunProgress(row.name)
         try:
             return row_of(row, self._train(row, self.folder / f"{row.name}-{digest}", progress))
@@ -253,10 +253,10 @@ def code() -> list[Path]:
 def _print(report: dict[str, Any], path: Path) -> None:
     console.print(shown(report))
     if report["split"].startswith("not"):
-        console.print(f"The split is {report['split']}.", highlight=False)
+        say(f"The split is {report['split']}.")
     if report["note"]:
-        console.print(report["note"], highlight=False)
+        say(report["note"])
     for row in report["rows"]:
         if "not_run" in row:
-            console.print(f"Not run, {row['label']}: {row['not_run']}", highlight=False, soft_wrap=True)
-    console.print(f"{path} holds the figures.", highlight=False, soft_wrap=True)
+            say(f"Not run, {row['label']}: {row['not_run']}")
+    say(f"{path} holds the figures.")
