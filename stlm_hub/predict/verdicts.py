@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from ..errors import WeightsError
+from ..errors import PictureWarning, WeightsError
 from ..models.stlm.judging import Judging
 from ..models.stlm.scales import times
-from .images import ImageInput
-from .prediction import Prediction, Unusable, checked_review, checked_threshold, moved_review
+from .images import ImageInput, read_picture
+from .prediction import Prediction, Unusable, checked_review, checked_threshold, moved_review, noted
 from .stream import batch_size, predict_many
 
 
@@ -63,6 +64,32 @@ def judge_all(
         _judge(image, seen, judging, frame_size, threshold, review, backend)
         for image, seen in zip(images, inferred, strict=True)
     ]
+
+
+def judge_given(
+    judge: Callable[[list[np.ndarray]], Sequence[Prediction]],
+    given: ImageInput | list[ImageInput] | tuple[ImageInput, ...],
+    bits: int | None = None,
+) -> Prediction | list[Prediction]:
+    """`predict` of a detector: one photograph in, its prediction out; a list in, a list out, in order.
+
+    What may make a photograph other than it was meant is a `PictureWarning`, and stands in the prediction's notes.
+
+    Args:
+        judge: images in, HxWx3 uint8 RGB each, one prediction for each image out.
+        given: what `read_picture` takes, or a list of those.
+        bits: that 16-bit photographs use.
+
+    Raises:
+        ImageError: one cannot be used as a photograph; nothing is judged then.
+    """
+    many = isinstance(given, (list, tuple))
+    pictures = [read_picture(source, bits=bits) for source in (given if isinstance(given, (list, tuple)) else [given])]
+    for note in (note for picture in pictures for note in picture.notes):
+        warnings.warn(note, PictureWarning, stacklevel=3)
+    judged = judge([picture.image for picture in pictures])
+    found = [noted(one, picture.notes) for one, picture in zip(judged, pictures, strict=True)]
+    return found if many else found[0]
 
 
 def judge_many(

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from typing import overload
 
 import numpy as np
 
-from ..errors import PictureWarning
 from ..models.stlm.config import STLMConfig
 from ..models.stlm.judging import Calibration, Judging
-from ..predict.images import ImageInput, read_picture
-from ..predict.prediction import Prediction, Unusable, noted
-from ..predict.verdicts import judge_many
+from ..predict.images import ImageInput
+from ..predict.prediction import Prediction, Unusable
+from ..predict.verdicts import judge_given, judge_many
 from ..zero_shot.as_chosen import all_outlined, outlined
 
 
@@ -81,14 +79,11 @@ class JudgingModel:
             ConfigError: a threshold is out of range, or `refine` is True and torch is not installed.
             WeightsError: `refine` is True, and Segment Anything's weights cannot be had.
         """
-        sources = image_or_list if isinstance(image_or_list, (list, tuple)) else [image_or_list]
-        pictures = [read_picture(source, bits=self.judging.bits) for source in sources]
-        for note in (note for picture in pictures for note in picture.notes):
-            warnings.warn(note, PictureWarning, stacklevel=2)
-        judged = self.judge([picture.image for picture in pictures], threshold, review_threshold)
-        judged = [noted(one, picture.notes) for one, picture in zip(judged, pictures, strict=True)]
-        found = all_outlined(judged, refine, self.judging.refine)
-        return found if isinstance(image_or_list, (list, tuple)) else found[0]
+
+        def judge(images: list[np.ndarray]) -> list[Prediction]:
+            return all_outlined(self.judge(images, threshold, review_threshold), refine, self.judging.refine)
+
+        return judge_given(judge, image_or_list, self.judging.bits)
 
     def predict_many(
         self,

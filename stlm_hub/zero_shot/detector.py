@@ -13,9 +13,9 @@ from torch import Tensor
 from ..models.device import usable_device
 from ..models.stlm.judging import DEFAULT_THRESHOLD, Calibration, Judging
 from ..predict.frame import to_frame
-from ..predict.images import ImageInput, load_image
+from ..predict.images import ImageInput
 from ..predict.prediction import Prediction, Unusable, checked_review, checked_threshold
-from ..predict.verdicts import judge_many
+from ..predict.verdicts import judge_given, judge_many
 from ..validate import expanded
 from .clip_map import Seen, see, text_embeddings
 from .clip_weights import Clip, load_clip
@@ -136,10 +136,7 @@ class ZeroShot:
             ConfigError: a threshold is out of range, or the part is not named in words.
             WeightsError: Segment Anything's weights cannot be had.
         """
-        if isinstance(image_or_list, (list, tuple)):
-            images = [load_image(source) for source in image_or_list]
-            return self._judge(images, threshold, review_threshold, part, refine)
-        return self._judge([load_image(image_or_list)], threshold, review_threshold, part, refine)[0]
+        return judge_given(lambda images: self._judge(images, threshold, review_threshold, part, refine), image_or_list)
 
     def predict_many(
         self,

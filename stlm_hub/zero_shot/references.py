@@ -16,7 +16,7 @@ from ..models.stlm.scales import in_unit
 from ..predict.frame import resize_image, to_frame
 from ..predict.images import ImageInput, load_image
 from ..predict.prediction import Prediction, Unusable, checked_review, checked_threshold
-from ..predict.verdicts import judge_many
+from ..predict.verdicts import judge_given, judge_many
 from .reference_memory import FACTOR, ReferenceMemory
 from .refine import refined
 
@@ -137,9 +137,7 @@ class References:
             ConfigError: a threshold is out of range.
             WeightsError: Segment Anything's weights cannot be had.
         """
-        if isinstance(image_or_list, (list, tuple)):
-            return self._judge([load_image(source) for source in image_or_list], threshold, review_threshold, refine)
-        return self._judge([load_image(image_or_list)], threshold, review_threshold, refine)[0]
+        return judge_given(lambda images: self._judge(images, threshold, review_threshold, refine), image_or_list)
 
     def predict_many(
         self,

@@ -10,7 +10,7 @@ import pytest
 import torch
 from drawn import grey, texture
 
-from stlm_hub.errors import ConfigError, DataError, ImageError
+from stlm_hub.errors import ConfigError, DataError, ImageError, PictureWarning
 from stlm_hub.predict.detector import Detector
 from stlm_hub.predict.prediction import Prediction, Unusable
 from stlm_hub.zero_shot import reference_memory
@@ -132,6 +132,14 @@ def test_small_and_broken_photographs_are_judged_or_named(two: References, tmp_p
         two.predict(part(), threshold=2.0)
     assert two.predict(part(seed=2), threshold=0.0, refine=False).verdict == "reject"
     assert two.predict(part(seed=2), review_threshold=0.0, refine=False).verdict == "review"
+
+
+def test_what_may_be_wrong_with_a_photograph_stands_in_its_prediction(two: References) -> None:
+    dark = part().astype(np.uint16) * 16  # a camera of 12 bits in a file of 16
+    with pytest.warns(PictureWarning, match="12 bits"):
+        one = two.predict(dark, refine=False)
+    (of_many,) = two.predict_many([dark], refine=False)
+    assert isinstance(of_many, Prediction) and one.notes == of_many.notes != ()
 
 
 def test_segment_anything_outlines_unless_it_is_told_not_to(two: References, monkeypatch: pytest.MonkeyPatch) -> None:

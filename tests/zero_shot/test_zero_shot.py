@@ -14,7 +14,7 @@ from drawn import texture
 from skimage import data
 
 from stlm_hub import ZeroShot
-from stlm_hub.errors import ConfigError, ImageError
+from stlm_hub.errors import ConfigError, ImageError, PictureWarning
 from stlm_hub.predict.detector import Detector
 from stlm_hub.predict.prediction import Prediction, Unusable
 from stlm_hub.zero_shot import detector as zero_shot_detector
@@ -92,6 +92,14 @@ def test_many_are_judged_one_after_the_other(model: ZeroShot, tmp_path: Path) ->
     assert [type(one) for one in found] == [Prediction, Unusable, Prediction]
     with pytest.raises(ConfigError, match="must be named in"):
         model.predict_many([], part="")  # before any photograph is asked for
+
+
+def test_what_may_be_wrong_with_a_photograph_stands_in_its_prediction(model: ZeroShot) -> None:
+    dark = texture(40, 50).astype(np.uint16) * 16  # a camera of 12 bits in a file of 16
+    with pytest.warns(PictureWarning, match="12 bits"):
+        one = model.predict(dark, refine=False)
+    (of_many,) = model.predict_many([dark], refine=False)
+    assert isinstance(of_many, Prediction) and one.notes == of_many.notes != ()
 
 
 def test_texts_of_a_part_are_embedded_once(model: ZeroShot) -> None:
