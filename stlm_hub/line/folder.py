@@ -62,7 +62,10 @@ class FolderSource:
         try:
             while not stopped():
                 waiting = False
-                for path in self._listed(stopped):
+                listed = self._listed(stopped)
+                for gone in looks.keys() - set(listed):
+                    del looks[gone]
+                for path in listed:
                     if stopped():
                         return
                     try:
@@ -74,7 +77,8 @@ class FolderSource:
                     if name in self.done:
                         looks.pop(path, None)
                         continue
-                    age = time.time() - status.st_mtime
+                    # A copy may have the old time of change from its first byte on; the system knows better.
+                    age = time.time() - max(status.st_mtime, status.st_ctime)
                     if looks.get(path) != state and age <= SETTLE:
                         looks[path], waiting = state, True
                         continue

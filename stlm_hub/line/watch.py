@@ -157,11 +157,15 @@ def _judged(model: Model, frame: Frame, threshold: float | None, rejects: Reject
         judged = model.predict(frame.image, threshold=threshold, refine=False)  # a line waits for no outline
     except STLMError as error:
         return dataclasses.replace(row, error=str(error), seconds=round(frame.seconds, 4))
-    picture = None
+    picture, notes = None, list(frame.notes)
     if rejects is not None and judged.verdict in ("reject", "unfamiliar"):
-        picture = str(rejects.keep(frame.id, judged))
+        try:
+            picture = str(rejects.keep(frame.id, judged))
+        except (STLMError, OSError) as error:  # the verdict counts, whatever became of the disk for pictures
+            notes.append(f"Its picture is not kept: {error}")
     return dataclasses.replace(
         row,
+        note=" ".join(notes) or None,
         verdict=judged.verdict,
         score=judged.score,
         threshold=judged.threshold,

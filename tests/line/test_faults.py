@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import errno
+import os
 import resource
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -24,6 +26,7 @@ from stlm_hub.line.drift import Drift
 from stlm_hub.line.folder import FolderSource
 from stlm_hub.line.journal import Journal
 from stlm_hub.line.outbox import Outbox
+from stlm_hub.line.rejects import Rejects
 from stlm_hub.line.row import Row
 from stlm_hub.line.senders import CsvFile, Mqtt, Webhook
 from stlm_hub.line.watch import watch
@@ -246,3 +249,34 @@ def test_rows_of_another_threshold_do_not_count_as_drift(tmp_path: Path) -> None
         drift = Counted(judge.judging)
         watch(judge, str(tmp_path / "photos"), tmp_path / "out", once=True, drift=drift, threshold=threshold)
         assert drift.seen == seen
+
+
+def test_a_copy_that_keeps_the_time_of_change_is_waited_for(tmp_path: Path) -> None:
+    (whole,) = write_photographs(tmp_path / "camera", 1)
+    photographs = tmp_path / "photos"
+    photographs.mkdir()
+    data, copy = whole.read_bytes(), photographs / "part.png"
+
+    def write() -> None:
+        for end in (len(data) // 3, 2 * len(data) // 3, len(data)):
+            copy.write_bytes(data[:end])
+            os.utime(copy, (0, 0))
+            time.sleep(0.3)
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    found: list[Row] = []
+    watch(model(), str(photographs), tmp_path / "out", on_row=found.append, stopped=lambda: bool(found))
+    writer.join()
+    assert [(row.verdict, row.error) for row in rows(tmp_path / "out")] == [("pass", None)]
+
+
+def test_a_verdict_counts_where_its_picture_cannot_be_kept(tmp_path: Path) -> None:
+    write_photographs(tmp_path / "photos", 2)
+    rejects = Rejects(tmp_path / "rejects", 10**6)
+    rejects.folder.rmdir()
+    rejects.folder.touch()  # a file is in its place: nothing can be written there
+    watch(model(0.9), str(tmp_path / "photos"), tmp_path / "out", once=True, rejects=rejects)
+    found = rows(tmp_path / "out")
+    assert [(row.verdict, row.picture) for row in found] == [("reject", None)] * 2
+    assert all(row.note is not None and row.note.startswith("Its picture is not kept: ") for row in found)
