@@ -21,6 +21,8 @@ HIGHEST_RATE = 0.1
 """Most good parts that are judged anomalous where that finds more pseudo anomalies, photographed as they are."""
 HIGHEST_DISTURBED_RATE = 0.2
 """The same under every disturbance at once and at full strength, which is worse than any line."""
+HIGHEST_RATE_OF_FEW = 0.2
+"""The same where most pseudo anomalies would pass otherwise, and photographs are too few for a tenth: one of nine."""
 REVIEW_RATE = 0.1
 """Share of good parts that may be set aside for a second look, those judged anomalous among them."""
 CONFIDENCE = 0.95
@@ -51,8 +53,9 @@ def choose_threshold(
         `HIGHEST_RATE` and `HIGHEST_DISTURBED_RATE` among the two kinds. Between these bounds it is where the balanced
         accuracy on good photographs and probes is best: a higher threshold that costs more defects than it saves false
         alarms helps nobody. Where most probes would still pass, it falls to their median, or as far as the second
-        highest score of each kind, of however few. `review_threshold` is the order statistic of `REVIEW_RATE`, or the
-        second highest score. Unusual scores, see `unusual`, raise neither; they do count as false alarms.
+        highest score of nine photographs or more. `review_threshold` is the order statistic of `REVIEW_RATE`, or the
+        second highest score of however few. Unusual scores, see `unusual`, raise neither; they do count as false
+        alarms.
 
     Raises:
         DataError: fewer than 4 scores, a score outside [0, 1] or a rate outside (0, 0.5].
@@ -66,9 +69,10 @@ def choose_threshold(
     threshold = order_statistic(kept, false_alarm_rate)
     if len(painted) and not careful:
         threshold = min(threshold, _balanced(good, (usual, usual_copies), painted, threshold))
-    review = (
-        order_statistic(kept, 2 * false_alarm_rate) if careful else order_statistic(usual, _carried(REVIEW_RATE, usual))
-    )
+    if careful:
+        review = order_statistic(kept, 2 * false_alarm_rate)
+    else:
+        review = order_statistic(usual, max(REVIEW_RATE, _of_second(usual)))
     review = min(threshold, review)
     n = len(scores)
     reached = int((good >= threshold).sum())
@@ -97,13 +101,14 @@ def _balanced(good: np.ndarray, kept: tuple[np.ndarray, np.ndarray], painted: np
     allowed = [c for c in candidates if lowest <= c <= highest]
     # Of equally good ones the highest.
     best = allowed[int(np.argmax([(painted >= c).mean() - (good >= c).mean() for c in allowed]))]
-    bound = max(float(np.median(painted)), *(order_statistic(scores, _carried(rate, scores)) for scores, rate in rates))
+    few = [(scores, max(rate, min(HIGHEST_RATE_OF_FEW, _of_second(scores)))) for scores, rate in rates]
+    bound = max(float(np.median(painted)), *(order_statistic(scores, rate) for scores, rate in few))
     return best if best <= bound else next(c for c in candidates if c <= bound)
 
 
-def _carried(rate: float, scores: np.ndarray) -> float:
-    """A rate, but no less than that of the second highest score."""
-    return max(rate, 2 / (len(scores) + 1))
+def _of_second(scores: np.ndarray) -> float:
+    """The rate of which the second highest score is the order statistic."""
+    return 2 / (len(scores) + 1)
 
 
 def unusual(scores: Sequence[float] | np.ndarray) -> np.ndarray:
