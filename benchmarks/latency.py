@@ -168,7 +168,7 @@ def peers_of(size: int, threads: int, folder: Path, python: Path, runs: int) -> 
             try:
                 measure(Job("convert", str(graph), method, size, threads, 0), python=python)
             except ConfigError as error:
-                say(f"{title} is not converted: {str(error).splitlines()[-1]:.200}")
+                say(f"{title} is not converted: ...{str(error)[-200:]}")
                 continue
         yield f"{title}, OpenVINO fp32", Job("openvino", str(graph), "", size, threads, runs)
 
