@@ -180,6 +180,21 @@ def test_the_regret_of_every_rule_is_that_of_the_file() -> None:
     assert f"{sum(rejected) / len(rejected):.1f} % of good ones are rejected" in text and f"Of the {len(found)}" in text
 
 
+def test_the_disturbances_are_those_of_the_file() -> None:
+    found = json.loads((ROOT / "benchmarks" / "robustness.json").read_text())["rows"]
+    head, *shown = rows(section("docs/benchmarks.md", "Disturbances and foreign pictures"))
+    assert head[1:] == [cell for row in found for cell in (f"{row['model']}: rejected", "missed")]
+    for name, *cells in shown:
+        expected = []
+        for row in found:
+            counts = row["disturbances"][name]
+            expected.append(f"{counts['rejected'] + counts['unfamiliar']} of {row['good']}")
+            expected.append(f"{counts['missed']} of {row['anomalous']}")
+        assert cells == expected, name
+    assert len(shown) == len(found[0]["disturbances"])
+    assert not any(kind.get("pass") for row in found for kind in row["foreign"].values())
+
+
 def test_the_smallest_defects_are_those_of_the_file() -> None:
     measured = json.loads((ROOT / "benchmarks" / "smallest_defect.json").read_text())
     n, expected = measured["photographs"], []
