@@ -76,17 +76,19 @@ def test_a_model_that_is_not_there_is_said_before_the_graphics_card_is_asked_for
 
 
 def test_one_network_runs_at_a_time(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    running, most = 0, 0
+    running, most, begun = 0, 0, 0
 
     def busy(*_: object) -> list[object]:
-        nonlocal running, most
+        nonlocal running, most, begun
+        begun += 1
         running += 1
         most = max(most, running)
         time.sleep(0.05)
         running -= 1
         return []
 
-    monkeypatch.setattr(MODELS, "get", lambda name: None)
+    known = SimpleNamespace(network=SimpleNamespace(judging=SimpleNamespace(bits=None)))
+    monkeypatch.setattr(MODELS, "get", lambda name: known)
     monkeypatch.setattr(judge, "_on_gpu", busy)
     monkeypatch.setattr(judge, "_recalibrate", busy)
     monkeypatch.setattr(judge, "check_photographs", lambda *_, **__: SimpleNamespace(paths=[], bits=None, shape=(8, 8)))
@@ -100,7 +102,7 @@ def test_one_network_runs_at_a_time(monkeypatch: pytest.MonkeyPatch, tmp_path: P
         thread.start()
     for thread in threads:
         thread.join(5)
-    assert most == 1
+    assert (most, begun) == (1, 3)
 
 
 def test_recalibration_goes_by_the_visitors_photographs(
