@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +13,7 @@ import numpy as np
 
 from stlm_hub.line.journal import read_rows
 from stlm_hub.line.row import Row
+from stlm_hub.line.watch import watch
 from stlm_hub.models.stlm.judging import Judging
 from stlm_hub.predict.prediction import Prediction
 
@@ -34,3 +36,12 @@ def wait_for(what: Callable[[], bool], seconds: float = 20) -> None:
     while not what():
         assert time.monotonic() < until
         time.sleep(0.02)
+
+
+def watch_while(write: Callable[[], None], photographs: Path, output: Path) -> None:
+    """Watches a folder, into which `write` writes meanwhile, until there is a row."""
+    writer = threading.Thread(target=write)
+    writer.start()
+    found: list[Row] = []
+    watch(model(), str(photographs), output, on_row=found.append, stopped=lambda: bool(found))
+    writer.join()

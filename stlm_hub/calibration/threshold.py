@@ -68,7 +68,7 @@ def choose_threshold(
     kept = np.sort([*usual, *usual_copies])
     threshold = order_statistic(kept, false_alarm_rate)
     if len(painted) and not careful:
-        threshold = min(threshold, _balanced(good, (usual, usual_copies), painted, threshold))
+        threshold = _balanced(good, (usual, usual_copies), painted, threshold)
     if careful:
         review = order_statistic(kept, 2 * false_alarm_rate)
     else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from typing import overload
 
@@ -15,7 +16,7 @@ from ..predict.verdicts import judge_given, judge_many
 from ..zero_shot.as_chosen import all_outlined, outlined
 
 
-class JudgingModel:
+class JudgingModel(ABC):
     """`STLM` and `ExportedModel`, which differ in how they `judge`. Satisfies `stlm_hub.predict.detector.Detector`."""
 
     config: STLMConfig
@@ -31,11 +32,11 @@ class JudgingModel:
         """The threshold and where it comes from; None: not calibrated."""
         return self.judging.calibration
 
+    @abstractmethod
     def judge(
         self, images: Sequence[np.ndarray], threshold: float | None = None, review_threshold: float | None = None
     ) -> list[Prediction]:
         """Predictions of decoded photographs, HxWx3 uint8 RGB each, in order; thresholds as of `predict`."""
-        raise NotImplementedError
 
     @overload
     def predict(

@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 from drawn import write_photographs
-from watched import model, rows
+from watched import model, rows, watch_while
 
 from stlm_hub.errors import ConfigError, DataError, ImageError
 from stlm_hub.line import folder as folder_module
@@ -263,11 +263,7 @@ def test_a_copy_that_keeps_the_time_of_change_is_waited_for(tmp_path: Path) -> N
             os.utime(copy, (0, 0))
             time.sleep(0.3)
 
-    writer = threading.Thread(target=write)
-    writer.start()
-    found: list[Row] = []
-    watch(model(), str(photographs), tmp_path / "out", on_row=found.append, stopped=lambda: bool(found))
-    writer.join()
+    watch_while(write, photographs, tmp_path / "out")
     assert [(row.verdict, row.error) for row in rows(tmp_path / "out")] == [("pass", None)]
 
 

@@ -20,12 +20,12 @@ import cv2
 import numpy as np
 import pytest
 from drawn import texture, write_photographs
-from watched import model, rows, wait_for
+from watched import model, rows, wait_for, watch_while
 
 from stlm_hub.errors import ConfigError, DataError
 from stlm_hub.line.journal import Journal
 from stlm_hub.line.rejects import Rejects
-from stlm_hub.line.row import COLUMNS, Row
+from stlm_hub.line.row import COLUMNS
 from stlm_hub.line.senders import Mqtt, Webhook
 from stlm_hub.line.watch import watch
 
@@ -157,11 +157,7 @@ def test_a_file_that_is_still_written_is_waited_for(tmp_path: Path) -> None:
                 file.flush()
                 time.sleep(0.3)
 
-    writer = threading.Thread(target=write)
-    writer.start()
-    found: list[Row] = []
-    watch(model(), str(photographs), tmp_path / "out", on_row=found.append, stopped=lambda: bool(found))
-    writer.join()
+    watch_while(write, photographs, tmp_path / "out")
     assert [row.verdict for row in rows(tmp_path / "out")] == ["pass"]
 
 
