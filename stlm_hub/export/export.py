@@ -33,6 +33,7 @@ from ..stlm import STLM
 from ..validate import check_choice, expanded
 from . import parity
 from .graph import write_onnx
+from .precise import keep_precise
 from .quantise import quantise
 
 _OWN = {*FORMATS.values(), "model.bin", CONFIG_NAME, CALIBRATION_NAME, RESULTS_NAME}
@@ -178,7 +179,10 @@ def _write_graph(model: STLM, folder: Path, form: str, precision: str, good: Seq
         else:
             import openvino
 
-            openvino.save_model(openvino.convert_model(graph), folder / FORMATS[form], compress_to_fp16=False)
+            written = folder / FORMATS[form]
+            openvino.save_model(openvino.convert_model(graph), written, compress_to_fp16=False)
+            if precision == "bf16":
+                keep_precise(written, graph)
 
 
 def _move(folder: Path, place: Path) -> None:

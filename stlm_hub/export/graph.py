@@ -12,6 +12,7 @@ import logging
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -22,6 +23,7 @@ from .lighter import lighter
 
 OPSET = 20
 MAX_BATCH = 1024
+SCOPES = "pkg.torch.onnx.name_scopes"
 INSTALL = 'Exporting needs {}: pip install "stlm_hub[export]"'
 
 
@@ -87,6 +89,12 @@ def write_onnx(model: AnomalyMaps, path: Path) -> None:
         )
         assert program is not None
         program.save(path, external_data=False)
+
+
+def modules(node: Any) -> str:
+    """The modules that a node of ONNX was exported from, as the exporter notes them, and the weights that it takes."""
+    scopes = next((entry.value for entry in node.metadata_props if entry.key == SCOPES), "")
+    return " ".join([scopes, *node.input])
 
 
 @contextlib.contextmanager

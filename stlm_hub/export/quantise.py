@@ -4,18 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from ..errors import ConfigError
-from .graph import INSTALL
+from .graph import INSTALL, modules
 
 KEPT = ("patch_memory", "familiarity", "spread_", "line_")
 """Modules and weights that stay in fp32. Distances are differences of large numbers, and the memory's backbone is a
 small part of the work: on 20 pills with and without pseudo anomalies it costs 5 points of I-AUROC and 7 of AUPRO. The
 others resize maps, and are small."""
-SCOPES = "pkg.torch.onnx.name_scopes"
 MOST = 32
 """Photographs that ranges are measured on."""
 
@@ -52,16 +50,10 @@ def quantise(graph: Path, output: Path, photographs: Sequence[np.ndarray]) -> No
         Photographs(),
         quant_format=QuantFormat.QDQ,
         op_types_to_quantize=["Conv", "MatMul", "Gemm"],
-        nodes_to_exclude=[node.name for node in model.graph.node if any(name in _module(node) for name in KEPT)],
+        nodes_to_exclude=[node.name for node in model.graph.node if any(name in modules(node) for name in KEPT)],
         per_channel=True,
         reduce_range=True,  # processors without VNNI add products of 8 bits in 16, which would overflow
         activation_type=QuantType.QUInt8,
         weight_type=QuantType.QInt8,
         extra_options={"MatMulConstBOnly": True, "ActivationSymmetric": False},
     )
-
-
-def _module(node: Any) -> str:
-    """The modules that a node was exported from, as the exporter notes them, and the weights that it takes."""
-    scopes = next((entry.value for entry in node.metadata_props if entry.key == SCOPES), "")
-    return " ".join([scopes, *node.input])

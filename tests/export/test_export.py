@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import xml.etree.ElementTree as ET
 from pathlib import Path
 from typing import Any
 
@@ -178,3 +179,38 @@ def test_a_new_export_replaces_the_earlier_one(exported: Path, saved_memory_toy:
     assert ExportedModel.from_folder(place).name == "older"
     export(saved_memory_toy, place)
     assert ExportedModel.from_folder(place).name == "test-screw" and len(list(tmp_path.iterdir())) == 1
+
+
+def test_distances_stay_in_fp32_where_streams_compute_in_bf16(
+    saved_memory_toy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sessions = pytest.importorskip("stlm_hub.runtime.sessions")
+    openvino = pytest.importorskip("openvino", reason='pip install "stlm_hub[openvino]"')
+    monkeypatch.setattr(sessions, "has_bfloat16", lambda: True)  # others widen it: the graph is the same
+    monkeypatch.setattr(parity, "LARGEST_LOSS", 0.1)  # a toy ranks by chance
+    made = export(saved_memory_toy, tmp_path / "ov", form="openvino", precision="bf16")
+    assert made.backend == "openvino bf16"
+    graph = tmp_path / "ov" / "model.xml"
+    precise = precise_layers(graph)
+    names = {layer.attrib["name"] for layer in layers(graph) if layer.attrib["type"] == "Convolution"}
+    assert {"distances", "maps"} <= precise and names & precise and names - precise
+    if "BF16" not in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+        return
+    compiled = openvino.Core().compile_model(graph, "CPU", {"INFERENCE_PRECISION_HINT": "bf16"})
+    computed = {
+        facts["runtimePrecision"]
+        for facts in (op.get_rt_info() for op in compiled.get_runtime_model().get_ops())
+        if facts["layerType"] == "Convolution"
+    }
+    assert computed == {"f32", "bf16"}, "OpenVINO does not obey the mark"
+
+
+def layers(graph: Path) -> list[ET.Element]:
+    return ET.parse(graph).getroot().findall("layers/layer")
+
+
+def precise_layers(graph: Path) -> set[str]:
+    """Names of the layers of an OpenVINO graph that keep their precision."""
+    return {
+        layer.attrib["name"] for layer in layers(graph) if layer.find("rt_info/attribute[@name='precise']") is not None
+    }
