@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Builds the wheel and installs it into empty environments outside the checkout, as a user would: one judges a photograph
-# with PyTorch and exports the model, one judges it with the export and has no PyTorch.
+# Builds the sdist and from it the wheel, and installs that into empty environments outside the checkout, as a user would:
+# one judges a photograph with PyTorch and exports the model, one judges it with the export and has no PyTorch.
 set -euo pipefail
 python=${1:-python3}
 checkout=$(cd "$(dirname "$0")/.." && pwd)
@@ -8,7 +8,8 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 "$python" -m venv "$work/env"
 "$python" -m venv "$work/light"
-"$work/env/bin/pip" wheel --quiet --no-deps --wheel-dir "$work" "$checkout"
+"$work/env/bin/pip" install --quiet build
+"$work/env/bin/python" -m build --outdir "$work" "$checkout" > "$work/build.log" || { cat "$work/build.log"; exit 1; }
 wheel=$(echo "$work"/stlm_hub-*.whl)
 "$work/env/bin/pip" install --quiet "$wheel[export]"
 "$work/light/bin/pip" install --quiet "$wheel[runtime]"

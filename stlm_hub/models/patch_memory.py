@@ -94,6 +94,8 @@ class PatchMemory(nn.Module):
         self.register_buffer("components", torch.zeros(in_channels, config.channels))
         self.register_buffer("entries", torch.zeros(config.entries, config.channels))
         self.register_buffer("sources", torch.full((config.entries,), -1, dtype=torch.int32))
+        self.replacements: dict[int, Tensor] = {}
+        """Entries in the place of those of a photograph that does not count, by its number. They are not stored."""
 
     def patches(self, image: Tensor) -> Tensor:
         """Bx3xHxW RGB in [0, 255], H and W multiples of 16 -> Bx(H/8)x(W/8)xD float32, see `patch_features`."""
@@ -128,5 +130,8 @@ class PatchMemory(nn.Module):
         return (patches - self.mean) @ self.components
 
     def _others(self, photograph: int) -> Tensor:
-        """Entries that are not of this photograph; all of them for -1."""
-        return self.entries if photograph < 0 else self.entries[self.sources != photograph]
+        """Entries that are not of this photograph, and what takes its place; all entries for -1."""
+        if photograph < 0:
+            return self.entries
+        others = self.entries[self.sources != photograph]
+        return torch.cat([others, self.replacements[photograph]]) if photograph in self.replacements else others

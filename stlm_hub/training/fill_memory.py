@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -24,7 +25,16 @@ CANDIDATES = 60_000
 """Patches that entries are chosen from, a random share of each photograph: more of them hold little that is new."""
 
 
-@torch.inference_mode()
+class Candidates(NamedTuple):
+    """Patches that entries are chosen from.
+
+    patches: NxD float32 on the CPU, as a backbone sees them. sources: N int32, the number of the photograph of each.
+    """
+
+    patches: Tensor
+    sources: Tensor
+
+
 def fill_memory(
     model: AnomalyMaps,
     photographs: Sequence[Path],
@@ -32,51 +42,70 @@ def fill_memory(
     nuisance: Nuisance | None = None,
     on_image: Callable[[int, int], None] | None = None,
     on_entry: Callable[[int, int], None] | None = None,
-) -> None:
+) -> Candidates:
     """Fills a model's memory in place, through a backbone that has its pretrained weights.
 
     Patches are reduced to their principal components; entries are a greedy coreset of them (PatchCore, section 3.2).
-    With `nuisance`, they are chosen from each photograph and a disturbed copy of it, so that another light or a noisy
-    sensor is as near as what was photographed.
 
     Args:
-        model: with a memory, in eval mode, on the device to compute on. Patches outside its region are left out.
-        photographs: of good parts. An entry's `sources` is the number of its photograph in this list.
-        seed: of the choice of candidates. Photographs are not turned as in training: a held-out one, which lies as they
-            do, would be farther from a memory that has to hold all its turns.
-        nuisance: how the copies are disturbed; None: there are none.
-        on_image: called with (done, total) after each photograph.
+        model, photographs, seed, nuisance, on_image: see `find_candidates`.
         on_entry: called with (done, total) before the entries are chosen and after every 256 of them.
+
+    Returns:
+        What the entries were chosen from. The `sources` of an entry are those of its candidate.
 
     Raises:
         TrainingError: see `check_enough_patches`.
     """
     memory = model.patch_memory
     assert memory is not None
-    inside = model.region.inside.cpu().numpy() > 0 if model.region is not None else None
-    check_enough_patches(memory.config, count_patches(model.config.network, len(photographs), inside))
-    kept = torch.from_numpy(_cells(model.config.network, inside)).flatten()
-    wanted, channels = memory.entries.shape
-    device = memory.entries.device
-    random = torch.Generator().manual_seed(seed)
+    check_enough_patches(memory.config, count_patches(model.config.network, len(photographs), _inside(model)))
+    candidates = find_candidates(model, photographs, seed, nuisance, on_image)
+    mean = candidates.patches.mean(0)
+    memory.mean.copy_(mean)
+    memory.components.copy_(principal_components(candidates.patches - mean, memory.config.channels))
+    reduced = memory.reduced(candidates.patches.to(memory.mean.device)).cpu()
+    chosen = greedy_coreset(reduced, memory.config.entries, on_entry)
+    memory.entries.copy_(reduced[chosen])
+    memory.sources.copy_(candidates.sources[chosen])
+    return candidates
+
+
+@torch.inference_mode()
+def find_candidates(
+    model: AnomalyMaps,
+    photographs: Sequence[Path],
+    seed: int,
+    nuisance: Nuisance | None = None,
+    on_image: Callable[[int, int], None] | None = None,
+) -> Candidates:
+    """A random share of the patches of each photograph, and of a disturbed copy of it where there is a `nuisance`.
+
+    With copies, another light or a noisy sensor is as near to the memory as what was photographed.
+
+    Args:
+        model: with a memory, in eval mode, on the device to compute on. Patches outside its region are left out.
+        photographs: of good parts. They are not turned as in training: a held-out one, which lies as they do, would be
+            farther from a memory that has to hold all its turns.
+        seed: of the share and of the disturbance.
+        nuisance: how the copies are disturbed; None: there are none.
+        on_image: called with (done, total) after each photograph.
+    """
+    memory = model.patch_memory
+    assert memory is not None
+    kept = torch.from_numpy(_cells(model.config.network, _inside(model))).flatten()
     copies = 1 if nuisance is None else 2
-    share = -(-max(CANDIDATES, wanted) // (copies * len(photographs)))
+    share = -(-max(CANDIDATES, memory.config.entries) // (copies * len(photographs)))
+    random = torch.Generator().manual_seed(seed)
     disturbing = np.random.default_rng(seed)
-    candidates, sources = [], []
+    found, sources = [], []
     for number, image in enumerate(load_each(photographs, on_image, bits=model.judging.bits)):
         images = [image] if nuisance is None else [image, photographed_again(image, disturbing, nuisance)]
-        for patches in model.patches(to_input(images, model.frame_size, device)).flatten(1, 2)[:, kept].cpu():
-            candidates.append(patches[torch.randperm(len(patches), generator=random)[:share]])
-            sources += [number] * len(candidates[-1])
-    patches = torch.cat(candidates)
-    mean = patches.mean(0)
-    components = principal_components(patches - mean, channels)
-    reduced = (patches - mean) @ components
-    memory.mean.copy_(mean)
-    memory.components.copy_(components)
-    chosen = greedy_coreset(reduced, wanted, on_entry)
-    memory.entries.copy_(reduced[chosen])
-    memory.sources.copy_(torch.tensor(sources, dtype=torch.int32)[chosen])
+        pixels = to_input(images, model.frame_size, memory.entries.device)
+        for patches in model.patches(pixels).flatten(1, 2)[:, kept].cpu():
+            found.append(patches[torch.randperm(len(patches), generator=random)[:share]])
+            sources += [number] * len(found[-1])
+    return Candidates(torch.cat(found), torch.tensor(sources, dtype=torch.int32))
 
 
 def count_patches(network: NetworkConfig, photographs: int, region: np.ndarray | None = None) -> int:
@@ -108,6 +137,11 @@ def _cells(network: NetworkConfig, region: np.ndarray | None) -> np.ndarray:
     return cells
 
 
+def _inside(model: AnomalyMaps) -> np.ndarray | None:
+    """HxW bool of the frame: the model's region, where it has one."""
+    return None if model.region is None else model.region.inside.cpu().numpy() > 0
+
+
 def check_backbone(memory: PatchMemoryConfig) -> None:
     """Raises WeightsError where the backbone's weights cannot be had: to be asked before hours of work."""
     make_backbone(memory.backbone).load_pretrained()
@@ -125,16 +159,37 @@ def greedy_coreset(points: Tensor, n: int, on_entry: Callable[[int, int], None] 
         n indices, int64; no point of the set is farther from a chosen one than at most twice the smallest possible
         distance (Gonzalez 1985).
     """
+    first = (points - points.mean(0)).square().sum(1).argmax()
+    nearest = torch.full((len(points),), torch.finfo(torch.float32).max)
+    nearest[first] = torch.inf
+    return farthest_first(points, n, nearest, on_entry)
+
+
+def farthest_first(
+    points: Tensor, n: int, nearest: Tensor, on_entry: Callable[[int, int], None] | None = None
+) -> Tensor:
+    """Indices of `n` further points, each the farthest from what is chosen already.
+
+    Args:
+        points: NxD.
+        n: number of points to choose.
+        nearest: N, the square of each point's distance to what is chosen already; -inf: not to be chosen. It is
+            brought up to date in place.
+        on_entry: as of `fill_memory`.
+
+    Returns:
+        At most n indices, int64: fewer where no more points may be chosen.
+    """
     squares = points.square().sum(1)
-    newest = (points - points.mean(0)).square().sum(1).argmax()
-    nearest = torch.full((len(points),), torch.inf)
-    chosen = []
+    chosen: list[Tensor] = []
     for done in range(n):
         if on_entry and done % PROGRESS_EVERY == 0:
             on_entry(done, n)
+        newest = nearest.argmax()
+        if nearest[newest] == -torch.inf:
+            break
         chosen.append(newest)
         distance = torch.addmv(squares, points, points[newest], alpha=-2) + squares[newest]
-        nearest = torch.minimum(nearest, distance)
+        torch.minimum(nearest, distance, out=nearest)
         nearest[newest] = -torch.inf  # rounding must not choose it again
-        newest = nearest.argmax()
-    return torch.stack(chosen)
+    return torch.stack(chosen) if chosen else torch.empty(0, dtype=torch.int64)

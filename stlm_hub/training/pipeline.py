@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 
 from ..calibration.calibrate import calibrate
-from ..calibration.normals import MOST_PHOTOGRAPHS, Normal
+from ..calibration.normals import Normal, chosen
 from ..calibration.outlines import asked, chosen_outlines, told
 from ..calibration.threshold import check_false_alarm_rate, check_held_out
 from ..evaluation.evaluate import Evaluation, curves, evaluate
@@ -30,8 +30,16 @@ from ..model_folder.write import file_facts, write_results
 from ..models.stlm.judging import Judging
 from ..predict.photographs import few
 from ..stlm import STLM
-from .fill_memory import check_backbone, check_enough_patches, count_patches, fill_memory
+from .fill_memory import (
+    Candidates,
+    check_backbone,
+    check_enough_patches,
+    count_patches,
+    fill_memory,
+    find_candidates,
+)
 from .job import Job
+from .leave_one_out import replacements
 from .machine import circumstances, measure_latency
 from .observer import Observer
 from .trained import Trained, train_network
@@ -57,14 +65,14 @@ def run(job: Job, observer: Observer | None = None) -> Results | None:
     trained = job.trained or (_train(job, made, observer) if job.config.streams else Trained())
     if trained is None:
         return None
-    model = _with_memory(job, trained, observer)
+    model, candidates = _with_memory(job, trained, observer)
     # The folder may hold the very network that is taken over, so it changes only once everything is known.
     with making(job.output) as folder:
         model.save_pretrained(folder, dtype=torch.float16)
         if trained.weights is not None:
             shutil.copyfile(trained.weights, folder / WEIGHTS_NAME)
         model = STLM.from_pretrained(folder)
-        thresholds = _calibrate(job, model, folder, observer)
+        thresholds = _calibrate(job, model, candidates, folder, observer)
         evaluation = _evaluate(job, model, thresholds, observer)
         results = _describe(job, made, trained, model, evaluation, folder)
         _plots(folder, results, model.judging, trained)
@@ -106,8 +114,8 @@ def _train(job: Job, made: Circumstances, observer: Observer) -> Trained | None:
     )
 
 
-def _with_memory(job: Job, trained: Trained, observer: Observer) -> STLM:
-    """The trained network as a model, its memory filled from all photographs of good parts.
+def _with_memory(job: Job, trained: Trained, observer: Observer) -> tuple[STLM, Candidates | None]:
+    """The trained network as a model, its memory filled from all photographs of good parts, and from what.
 
     Those that are held out of the training are not held out of the memory: a calibration leaves the entries of the
     photograph out that it looks at.
@@ -120,23 +128,24 @@ def _with_memory(job: Job, trained: Trained, observer: Observer) -> STLM:
         model.region.inside.copy_(torch.from_numpy(job.region))
     memory, photographs = model.patch_memory, job.split.photographs
     if memory is None:
-        return model
+        return model, None
+    observer.on_message(f"Filling the memory from {len(photographs)} photographs of good parts.")
     if trained.memory is not None and trained.memory.config == memory.config:
         model.patch_memory = trained.memory.to(device)
-        return model
+        return model, find_candidates(model, photographs, job.training.seed, job.nuisance, observer.on_image)
     memory.backbone.load_pretrained()
-    observer.on_message(f"Filling the memory from {len(photographs)} photographs of good parts.")
 
     def on_entry(done: int, total: int) -> None:
         observer.stop_if_asked()
         if done == 0:
             observer.on_message(f"Choosing {total} patches to remember.")
 
-    fill_memory(model, photographs, job.training.seed, job.nuisance, observer.on_image, on_entry)
-    return model
+    return model, fill_memory(model, photographs, job.training.seed, job.nuisance, observer.on_image, on_entry)
 
 
-def _calibrate(job: Job, model: STLM, folder: Path, observer: Observer) -> dict[str, float]:
+def _calibrate(
+    job: Job, model: STLM, candidates: Candidates | None, folder: Path, observer: Observer
+) -> dict[str, float]:
     """Sets how the model judges, and writes it; thresholds by the name of the map."""
     split = job.split
     remembered = model.patch_memory is not None
@@ -144,7 +153,13 @@ def _calibrate(job: Job, model: STLM, folder: Path, observer: Observer) -> dict[
         Normal(path, remembered=number if remembered else -1, trained=number < len(split.train))
         for number, path in enumerate(split.photographs)
     ]
-    observer.on_message(f"Calibrating on {min(len(normals), MOST_PHOTOGRAPHS)} photographs of good parts.")
+    looked_at = chosen(normals, job.training.seed)
+    observer.on_message(f"Calibrating on {len(looked_at)} photographs of good parts.")
+    if model.patch_memory is not None and candidates is not None:
+        numbers = [normal.remembered for normal in looked_at]
+        model.patch_memory.replacements = replacements(
+            model.patch_memory, candidates, numbers, lambda done, total: observer.stop_if_asked()
+        )
     found = calibrate(
         model,
         normals,
