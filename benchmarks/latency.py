@@ -39,6 +39,7 @@ from benchmarks.latency_work import work_of  # noqa: E402
 from stlm_hub.cli.console import console, exit_on_error, say  # noqa: E402
 from stlm_hub.errors import ConfigError  # noqa: E402
 from stlm_hub.export.graph import JudgingGraph, write_onnx  # noqa: E402
+from stlm_hub.export.openvino_graph import write_openvino  # noqa: E402
 from stlm_hub.export.parity import at_network_size  # noqa: E402
 from stlm_hub.export.quantise import quantise  # noqa: E402
 from stlm_hub.models.stlm.image_encoder import ImageEncoder  # noqa: E402
@@ -80,7 +81,10 @@ def multiply_adds(model: STLM) -> int:
 def make_graphs(
     folder: Path, name: str, size: int, photographs: Path | None = None, *, encoder: bool = False
 ) -> dict[str, Path]:
-    """The graphs of one size, made where they are not there yet: "fp32", with photographs "int8", and "encoder"."""
+    """The graphs of one size, made where they are not there yet.
+
+    "fp32", with photographs "int8", "encoder" where it is asked for, and OpenVINO's "bf16" where the processor has it.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     kinds = ("fp32", *(["int8"] if photographs else []), *(["encoder"] if encoder else []))
     graphs = {kind: folder / f"{name}-{size}-{kind}.onnx" for kind in kinds}
@@ -93,6 +97,9 @@ def make_graphs(
         quantise(graphs["fp32"], graphs["int8"], at_network_size(images, model.frame_size))
     if encoder and not graphs["encoder"].is_file():
         _write_encoder(graphs["encoder"], size)
+    if is_installed("openvino") and has_bfloat16():
+        graphs["bf16"] = folder / f"{name}-{size}-bf16.xml"
+        write_openvino(graphs["fp32"], graphs["bf16"], "bf16")
     return graphs
 
 
@@ -149,10 +156,8 @@ def jobs_of(name: str, size: int, threads: int, graphs: dict[str, Path], runs: i
         if not is_installed(form):
             continue
         for precision in ("fp32", "bf16", "int8"):
-            if precision == "bf16" and (form == "onnx" or not has_bfloat16()):
-                continue
-            graph = graphs.get("int8" if precision == "int8" else "fp32")
-            if graph is None:
+            graph = graphs.get(precision)
+            if graph is None or (form == "onnx" and precision == "bf16"):
                 continue
             yield f"{label} {precision}", Job(form, str(graph), "", size, threads, runs, precision)
     if "encoder" in graphs:

@@ -33,7 +33,7 @@ from ..stlm import STLM
 from ..validate import check_choice, expanded
 from . import parity
 from .graph import write_onnx
-from .precise import keep_precise
+from .openvino_graph import write_openvino
 from .quantise import quantise
 
 _OWN = {*FORMATS.values(), "model.bin", CONFIG_NAME, CALIBRATION_NAME, RESULTS_NAME}
@@ -177,12 +177,7 @@ def _write_graph(model: STLM, folder: Path, form: str, precision: str, good: Seq
         if form == "onnx":
             graph.replace(folder / FORMATS[form])
         else:
-            import openvino
-
-            written = folder / FORMATS[form]
-            openvino.save_model(openvino.convert_model(graph), written, compress_to_fp16=False)
-            if precision == "bf16":
-                keep_precise(written, graph)
+            write_openvino(graph, folder / FORMATS[form], precision)
 
 
 def _move(folder: Path, place: Path) -> None:

@@ -1,4 +1,4 @@
-"""Which layers of an OpenVINO graph keep fp32 where the others compute in bf16.
+"""An ONNX graph -> OpenVINO's form, in which some layers keep fp32 where the others compute in bf16.
 
 Distances are differences of large numbers, and bf16 has eight bits: a distance from the memory moves by more than good
 parts differ. Streams and aggregation are nearly all of the work, and a memory's backbone is a small part of it.
@@ -16,13 +16,23 @@ COARSE = ("encoder", "decoder", "aggregation")
 SOURCELESS = ("Const", "Parameter", "Result")
 
 
-def keep_precise(graph: Path, source: Path) -> None:
-    """Marks the layers of an OpenVINO graph that are of no module in `COARSE`; OpenVINO's runtimes obey the mark.
+def write_openvino(source: Path, graph: Path, precision: str) -> None:
+    """Converts a graph.
 
     Args:
-        graph: XML file of the graph, which is written again.
-        source: the ONNX file that it was converted from, which knows the module of each node.
+        source: ONNX file.
+        graph: XML file to write, and beside it a BIN file of its weights.
+        precision: that it is for: fp32, bf16 or int8.
     """
+    import openvino
+
+    openvino.save_model(openvino.convert_model(source), graph, compress_to_fp16=False)
+    if precision == "bf16":
+        _keep_precise(source, graph)
+
+
+def _keep_precise(source: Path, graph: Path) -> None:
+    """Marks the layers that are of no module in `COARSE`; OpenVINO obeys the mark."""
     import onnx
 
     found = {}
