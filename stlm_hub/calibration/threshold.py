@@ -26,6 +26,8 @@ HIGHEST_RATE_OF_FEW = 0.2
 REVIEW_RATE = 0.1
 """Share of good parts that may be set aside for a second look, those judged anomalous among them."""
 CONFIDENCE = 0.95
+EDGE = 1e-6
+"""Scores this near to 0 or 1 have finite log-odds, too."""
 FENCE = 3.0
 """A score this many interquartile ranges above the third quartile is unusual (Tukey 1977, "far out")."""
 
@@ -99,11 +101,35 @@ def _balanced(good: np.ndarray, kept: tuple[np.ndarray, np.ndarray], painted: np
     lowest = min(highest, max(order_statistic(scores, rate) for scores, rate in rates))
     candidates = [_just_above(score) for score in np.unique(np.concatenate(kept))][::-1]
     allowed = [c for c in candidates if lowest <= c <= highest]
-    # Of equally good ones the highest.
-    best = allowed[int(np.argmax([(painted >= c).mean() - (good >= c).mean() for c in allowed]))]
+    found = smoothed_share(painted, np.array(allowed))
+    rejected = np.array([(good >= c).mean() for c in allowed])
+    best = allowed[int(np.argmax(found - rejected))]  # of equally good ones the highest
     few = [(scores, max(rate, min(HIGHEST_RATE_OF_FEW, _of_second(scores)))) for scores, rate in rates]
     bound = max(float(np.median(painted)), *(order_statistic(scores, rate) for scores, rate in few))
     return best if best <= bound else next(c for c in candidates if c <= bound)
+
+
+def smoothed_share(scores: np.ndarray, thresholds: np.ndarray) -> np.ndarray:
+    """Which share of further scores reaches each threshold, estimated from few by a kernel density of their log-odds.
+
+    A count would say of the range between two thresholds what one or two of sixty pseudo anomalies happen to say. The
+    kernels are normal and as wide as Silverman (1986, equation 3.31) has them for as many scores.
+
+    Args:
+        scores: n in [0, 1], at least one.
+        thresholds: m in [0, 1].
+
+    Returns:
+        m shares in [0, 1].
+    """
+    from scipy.special import logit, ndtr  # here and not above: loading it takes a while
+
+    odds, limits = (logit(np.clip(values, EDGE, 1 - EDGE)) for values in (scores, thresholds))
+    low, high = np.quantile(odds, [0.25, 0.75])
+    spread = min(float(odds.std()), float(high - low) / 1.34) or float(odds.std())
+    width = max(0.9 * spread * len(odds) ** -0.2, EDGE)
+    share: np.ndarray = ndtr((odds[None] - limits[:, None]) / width).mean(1)
+    return share
 
 
 def _of_second(scores: np.ndarray) -> float:

@@ -104,7 +104,7 @@ def test_the_bound_is_called_approximate_where_streams_were_trained_on_some_of_t
 
 
 def test_a_memory_leaves_out_what_it_holds_of_the_photograph_itself() -> None:
-    told = "leaves that photograph's own entries out"
+    told = "judges each as it would be without that photograph"
     assert told in rendered(config=CONFIG.replace(patch_memory=PatchMemoryConfig())) and told not in rendered()
 
 
