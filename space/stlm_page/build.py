@@ -27,10 +27,10 @@ MODEL_SLOTS = 2  # photographs on their way at once: one is decoded or drawn whi
 PROGRESS = gr.Progress()
 
 INTRODUCTION = """
-# Find what is not normal on a photograph of a part
+# Find defects on photographs of parts
 
 This page judges photographs of industrial parts with models that have seen **good parts only**. It says whether a
-part looks anomalous, how sure it is, and where.
+part looks anomalous, how strongly, and where.
 """
 
 
@@ -47,7 +47,7 @@ def build_page(examples: list[tuple[Path, str]] = (), seconds_only: bool = ON_ZE
     first = os.environ.get("STLM_SPACE_MODEL") or entries[0].alias
     example_model = next((e.alias for e in entries if e.alias.startswith("sample-")), first)
     with gr.Blocks(
-        title="stlm_hub: find what is not normal",
+        title="stlm_hub: find defects on photographs of parts",
         analytics_enabled=False,
         delete_cache=CACHE_SECONDS,
         fill_width=False,
@@ -104,9 +104,12 @@ def _facts(model: LoadedModel) -> str:
     results, lines = model.results or Results(), []
     figures = results.figures(model.network.judging.judge_by)
     if figures is not None:
-        known = figures.to_dict()
+        # Pixels are those of the map that is shown, as in the zoo's table.
+        known = figures.to_dict() | {"p_auroc": (results.figures(model.network.judging.drawn) or figures).p_auroc}
         shown = ", ".join(
-            f"{METRICS[key][0]} {100 * known[key]:.1f} %" for key in ("i_auroc", "p_auroc") if key in known
+            f"{METRICS[key][0]} {100 * known[key]:.1f} %"
+            for key in ("i_auroc", "p_auroc")
+            if known.get(key) is not None
         )
         official = results.dataset.split is None or results.dataset.split.official
         split = "" if official else ", **not the official split**"

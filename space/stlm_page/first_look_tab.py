@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from stlm_hub.zero_shot.detector import ZeroShot
     from stlm_hub.zero_shot.references import References
 
-FEW, WORDS = "one to five photographs of good parts", "its name: CLIP compares with words for good and for damaged"
+FEW, WORDS = "one to five photographs of good parts", "the name of the part: CLIP compares with words"
 CLIP_WEIGHTS = "STLM_CLIP_WEIGHTS"
 """Environment variable that names CLIP's weights. No visitor makes the page download 1.7 GB."""
 NO_CLIP = (
@@ -42,8 +42,8 @@ UNTRIED = "Words were not measured with real weights of CLIP yet; take a verdict
 MAX_PART = 80  # characters of a part's name
 WAITING = "Add a photograph, and say what a good part looks like. The verdict appears here."
 _WHY = """
-**"I have no photographs of good parts", or only a few.** Nothing is calibrated: how many good parts are rejected is
-not known. With 8 photographs of good parts, "Your part" makes a model that says so.
+**For few or no photographs of good parts.** The model above takes no part in this, and nothing is calibrated: how many
+good parts are rejected is not known. From 8 photographs on, "Your part" makes a model that knows.
 """
 _DEVICE = "cpu" if ON_ZERO_GPU else None  # a slice of ZeroGPU loses what it loads
 
@@ -54,7 +54,7 @@ def build() -> None:
         with gr.Column(scale=2, min_width=300):
             gr.Markdown(_WHY)
             photo = photo_field("Photograph to judge", "few-photo")
-            by = gr.Radio([FEW, WORDS], value=FEW, label="A good part is known by", elem_id="few-by")
+            by = gr.Radio([FEW, WORDS], value=FEW, label="Compare with", elem_id="few-by")
             good = file_field("One to five photographs of good parts", "few-good")
             with gr.Column(visible=False) as words:
                 part = gr.Textbox(
@@ -92,7 +92,7 @@ def judge_without_model(
 ) -> list[Any]:
     """Judges one photograph by a few good ones, or by the name of its part."""
     if by not in (FEW, WORDS):
-        raise ConfigError("Choose what a good part is known by.")
+        raise ConfigError("Choose what to compare with.")
     if photo is None:
         raise ImageError("Add a photograph to judge first.")
     path, name = uploaded_path(photo), uploaded_name(photo)

@@ -41,7 +41,7 @@ LEGEND = (
     "Orange to yellow: at or above the threshold. Blue: below it. Plain photograph: far below it. The colours mean the "
     "same on every photograph."
 )
-STEP = 0.001  # of the slider
+STEP, STEP_DIGITS = 0.001, 3  # of the slider
 SUFFIXES_HINT = "PNG, JPEG, WebP, BMP, TIFF or HEIC, up to 40 megapixels"
 
 
@@ -171,7 +171,7 @@ def inspect(
         slider = gr.update(visible=True)
         prediction = prediction.with_threshold(_unrounded(threshold, model))
     else:
-        slider = gr.update(value=round(prediction.threshold / STEP) * STEP, visible=True)
+        slider = gr.update(value=round(prediction.threshold, STEP_DIGITS), visible=True)
     words = [verdict(prediction, model, kept.seconds), slider, threshold_words(model, prediction.threshold)]
     switch = gr.skip() if switched == name else gr.update(value=sharp)
     now = Judged(name, str(path), token)

@@ -108,7 +108,7 @@ def _why(prediction: Prediction) -> str:
         return f"{meaning} The anomaly score {score} reaches the threshold {threshold}; {marked} of it is marked."
     if prediction.verdict == "review":
         return (
-            f"{meaning} The anomaly score {score} is close below the threshold {threshold}. Nothing is marked; look at "
+            f"{meaning} The anomaly score {score} is just below the threshold {threshold}. Nothing is marked; look at "
             "where the heatmap is brightest."
         )
     return f"{meaning} The anomaly score {score} is below the threshold {threshold}. Nothing is marked."

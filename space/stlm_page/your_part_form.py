@@ -89,11 +89,11 @@ def _training(how: gr.Radio) -> list[Any]:
 
 
 _WHY_TRAIN = """
-A model of **your** part, from photographs of good ones: no photographs of defects are needed. 8 photographs are the
-least, 50 or more are better, taken as they will be taken on the line. The first model is there in about a minute.
+Make a model of **your** part from photographs of good ones, at least 8, better 50 or more, taken as they will be on the
+line. You need no photographs of defects. The first model is ready in about a minute.
 """
 _WHY_SECONDS = """
-A model of **your** part, from photographs of good ones: no photographs of defects are needed. 8 photographs are the
-least, 50 or more are better, taken as they will be taken on the line. This Space gets its graphics card for seconds at
-a time: enough for a memory of good parts, or to find the threshold of the chosen model anew, too short to train.
+Make a model of **your** part from photographs of good ones, at least 8, better 50 or more, taken as they will be on the
+line. You need no photographs of defects. This Space gets its graphics card for seconds at a time. That is too short to
+train, but enough for a memory of good parts, or for a new threshold of the chosen model.
 """

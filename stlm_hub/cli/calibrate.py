@@ -23,7 +23,9 @@ WORSE = 0.1
 
 
 def calibrate(
-    folder: Annotated[Path, typer.Argument(help="Folder of photographs of good parts, at least 4, not trained on.")],
+    folder: Annotated[
+        Path, typer.Argument(help="Folder of photographs of good parts that the model was not trained on, at least 4.")
+    ],
     model: ModelOption,
     output: Annotated[Path, typer.Option("--output", "-o", help="Model folder to write.")],
     false_alarm_rate: Annotated[
@@ -31,23 +33,28 @@ def calibrate(
     ] = None,
     careful: Annotated[
         bool | None,
-        typer.Option("--careful/--no-careful", help="Keep the threshold above all photographs; default: the model's."),
+        typer.Option(
+            "--careful/--no-careful",
+            help="Keep the threshold above all photographs or not; default: as the model does.",
+        ),
     ] = None,
     anomaly_map: Annotated[
         str | None,
         typer.Option("--map", help="Map to judge by: aggregation, cosine, memory, combined; default: the model's."),
     ] = None,
-    draw: Annotated[str | None, typer.Option(help="Map to show and outline; default: the model's.")] = None,
+    draw: Annotated[
+        str | None, typer.Option(help="Map to show and outline, if not the one judged by; default: the model's.")
+    ] = None,
     region: RegionOption = None,
     ignore: IgnoreOption = None,
     minimum_area: Annotated[
-        float | None, typer.Option(help="Smallest defect in px of a photograph; default: the model's.")
+        float | None, typer.Option(help="Smallest defect, in px of a photograph by area; default: the model's.")
     ] = None,
     refine: Annotated[str | None, typer.Option(help=f"{REFINE_HELP} Default: as the model does.")] = None,
     bits: BitsOption = None,
     device: DeviceOption = None,
 ) -> None:
-    """Finds a model's threshold, and its combined map's scales, anew: for your light, or for another of its maps."""
+    """Finds a new threshold for a model, from photographs of good parts: after a change of light, camera or map."""
     check_name(model)
     from ..calibration.outlines import asked, told
     from ..calibration.threshold import MIN_HELD_OUT
@@ -112,10 +119,10 @@ def _say_threshold(before: Judging, now: Judging, photographs: int) -> None:
         f"{f'{before.threshold:.4f}' if before.calibration else 'not calibrated'}."
     )
     if now.calibration is not None:
-        say(_cost(before.calibration, now.calibration))
+        say(cost(before.calibration, now.calibration))
 
 
-def _cost(before: Calibration | None, now: Calibration) -> str:
+def cost(before: Calibration | None, now: Calibration) -> str:
     """What a new threshold promises and misses, and a warning where it misses much more than the one before."""
     words = f"At most {now.highest_rate:.0%} of good parts are rejected (95 % sure)."
     if now.miss_rate is None:

@@ -24,6 +24,8 @@ console = Console(quiet=os.environ.get("RANK", "0") != "0", markup=False, emoji=
 _STYLES = {"pass": "green", "review": "yellow", "reject": "bold red", "unfamiliar": "magenta"}
 VERDICTS = {verdict: f"[{style}]{verdict.capitalize():<10}[/]" for verdict, style in _STYLES.items()}
 """Markup of each verdict's word, of one width."""
+UNUSABLE = f"[yellow]{'Unusable':<10}[/]"
+"""What stands in a verdict's place where there is none."""
 
 INTERRUPTED = 130
 """Exit code after Ctrl-C, as shells expect it."""
@@ -41,8 +43,9 @@ def say(text: str, *, markup: bool = False) -> None:
 
 def say_next_steps(model: Path, name: str) -> None:
     """Prints what can be done with a model that was just made."""
-    say(f"Try it: stlm predict PHOTO --model {model} --output panels")
-    say(f"Publish it: stlm publish {model} --repo ORG/{name}")
+    say(f"Read what each threshold rejects and misses: {model / 'README.md'}")
+    say(f"Judge photographs: stlm predict PHOTOGRAPHS --model {model} --output panels")
+    say(f"Share it: stlm publish {model} --repo ORG/{name}")
 
 
 @contextmanager

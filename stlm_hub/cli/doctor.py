@@ -15,9 +15,9 @@ MARKS = {"ok": "[green]ok[/]     ", "optional": "[yellow]not here[/]", "missing"
 
 
 def doctor(
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object instead of a list.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    """Tells what this machine lacks and how to mend it. Exit code 1: something is missing that every command needs."""
+    """Says what this machine lacks and how to get it. Exit code 1: something is missing that every command needs."""
     from .health import installed
     from .surroundings import surroundings
 

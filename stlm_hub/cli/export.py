@@ -16,16 +16,16 @@ def export(
     model: ModelArgument,
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", help="Folder to write; default: the cache, where the model finds it."),
+        typer.Option("--output", "-o", help="Folder to write; default: the cache, where `stlm predict` finds it."),
     ] = None,
     form: Annotated[str, typer.Option("--format", help="onnx (ONNX Runtime) or openvino (OpenVINO).")] = "onnx",
     precision: Annotated[str, typer.Option(help="fp32, bf16 or int8.")] = "fp32",
     photographs: Annotated[
         Path | None,
-        typer.Option(help="Folder of held-out photographs of good parts to compare on; int8 needs it."),
+        typer.Option(help="Folder of good photographs, not trained on, to compare on; needed for int8."),
     ] = None,
 ) -> None:
-    """Exports a model for ONNX Runtime or OpenVINO, and refuses where it would judge otherwise."""
+    """Exports a model for ONNX Runtime or OpenVINO, after checking that it still judges the same."""
     with needing("Exporting", "export"):
         from ..export.export import export as run
 

@@ -18,10 +18,10 @@ def accept(
     photographs: Annotated[list[Path], typer.Argument(help="Photographs of parts that were good.")],
     model: OwnModelOption,
     unfamiliar: Annotated[
-        bool, typer.Option("--unfamiliar", help="They show the part although they look like something else.")
+        bool, typer.Option("--unfamiliar", help="Take them even if they look unlike the part.")
     ] = False,
 ) -> None:
-    """Tells a model that these were good: in seconds its memory knows them and its threshold counts them."""
+    """Tells a model that parts were good: its memory learns them in seconds, and its threshold counts them."""
     with needing("This", "torch"):
         from ..training.feedback import accept as run
 
@@ -40,7 +40,7 @@ def reject(
     photographs: Annotated[list[Path], typer.Argument(help="Photographs with a defect.")],
     model: OwnModelOption,
 ) -> None:
-    """Keeps photographs as known defects: never trained on, shown with their scores at every new threshold."""
+    """Keeps photographs as known defects. Nothing learns from them; each new threshold shows whether it finds them."""
     from ..stlm import STLM
 
     with needing("This", "torch"):
@@ -51,7 +51,7 @@ def reject(
 
 
 def undo(model: OwnModelOption) -> None:
-    """Takes the last `stlm accept` back."""
+    """Takes back the last `stlm accept`."""
     with needing("This", "torch"):
         from ..training.feedback import undo as run
 
@@ -62,5 +62,5 @@ def undo(model: OwnModelOption) -> None:
 
 def _print_known_defects(known: list[tuple[str, float]], threshold: float) -> None:
     for name, score in known:
-        verdict = "is found" if score >= threshold else "[bold red]passes[/]"
-        say(f"Known defect {escape(name)}: score {score:.4f}, {verdict}.", markup=True)
+        verdict = "is found" if score >= threshold else "[bold red]is missed[/]"
+        say(f"Known defect {escape(name)} scores {score:.4f} and {verdict}.", markup=True)

@@ -7,22 +7,26 @@ from typing import Annotated
 
 import typer
 
-from .console import needing, say_next_steps
-from .options import BitsOption, IgnoreOption, RefineOption, RegionOption
+from .calibrate import cost
+from .console import console, needing, say, say_next_steps
+from .options import FoundBitsOption, IgnoreOption, RefineOption, RegionOption
 from .progress import RunProgress
 
 
 def finetune(
     folder: Annotated[Path, typer.Argument(help="Folder of photographs of good parts, at least 8.")],
-    name: Annotated[str, typer.Option(help="Name of the model.")],
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="Model folder; default: models/<name>.")] = None,
+    name: Annotated[str, typer.Option(help="Name of the model: letters, digits, dots, dashes.")],
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Model folder to write; default: models/<name>.")
+    ] = None,
     steps: Annotated[
         int, typer.Option(min=0, help="Training steps of 4 photographs; 0: a memory alone, in half a minute.")
     ] = 400,
     size: Annotated[
         int | None,
         typer.Option(
-            help="Longer side of the network's input in px, a multiple of 64. Default: of about 256 x 256 px."
+            help="Longer side that the network sees, in px, a multiple of 64. Larger finds smaller defects, and takes "
+            "longer. Default: as many px in all as 256 x 256."
         ),
     ] = None,
     tiles: Annotated[
@@ -31,37 +35,46 @@ def finetune(
     region: RegionOption = None,
     ignore: IgnoreOption = None,
     minimum_area: Annotated[
-        float, typer.Option(help="Smallest defect in px of a photograph; smaller regions do not count.")
+        float, typer.Option(help="Smallest defect, in px of a photograph by area; smaller regions do not count.")
     ] = 0.0,
     camera: Annotated[
-        str, typer.Option(help="How much light, focus and noise may differ: fixed, normal or rough.")
+        str, typer.Option(help="How much light, focus and noise differ between photographs: fixed, normal or rough.")
     ] = "normal",
     careful: Annotated[
-        bool, typer.Option("--careful", help="Keep the threshold above all photographs: the next batch will differ.")
+        bool,
+        typer.Option(
+            "--careful",
+            help="Keep the threshold above all your photographs; for parts whose next batch looks different.",
+        ),
     ] = False,
     rotation: Annotated[
         str,
         typer.Option(help="How parts may lie: none, slight (up to 5 degrees), quarter (by 90, 180, 270), full (both)."),
     ] = "none",
     false_alarm_rate: Annotated[float, typer.Option(help="Share of good parts that may be judged anomalous.")] = 0.01,
-    seed: Annotated[int, typer.Option(help="Decides everything random.")] = 0,
+    seed: Annotated[int, typer.Option(help="Number that decides everything random.")] = 0,
     memory_entries: Annotated[
         int | None,
-        typer.Option(help="Normal patches to remember beside the streams, 0 for none. Default: 4096, at most all."),
+        typer.Option(help="Patches of good parts to remember; 0: none. Default: 4096, or all if there are fewer."),
     ] = None,
     backbone: Annotated[
-        str, typer.Option(help="Network whose features these are: efficientnet_lite0 or mobile_sam.")
+        str, typer.Option(help="Network that sees the remembered patches: efficientnet_lite0 or mobile_sam.")
     ] = "efficientnet_lite0",
     leave_out: Annotated[
-        list[str] | None, typer.Option(help="Name of a photograph in the folder that is not good after all.")
+        list[str] | None, typer.Option(help="Photograph in the folder that is not good after all; may be repeated.")
     ] = None,
-    bits: BitsOption = None,
+    bits: FoundBitsOption = None,
     refine: RefineOption = "off",
-    textures: Annotated[Path | None, typer.Option(help="Folder of textures to paste; default: built in.")] = None,
-    weights: Annotated[Path | None, typer.Option(help="Starting weights; default: fetched and kept.")] = None,
+    textures: Annotated[
+        Path | None, typer.Option(help="Folder of textures to paint as damage; default: built in.")
+    ] = None,
+    weights: Annotated[
+        Path | None, typer.Option(help="File of starting weights; default: fetched once and kept.")
+    ] = None,
 ) -> None:
     """Trains a model of your part from photographs of good parts, and calibrates its threshold."""
     with needing("Fine-tuning", "train"):
+        from ..model_folder.folder import read_folder
         from ..training.finetune import finetune as run
 
     with RunProgress(name) as observer:
@@ -89,4 +102,9 @@ def finetune(
             refine=refine,
             observer=observer,
         )
+    if console.quiet:  # one of several processes; another one writes the model
+        return
+    judging = read_folder(made)[1]
+    if judging.calibration is not None:
+        say(f"It rejects from a score of {judging.threshold:.4f} on. {cost(None, judging.calibration)}")
     say_next_steps(made, name)

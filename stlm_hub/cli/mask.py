@@ -18,13 +18,15 @@ SURE = 0.9
 
 def mask(
     photograph: Annotated[Path, typer.Argument(help="Photograph of a good part.")],
-    at: Annotated[list[str], typer.Option(help="X,Y in px from the upper left, on the part.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="Picture to write, .png.")],
+    at: Annotated[
+        list[str], typer.Option(help="X,Y of a point on the part, in px from the upper left; may be repeated.")
+    ],
+    output: Annotated[Path, typer.Option("--output", "-o", help="PNG file to write.")],
     outside: Annotated[
-        list[str] | None, typer.Option(help="X,Y of a place that is not the part; may be given again.")
+        list[str] | None, typer.Option(help="X,Y of a point that is not on the part; may be repeated.")
     ] = None,
 ) -> None:
-    """Finds the part that a click is on with Segment Anything, for --region or --ignore of other commands."""
+    """Makes a picture for --region or --ignore: Segment Anything finds what a point on a photograph lies on."""
     import numpy as np
     from PIL import Image
 

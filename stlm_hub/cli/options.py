@@ -7,21 +7,22 @@ from typing import Annotated
 
 import typer
 
-MODEL_HELP = "Alias, org/repo, org/repo@revision or folder."
+MODEL_HELP = "Model folder, name from `stlm zoo list`, or org/repo or org/repo@revision on the Hub."
 ModelArgument = Annotated[str, typer.Argument(help=MODEL_HELP)]
 ModelOption = Annotated[str, typer.Option("--model", "-m", help=MODEL_HELP)]
 DeviceOption = Annotated[str | None, typer.Option(help="cpu, cuda, ...; default: cuda where there is one.")]
-ThresholdOption = Annotated[float | None, typer.Option(help="In [0, 1]; default: the calibrated one.")]
-BitsOption = Annotated[
-    int | None,
-    typer.Option(help="Bits of the camera in files of 16: 10, 12, 14 or 16. Default: what the model knows."),
+ThresholdOption = Annotated[
+    float | None, typer.Option(help="Score that rejects, from 0 to 1; default: the calibrated one.")
 ]
+BITS_HELP = "Bits that the camera uses in 16-bit files: 10, 12, 14 or 16."
+BitsOption = Annotated[int | None, typer.Option(help=f"{BITS_HELP} Default: as the model was made.")]
+FoundBitsOption = Annotated[int | None, typer.Option(help=f"{BITS_HELP} Default: found on the photographs.")]
 
-RegionOption = Annotated[Path | None, typer.Option(help="Picture of where to look: white on black, as a photograph.")]
-IgnoreOption = Annotated[Path | None, typer.Option(help="Picture of where not to look: white on black.")]
+RegionOption = Annotated[Path | None, typer.Option(help="Picture, white where to look, black elsewhere.")]
+IgnoreOption = Annotated[Path | None, typer.Option(help="Picture, white where not to look, black elsewhere.")]
 REFINE_HELP = (
-    "Whether Segment Anything outlines what is rejected: auto (where that helps on pseudo anomalies; a minute or two "
-    "to find out), on or off."
+    "Outline rejected photographs with Segment Anything: off, on, or auto (only if it helps, which takes a minute "
+    "or two to find out)."
 )
 RefineOption = Annotated[str, typer.Option(help=REFINE_HELP)]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -13,7 +14,7 @@ from rich.markup import escape
 from ..errors import ConfigError, DataError, STLMError
 from ..model_folder.zoo import check_name
 from ..validate import expanded
-from .console import VERDICTS, print_note, say
+from .console import UNUSABLE, VERDICTS, print_note, say
 from .options import MODEL_HELP, BitsOption, DeviceOption, ThresholdOption
 from .references import reference_judge, without_references
 from .zero_shot import zero_shot_judge
@@ -24,37 +25,40 @@ if TYPE_CHECKING:
 
 
 def predict(
-    photographs: Annotated[list[Path], typer.Argument(help="Photographs, or folders of photographs.")],
+    photographs: Annotated[list[Path], typer.Argument(help="Photographs, or folders of them with their sub-folders.")],
     model: Annotated[str | None, typer.Option("--model", "-m", help=MODEL_HELP)] = None,
     reference: Annotated[
         list[Path] | None,
-        typer.Option(help="Photograph of a good part, in place of a model; give one to five, each with --reference."),
+        typer.Option(help="Photograph of a good part, in place of a model; may be repeated, up to five."),
     ] = None,
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="Folder for heatmap panels.")] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Folder for a picture of each: photograph, heatmap, outline.")
+    ] = None,
     threshold: ThresholdOption = None,
     review: Annotated[
-        float | None, typer.Option(help="Score from which a photograph below the threshold is worth a second look.")
+        float | None,
+        typer.Option(help="Score from which to say review, below the threshold; default: the calibrated one."),
     ] = None,
     refine: Annotated[
         bool | None,
         typer.Option(
             "--refine/--no-refine",
-            help="Outline with Segment Anything: some seconds for each defect. Default: as the model chose.",
+            help="Outline with Segment Anything, some seconds for each defect. Default: the model's setting.",
         ),
     ] = None,
     bits: BitsOption = None,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line instead of a table.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object per line.")] = False,
     device: DeviceOption = None,
     zero_shot: Annotated[
         bool,
-        typer.Option("--zero-shot", help="Instead of a model: CLIP and Segment Anything, without good photographs."),
+        typer.Option("--zero-shot", help="Judge by words instead of a model, with CLIP and Segment Anything."),
     ] = False,
     part: Annotated[str | None, typer.Option(help='With --zero-shot: name of the part, e.g. "metal nut".')] = None,
     clip: Annotated[
         str | None, typer.Option(help="With --zero-shot: CLIP's weights, hf-hub:org/repo, folder or file.")
     ] = None,
 ) -> None:
-    """Judges photographs: prints verdict and score of each, writes heatmap panels with --output."""
+    """Judges photographs: prints a verdict and a score for each. With --output it draws them, too."""
     _check_options(zero_shot=zero_shot, words=bool(part or clip), reference=bool(reference), bits=bits)
     if zero_shot:
         judge = zero_shot_judge(part, clip, model, device, quiet=as_json or threshold is not None)
@@ -70,16 +74,19 @@ def predict(
     _check_any(given, paths)
     if reference:
         paths = without_references(paths, reference, quiet=as_json)
-    broken = 0
+    counts: Counter[str] = Counter()
     verdicts = judge(paths, threshold=threshold, review_threshold=review, refine=refine)
     for path, judged in zip(paths, verdicts, strict=True):
         try:
-            _print_verdict(path, judged, panels.place(path) if panels else None, as_json)
+            counts[_print_verdict(path, judged, panels.place(path) if panels else None, as_json)] += 1
         except STLMError as error:
-            broken += 1
+            counts["unusable"] += 1
             _print_unusable(path, error, as_json)
-    if broken:
-        raise DataError(f"{broken} of {len(paths)} photographs could not be used; see above.")
+    if len(paths) > 1 and not as_json:
+        of_each = ", ".join(f"{counts[kind]} {kind}" for kind in (*VERDICTS, "unusable") if counts[kind])
+        say(f"{len(paths)} photographs: {of_each}.")
+    if counts["unusable"]:
+        raise DataError(f"{counts['unusable']} of {len(paths)} photographs could not be used; see above.")
 
 
 def _check_options(*, zero_shot: bool, words: bool, reference: bool, bits: int | None) -> None:
@@ -116,8 +123,8 @@ def _check_any(given: Sequence[Path], paths: Sequence[Path]) -> None:
         print_note(note)
 
 
-def _print_verdict(path: Path, judged: Prediction | Unusable, output: Path | None, as_json: bool) -> None:
-    """Prints one verdict and writes its panel to `output`. Raises what makes the photograph unusable."""
+def _print_verdict(path: Path, judged: Prediction | Unusable, output: Path | None, as_json: bool) -> str:
+    """Prints and returns one verdict, and writes its panel to `output`. Raises what makes the photograph unusable."""
     from ..predict.prediction import Unusable
 
     if isinstance(judged, Unusable):
@@ -125,7 +132,7 @@ def _print_verdict(path: Path, judged: Prediction | Unusable, output: Path | Non
     panel = judged.save(output, title=path.name) if output else None
     if as_json:
         typer.echo(json.dumps({"path": str(path), **judged.to_dict(), "panel": str(panel) if panel else None}))
-        return
+        return judged.verdict
     where = f"  -> {escape(str(panel))}" if panel else ""
     say(
         f"{VERDICTS[judged.verdict]}  score {judged.score:.4f}  threshold {judged.threshold:.4f}  "
@@ -133,11 +140,12 @@ def _print_verdict(path: Path, judged: Prediction | Unusable, output: Path | Non
         markup=True,
     )
     for note in judged.notes:
-        say(f"  [yellow]note[/]     {escape(note)}", markup=True)
+        say(f"  [yellow]note[/]      {escape(note)}", markup=True)
+    return judged.verdict
 
 
 def _print_unusable(path: Path, error: STLMError, as_json: bool) -> None:
     if as_json:
         typer.echo(json.dumps({"path": str(path), "error": str(error)}))
     else:
-        say(f"[yellow]unusable[/]   {escape(str(error))}", markup=True)
+        say(f"{UNUSABLE}  {escape(str(error))}", markup=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -27,13 +28,24 @@ if TYPE_CHECKING:
     from ..training.loop import StepReport
     from ..training.observer import Observer
 
+QUIET = 30.0
+"""Seconds between two lines about photographs, without a terminal."""
+
 
 @contextmanager
 def counted(work: str, total: int | None = None, *, quiet: bool = False) -> Iterator[Callable[[int, int], None]]:
     """Shows a bar that goes when the work is done. Yields what the work calls with (done, total)."""
-    with Progress(console=console, transient=True, disable=quiet) as bars:
+    with Progress(console=console, transient=True, disable=quiet or not console.is_terminal) as bars:
         task = bars.add_task(work, total=total)
-        yield lambda done, total: bars.update(task, completed=done, total=total)
+        lines = Lines()
+        silent = quiet or console.is_terminal
+
+        def on_image(done: int, total: int) -> None:
+            bars.update(task, completed=done, total=total)
+            if not silent:
+                lines(done, total)
+
+        yield on_image
 
 
 def progress_bars(*further: ProgressColumn) -> Progress:
@@ -48,6 +60,27 @@ def progress_bars(*further: ProgressColumn) -> Progress:
         *further,
         console=console,
     )
+
+
+class Lines:
+    """Says how many photographs are done and how long the rest takes, now and then: for where there is no terminal."""
+
+    def __init__(self) -> None:
+        self._first, self._done, self._total = 0, 0, 0
+        self._started = self._said = time.monotonic()
+
+    def __call__(self, done: int, total: int) -> None:
+        """Called with (done, total) after each photograph. Fewer, or another total, begin another round."""
+        now = time.monotonic()
+        if done <= self._done or total != self._total:
+            self._started = self._said = now
+            self._first = done
+        elif now - self._said >= QUIET:
+            self._said = now
+            left = (now - self._started) / (done - self._first) * (total - done)
+            words = f"{left / 60:.0f} min" if left >= 60 else "less than a minute"
+            say(f"{done}/{total} photographs  {words} left")
+        self._done, self._total = done, total
 
 
 class RunProgress:
@@ -66,6 +99,7 @@ class RunProgress:
         self.bars = progress_bars(TextColumn("{task.fields[note]}", markup=False))
         self._training: TaskID | None = None
         self._photographs: TaskID | None = None
+        self._lines = Lines()
 
     def __enter__(self) -> Observer:
         from ..training.observer import Observer
@@ -76,7 +110,8 @@ class RunProgress:
         return Observer(self._on_step, self._on_image, say, lambda: self.stopped)
 
     def __exit__(self, _kind: object, error: BaseException | None, _where: object) -> None:
-        self.bars.stop()
+        if console.is_terminal:  # elsewhere it would print an empty line
+            self.bars.stop()
         for number, handler in self._before.items():
             signal.signal(number, handler)
         if self.stopped and isinstance(error, STLMError):
@@ -102,6 +137,7 @@ class RunProgress:
 
     def _on_image(self, done: int, total: int) -> None:
         if not console.is_terminal:
+            self._lines(done, total)
             return
         if self._photographs is None:
             self._photographs = self.bars.add_task("photographs", total=total, note="")

@@ -20,23 +20,24 @@ def score(
     source: Annotated[
         str,
         typer.Argument(
-            metavar="INPUT", help="Folder, glob, or CSV or Parquet with a column path; s3://, hf:// and so on, too."
+            metavar="INPUT",
+            help="Folder, glob, or a CSV or Parquet file with a column `path`; s3://, hf:// and others work, too.",
         ),
     ],
-    output: Annotated[str, typer.Option("--output", "-o", help="Folder of rows, which is gone on with.")],
+    output: Annotated[str, typer.Option("--output", "-o", help="Folder for the rows; an unfinished one is continued.")],
     model: Annotated[
         str | None,
-        typer.Option("--model", "-m", help=f"{MODEL_HELP} Default: that of the rows."),
+        typer.Option("--model", "-m", help=f"{MODEL_HELP} Default when continuing: the one of the rows."),
     ] = None,
     engine: Annotated[str, typer.Option(help="local (processes of this machine) or ray (a Ray cluster).")] = "local",
     workers: Annotated[
-        int | None, typer.Option(help="Processes or actors; default: one a processor. 0: no further process.")
+        int | None, typer.Option(help="Processes, or Ray actors; default: one per core. 0: work in this process.")
     ] = None,
-    maps: Annotated[bool, typer.Option("--maps", help="Keep anomaly maps, too.")] = False,
+    maps: Annotated[bool, typer.Option("--maps", help="Write anomaly maps, too.")] = False,
     threshold: ThresholdOption = None,
     bits: BitsOption = None,
 ) -> None:
-    """Judges very many photographs: one Parquet row each, whatever happens to the machine."""
+    """Judges very many photographs, one Parquet row each. After a crash the same command goes on."""
     if model is not None:
         check_name(model)
     with needing("Scoring in bulk", "bulk"):

@@ -13,7 +13,7 @@ from .options import PrivateOption, TokenOption
 space_app = typer.Typer(no_args_is_help=True, help="The web page, as a folder or as a Space of the Hub.")
 
 ModelsOption = Annotated[
-    list[str] | None, typer.Option("--model", "-m", help="Alias to offer, may be repeated; default: the whole zoo.")
+    list[str] | None, typer.Option("--model", "-m", help="Zoo model to offer; may be repeated. Default: all of them.")
 ]
 
 
@@ -21,7 +21,7 @@ ModelsOption = Annotated[
 def space_build(
     folder: Annotated[Path, typer.Argument(help="Where to write it; must be empty.")], model: ModelsOption = None
 ) -> None:
-    """Writes the page with all it needs into a folder: pip install -r requirements.txt and python app.py run it."""
+    """Writes the page and all it needs into a folder. To run it: pip install -r requirements.txt, python app.py."""
     from ..model_folder.space import build
 
     say(f"{build(folder, models=model or None)} is written.")
@@ -31,11 +31,13 @@ def space_build(
 def space_push(
     repo: Annotated[str, typer.Option(help="ORG/NAME of the Space; it is created where needed.")],
     private: PrivateOption = False,
-    hardware: Annotated[str | None, typer.Option(help="cpu-basic, zero-a10g, t4-small, ...")] = None,
+    hardware: Annotated[
+        str | None, typer.Option(help="cpu-basic, zero-a10g, t4-small, ...; default: the Hub's.")
+    ] = None,
     token: TokenOption = None,
     model: ModelsOption = None,
 ) -> None:
-    """Uploads the page as a Space; files that it held before and that are no part of it now are deleted."""
+    """Uploads the page as a Space. Files of the Space that are not part of the page are deleted."""
     from ..model_folder.space import push
 
     made = push(repo, token=token, private=private, hardware=hardware, models=model or None)

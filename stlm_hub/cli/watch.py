@@ -12,31 +12,40 @@ from rich.markup import escape
 from ..errors import DataError
 from ..model_folder.zoo import check_name
 from ..validate import expanded
-from .console import VERDICTS, say
+from .console import UNUSABLE, VERDICTS, say
 from .options import BitsOption, DeviceOption, ModelOption, ThresholdOption
 
 MEGABYTE = 10**6
 
 
 def watch(
-    source: Annotated[str, typer.Argument(help="Folder, video file, number of a camera, /dev/video0 or rtsp:// URL.")],
+    source: Annotated[
+        str, typer.Argument(help="Folder, video file, camera number like 0, /dev/video0, or rtsp:// URL.")
+    ],
     model: ModelOption,
-    output: Annotated[Path, typer.Option("--output", "-o", help="Folder of verdicts.jsonl, which is gone on with.")],
-    csv: Annotated[Path | None, typer.Option(help="File for the same rows as a table.")] = None,
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="Folder for verdicts.jsonl; an existing one is continued.")
+    ],
+    csv: Annotated[Path | None, typer.Option(help="CSV file for the same rows.")] = None,
     webhook: Annotated[str | None, typer.Option(help="http(s):// address that each row is POSTed to.")] = None,
-    mqtt: Annotated[str | None, typer.Option(help="mqtt(s)://[user@]host[:port]/topic.")] = None,
+    mqtt: Annotated[
+        str | None,
+        typer.Option(help="mqtt://user@host:port/topic; user and port may be left out, mqtts:// is encrypted."),
+    ] = None,
     rejects: Annotated[Path | None, typer.Option(help="Folder for pictures of what is rejected.")] = None,
-    rejects_limit: Annotated[int, typer.Option(min=1, help="MB that it may hold; the oldest go first.")] = 1000,
+    rejects_limit: Annotated[
+        int, typer.Option(min=1, help="MB that --rejects may hold; the oldest pictures go first.")
+    ] = 1000,
     every: Annotated[float, typer.Option(min=0.0, help="Seconds between frames of a camera or video.")] = 1.0,
-    once: Annotated[bool, typer.Option("--once", help="End when the folder holds nothing new.")] = False,
+    once: Annotated[bool, typer.Option("--once", help="Judge what the folder holds now, then end.")] = False,
     threshold: ThresholdOption = None,
     reject_share: Annotated[
-        float, typer.Option(min=0.001, max=0.9, help="Share of rejects above which it says that something drifts.")
+        float, typer.Option(min=0.001, max=0.9, help="Warn of drift when a larger share than this is rejected.")
     ] = 0.2,
     bits: BitsOption = None,
     device: DeviceOption = None,
 ) -> None:
-    """Judges what a camera takes, as it comes: one row a photograph, whatever happens to the machine."""
+    """Judges photographs as they arrive, one row each, until Ctrl-C. After a crash the same command goes on."""
     output = expanded(output)
     csv, rejects = (None if path is None else expanded(path) for path in (csv, rejects))
     if output.exists() and not output.is_dir():
@@ -61,7 +70,7 @@ def watch(
     }
 
     def show(row: Row) -> None:
-        said = VERDICTS[row.verdict] if row.verdict else "[yellow]unusable[/]  "
+        said = VERDICTS[row.verdict] if row.verdict else UNUSABLE
         rest = f"score {row.score:.4f}  {row.path}" if row.score is not None else row.error or row.path
         say(f"{said}  {escape(rest)}", markup=True)
         if row.note:
@@ -69,6 +78,8 @@ def watch(
         if row.advice:
             say(f"[bold yellow]Drift:[/] {escape(row.advice)}", markup=True)
 
+    if not once:
+        say(f"Watching {source}; Ctrl-C ends it.")
     try:
         written = run(
             network,
@@ -88,4 +99,4 @@ def watch(
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-    say(f"{written} rows are written to {output}.")
+    say(f"{written} {'row is' if written == 1 else 'rows are'} written to {output}.")

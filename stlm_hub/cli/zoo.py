@@ -14,6 +14,8 @@ from .console import console, say
 FIGURES = {"I-AUROC": "i_auroc", "P-AUROC": "p_auroc", "AUPRO": "aupro", "AP": "ap", "FNR": "fnr"}
 """Columns of `stlm zoo list`, and their names in zoo.json."""
 
+AliasArgument = Annotated[str, typer.Argument(help="Name of a model, from `stlm zoo list`.")]
+
 zoo_app = typer.Typer(no_args_is_help=True, help="The models that load by name.")
 
 
@@ -40,7 +42,7 @@ def zoo_list() -> None:
 
 @zoo_app.command("pull")
 def zoo_pull(
-    alias: str, force: Annotated[bool, typer.Option(help="Download again what is there but damaged.")] = False
+    alias: AliasArgument, force: Annotated[bool, typer.Option(help="Download again what is there but damaged.")] = False
 ) -> None:
     """Gets a model onto this machine, so that it loads without a network."""
     from ..model_folder.zoo_files import pull
@@ -49,7 +51,7 @@ def zoo_pull(
 
 
 @zoo_app.command("verify")
-def zoo_verify(alias: str) -> None:
+def zoo_verify(alias: AliasArgument) -> None:
     """Compares a model's files on this machine with the checksums of the zoo."""
     from ..model_folder.zoo_files import verify
 

@@ -53,7 +53,7 @@ def test_it_writes_a_model_with_a_threshold_of_its_own(stlm: Stlm, model: Path, 
         f"The threshold of the map combined is {calibration.threshold:.4f}, from 5 photographs; before, on other "
         "scales, it was 0.6250."
     ) in " ".join(out.split())
-    assert f"stlm predict PHOTO --model {output} " in out and f"stlm publish {output} --repo ORG/line-2" in out
+    assert f"stlm predict PHOTOGRAPHS --model {output} " in out and f"stlm publish {output} --repo ORG/line-2" in out
     results = facts.load(output / "results.json")
     assert results.provenance.weights_license == "cc-by-nc-sa-4.0" and results.maps["aggregation"].i_auroc == 0.9
     assert results.recalibration is not None and results.recalibration.alias == "mvtec-bottle"

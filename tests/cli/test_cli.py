@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -37,6 +38,22 @@ def test_help_names_the_options(
     monkeypatch.setenv("COLUMNS", "160")
     code, out, _ = stlm(command, "--help")
     assert code == 0 and all(option in out for option in options)
+
+
+def test_help_keeps_what_stands_in_brackets_elsewhere(stlm: Stlm, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "160")
+    assert "mqtt://user@host:port/topic" in stlm("watch", "--help")[1]  # [user@] was taken for a style
+
+
+def test_a_finished_model_says_what_it_rejects_and_what_to_do_next(stlm: Stlm, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = zoo.checkout_folder("sample-brick")
+    assert made is not None
+    monkeypatch.setattr("stlm_hub.training.finetune.finetune", lambda *_, **__: made)
+    code, out, _ = stlm("finetune", "good", "--name", "part")
+    promise, *steps = out.splitlines()
+    assert code == 0 and re.match(r"It rejects from a score of 0\.\d{4} on\. At most \d+% of good parts", promise)
+    assert steps[0].endswith(str(made / "README.md"))
+    assert "stlm predict" in steps[1] and "stlm publish" in steps[2]
 
 
 def test_zoo_list_shows_the_figures_of_zoo_json(stlm: Stlm, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -42,8 +43,8 @@ def test_a_line_for_each_photograph(stlm: Stlm, photographs: Path, saved_memory_
     code, out, err = stlm("predict", photographs, "-m", saved_memory_toy)
     assert code == 0 and not err
     model = STLM.from_pretrained(saved_memory_toy, device="cpu")
-    lines = out.splitlines()
-    assert len(lines) == 4
+    *lines, summary = out.splitlines()
+    assert len(lines) == 4 and summary.startswith("4 photographs: ")
     for name in ("part_0.png", "part_1.png", "more/part_0.png", "more/part_1.png"):
         prediction = model.predict(photographs / name)
         (line,) = [line for line in lines if line.endswith(str(photographs / name))]
@@ -62,7 +63,7 @@ def test_a_review_threshold_sets_the_nearly_anomalous_aside(
     def verdicts(*options: str) -> set[str]:
         code, out, _ = stlm("predict", photographs, "-m", saved_memory_toy, "--threshold", "1", *options)
         assert code == 0
-        return {line.partition("  score")[0].strip() for line in out.splitlines()}
+        return {line.partition("  score")[0].strip() for line in out.splitlines()[:-1]}
 
     assert verdicts("--review", "0") == {"Review"}
     assert verdicts("--review", "1") == {"Pass"}
@@ -119,7 +120,8 @@ def test_what_cannot_be_used_is_told_and_the_others_are_judged(
     (tmp_path / "panels").write_text("in the way")
     code, out, err = stlm("predict", photographs, tmp_path / "none.png", "-m", saved_toy)
     assert code == 1 and "2 of 5 photographs could not be used" in err and "Traceback" not in err + out
-    assert out.count("unusable") == 2 and out.count("score ") == 3
+    assert out.count("Unusable") == 2 and out.count("score ") == 3
+    assert re.search(r"^5 photographs: .*\b2 unusable\.$", out.splitlines()[-1])
     code, out, err = stlm("predict", photographs, "-m", saved_toy, "-o", tmp_path / "panels")
     assert code == 1 and "is a file, so panels cannot be written" in err and not out
 
@@ -192,7 +194,7 @@ def test_a_name_that_is_not_utf_8_is_judged_like_any_other(stlm: Stlm, saved_toy
     odd.rename(folder / os.fsdecode(b"M\xfcller.png"))
     (folder / os.fsdecode(b"\xff.png")).write_bytes(b"")
     code, out, _ = stlm("predict", folder, "-m", saved_toy, "-o", tmp_path / "panels")
-    assert code == 1 and out.count("score ") == 2 and out.count("unusable") == 1
+    assert code == 1 and out.count("score ") == 2 and out.count("Unusable") == 1
     assert len(list((tmp_path / "panels").iterdir())) == 2
     code, out, _ = stlm("predict", folder, "-m", saved_toy, "--json")
     assert [Path(json.loads(line)["path"]) for line in out.splitlines()] == sorted(folder.iterdir(), key=str)

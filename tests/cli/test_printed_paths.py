@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -20,6 +21,7 @@ from stlm_hub.cli.references import without_references
 from stlm_hub.stlm import STLM
 
 Stlm = Callable[..., tuple[int, str, str]]
+BRICK = Path(__file__).resolve().parents[2] / "model_cards" / "sample-brick"
 pytestmark = pytest.mark.usefixtures("toy_streams")
 
 
@@ -48,7 +50,7 @@ def test_sentences_are_printed_as_they_are(odd: Path, capsys: pytest.CaptureFixt
 
 def test_predict(stlm: Stlm, odd: Path, photograph: Path, saved_toy: Path) -> None:
     code, out, _ = stlm("predict", photograph, odd / "none.png", "-m", saved_toy, "-o", odd / "panels")
-    judged, unusable = out.splitlines()
+    judged, unusable, _ = out.splitlines()
     [panel] = (odd / "panels").iterdir()
     assert code == 1 and judged.endswith(f"{photograph}  -> {panel}") and f"{odd / 'none.png'}" in unusable
     code, _, err = stlm("predict", photograph, "-m", odd / "none")
@@ -126,6 +128,8 @@ def _accepted(*_: object, **__: object) -> Any:
 
 def _trained(folder: Path, name: str, *, output: Path, observer: Any, **_: object) -> Path:
     observer.on_message(f"{folder} is read.")
+    for name in ("config.json", "calibration.json"):
+        shutil.copy(BRICK / name, output)
     return output
 
 
@@ -150,11 +154,11 @@ class Work:
     "work",
     [
         Work("finetune ODD --name part -o ODD", "training.finetune.finetune", _trained,
-             ("ODD is read.\n", "--model ODD --output panels\n", "Publish it: stlm publish ODD --repo")),
+             ("ODD is read.\n", "--model ODD --output panels\n", "Share it: stlm publish ODD --repo")),
         Work("accept ODD --model ODD", "training.feedback.accept", _accepted,
              ("[red]part:smile:.png scored", "[/x] is left out.\n", "defect [red]part:smile:.png", "--model ODD\n")),
         Work("undo --model ODD", "training.feedback.undo", lambda model: (0.5, [("[red]:smile:", 0.1)]),
-             ("Known defect [red]:smile:: score 0.1000, passes.\n",)),
+             ("Known defect [red]:smile: scores 0.1000 and is missed.\n",)),
         Work("report MODEL --data ODD -o ODD", "evaluation.report.write_report",
              lambda model, name, data, output, **_: output, ("ODD is written, with pictures beside it.\n",)),
         Work("samples ODD --part brick", "samples.parts.write_samples", lambda folder, **_: folder,

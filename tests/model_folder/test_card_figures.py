@@ -66,7 +66,7 @@ def test_the_memory_and_the_combined_map_are_explained_where_they_are() -> None:
     text = words(rendered(combined, config, JUDGING.replace(judge_by="combined")))
     assert "**This model**, combined | This model, of the memory | Paper" in text
     assert "memory holds 4096 patches of good parts as EfficientNet-lite0 sees them" in text
-    assert "mean of the memory's word and the streams', each in limits of good photographs: 0.5 is as high" in text
+    assert "mean of the memory's map and the streams', each in limits of good photographs: 0.5 is as high" in text
     assert "The paper has no memory." in text and "PatchCore](https" in text and "EfficientNet](https" in text
     own = words(rendered(config=CONFIG.replace(patch_memory=PatchMemoryConfig(backbone="mobile_sam"))))
     assert "as MobileSAM sees them" in own and "EfficientNet" not in own

@@ -104,7 +104,7 @@ def test_the_bound_is_called_approximate_where_streams_were_trained_on_some_of_t
 
 
 def test_a_memory_leaves_out_what_it_holds_of_the_photograph_itself() -> None:
-    told = "judges each as it would be without that photograph"
+    told = "scored by the memory as it would be without it"
     assert told in rendered(config=CONFIG.replace(patch_memory=PatchMemoryConfig())) and told not in rendered()
 
 
@@ -114,14 +114,14 @@ def test_other_thresholds_are_order_statistics_and_what_each_does_is_counted() -
     own = judging.threshold
     missed = sum(score < own for score in ANOMALOUS_SCORES)
     part = section(rendered(missing(missed), judging=judging), "Threshold")
-    assert "How many each threshold rejects, and misses:" in part
+    assert "What each threshold rejects and misses:" in part
     rows = table(part)
     assert rows["threshold"] == [
-        "good photographs",
-        "disturbed copies",
-        "pseudo anomalies missed",
-        "good test photographs",
-        "anomalous ones missed",
+        "good parts rejected",
+        "disturbed copies rejected",
+        "painted defects missed",
+        "good test parts rejected",
+        "test defects missed",
     ]
     ordered = np.sort([*SCORES, *disturbed])
     thresholds = sorted({own, *(order_statistic(ordered, rate) for rate in RATES)}, reverse=True)
@@ -141,10 +141,12 @@ def test_other_thresholds_are_order_statistics_and_what_each_does_is_counted() -
 
 def test_only_kinds_of_photographs_that_there_are_scores_of_have_a_column() -> None:
     rows = table(section(rendered(OWN_RESULTS, OWN_CONFIG, judged_by()), "Threshold"))
-    assert rows["threshold"] == ["good photographs"]
+    assert rows["threshold"] == ["good parts rejected"]
     assert rows["0.2900"] == ["2 of 31"]  # the 29th of 31: one in ten lies above
     again = rendered(changed(missing(1), recalibration=BEFORE), judging=judged_by())
-    assert table(section(again, "Threshold"))["threshold"] == ["good photographs"]  # the test's are of another setting
+    assert table(section(again, "Threshold"))["threshold"] == [
+        "good parts rejected"
+    ]  # the test's are of another setting
     assert "| threshold" not in rendered()  # three scores give no threshold
 
 

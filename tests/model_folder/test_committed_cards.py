@@ -95,11 +95,11 @@ def test_each_threshold_counts_the_scores_of_results_json(folder: Path) -> None:
     head, _, *rows = (line.strip("| ").split(" | ") for line in part.splitlines() if line.startswith("|"))
     assert head == [
         "threshold",
-        "good photographs",
-        "disturbed copies",
-        "pseudo anomalies missed",
-        "good test photographs",
-        "anomalous ones missed",
+        "good parts rejected",
+        "disturbed copies rejected",
+        "painted defects missed",
+        "good test parts rejected",
+        "test defects missed",
     ]
     normal = np.sort([*judging["normal_scores"], *judging["disturbed_scores"]])
     thresholds = sorted({own, *(order_statistic(normal, rate) for rate in RATES)}, reverse=True)

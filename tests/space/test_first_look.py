@@ -90,7 +90,7 @@ def test_without_weights_of_clip_the_page_says_how_to_get_them(
 @pytest.mark.parametrize(
     ("by", "count", "part", "sentence"),
     [
-        ("anything", 1, "", "Choose what a good part is known by"),
+        ("anything", 1, "", "Choose what to compare with"),
         (FEW, 0, "", "no photographs yet"),
         (FEW, 6, "", "6 reference photographs; give one to 5"),
         (WORDS, 0, "b" * 81, "at most 80 characters"),

@@ -315,6 +315,8 @@ def test_results_are_read(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> No
     assert "split" not in facts and "11.0 %" not in facts
     other = build._facts(with_results(monkeypatch, tmp_path, results, Judging("cosine")))
     assert "11.0 %" in other and "98.0 %" not in other  # of the map that judges
+    drawn = build._facts(with_results(monkeypatch, tmp_path, results, Judging("aggregation", draw_by="cosine")))
+    assert "98.0 %" in drawn and "12.0 %" in drawn  # pixels are those of the map that is shown
 
 
 def test_figures_of_another_split_say_so(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

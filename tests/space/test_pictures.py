@@ -183,7 +183,7 @@ def test_the_verdict_on_a_part_that_is_worth_a_second_look(
     html = verdict(make_prediction(score=0.4, review_threshold=0.3), make_loaded(0.5, NORMAL), 0.1)
     text = text_of(html)
     assert ElementTree.fromstring(html).get("class") == "verdict review"
-    assert "? Review" in text and "score 0.4 is close below the threshold 0.5" in text
+    assert "? Review" in text and "score 0.4 is just below the threshold 0.5" in text
     assert "Nothing is marked" in text and "Pass" not in text
     below = text_of(verdict(make_prediction(score=0.2, review_threshold=0.3), make_loaded(0.5, NORMAL), 0.1))
     assert "Pass" in below

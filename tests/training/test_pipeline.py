@@ -177,7 +177,7 @@ def test_figures_of_every_map_are_told_and_the_zoo_takes_those_of_the_map_in_use
         cell.strip() for cell in row.strip("|").split("|")[1:]
     ]
     assert "memory holds 40 patches of good parts as EfficientNet-lite0 sees them" in " ".join(card.split())
-    assert "The combined map is the mean of the memory's word and the streams'" in card
+    assert "The combined map is the mean of the memory's map and the streams'" in card
     (tmp_path / "zoo.json").write_text('{"models": {}}')
     entry = register(folder, "plates", "stlm-hub/plates", "cc0-1.0", path=tmp_path / "zoo.json")
     assert entry.metrics == maps["combined"].to_dict()

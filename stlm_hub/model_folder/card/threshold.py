@@ -75,11 +75,11 @@ def _table(calibration: Calibration, judging: Judging, scores: TestScores) -> li
     if len(judging.normal_scores) < MIN_HELD_OUT:
         return []
     columns = {
-        "good photographs": (_rejected, judging.normal_scores),
-        "disturbed copies": (_rejected, judging.disturbed_scores),
-        "pseudo anomalies missed": (_missed, judging.probe_scores),
-        "good test photographs": (_rejected, scores.good),
-        "anomalous ones missed": (_missed, scores.anomalous),
+        "good parts rejected": (_rejected, judging.normal_scores),
+        "disturbed copies rejected": (_rejected, judging.disturbed_scores),
+        "painted defects missed": (_missed, judging.probe_scores),
+        "good test parts rejected": (_rejected, scores.good),
+        "test defects missed": (_missed, scores.anomalous),
     }
     shown = {name: column for name, column in columns.items() if column[1]}
     thresholds = {order_statistic(normal, rate) for rate in RATES} | {calibration.threshold}
