@@ -49,7 +49,7 @@ def calibrate(
 ) -> None:
     """Finds a model's threshold, and its combined map's scales, anew: for your light, or for another of its maps."""
     check_name(model)
-    from ..calibration.outlines import asked, told
+    from ..calibration.outlines import choice_text, cost_text
     from ..calibration.threshold import MIN_HELD_OUT
     from ..model_folder import hub
     from ..model_folder.folder import read_folder
@@ -74,7 +74,7 @@ def calibrate(
     network = STLM.from_pretrained(model, device=device, backend="torch")
     results, name = hub.results_of(local), output.resolve().name
     if refine == "auto":
-        say(asked(len(found.paths)))
+        say(cost_text(len(found.paths)))
     with counted("scoring", total=len(found.paths)) as on_image:
         made = recalibrate(
             network,
@@ -94,7 +94,7 @@ def calibrate(
             on_image=on_image,
         )
     if refine in ("auto", "on"):
-        say(told(made.judging))
+        say(choice_text(made.judging))
     _say_threshold(network.judging, made.judging, len(found.paths))
     say_next_steps(output, name)
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ...errors import ConfigError
 from ...validate import check_choice, check_fields, check_flag, check_integer, check_number, check_text, read_json
+from .config import STLMConfig
 from .outline_gain import OutlineGain
 from .scales import ANOMALY_MAPS, MapScale
 
@@ -157,8 +159,12 @@ class Judging:
     @property
     def behind(self) -> tuple[str, ...]:
         """Names of the single maps that the shown ones are made of, in the order of `ANOMALY_MAPS`."""
-        compared = self.compared if "combined" in self.shown else ()
-        return tuple(name for name in ANOMALY_MAPS[:-1] if name in self.shown or name in compared)
+        return self.single_maps(self.shown)
+
+    def single_maps(self, which: Collection[str]) -> tuple[str, ...]:
+        """These maps, "combined" replaced by the maps that it is made of, in the order of `ANOMALY_MAPS`."""
+        compared = self.compared if "combined" in which else ()
+        return tuple(name for name in ANOMALY_MAPS[:-1] if name in which or name in compared)
 
     def scale(self, anomaly_map: str) -> MapScale | None:
         """The scale of a map; None: not measured."""
@@ -212,6 +218,27 @@ class Judging:
             ConfigError: the file is missing, too large, not JSON or not valid.
         """
         return cls.from_dict(read_json(path))
+
+
+def check_judging(config: STLMConfig, judging: Judging) -> None:
+    """Refuses a judging that does not fit a model.
+
+    Raises:
+        ConfigError: a model of this `config` lacks a map that `judging` names, or its maps have fewer values than the
+            top K or the minimum area.
+    """
+    maps = (judging.judge_by, judging.drawn, *(scale.anomaly_map for scale in judging.scales))
+    if "memory" in maps and config.patch_memory is None:
+        raise ConfigError(
+            "This model has no memory of normal patches, so it cannot judge by that map; name another map, or train it "
+            "with memory entries."
+        )
+    if not config.streams and {"aggregation", "cosine"} & set(maps):
+        raise ConfigError("This model has no streams, so it cannot judge by their maps; train it with steps.")
+    height, width = config.network.frame_size
+    for name in ("score_top_k", "minimum_area"):
+        if getattr(judging, name) > height * width:
+            raise ConfigError(f"{name} must be at most the {height} x {width} values of a map.")
 
 
 def _part(cls: type, name: str, data: Any) -> Any:
