@@ -93,8 +93,8 @@ class Preferred:
             return None
         with self._lock:
             if self._opened is None and self._folders:
-                self._opened = _first_that_opens(self._folders)
-                self._folders = []  # one that does not open is not tried again
+                folders, self._folders = self._folders, []  # one that does not open is not tried again
+                self._opened = _first_that_opens(folders)
         return self._opened
 
     def __reduce__(self) -> tuple[Any, ...]:

@@ -35,10 +35,10 @@ from .processes import processes
 
 
 def held_out_of(photographs: int) -> int:
-    """How many of so many photographs are held out at the least: 10, or a third of fewer, but not below 4.
+    """Lowest number of photographs to hold out: 10, or a third if they are fewer than 30, but at least 4.
 
     A threshold for 1 % lies 5.1 standard deviations above the mean of 4 scores, 3.2 above that of 8 and 3.0 above that
-    of 10: with the first, defects that everybody sees stay below it.
+    of 10. With only 4, obvious defects would stay below it.
     """
     return max(MIN_HELD_OUT, min(10, photographs // 3))
 
@@ -153,13 +153,13 @@ def finetune(
 
 
 @dataclass(frozen=True)
-class _Found:
-    """What was found in the folder of photographs.
+class _Photographs:
+    """The usable photographs of the user's folder.
 
     Args:
         split: photographs to train on and to hold out.
         shape: their usual height and width in pixels.
-        bits: that they use, where they have 16.
+        bits: depth of those with 16 bits; None: there are none.
     """
 
     split: Split
@@ -172,7 +172,7 @@ class _Found:
 
 
 def _check(options: Options, name: str, minutes: float | None) -> None:
-    """Refuses what cannot be before a photograph is read."""
+    """Refuses impossible options before a photograph is read. Raises ConfigError, DataError or WeightsError."""
     options.model(name, (1, 1))
     options.training()
     if minutes is not None:
@@ -184,7 +184,7 @@ def _check(options: Options, name: str, minutes: float | None) -> None:
 
 
 def _target(output: str | Path | None, name: str, photographs: Path) -> Path:
-    """The folder to write, which holds nothing that must not be written over."""
+    """The folder to write. Raises ConfigError if it holds the photographs, or something else than a model."""
     target = expanded(output) if output else Path("models") / name
     if not target.name:  # "."
         target = target.absolute()
@@ -194,12 +194,12 @@ def _target(output: str | Path | None, name: str, photographs: Path) -> Path:
     return target
 
 
-def _read(folder: Path, options: Options, observer: Observer) -> _Found:
-    """Reads all photographs of a folder once and says what there is to say of them.
+def _read(folder: Path, options: Options, observer: Observer) -> _Photographs:
+    """Reads all photographs of a folder once, reports notes on them, and splits them.
 
     Raises:
         DataError: they cannot be used, see `check_photographs`, or too few are left.
-        ConfigError: there is none of a name that is to be left out.
+        ConfigError: a photograph to leave out does not exist.
     """
     found = check_photographs(folder, bits=options.bits)
     names = {path.name for path in found.paths}
@@ -214,13 +214,13 @@ def _read(folder: Path, options: Options, observer: Observer) -> _Found:
         observer.on_message(note)
     held_out = options.training().held_out
     split = split_normals(paths, held_out, options.seed, at_least=held_out_of(len(paths)))
-    return _Found(split, found.shape, found.bits)
+    return _Photographs(split, found.shape, found.bits)
 
 
 def _job(
-    options: Options, name: str, found: _Found, textures: TextureSource | None, target: Path, observer: Observer
+    options: Options, name: str, found: _Photographs, textures: TextureSource | None, target: Path, observer: Observer
 ) -> Job:
-    """What the run is to make of the photographs."""
+    """The input of the pipeline for these photographs and options."""
     config = options.model(name, found.shape)
     frame = config.network.frame_size
     wanted = looked_at(options.region, options.ignore, found.shape)
@@ -257,7 +257,7 @@ def _provenance(options: Options, name: str) -> Provenance:
 
 def _starting_weights(options: Options, observer: Observer) -> StartingWeights:
     file = expanded(options.weights) if options.weights else None
-    with processes().main_process_first():  # the others find what it fetched
+    with processes().main_process_first():  # the other processes then find the file in the cache
         return starting_weights(file, on_message=observer.on_message)
 
 

@@ -1,7 +1,7 @@
 """One whole run: photographs in, a finished model folder out. `stlm finetune` and the zoo's recipes both call it.
 
-The order is train, fill the memory, save, load what was saved, calibrate, evaluate, write: every figure is of the
-folder's own weights.
+The order is: train, fill the memory, save, load what was saved, calibrate, evaluate, write. So every figure is of the
+weights in the folder.
 """
 
 from __future__ import annotations
