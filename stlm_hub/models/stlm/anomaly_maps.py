@@ -215,7 +215,7 @@ class AnomalyMaps(nn.Module):
         return ScoredMaps(shown if self.region is None else self.region(shown, 0.0), in_unit(scores))
 
     def limits(self, name: str, raw: Tensor, size: tuple[int, int]) -> InLimits:
-        """The second stage: a single map, not "combined". One without a scale is as `_unscaled` says.
+        """The second stage, for a single map, not "combined". Without a scale its values are those of `_unscaled`.
 
         Args:
             name: of the map.
@@ -245,15 +245,7 @@ class AnomalyMaps(nn.Module):
         return highest.where(counts, 0.0).sum(1) / counts.sum(1).clamp_min(1)
 
     def bounded_by_area(self, scores: Tensor, values: Tensor) -> Tensor:
-        """Scores, lowered to the highest value that a connected region of `minimum_area` reaches everywhere.
-
-        Args:
-            scores: B, `mean_of_highest` of the values.
-            values: Bx1xHxW.
-
-        Returns:
-            B.
-        """
+        """B scores -> same, at most the level that a connected region of `minimum_area` in Bx1xHxW values reaches."""
         if self.judging.minimum_area <= 1:
             return scores
         area = round(self.judging.minimum_area)
