@@ -79,26 +79,33 @@ def check_photographs(
             f"{folder} holds {len(paths)} photographs; {work} needs at least {at_least} different ones "
             f"of good parts (50 or more are better). {unread}".rstrip()
         )
-    found = _read_all(paths, bits, near_copies)
-    depth = bits or depth_of(found.tops.values())
+    contents = _read_all(paths, bits, near_copies)
+    depth = bits or depth_of(contents.tops.values())
     if bits is None and depth not in (None, 16):
-        found = _read_all(paths, depth, near_copies)  # read as 16 bits they were too dark to compare
-    if found.broken:
+        contents = _read_all(paths, depth, near_copies)  # read as 16 bits they were too dark to compare
+    if contents.broken:
         raise DataError(
-            f"{len(found.broken)} of {len(paths)} files cannot be used: {' '.join(found.broken[:5])} "
+            f"{len(contents.broken)} of {len(paths)} files cannot be used: {' '.join(contents.broken[:5])} "
             "Repair or remove them."
         )
-    if found.blank:
-        names = ", ".join(found.blank[:5])
+    if contents.blank:
+        names = ", ".join(contents.blank[:5])
         raise DataError(f"{names} show one single colour; remove blank photographs and start again.")
-    sizes, duplicates = found.sizes, found.duplicates
+    sizes, duplicates = contents.sizes, contents.duplicates
     if len(sizes) < at_least:
         raise DataError(
             f"{folder} holds {len(paths)} photographs, but only {len(sizes)} different ones ({duplicates[0][0].name} "
             f"is the same frame as {duplicates[0][1].name}); {work} needs at least {at_least}, each of another part."
         )
     width, height = np.median(np.array(list(sizes.values())), axis=0).round().astype(int).tolist()
-    notes = [note, _left_out(folder), unread, _depth_note(found.tops, depth), *few(found.notes), *_size_notes(sizes)]
+    notes = [
+        note,
+        _left_out(folder),
+        unread,
+        _depth_note(contents.tops, depth),
+        *few(contents.notes),
+        *_size_notes(sizes),
+    ]
     return Photographs(list(sizes), duplicates, (height, width), depth, [text for text in notes if text])
 
 
@@ -121,35 +128,35 @@ class _Contents:
 
 def _read_all(paths: Sequence[Path], bits: int | None, near_copies: bool) -> _Contents:
     """Reads every photograph once; arguments as of `check_photographs`."""
-    found = _Contents()
+    contents = _Contents()
     first_with: dict[str, Path] = {}
     thumbnails: list[np.ndarray] = []
     for path in paths:
         try:
             picture = read_picture(path, bits=bits or 16)
         except ImageError as error:
-            found.broken.append(str(error))
+            contents.broken.append(str(error))
             continue
         image = picture.image
         if picture.top is not None:
-            found.tops[path] = picture.top
+            contents.tops[path] = picture.top
         thumbnail = cv2.resize(image, (_THUMBNAIL, _THUMBNAIL), interpolation=cv2.INTER_AREA)
         if np.ptp(thumbnail) == 0:
-            found.blank.append(path.name)
+            contents.blank.append(path.name)
             continue
         digest = pixels_sha256(image)
         grey = cv2.cvtColor(thumbnail, cv2.COLOR_RGB2GRAY).astype(np.float32).ravel()
         original = first_with.get(digest)
         if original is None and not near_copies:
-            original = _near_copy(grey, thumbnails, list(found.sizes))
+            original = _near_copy(grey, thumbnails, list(contents.sizes))
         if original is not None:
-            found.duplicates.append((path, original))
+            contents.duplicates.append((path, original))
             continue
         first_with[digest] = path
         thumbnails.append(grey)
-        found.sizes[path] = (image.shape[1], image.shape[0])
-        found.notes += picture.notes
-    return found
+        contents.sizes[path] = (image.shape[1], image.shape[0])
+        contents.notes += picture.notes
+    return contents
 
 
 def pixels_sha256(image: np.ndarray) -> str:

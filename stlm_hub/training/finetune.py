@@ -141,13 +141,13 @@ def finetune(
     folder = expanded(photographs)
     target = _target(output, name, folder)
     source_of_textures = TextureSource.from_folder(textures) if textures else None
-    found = _read(folder, options, observer)
-    job = _job(options, name, found, source_of_textures, target, observer)
+    usable = _read(folder, options, observer)
+    job = _job(options, name, usable, source_of_textures, target, observer)
     _make(job.work)
     with one_at_a_time(job.work) if processes().is_main_process else nullcontext():
         if minutes is not None and job.weights is not None:
             options = dataclasses.replace(options, steps=_measured_steps(minutes, job, observer))
-            job = dataclasses.replace(job, training=found.training(options), provenance=_provenance(options, name))
+            job = dataclasses.replace(job, training=usable.training(options), provenance=_provenance(options, name))
         run(job, observer)
     return target
 
@@ -201,47 +201,47 @@ def _read(folder: Path, options: Options, observer: Observer) -> _Photographs:
         DataError: they cannot be used, see `check_photographs`, or too few are left.
         ConfigError: a photograph to leave out does not exist.
     """
-    found = check_photographs(folder, bits=options.bits)
-    names = {path.name for path in found.paths}
+    checked = check_photographs(folder, bits=options.bits)
+    names = {path.name for path in checked.paths}
     if unknown := [name for name in options.leave_out if name not in names]:
         raise ConfigError(f"There is no photograph {unknown[0]} in {folder} that could be left out.")
-    paths = [path for path in found.paths if path.name not in options.leave_out]
+    paths = [path for path in checked.paths if path.name not in options.leave_out]
     if len(paths) < MIN_TRAINING_PHOTOGRAPHS:
         raise DataError(f"{len(paths)} photographs are left; training needs at least {MIN_TRAINING_PHOTOGRAPHS}.")
-    for duplicate, original in found.duplicates:
+    for duplicate, original in checked.duplicates:
         observer.on_message(f"{duplicate.name} is the same frame as {original.name} and is left out.")
-    for note in found.notes:
+    for note in checked.notes:
         observer.on_message(note)
     held_out = options.training().held_out
     split = split_normals(paths, held_out, options.seed, at_least=held_out_of(len(paths)))
-    return _Photographs(split, found.shape, found.bits)
+    return _Photographs(split, checked.shape, checked.bits)
 
 
 def _job(
-    options: Options, name: str, found: _Photographs, textures: TextureSource | None, target: Path, observer: Observer
+    options: Options, name: str, usable: _Photographs, textures: TextureSource | None, target: Path, observer: Observer
 ) -> Job:
     """The input of the pipeline for these photographs and options."""
-    config = options.model(name, found.shape)
+    config = options.model(name, usable.shape)
     frame = config.network.frame_size
-    wanted = looked_at(options.region, options.ignore, found.shape)
+    wanted = looked_at(options.region, options.ignore, usable.shape)
     region = None if wanted is None else on_frame(wanted, frame)
-    _say_size(observer, found.shape, config.network)
+    _say_size(observer, usable.shape, config.network)
     if options.memory_entries is None and config.patch_memory is not None:
-        entries = min(MEMORY.entries, count_patches(config.network, len(found.split.photographs), region))
+        entries = min(MEMORY.entries, count_patches(config.network, len(usable.split.photographs), region))
         config = config.replace(patch_memory=dataclasses.replace(config.patch_memory, entries=entries))
     return Job(
-        split=found.split,
+        split=usable.split,
         config=config,
         anomaly_map="combined" if config.patch_memory else "aggregation",
-        training=found.training(options),
+        training=usable.training(options),
         nuisance=of_camera(options.camera),
         region=region,
-        minimum_area=area_on_frame(options.minimum_area, found.shape, frame),
+        minimum_area=area_on_frame(options.minimum_area, usable.shape, frame),
         careful=options.careful,
         refine=options.refine,
         weights=_starting_weights(options, observer) if config.streams else None,
         provenance=_provenance(options, name),
-        dataset=DatasetFacts(name="own photographs", license="other", photograph=found.shape),
+        dataset=DatasetFacts(name="own photographs", license="other", photograph=usable.shape),
         work=target.with_name(target.name + ".run"),
         output=target,
         textures=textures,
@@ -262,9 +262,9 @@ def _starting_weights(options: Options, observer: Observer) -> StartingWeights:
 
 
 def _say_size(observer: Observer, shape: tuple[int, int], network: NetworkConfig) -> None:
-    seen = smallest_defect(shape, network.frame_size)
+    side = smallest_defect(shape, network.frame_size)
     observer.on_message(
-        f"Photographs of {shape[1]}x{shape[0]} px are brought to {size_text(network)}: defects from about {seen:.0f} "
+        f"Photographs of {shape[1]}x{shape[0]} px are brought to {size_text(network)}: defects from about {side:.0f} "
         "px can be seen. Smaller ones take a larger --size, or more --tiles, and the time of their pixels."
     )
 

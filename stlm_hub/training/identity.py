@@ -64,26 +64,26 @@ def differences(known: dict[str, Any], now: dict[str, Any]) -> list[str]:
         "photographs", "plain_stream frozen, now trained" and the like; empty: the training may go on.
     """
     defaults = {"config": TrainingConfig().to_dict() | {"objective": PAPER.name}, "model": NetworkConfig().to_dict()}
-    found = []
+    differing = []
     for name, value in known.items():
         if isinstance(value, dict):
             before, after = (_with_defaults(given, defaults.get(name, {})) for given in (value, now.get(name) or {}))
-            found += _changed(before, after)
+            differing += _changed(before, after)
         elif value != now.get(name):
-            found.append(name)
-    return found
+            differing.append(name)
+    return differing
 
 
 def _changed(before: dict[str, Any], after: dict[str, Any], prefix: str = "") -> list[str]:
     """Settings of `before` that differ in `after`, in words; `prefix` names the settings that they are inside."""
-    found = []
+    differing = []
     for key in sorted(before.keys() - set(CHANGES_NO_LOSS)):
         old, new = before[key], after.get(key)
         if isinstance(old, dict) and isinstance(new, dict):
-            found += _changed(old, new, f"{prefix}{key}.")
+            differing += _changed(old, new, f"{prefix}{key}.")
         elif old != new and not (key == "total" and before.get("steps") != after.get("steps")):  # "steps" says it
-            found.append(f"{prefix}{key} {old}, now {new}")
-    return found
+            differing.append(f"{prefix}{key} {old}, now {new}")
+    return differing
 
 
 def _with_defaults(settings: dict[str, Any], defaults: dict[str, Any]) -> dict[str, Any]:

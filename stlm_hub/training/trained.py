@@ -169,10 +169,10 @@ def read_trained(
         != dataclasses.replace(config.network, shared_stages=0),
         "photographs": photographs.sha256 != fingerprint(split.train),
     }
-    if other := [name for name, found in differs.items() if found]:
+    if differing := [name for name, different in differs.items() if different]:
         raise ConfigError(
-            f"The network in {folder} is of another recipe, its {' and '.join(other)} differ; train it anew, or take "
-            "the recipe that it was made by."
+            f"The network in {folder} is of another recipe, its {' and '.join(differing)} differ; train it anew, or "
+            "take the recipe that it was made by."
         )
     disturbed = dataclasses.asdict(nuisance) if nuisance else None
     judged = (config.patch_memory, anomaly_map, disturbed)
