@@ -39,7 +39,7 @@ ROOMS = {
         *("models", "predict", "model_folder", "stlm", "starting_weights", "calibration", "evaluation"),
         "pseudo_anomalies",
     },
-    "line": {"models", "predict"},
+    "line": {"models", "predict", "runtime"},
     "bulk": {"predict", "detectors", "model_folder"},
     "cli": {
         *("models", "predict", "model_folder", "stlm", "starting_weights", "calibration", "evaluation", "training"),

@@ -107,9 +107,9 @@ def _facts(model: LoadedModel) -> str:
         # Pixels are those of the map that is shown, as in the zoo's table.
         known = figures.to_dict() | {"p_auroc": (results.figures(model.network.judging.drawn) or figures).p_auroc}
         shown = ", ".join(
-            f"{METRICS[key][0]} {100 * known[key]:.1f} %"
+            f"{METRICS[key][0]} {100 * value:.1f} %"
             for key in ("i_auroc", "p_auroc")
-            if known.get(key) is not None
+            if (value := known.get(key)) is not None
         )
         official = results.dataset.split is None or results.dataset.split.official
         split = "" if official else ", **not the official split**"

@@ -1,1 +1,1 @@
-"""Many photographs, on one machine or on a cluster: one Parquet row each, whatever happens to the workers."""
+"""Many photographs on one machine or a cluster: one Parquet row for each, even if workers end."""

@@ -1,4 +1,4 @@
-"""The engine of many machines: Ray Data gives parts to actors, each of which loads the model once."""
+"""The engine for many machines: Ray Data hands out parts to actors, each of which loads the model once."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ MOST_RESTARTS = 100
 
 
 class _Actor:
-    """A worker: one part a batch. What it says of a run that cannot go on travels as a value, not as an exception."""
+    """A worker. Each batch is one part. An error that ends the run is returned as a value, not raised."""
 
     def __init__(self, job: Job) -> None:
         self.judge: PartJudge | None = None
@@ -36,7 +36,7 @@ class _Actor:
                 done = self.judge(Part(number, tuple(os.fsdecode(path) for path in paths)))
             except STLMError as caught:
                 error = str(caught)
-            except Exception:  # as in a process: the worker ends, and the part is tried with care
+            except Exception:  # ends the worker, as in a process; the part is then judged photograph by photograph
                 traceback.print_exc()
                 os._exit(1)
         return {"number": [done.number], "rows": [done.rows], "errors": [done.errors], "error": [error]}
@@ -48,9 +48,9 @@ def judge_on_ray(job: Job, parts: Sequence[Part], workers: int | None) -> Iterat
     Ray Data holds back parts that no actor is free for, so memory does not grow with their number.
 
     Args:
-        job: what actors are told; each takes `job.threads` processors.
+        job: for all workers; each takes `job.threads` processors.
         parts: to judge.
-        workers: how many actors; None: as many as the cluster has processors for.
+        workers: number of actors; None: as many as the cluster has processors for.
 
     Yields:
         Each part once it is written.
@@ -74,7 +74,7 @@ def judge_on_ray(job: Job, parts: Sequence[Part], workers: int | None) -> Iterat
         if workers is None:
             workers = max(1, int(ray.cluster_resources().get("CPU", 1)) // job.threads)
         items = [{"number": part.number, "paths": [os.fsencode(path) for path in part.paths]} for part in parts]
-        found = ray.data.from_items(items, override_num_blocks=len(items)).map_batches(
+        judged = ray.data.from_items(items, override_num_blocks=len(items)).map_batches(
             _Actor,
             fn_constructor_args=(job,),
             batch_size=1,
@@ -84,7 +84,7 @@ def judge_on_ray(job: Job, parts: Sequence[Part], workers: int | None) -> Iterat
             max_restarts=MOST_RESTARTS,
             max_task_retries=MOST_RESTARTS,
         )
-        for row in found.iter_rows():
+        for row in judged.iter_rows():
             if row["error"]:
                 raise DataError(row["error"])
             yield Done(int(row["number"]), int(row["rows"]), int(row["errors"]))

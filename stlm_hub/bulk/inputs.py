@@ -1,4 +1,4 @@
-"""INPUT -> paths of photographs: a folder, a glob, a list in CSV or Parquet, here or behind an address."""
+"""The photographs that an INPUT names: a folder, a glob, or a list in CSV or Parquet, local or remote."""
 
 from __future__ import annotations
 
@@ -26,14 +26,15 @@ LISTS = (".csv", ".parquet")
 
 
 def find_photographs(source: str) -> list[str]:
-    """Absolute paths or addresses, each once, always in the same order.
+    """Absolute paths or addresses of all photographs, each once, always in the same order.
 
     Args:
-        source: folder (with its subfolders), glob (`**` for subfolders), one photograph, or a list: a CSV or Parquet
-            file whose column `path` holds paths, relative ones to the list's folder, or addresses.
+        source: path or address of a folder (with its subfolders), of one photograph or of a list, or a glob (`**` for
+            subfolders). A list is a CSV or Parquet file whose column `path` holds addresses or paths; relative paths
+            start at the folder of the list.
 
     Raises:
-        DataError: it is not there, cannot be read, or names no photograph; a list has no column `path`.
+        DataError: the source does not exist, cannot be read, or names no photograph; a list has no column `path`.
     """
     source = local(source)
     found = _remote(source) if is_remote(source) else _local(source)
@@ -46,6 +47,7 @@ def find_photographs(source: str) -> list[str]:
 
 
 def _local(source: str) -> Iterable[str]:
+    """`find_photographs` for a path or glob of this machine; a photograph may come twice."""
     path = expanded(source).absolute()
     try:
         if path.is_dir():
@@ -63,27 +65,28 @@ def _local(source: str) -> Iterable[str]:
 
 
 def _of_glob(pattern: Path) -> list[str]:
-    """What matches, and photographs in folders that match; one that links lead to in several ways counts once."""
+    """Photographs that match, and those in folders that match. One that several links lead to comes once."""
     if "**" in pattern.parts:  # glob would follow links in circles
         start = Path(*takewhile(lambda part: not glob.has_magic(part), pattern.parts))
         matches = re.compile(glob_translate(pattern.as_posix())).match
         return [
             str(path)
             for path in list_images(start, recursive=True)
-            if any(matches(one.as_posix()) for one in (path, *path.parents))
+            if any(matches(candidate.as_posix()) for candidate in (path, *path.parents))
         ]
-    found: dict[str, str] = {}  # where it lies in fact -> the way to it with the fewest links
-    folders: dict[str, str] = {}
+    path_of: dict[str, str] = {}  # resolved path -> path as it matched, the one without links if there is one
+    resolved: dict[str, str] = {}  # of each folder
     for path in _matches(pattern):
         folder, name = os.path.split(path)
-        real = folders.setdefault(folder, os.path.realpath(folder))
+        real = resolved.setdefault(folder, os.path.realpath(folder))
         place = f"{real}/{name}"
-        if place not in found or folder == real:
-            found[place] = path
-    return sorted(found.values())
+        if place not in path_of or folder == real:
+            path_of[place] = path
+    return sorted(path_of.values())
 
 
 def _matches(pattern: Path) -> Iterator[str]:
+    """Photographs that match a glob without `**`, and those in folders that match it."""
     for name in sorted(glob.glob(str(pattern))):  # noqa: PTH207  # Path.glob takes no absolute one
         match = Path(name)
         if match.is_dir():
@@ -93,6 +96,7 @@ def _matches(pattern: Path) -> Iterator[str]:
 
 
 def _remote(source: str) -> Iterable[str]:
+    """`find_photographs` for an address; a photograph may come twice."""
     system, path = filesystem(source)
     try:
         if PurePosixPath(path).suffix.lower() in LISTS and system.isfile(path):
@@ -123,7 +127,11 @@ def _files(system: Any, path: str) -> list[str]:
 
 
 def _entries(file: IO[bytes], name: str) -> Iterator[str]:
-    """The column `path` of a list."""
+    """Yields the column `path` of a list.
+
+    Raises:
+        DataError: the file is no such list.
+    """
     try:
         yield from _of_csv(file, name) if name.lower().endswith(".csv") else _of_parquet(file, name)
     except (pa.ArrowException, UnicodeDecodeError, csv.Error) as error:
@@ -150,8 +158,8 @@ def _of_parquet(file: IO[bytes], name: str) -> Iterator[str]:
 
 def _check_column(names: Iterable[str], name: str) -> None:
     if COLUMN not in names:
-        there = ", ".join(list(names)[:8]) or "none"
-        raise DataError(f'{name} has no column "{COLUMN}" (its columns: {there}); name the column of paths so.')
+        columns = ", ".join(list(names)[:8]) or "none"
+        raise DataError(f'{name} has no column "{COLUMN}" (its columns: {columns}); name the column of paths so.')
 
 
 def _checked(value: object, number: int, name: str) -> str:
@@ -161,7 +169,7 @@ def _checked(value: object, number: int, name: str) -> str:
 
 
 def _place(entry: str, base: str) -> str:
-    """A path of a list that lies in `base`, absolute."""
+    """An entry of a list in the folder or at the address `base` -> absolute path or address."""
     entry = local(entry)
     if is_remote(entry):
         return entry

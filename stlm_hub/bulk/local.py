@@ -1,4 +1,4 @@
-"""The engine of one machine: worker processes that may be ended at any moment."""
+"""The engine for one machine: worker processes, each of which may end at any moment."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from ..errors import DataError, STLMError
 from .part import Done, Job, Part, PartJudge
 
 MOST_LOADS = 2
-"""Workers that may end, one after the other, while they load the model."""
+"""Workers that end one after the other while they load the model, before the run is given up."""
 MOST_ENDS = 20
-"""Workers that may end, one after the other, before any of them has judged a photograph."""
+"""Workers that end one after the other without a judged photograph, before the run is given up."""
 
 
 def judge_here(job: Job, parts: Sequence[Part], on_photograph: Callable[[int, int], None]) -> Iterator[Done]:
@@ -31,13 +31,13 @@ def judge_here(job: Job, parts: Sequence[Part], on_photograph: Callable[[int, in
 def judge_in_processes(
     job: Job, parts: Sequence[Part], workers: int, on_photograph: Callable[[int, int], None]
 ) -> Iterator[Done]:
-    """Judges parts in worker processes. One that ends is replaced, and its part is given to another.
+    """Judges parts in worker processes. A worker that ends is replaced, and its part is given to another.
 
     Args:
-        job: what workers are told.
+        job: for all workers.
         parts: to judge.
-        workers: how many processes.
-        on_photograph: called with the number of a part and that of its photographs which are done.
+        workers: number of processes.
+        on_photograph: called with (number of a part, photographs of it that are done).
 
     Yields:
         Each part once it is written.
@@ -45,12 +45,12 @@ def judge_in_processes(
     Raises:
         STLMError: the model cannot be loaded, a part cannot be written, or workers keep ending.
     """
-    waiting, at_work = deque(parts), [_Worker(job) for _ in range(min(workers, len(parts)))]
+    waiting, pool = deque(parts), [_Worker(job) for _ in range(min(workers, len(parts)))]
     loads = ends = 0
     try:
-        while waiting or any(worker.part is not None for worker in at_work):
-            for connection in wait([worker.connection for worker in at_work]):
-                worker = next(one for one in at_work if one.connection is connection)
+        while waiting or any(worker.part is not None for worker in pool):
+            for connection in wait([worker.connection for worker in pool]):
+                worker = next(worker for worker in pool if worker.connection is connection)
                 try:
                     kind, value = worker.connection.recv()
                 except (EOFError, OSError):
@@ -59,7 +59,7 @@ def judge_in_processes(
                     _check_ends(loads, ends, code)
                     if worker.part is not None:
                         waiting.appendleft(worker.part)
-                    at_work[at_work.index(worker)] = _Worker(job)
+                    pool[pool.index(worker)] = _Worker(job)
                     continue
                 if kind == "failed":
                     raise value
@@ -73,11 +73,21 @@ def judge_in_processes(
                 if waiting:
                     worker.give(waiting.popleft())
     finally:
-        for worker in at_work:
+        for worker in pool:
             worker.stop()
 
 
 def _check_ends(loads: int, ends: int, code: int | None) -> None:
+    """Gives the run up where workers keep ending.
+
+    Args:
+        loads: workers that ended in a row while they loaded the model.
+        ends: workers that ended in a row without a judged photograph.
+        code: exit code of the last one.
+
+    Raises:
+        DataError: there are too many.
+    """
     if loads >= MOST_LOADS:
         raise DataError(
             f"Workers end while they load the model (exit code {code}), for want of memory, say; use fewer --workers."
@@ -90,7 +100,7 @@ def _check_ends(loads: int, ends: int, code: int | None) -> None:
 
 
 class _Worker:
-    """A process, and what it is at."""
+    """A worker process, its connection, and the part that it judges."""
 
     def __init__(self, job: Job) -> None:
         context = multiprocessing.get_context("spawn")  # a fork of a process with threads may hang
@@ -102,7 +112,7 @@ class _Worker:
         self.part: Part | None = None
 
     def give(self, part: Part) -> None:
-        """Lets it judge a part; where it has ended meanwhile, the connection says so next."""
+        """Hands over a part. If the process has ended meanwhile, the next `recv` raises EOFError."""
         self.part = part
         try:
             self.connection.send(part)

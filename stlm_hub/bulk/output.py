@@ -1,12 +1,12 @@
-"""The folder that rows go to: a plan, whole parts, and notes of what a worker is at.
+"""The output folder of `stlm score`: a plan, whole parts, and a note of each part that a worker has begun.
 
     _plan.json                what is judged, by which model
     part-0000012.parquet      rows of the photographs 12 x part ... 13 x part - 1
-    _maps/                    their maps, where they are wanted
+    _maps/                    their maps, if they are kept
     _attempts/                parts that a worker has begun
 
-A part appears whole: it is written under another name and renamed. What begins with "_" or "." is passed over by Arrow,
-DuckDB and Spark, so the folder reads as one table.
+A part appears whole: it is written under another name and renamed. Arrow, DuckDB and Spark pass over names that begin
+with "_" or ".", so they read the folder as one table.
 """
 
 from __future__ import annotations
@@ -33,17 +33,17 @@ _PART = re.compile(r"part-(\d{7,})\.parquet")
 
 @dataclass(frozen=True)
 class Plan:
-    """What an output folder is of. Two runs with one plan write the same rows.
+    """What decides the rows of an output folder. Two runs with the same plan write the same rows.
 
     Args:
-        input: as it was given.
-        photographs: how many there are.
+        input: as the user gave it.
+        photographs: their number.
         paths: SHA-256 of their paths.
-        model: as it was given.
+        model: name or folder that workers load.
         weights: SHA-256 of the files that decide its predictions.
         maps: whether maps are kept.
-        part: photographs of one part.
-        threshold, bits: as they were given; None: the model's.
+        part: number of photographs in one part.
+        threshold, bits: as the user gave them; None: the model's own.
     """
 
     input: str
@@ -58,7 +58,7 @@ class Plan:
 
     @property
     def parts(self) -> int:
-        """How many parts there are."""
+        """Number of parts; the last may be smaller."""
         return -(-self.photographs // self.part)
 
     def to_json(self) -> bytes:
@@ -68,13 +68,13 @@ class Plan:
 
 @dataclass(frozen=True)
 class Attempt:
-    """What a worker wrote down before it began.
+    """What a worker notes before it begins a part, or one photograph of it.
 
     Args:
-        run: of which command; that an earlier one was ended says nothing of its photographs.
+        run: `Job.run` of the command. A note of an earlier run proves nothing: the whole command may have been ended.
         process: id of the worker.
-        at: number in its part of the photograph that it judges alone; None: it judges all in batches.
-        ended: numbers of photographs that ended a worker which judged them alone.
+        at: index in the part of the photograph that is judged alone; None: the part is judged in batches.
+        ended: indices of photographs that ended a worker while they were judged alone.
     """
 
     run: str
@@ -84,13 +84,13 @@ class Attempt:
 
 
 class Output:
-    """A folder here or behind an address.
+    """An output folder on this machine or at an address.
 
     Args:
-        place: path or address; it is made with the first file.
+        place: path or address; the folder is made with the first file.
 
     Raises:
-        DataError: nobody knows the protocol, or its package is missing.
+        DataError: the protocol is unknown, or its package is not installed.
     """
 
     def __init__(self, place: str) -> None:
@@ -99,7 +99,7 @@ class Output:
         self._system, self._root = filesystem(self.place)
 
     def plan(self) -> Plan | None:
-        """The plan of what is there; None: the folder is new or empty.
+        """The plan that the folder holds; None: the folder is new or empty.
 
         Raises:
             DataError: it is a file, holds something else, or cannot be read.
@@ -111,7 +111,7 @@ class Output:
                 return None
             text = self.read(PLAN)
             if text is None:
-                # Hidden ones are of the system, or what a kill left while the plan was written.
+                # Hidden files are the system's, or left by a kill while the plan was written.
                 names = [name.rpartition("/")[2] for name in self._system.ls(self._root, detail=False)]
                 if all(name.startswith(".") for name in names):
                     return None
@@ -121,13 +121,13 @@ class Output:
             raise DataError(f"{self.place} cannot be read ({error}); name another --output.") from None
 
     def done(self) -> set[int]:
-        """Numbers of the parts that are whole."""
+        """Numbers of the parts that are written."""
         self._system.invalidate_cache()  # workers wrote them
         names = [name.rpartition("/")[2] for name in self._system.ls(self._root, detail=False)]
-        return {int(found[1]) for name in names if (found := _PART.fullmatch(name))}
+        return {int(match[1]) for name in names if (match := _PART.fullmatch(name))}
 
     def read(self, name: str) -> bytes | None:
-        """Contents of a file; None where there is none."""
+        """Contents of a file of the folder; None: there is no such file."""
         try:
             return bytes(self._system.cat_file(self._path(name)))
         except FileNotFoundError:
@@ -156,19 +156,19 @@ class Output:
             raise DataError(f"{self.place} cannot be written ({reason}); make room there or name another.") from None
 
     def remove(self, name: str) -> None:
-        """Removes a file or folder that may be gone already."""
+        """Removes a file or folder of the folder, if it is there."""
         with contextlib.suppress(FileNotFoundError):
             self._system.rm(self._path(name), recursive=True)
 
     def forget(self) -> None:
-        """Takes everything back, before any part is whole: the folder is as it was."""
+        """Undoes a run that has written no part: removes all that it made."""
         for name in (PLAN, MAPS, ATTEMPTS):
             self.remove(name)
         with contextlib.suppress(OSError):
             self._system.rmdir(self._root)
 
     def attempt(self, number: int) -> Attempt | None:
-        """What the last worker wrote down that began a part and did not end it."""
+        """The note of the last worker that began a part; None: no worker began it, or it is written."""
         text = self.read(_attempt_name(number))
         if text is None:
             return None
@@ -176,11 +176,11 @@ class Output:
         return Attempt(data["run"], data["process"], data["at"], tuple(data["ended"]))
 
     def note(self, number: int, attempt: Attempt) -> None:
-        """Writes down what is about to be tried."""
+        """Notes what a worker is about to try."""
         self.write(_attempt_name(number), json.dumps(dataclasses.asdict(attempt)).encode())
 
     def ended(self, number: int) -> None:
-        """The part is whole; its notes go."""
+        """Removes the note of a part that is written."""
         self.remove(_attempt_name(number))
 
     def _path(self, name: str) -> str:
@@ -188,7 +188,7 @@ class Output:
 
 
 def part_name(number: int) -> str:
-    """File name of a part; of its maps in `MAPS`."""
+    """File name of a part, and of its maps in the folder `MAPS`."""
     return f"part-{number:07d}.parquet"
 
 
@@ -197,7 +197,7 @@ def _attempt_name(number: int) -> str:
 
 
 def _write_through(path: Path, data: bytes) -> None:
-    """To the disk, so that a power cut after the renaming leaves no empty part."""
+    """Writes a file and waits until it is on the disk: a power cut after the renaming leaves no empty part."""
     with path.open("wb") as file:
         file.write(data)
         file.flush()

@@ -1,8 +1,8 @@
-"""What a worker does, whichever engine runs it: one part of the photographs -> one file of rows.
+"""What a worker does, whichever engine runs it: it judges one part of the photographs and writes one file of rows.
 
-A worker notes a part before it begins. Where such a note of the same run is found, a worker was ended at the part (no
-memory, a machine that went away, a fault in a decoder); its photographs are then judged one by one, each noted before.
-One that ends a worker again gets a row with an error, so no photograph can stop the others.
+A worker notes each part before it begins. If a part has a note of the same run already, a worker has ended at it: no
+memory, a lost machine, a fault in a decoder. Its photographs are then judged one by one, each noted beforehand. A
+photograph that ends a worker again gets a row with an error, so none can stop the others.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ ENDED_TWICE = "The worker that judged it was ended twice, for want of memory, sa
 
 @dataclass(frozen=True)
 class Job:
-    """What each worker is told.
+    """What all workers of a run have in common.
 
     Args:
         model: that judges, as `stlm_hub.load` takes it.
-        output: where parts go, path or address.
-        run: a name of this command.
+        output: path or address of the output folder.
+        run: unique id of this run.
         maps: whether maps are kept.
-        threads: that one worker computes with.
+        threads: of one worker.
         threshold: in [0, 1]; None: the calibrated one.
         bits: that photographs of 16 bits use, see `read_picture`; None: what the model knows.
     """
@@ -52,7 +52,7 @@ class Job:
 
 @dataclass(frozen=True)
 class Part:
-    """Photographs that are judged and written together: number, and paths or addresses."""
+    """Photographs that are judged and written together: the number of the part, and their paths or addresses."""
 
     number: int
     paths: tuple[str, ...]
@@ -60,7 +60,7 @@ class Part:
 
 @dataclass(frozen=True)
 class Done:
-    """A part that is written: its number, its rows, and how many of them are errors."""
+    """A part that is written: its number, the number of its rows, and how many of them have an error."""
 
     number: int
     rows: int
@@ -71,11 +71,11 @@ class PartJudge:
     """Loads the model once and judges part after part.
 
     Args:
-        job: what is to be done.
+        job: of the run.
         detector: that judges; None: `job.model` is loaded.
 
     Raises:
-        STLMError: the model cannot be loaded, or the output has no package.
+        STLMError: the model cannot be loaded, or the package for the output's protocol is missing.
     """
 
     def __init__(self, job: Job, detector: Detector | None = None) -> None:
@@ -106,20 +106,21 @@ class PartJudge:
             judged = self._one_by_one(part, before)
         rows: list[Row] = []
         maps: list[bytes] = []
-        mapped: list[str] = []
+        paths_of_maps: list[str] = []
         for path, (row, anomaly_map) in zip(part.paths, judged, strict=True):
             rows.append(row)
             if self.job.maps and anomaly_map is not None:
-                mapped.append(path)
+                paths_of_maps.append(path)
                 maps.append(encode_map(anomaly_map))
             on_photograph(len(rows))
-        if self.job.maps:  # first, because a part that is there is done
-            self.output.write(f"{MAPS}/{part_name(part.number)}", maps_to_parquet(mapped, maps))
+        if self.job.maps:  # before the rows, whose file says that the part is done
+            self.output.write(f"{MAPS}/{part_name(part.number)}", maps_to_parquet(paths_of_maps, maps))
         self.output.write(part_name(part.number), rows_to_parquet(rows))
         self.output.ended(part.number)
         return Done(part.number, len(rows), sum(row.error is not None for row in rows))
 
     def _one_by_one(self, part: Part, before: Attempt) -> Iterator[tuple[Row, np.ndarray | None]]:
+        """`_judge`, one photograph at a time, each noted beforehand; those that ended a worker get an error."""
         ended = before.ended if before.at is None else (*before.ended, before.at)
         for number, path in enumerate(part.paths):
             if number in ended:
@@ -129,9 +130,9 @@ class PartJudge:
             yield from self._judge([path], 1)
 
     def _judge(self, paths: Sequence[str], batch: int) -> Iterator[tuple[Row, np.ndarray | None]]:
-        """Row and map of each photograph, in order."""
-        reading = [0.0] * len(paths)
-        shares: deque[float] = deque()  # seconds of each photograph that was judged, in order
+        """Yields the row of each photograph, and its map HxW float32 or None, in order."""
+        reading = [0.0] * len(paths)  # seconds
+        judging: deque[float] = deque()  # seconds of each photograph that could be read, in order
 
         def source(number: int) -> Callable[[], Picture]:
             def read() -> Picture:
@@ -146,9 +147,9 @@ class PartJudge:
         def judge(images: list[np.ndarray]) -> list[Prediction]:
             started = time.perf_counter()
             inputs: list[ImageInput] = list(images)
-            found = self.model.predict(inputs, threshold=self.job.threshold, refine=False)
-            shares.extend([(time.perf_counter() - started) / len(images)] * len(images))
-            return found
+            predictions = self.model.predict(inputs, threshold=self.job.threshold, refine=False)
+            judging.extend([(time.perf_counter() - started) / len(images)] * len(images))
+            return predictions
 
         sources = [source(number) for number in range(len(paths))]
         for number, judged in enumerate(predict_many(judge, sources, batch=batch)):
@@ -156,4 +157,4 @@ class PartJudge:
             if isinstance(judged, Unusable):
                 yield Row(printable(path), error=printable(str(judged.error)), seconds=round(reading[number], 4)), None
             else:
-                yield judged_row(path, judged, reading[number] + shares.popleft()), judged.anomaly_map
+                yield judged_row(path, judged, reading[number] + judging.popleft()), judged.anomaly_map

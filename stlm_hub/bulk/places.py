@@ -1,4 +1,4 @@
-"""Folders and files on this machine or behind an address that fsspec knows (`s3://`, `gs://`, `hf://`, ...)."""
+"""Files and folders on this machine, or at an address that fsspec supports (`s3://`, `gs://`, `hf://`, ...)."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from ..predict.images import Picture, read_picture
 from ..predict.picture_file import MAX_FILE_BYTES
 
 PACKAGES = {"s3": "s3fs", "s3a": "s3fs", "gs": "gcsfs", "gcs": "gcsfs", "abfs": "adlfs", "az": "adlfs", "adl": "adlfs"}
-"""What pip calls the packages of protocols; of the others fsspec's own sentence names it."""
+"""Names on PyPI of the packages of some protocols; for the others fsspec's own message names the package."""
 
 
 def is_remote(place: str) -> bool:
-    """Whether it is an address, not a path of this machine."""
+    """Whether this is an address and not a path of this machine."""
     return "://" in place
 
 
 def local(place: str) -> str:
-    """`file://` addresses as paths; anything else as it is."""
+    """A `file://` address as a path; anything else unchanged."""
     scheme, separator, rest = place.partition("://")
     return rest if separator and scheme in ("file", "local") else place
 
@@ -30,7 +30,7 @@ def filesystem(address: str) -> tuple[Any, str]:
     """fsspec's file system of an address, and the path in it.
 
     Raises:
-        DataError: nobody knows the protocol, or its package is not installed.
+        DataError: the protocol is unknown, or its package is not installed.
     """
     protocol = address.partition("://")[0]
     if "::" in address:

@@ -1,4 +1,4 @@
-"""One row a photograph, and parts of rows and maps as Parquet."""
+"""The row of a photograph, and Parquet files of rows and of maps."""
 
 from __future__ import annotations
 
@@ -32,16 +32,16 @@ _LEVELS = 2**16 - 1
 
 @dataclass(frozen=True)
 class Row:
-    """What was found on one photograph, or why it could not be judged.
+    """The verdict on one photograph, or why it could not be judged.
 
     Args:
         path: of the photograph. Bytes of a name that are no UTF-8 are written as "\\xfc".
-        verdict: pass, review, reject or unfamiliar; None where there is an error.
+        verdict: pass, review, reject or unfamiliar; None: there is an error.
         score, threshold: in [0, 1].
         unfamiliar: distance of the whole photograph from good ones in limits; above 1 the verdict is "unfamiliar".
-        error: the sentence; None where there is a verdict.
-        seconds: reading it, and its share of judging its batch.
-        note: what may make the photograph other than it was meant; None: nothing.
+        error: a sentence; None: there is a verdict.
+        seconds: for reading it, plus its share of judging its batch.
+        note: why the photograph may not be what was meant, see `read_picture`; None: nothing to say.
     """
 
     path: str
@@ -55,7 +55,7 @@ class Row:
 
 
 def judged_row(path: str, judged: Prediction, seconds: float) -> Row:
-    """The row of a photograph that was judged."""
+    """The row of a prediction; `seconds` for reading and judging."""
     return Row(
         printable(path),
         judged.verdict,
@@ -67,9 +67,9 @@ def judged_row(path: str, judged: Prediction, seconds: float) -> Row:
     )
 
 
-def printable(path: str) -> str:
-    """A path as Parquet can hold it."""
-    return path.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+def printable(text: str) -> str:
+    """Text that Parquet can hold: bytes that are no UTF-8 become "\\xfc" and the like."""
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 def rows_to_parquet(rows: Sequence[Row]) -> bytes:
@@ -78,12 +78,12 @@ def rows_to_parquet(rows: Sequence[Row]) -> bytes:
 
 
 def maps_to_parquet(paths: Sequence[str], maps: Sequence[bytes]) -> bytes:
-    """A Parquet file of `MAP_SCHEMA`."""
+    """A Parquet file of `MAP_SCHEMA`: one path for each encoded map."""
     return _parquet(pa.Table.from_pydict({"path": [printable(path) for path in paths], "map": list(maps)}, MAP_SCHEMA))
 
 
 def encode_map(anomaly_map: np.ndarray) -> bytes:
-    """HxW float in [0, 1] -> PNG of 16 bits, 65535 for 1."""
+    """HxW float in [0, 1] -> bytes of a 16-bit grey PNG, in which 1 is 65535."""
     levels = np.clip(np.rint(anomaly_map * _LEVELS), 0, _LEVELS).astype(np.uint16)
     return bytes(cv2.imencode(".png", levels)[1])
 

@@ -1,4 +1,4 @@
-"""`stlm score`: INPUT -> a folder of Parquet with one row a photograph, gone on with where it was cut off."""
+"""`stlm score`: one row for each photograph of an INPUT, in Parquet. A run that was cut off goes on where it was."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ from .part import Done, Job, Part
 
 ENGINES = ("local", "ray")
 SMALLEST_PART, LARGEST_PART = 16, 1000
-"""Photographs of a part. The larger, the more is judged again after a kill; the smaller, the more files."""
+"""Photographs in a part. Larger parts: more is judged again after a kill. Smaller ones: more files."""
 PARTS_A_WORKER = 8
-"""Parts of each worker between these limits, so that all end at nearly the same time."""
+"""Parts for each worker, within these limits: with several, all workers end at nearly the same time."""
 _GRAPHS = ("model.onnx", "model.xml", "model.bin")
 
 
 @dataclass(frozen=True)
 class Scored:
-    """What a run came to.
+    """What a run has done.
 
     Args:
-        photographs: of the whole input; each has one row now.
-        before: of them, judged by earlier runs.
-        errors: rows of this run with an error.
+        photographs: number in the whole input; each has one row now.
+        before: number of these that earlier runs judged.
+        errors: number of rows of this run with an error.
     """
 
     photographs: int
@@ -59,14 +59,14 @@ def score(
 
     Args:
         source: see `inputs.find_photographs`.
-        output: path or address of the folder that parts go to; see `output`.
-        model: as `stlm_hub.load` takes it; None: that of the rows which are there.
+        output: path or address of the output folder, see `output`.
+        model: as `stlm_hub.load` takes it; None: the model of the rows that the folder holds already.
         engine: "local": processes of this machine; "ray": actors of a Ray cluster.
-        workers: processes or actors; None: one a processor. 0: this process itself ("local").
+        workers: number of processes or actors; None: one for each processor. 0: this process itself (only "local").
         maps: whether maps are kept, as PNG of 16 bits in Parquet.
         threshold: in [0, 1]; None: the calibrated one.
         bits: that photographs of 16 bits use, see `read_picture`; None: what the model knows.
-        on_progress: called with (done, total), photographs of this run.
+        on_progress: called with (done, total), numbers of photographs of this run.
 
     Raises:
         DataError: the input names no photograph or cannot be read, the output cannot be written or holds the rows of
@@ -88,14 +88,14 @@ def score(
     plan = dataclasses.replace(plan, threshold=threshold, bits=bits)
     if before is not None:
         _check_same(place, before, plan)
-        there = place.done()
+        written = place.done()
     else:
         place.write(PLAN, plan.to_json())
-        there = set()
+        written = set()
     parts = [
         Part(number, tuple(paths[number * plan.part : (number + 1) * plan.part]))
         for number in range(plan.parts)
-        if number not in there
+        if number not in written
     ]
     total = sum(len(part.paths) for part in parts)
     threads = 1 if engine == "ray" else max(1, processors // count)
@@ -114,12 +114,19 @@ def score(
 def _planned(
     source: str, model: str | None, maps: bool, workers: int, place: Output, before: Plan | None
 ) -> tuple[Plan, list[str]]:
-    """What is to be judged, by what, in which parts; and the paths. A run that is gone on with keeps its parts."""
+    """The plan of this run, and the paths of its photographs.
+
+    Args:
+        source, model, maps: see `score`.
+        workers: number of workers, which decides the size of the parts.
+        place: the output folder.
+        before: the plan that the folder holds; its size of parts is kept.
+    """
     if model is None and before is None:
         raise ConfigError("Which model is to judge? Name it with --model.")
     judge = before.model if model is None and before is not None else _lasting(model or "")
     weights = _weights(judge)
-    own = f"{place.place}/"  # maps and panels in there are no photographs
+    own = f"{place.place}/"  # what lies in the output folder is not part of the input
     paths = [path for path in find_photographs(source) if not path.startswith(own)]
     if not paths:
         raise DataError(f"All photographs of {source} lie in {place.place}; name another --output.")
@@ -135,13 +142,13 @@ def _run(
     total: int,
     on_progress: Callable[[int, int], None],
 ) -> int:
-    """Runs the engine; returns the number of rows with an error."""
-    begun: dict[int, int] = {}  # part -> photographs that are done
+    """Judges all parts. Returns the number of rows with an error."""
+    done_of: dict[int, int] = {}  # number of a part -> photographs of it that are done
 
     def on_photograph(number: int, done: int) -> None:
-        if begun.get(number) != done:
-            begun[number] = done
-            on_progress(sum(begun.values()), total)
+        if done_of.get(number) != done:
+            done_of[number] = done
+            on_progress(sum(done_of.values()), total)
 
     errors = 0
     for done in _engine(job, parts, engine, workers, on_photograph) if parts else ():
@@ -153,6 +160,7 @@ def _run(
 def _engine(
     job: Job, parts: Sequence[Part], engine: str, workers: int | None, on_photograph: Callable[[int, int], None]
 ) -> Iterator[Done]:
+    """Yields each part once it is written; `workers` 0 or None: this process, or as many as Ray has processors for."""
     if engine == "ray":
         from .cluster import judge_on_ray
 
@@ -165,28 +173,29 @@ def _engine(
 
 
 def _processors() -> int:
-    """That this process may use."""
+    """Number of processors that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _lasting(model: str) -> str:
-    """A model's name that means the same in another folder, where workers may start."""
+    """A model's name that workers understand in any working folder: a folder's path made absolute."""
     folder = expanded(model)
     return str(folder.absolute()) if folder.is_dir() and local_folder(model) == folder else model
 
 
 def _weights(model: str) -> str:
-    """SHA-256 of the files that decide what a model, or an export, predicts. The Hub's are downloaded."""
+    """SHA-256 of the files that decide the predictions of a model or an export. A model of the Hub is downloaded."""
     folder = local_folder(model)
     if folder is None:
         from ..model_folder import hub
 
         folder = hub.resolve(model).folder
-    found = [folder / name for name in (*DECIDING, *_GRAPHS) if (folder / name).is_file()]
-    return file_sha256(*found)
+    files = [folder / name for name in (*DECIDING, *_GRAPHS) if (folder / name).is_file()]
+    return file_sha256(*files)
 
 
 def _digest(paths: Sequence[str]) -> str:
+    """SHA-256 of paths in order."""
     digest = hashlib.sha256()
     for path in paths:
         digest.update(os.fsencode(path) + b"\0")
@@ -198,9 +207,10 @@ def _option(name: str, value: float | None) -> str:
 
 
 def _check_same(place: Output, before: Plan, now: Plan) -> None:
-    """
+    """Refuses an output folder with rows of another plan.
+
     Raises:
-        DataError: what is in the output folder is of another plan.
+        DataError: a field of the plan differs; the message names the first.
     """
     if before.weights != now.weights:
         what = f"of the model {before.model}" if before.model != now.model else "of the model as it was before"

@@ -17,11 +17,11 @@ from ..models.stlm.judging import Calibration
 from ..models.stlm.scales import SMALLEST_HEIGHT, MapScale, agreed, in_unit
 from ..pseudo_anomalies.nuisance import Nuisance
 from .familiar import familiarity_limits, joined
-from .normals import Looks, Measured, Normal, chosen, look
+from .normals import Measured, Normal, choose_photographs, measure
 from .threshold import check_held_out, choose_threshold, unusual
 
 LIFTED = 0.98
-"""Share of the disturbed copies whose whole lift is taken off."""
+"""Quantile of the disturbed copies' medians up to which a lift is taken off, see `MapScale.lifted`."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ def calibrate(
     left_out: Sequence[str] = (),
     on_image: Callable[[int, int], None] | None = None,
 ) -> Calibrated:
-    """Measures all that `Judging` holds but the maps that judge and are drawn; sets `model.judging` and familiarity.
+    """Measures everything in `Judging` except which maps judge and are drawn. Sets `model.judging` and familiarity.
 
     Args:
         model: as it will be used, with the weights that are in its folder.
@@ -56,7 +56,7 @@ def calibrate(
         false_alarm_rate: share of good parts that may be judged anomalous, in (0, 0.5].
         nuisance: how copies of the photographs are disturbed; None: as a normal camera does.
         seed: of everything random.
-        careful: see `choose_threshold`; what lifts whole photographs then stays in their scores. The model keeps it.
+        careful: see `choose_threshold`. No lift is taken off the scores then. The model keeps the choice.
         left_out: maps of what was not trained; they get no scale.
         on_image: called with (done, total) after each photograph.
 
@@ -65,18 +65,20 @@ def calibrate(
         ImageError: a photograph cannot be used.
     """
     check_held_out(len(photographs))
-    measured = look(model, chosen(photographs, seed), nuisance or Nuisance(), seed, on_image)
+    measured = measure(model, choose_photographs(photographs, seed), nuisance or Nuisance(), seed, on_image)
     names = [name for name in model.available if name not in ("combined", *left_out)]
-    peaks = {name: _peaks(model, name, measured) for name in names}
-    scales = tuple(_scale(name, peaks[name], measured, false_alarm_rate, careful) for name in names)
+    raw_scores = {name: _raw_scores(model, name, measured) for name in names}
+    scales = tuple(_scale(name, raw_scores[name], measured, false_alarm_rate, careful) for name in names)
     model.judging = model.judging.replace(scales=scales, draw_gain=1.0)
-    scores = {name: _scores(model, name, peaks) for name in (*names, "combined")}
-    found = {
-        name: choose_threshold(s.good, false_alarm_rate, disturbed=s.disturbed, probes=s.probes, careful=careful)
-        for name, s in scores.items()
+    scores = {name: _scores(model, name, raw_scores) for name in (*names, "combined")}
+    thresholds = {
+        name: choose_threshold(
+            of_map.good, false_alarm_rate, disturbed=of_map.disturbed, probes=of_map.probes, careful=careful
+        )
+        for name, of_map in scores.items()
     }
     judged = scores[model.judging.judge_by]
-    calibration = found[model.judging.judge_by]
+    calibration = thresholds[model.judging.judge_by]
     model.judging = model.judging.replace(
         calibration=calibration,
         draw_gain=_draw_gain(model, measured, judged, calibration.threshold),
@@ -86,12 +88,18 @@ def calibrate(
         probe_scores=judged.probes,
         careful=careful,
     )
-    return Calibrated(found, _unusual(measured, judged.good))
+    return Calibrated(thresholds, _unusual(measured, judged.good))
 
 
 @dataclass(frozen=True)
 class Scored:
-    """Scores of good photographs and of disturbed copies by a calibrated model, and Nx2 distances of the former."""
+    """Scores of further good photographs by a calibrated model.
+
+    Args:
+        good: anomaly scores in [0, 1) of the photographs.
+        disturbed: of a disturbed copy of each.
+        distances: Nx2, of the photographs from good ones, see `Familiarity`.
+    """
 
     good: tuple[float, ...]
     disturbed: tuple[float, ...]
@@ -99,28 +107,32 @@ class Scored:
 
 
 def score_photographs(model: AnomalyMaps, measured: Measured) -> Scored:
-    """What a calibrated model says of further good photographs."""
-    name = model.judging.judge_by
-    peaks = {one: _peaks(model, one, measured) for one in model.needed((name,))}
-    scores = _scores(model, name, peaks)
-    described = joined(measured.good.descriptions, model.familiarity.content.mean.device)
-    return Scored(scores.good, scores.disturbed, model.familiarity(described).cpu().numpy())
+    """Scores of measured photographs on the scales of a calibrated model, which stays as it is."""
+    judge_by = model.judging.judge_by
+    raw_scores = {name: _raw_scores(model, name, measured) for name in model.needed((judge_by,))}
+    scores = _scores(model, judge_by, raw_scores)
+    descriptions = joined(measured.good.descriptions, model.familiarity.content.mean.device)
+    return Scored(scores.good, scores.disturbed, model.familiarity(descriptions).cpu().numpy())
 
 
-class Values(NamedTuple):
-    """A raw value of each image by one map."""
+class ByGroup(NamedTuple):
+    """One value of each image by one map, N float64: good photographs, their disturbed copies, pseudo anomalies."""
 
     good: np.ndarray
     disturbed: np.ndarray
     probes: np.ndarray
 
 
-class Peaks(NamedTuple):
-    """Of each image by one map, in raw values: its score, its score without a minimum area, and the median."""
+class RawScores(NamedTuple):
+    """Figures of each image by one map, in raw values.
 
-    scores: Values
-    highest: Values
-    medians: Values
+    scores: `AnomalyMaps.score`. highest: `AnomalyMaps.mean_of_highest`, the score without a minimum area. medians:
+    `AnomalyMaps.median`.
+    """
+
+    scores: ByGroup
+    highest: ByGroup
+    medians: ByGroup
 
 
 class Scores(NamedTuple):
@@ -131,98 +143,113 @@ class Scores(NamedTuple):
     probes: tuple[float, ...]
 
 
-def _peaks(model: AnomalyMaps, name: str, measured: Measured) -> Peaks:
-    """Scores and medians of one map, in raw values."""
-    size, groups = model.frame_size, (measured.good, measured.disturbed, measured.probes)
-
-    def of(looks: Looks) -> np.ndarray:
-        rows = []
-        for values in looks.values.get(name, []):
-            resized = functional.interpolate(values, size=size, mode="bilinear")
-            highest = model.highest(resized)
-            rows.append([float(v) for v in (model.bounded(highest, resized), highest, model.median(values))])
-        return np.asarray(np.array(rows).reshape(-1, 3).T)
-
-    peaks = Peaks(*(Values(*of_kind) for of_kind in zip(*(of(looks) for looks in groups), strict=True)))
+def _raw_scores(model: AnomalyMaps, name: str, measured: Measured) -> RawScores:
+    """Raw scores of all images by one map. Those of photographs that the streams were trained on are corrected."""
+    groups = [_figures(model, raw.values.get(name, [])) for raw in (measured.good, measured.disturbed, measured.probes)]
+    raw_scores = RawScores(*(ByGroup(*figures) for figures in zip(*groups, strict=True)))
     if name != "memory":
         trained = np.array([normal.trained for normal in measured.photographs])
-        for scores in (peaks.scores, peaks.highest):
+        for scores in (raw_scores.scores, raw_scores.highest):
             _raise_trained(scores, trained)
-    return peaks
+    return raw_scores
 
 
-def _raise_trained(scores: Values, trained: np.ndarray) -> None:
+def _figures(model: AnomalyMaps, maps: Sequence[torch.Tensor]) -> np.ndarray:
+    """Raw maps of N images, 1x1xhxw each -> 3xN float64, the rows of `RawScores`."""
+    rows = []
+    for values in maps:
+        resized = functional.interpolate(values, size=model.frame_size, mode="bilinear")
+        highest = model.mean_of_highest(resized)
+        rows.append([float(v) for v in (model.bounded_by_area(highest, resized), highest, model.median(values))])
+    return np.asarray(np.array(rows).reshape(-1, 3).T)
+
+
+def _raise_trained(scores: ByGroup, trained: np.ndarray) -> None:
     """Corrects the streams' scores of photographs that they were trained on, which are too low, in place.
 
     They are raised by the distance of the medians; what is left of the bias is small against how much photographs
     differ.
+
+    Args:
+        scores: of all photographs.
+        trained: N bool, whether the streams were trained on each photograph.
     """
     if trained.any() and not trained.all():
         for group in (scores.good, scores.disturbed):
             group[trained] += max(0.0, float(np.median(group[~trained]) - np.median(group[trained])))
 
 
-def _scale(name: str, peaks: Peaks, measured: Measured, false_alarm_rate: float, careful: bool) -> MapScale:
-    """What a map is on good photographs: typical value, lift, and the score up to which it calls them normal."""
+def _scale(name: str, raw_scores: RawScores, measured: Measured, false_alarm_rate: float, careful: bool) -> MapScale:
+    """The scale of a map: its typical value, its lift, and the score up to which it calls good photographs normal.
+
+    Raises:
+        DataError: the map does not vary on the photographs.
+    """
     typical = float(np.mean([float(values.mean()) for values in measured.good.values[name]]))
-    height = float(np.median(peaks.scores.good)) - typical
+    height = float(np.median(raw_scores.scores.good)) - typical
     if height < SMALLEST_HEIGHT:
         raise DataError("The maps of these photographs do not vary, so they have no scale; use photographs of parts.")
     # Where photographs overlap, disturbed copies are the only ones as far from the others as a new part is.
-    scale = MapScale(name, typical, typical + height, *(() if careful else _lift(peaks)))
-    good, disturbed = (in_unit(torch.from_numpy(_limits(scale, peaks, group))).tolist() for group in (0, 1))
+    scale = MapScale(name, typical, typical + height, *(() if careful else _lift(raw_scores)))
+    limits = _in_limits(scale, raw_scores)
+    good, disturbed = in_unit(limits.good).tolist(), in_unit(limits.disturbed).tolist()
     threshold = choose_threshold(good, false_alarm_rate, disturbed=disturbed).threshold
     return replace(scale, limit=typical + height * threshold / (1 - threshold))
 
 
-def _limits(scale: MapScale, peaks: Peaks, group: int) -> np.ndarray:
-    """Scores of one group of images, in limits, without what lifts whole photographs."""
-    highest = scale.in_limits(peaks.highest[group])
-    return np.asarray(scale.in_limits(peaks.scores[group]) * scale.without_lift(highest, peaks.medians[group]))
+def _in_limits(scale: MapScale, raw_scores: RawScores) -> ByGroup:
+    """Scores in limits, after the lift of whole photographs is taken off."""
+    groups = []
+    for scores, highest, medians in zip(*raw_scores, strict=True):
+        factor = scale.without_lift(scale.in_limits(highest), medians)
+        groups.append(scale.in_limits(scores) * factor)
+    return ByGroup(*groups)
 
 
-def _lift(peaks: Peaks) -> tuple[float, float, float]:
-    """`lift`, `median` and `lifted` of a scale, from pairs of a photograph and its disturbed copy: least squares."""
-    good, disturbed = peaks.medians[:2]
-    rise = disturbed - good
-    usual = float(np.median(good))
-    lift = float(rise @ (peaks.scores.disturbed - peaks.scores.good) / max(rise @ rise, SMALLEST_HEIGHT**2))
-    return float(np.clip(lift, 0.0, 1e3)), usual, max(usual, float(np.quantile(disturbed, LIFTED)))
+def _lift(raw_scores: RawScores) -> tuple[float, float, float]:
+    """`lift`, `median` and `lifted` of a scale: least squares over pairs of a photograph and its disturbed copy."""
+    medians, scores = raw_scores.medians, raw_scores.scores
+    rise = medians.disturbed - medians.good
+    usual = float(np.median(medians.good))
+    lift = float(rise @ (scores.disturbed - scores.good) / max(rise @ rise, SMALLEST_HEIGHT**2))
+    return float(np.clip(lift, 0.0, 1e3)), usual, max(usual, float(np.quantile(medians.disturbed, LIFTED)))
 
 
-def _scores(model: AnomalyMaps, name: str, peaks: Mapping[str, Peaks]) -> Scores:
-    """Scores of one map, or of the combined one, on the scales of `model.judging`."""
-    compared = model.needed((name,))
-
-    def of(group: int) -> tuple[float, ...]:
-        limits = {}
-        for one in compared:
-            scale = model.judging.scale(one)
-            assert scale is not None
-            limits[one] = torch.from_numpy(_limits(scale, peaks[one], group))
-        return tuple(in_unit(agreed(limits)).tolist())
-
-    return Scores(of(0), of(1), of(2))
+def _scores(model: AnomalyMaps, name: str, raw_scores: Mapping[str, RawScores]) -> Scores:
+    """Anomaly scores of one map, or of the combined one, on the scales of `model.judging`."""
+    limits = {}
+    for single in model.needed((name,)):
+        scale = model.judging.scale(single)
+        assert scale is not None
+        limits[single] = _in_limits(scale, raw_scores[single])
+    groups = []
+    for group in range(len(ByGroup._fields)):
+        scores = in_unit(agreed({single: by_group[group] for single, by_group in limits.items()}))
+        groups.append(tuple(scores.tolist()))
+    return Scores(*groups)
 
 
 def _draw_gain(model: AnomalyMaps, measured: Measured, judged: Scores, threshold: float) -> float:
-    """What drawn values are multiplied with so that as many good photographs reach the threshold by them as by scores.
+    """The factor on the odds of drawn values by which as many good photographs reach the threshold as by scores.
 
-    Scores are means over maps wherever each is highest, so that at no single place the drawn map need be as high.
+    A combined score is a mean over maps wherever each is highest, so the drawn map need not be as high at any one
+    place.
     """
-    size = model.frame_size
+    name = model.judging.drawn
     drawn = []
-    needed = model.needed((model.judging.drawn,))
-    for looks in (measured.good, measured.disturbed):
-        for i in range(len(looks.descriptions)):
-            values = model.scored(model.judging.drawn, {m: looks.values[m][i] for m in needed}, size).values
-            drawn.append(float(model.peak(values)))
-    below = float(np.mean(np.array([*judged.good, *judged.disturbed]) < threshold))
-    at = float(np.quantile(drawn, below))
-    return threshold / (1 - threshold) / (at / (1 - at)) if at > 0 and threshold < 1 else 1.0
+    for raw in (measured.good, measured.disturbed):
+        for i in range(len(raw.descriptions)):
+            single = {m: raw.values[m][i] for m in model.needed((name,))}
+            drawn.append(float(model.score(model.scored(name, single, model.frame_size).values)))
+    share_below = float(np.mean(np.array([*judged.good, *judged.disturbed]) < threshold))
+    at_share = float(np.quantile(drawn, share_below))
+    if at_share <= 0 or threshold >= 1:
+        return 1.0
+    return threshold / (1 - threshold) / (at_share / (1 - at_share))
 
 
 def _unusual(measured: Measured, scores: Sequence[float]) -> list[tuple[Path, float]]:
+    """Photographs with an unusual score, the highest first, with their scores."""
     found = [
         (normal.path, score)
         for normal, score, far in zip(measured.photographs, scores, unusual(scores), strict=True)

@@ -1,4 +1,4 @@
-"""Good photographs -> the distances at which a whole photograph is unfamiliar."""
+"""The familiarity limits: distances from good photographs above which a whole photograph is unfamiliar."""
 
 from __future__ import annotations
 
@@ -13,41 +13,43 @@ from ..models.stlm.anomaly_maps import AnomalyMaps
 from .threshold import unusual
 
 FAMILIAR = 1.5
-"""A photograph is unfamiliar above this many times the distance of the farthest good one that is not unusual."""
+"""The limit, in distances of the farthest good photograph that is not unusual."""
 FOLDS = 4
+"""Of the cross-validation that measures distances of photographs that were not fitted to."""
 
 
 def familiarity_limits(
     model: AnomalyMaps, good: Sequence[Description], disturbed: Sequence[Description]
 ) -> tuple[float, ...]:
-    """The limits by content and by layout. A model that has none yet learns first what is familiar.
+    """The limits by content and by layout.
 
     Args:
-        model: its familiarity is fitted here if it was never calibrated.
-        good: what the photographs look like.
-        disturbed: what the disturbed copies look like.
+        model: its familiarity is fitted here, in place, if it has no limits yet.
+        good: a description of each photograph, with a batch of one.
+        disturbed: a description of each disturbed copy.
 
     Raises:
         DataError: most of the photographs are unfamiliar to a model that was calibrated before.
     """
-    described = joined(good), joined(disturbed)
     before = model.judging.familiarity_limits
-    return _widened(model.familiarity, before, *described) if before else _fitted(model.familiarity, *described)
+    if before:
+        return _widened(model.familiarity, before, joined(good), joined(disturbed))
+    return _fitted(model.familiarity, joined(good), joined(disturbed))
 
 
-def joined(described: Sequence[Description], device: torch.device | None = None) -> Description:
-    """Descriptions of images, one each -> one of a batch."""
-    return Description(*(torch.cat(parts).to(device) for parts in zip(*described, strict=True)))
+def joined(descriptions: Sequence[Description], device: torch.device | None = None) -> Description:
+    """Several descriptions -> one description of all their images, on a device."""
+    return Description(*(torch.cat(parts).to(device) for parts in zip(*descriptions, strict=True)))
 
 
 def _fitted(familiarity: Familiarity, good: Description, disturbed: Description) -> tuple[float, ...]:
-    """Fits to photographs and copies; the distance of each, for the limits, is from those of the other folds."""
+    """Fits familiarity, in place, to photographs and copies. Limits are from cross-validated distances."""
     fold = torch.arange(len(good.content)) % FOLDS
-    other = Familiarity(good.content.shape[1] // 2)
+    of_other_folds = Familiarity(good.content.shape[1] // 2)
     distances = []
     for k in range(FOLDS):
-        other.fit(joined([_where(good, fold != k), _where(disturbed, fold != k)]))
-        distances.append(other(joined([_where(good, fold == k), _where(disturbed, fold == k)])))
+        of_other_folds.fit(joined([_where(good, fold != k), _where(disturbed, fold != k)]))
+        distances.append(of_other_folds(joined([_where(good, fold == k), _where(disturbed, fold == k)])))
     familiarity.fit(joined([good, disturbed], familiarity.content.mean.device))
     return _limits(torch.cat(distances).numpy())
 
@@ -55,22 +57,23 @@ def _fitted(familiarity: Familiarity, good: Description, disturbed: Description)
 def _widened(
     familiarity: Familiarity, before: tuple[float, ...], good: Description, disturbed: Description
 ) -> tuple[float, ...]:
-    """Limits that take in a new setting of the same part: never below those before."""
-    found = familiarity(joined([good, disturbed], familiarity.content.mean.device)).cpu()
+    """Limits for further photographs of the same part, perhaps in another light: never below those before."""
+    distances = familiarity(joined([good, disturbed], familiarity.content.mean.device)).cpu()
     photographs = len(good.content)
-    far = int((found[:photographs] > torch.tensor(before)).any(1).sum())
+    far = int((distances[:photographs] > torch.tensor(before)).any(1).sum())
     if far > photographs / 2:
         raise DataError(
             f"{far} of {photographs} photographs do not look like those that the model learned from. Name photographs "
             "of the same part, or train a model of this one with: stlm finetune"
         )
-    return tuple(max(limit, wider) for limit, wider in zip(before, _limits(found.numpy()), strict=True))
+    return tuple(max(limit, wider) for limit, wider in zip(before, _limits(distances.numpy()), strict=True))
 
 
 def _limits(distances: np.ndarray) -> tuple[float, ...]:
-    """Nx2 distances of good photographs -> how far is too far."""
+    """Nx2 distances of good photographs -> the two limits."""
     return tuple(FAMILIAR * float(column[~unusual(column / (1 + column))].max()) for column in distances.T)
 
 
-def _where(described: Description, wanted: torch.Tensor) -> Description:
-    return Description(described.content[wanted], described.layout[wanted])
+def _where(description: Description, wanted: torch.Tensor) -> Description:
+    """The description of some images of a batch; `wanted`: B bool."""
+    return Description(description.content[wanted], description.layout[wanted])

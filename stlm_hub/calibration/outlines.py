@@ -1,6 +1,7 @@
-"""Shall Segment Anything outline what a model rejects? Damage painted on good photographs decides; no test photograph.
+"""Whether Segment Anything shall outline what a model rejects: damage painted on good photographs decides.
 
-One look at a photograph takes the model's time, and where it rejects, some seconds of Segment Anything besides.
+No test photograph takes part. Each pseudo anomaly takes one prediction, and some seconds of Segment Anything if it is
+rejected.
 """
 
 from __future__ import annotations
@@ -28,15 +29,18 @@ from ..zero_shot.segment import SegmentAnything, segment_anything
 from .normals import Normal
 
 HOW = ("auto", "on", "off")
-"""auto: where it helps on pseudo anomalies. on, off: as asked, measured by nobody."""
+"""auto: Segment Anything, if it helps on pseudo anomalies. on, off: as asked, without a measurement."""
 FEWEST, MOST = 16, 32
-"""Pseudo anomalies: one on each photograph, more where these are few, and not so many that it takes long."""
+"""Pseudo anomalies that are painted: one for each photograph, within these bounds."""
 LONGEST = 5.0
-"""Seconds of a core for one that is rejected, a little above the means of the sets in benchmarks/refine.json."""
+"""Seconds of a core for each rejected one, a little above the means of the sets in benchmarks/refine.json."""
 
 
 class Pair(NamedTuple):
-    """A pseudo anomaly as a model outlines it, as Segment Anything does, and as it is, HxW bool."""
+    """One pseudo anomaly, outlined in two ways.
+
+    plain: the model's own prediction. sharp: the same, outlined by Segment Anything. truth: HxW bool, where it is.
+    """
 
     plain: Prediction
     sharp: Prediction
@@ -44,11 +48,14 @@ class Pair(NamedTuple):
 
 
 def check_refine(how: str | None) -> None:
-    """Refuses what is none of `HOW`, and "auto" where Segment Anything is not to be had, before anything is computed.
+    """Refuses a choice that cannot be carried out, before anything is computed.
+
+    Args:
+        how: one of `HOW`, or None: no choice.
 
     Raises:
         ConfigError: there is no such choice.
-        WeightsError: "auto", and the weights cannot be had; the message says how to get them.
+        WeightsError: `how` is "auto" and Segment Anything's weights cannot be had; the message says how to get them.
     """
     if how is not None:
         check_choice("refine", how, HOW)
@@ -64,12 +71,13 @@ def chosen_outlines(
     seed: int = 0,
     on_image: Callable[[int, int], None] | None = None,
 ) -> Judging:
-    """The model's judging with a choice of outlines.
+    """The judging of a model, with `refine` and `refine_gain` as chosen.
 
     Args:
         model: calibrated.
-        photographs: of good parts. Where the streams were not trained on some, pseudo anomalies are painted on those.
-        how: one of `HOW`. None: the choice stays as it was, without figures, which were of another threshold.
+        photographs: of good parts. Pseudo anomalies are painted on those that the streams were not trained on, or on
+            all if there are none.
+        how: one of `HOW`. None: the choice stays as it was; its figures go, since they are of another threshold.
         seed: decides what is painted.
         on_image: called with (done, total) after each pseudo anomaly.
 
@@ -94,10 +102,18 @@ def measured_gain(
     *,
     on_image: Callable[[int, int], None] | None = None,
 ) -> OutlineGain | None:
-    """The gain of F1; None: hardly a pseudo anomaly lay where the model looks. Arguments: see `chosen_outlines`."""
-    honest = [normal for normal in photographs if not normal.trained] or list(photographs)
-    n, gains = number_of(len(honest)), []
-    for done, pair in enumerate(pairs(model, honest, n, seed, sam), start=1):
+    """The gain of F1 by Segment Anything's outlines over the model's own.
+
+    Args:
+        model, photographs, seed, on_image: see `chosen_outlines`.
+        sam: None: `segment_anything()`.
+
+    Returns:
+        None where fewer than `LEAST` pseudo anomalies lay in the model's region.
+    """
+    painted_on = [normal for normal in photographs if not normal.trained] or list(photographs)
+    n, gains = number_of(len(painted_on)), []
+    for done, pair in enumerate(pairs(model, painted_on, n, seed, sam), start=1):
         if pair.truth.any():
             gains.append(f1(pair.sharp.mask, pair.truth) - f1(pair.plain.mask, pair.truth))
         if on_image:
@@ -108,21 +124,24 @@ def measured_gain(
 def pairs(
     model: AnomalyMaps, photographs: Sequence[Normal], n: int, seed: int, sam: SegmentAnything | None = None
 ) -> Iterator[Pair]:
-    """`n` pseudo anomalies on photographs of good parts in a random order, each judged and outlined in both ways.
+    """Paints `n` pseudo anomalies on photographs of good parts, in a random order, and outlines each in both ways.
 
     Args:
-        model: its memory leaves the entries of the photograph out that it looks at.
-        photographs: of good parts; where they are fewer than `n`, they are taken again.
+        model: that judges. The memory's own entries of a photograph do not count for it.
+        photographs: of good parts; each is used again if they are fewer than `n`.
         n: number of pseudo anomalies.
         seed: decides order and damage.
         sam: None: `segment_anything()`.
+
+    Raises:
+        ImageError: a photograph cannot be used.
     """
-    random = np.random.default_rng(seed)
-    for k in random.permutation(max(n, len(photographs)))[:n] % len(photographs):
+    rng = np.random.default_rng(seed)
+    for k in rng.permutation(max(n, len(photographs)))[:n] % len(photographs):
         normal = photographs[int(k)]
         image = read_picture(normal.path, bits=model.judging.bits).image
         inside = _inside(model, image)
-        damaged, mask = probe_inside(image, inside, random)
+        damaged, mask = probe_inside(image, inside, rng)
         truth = mask > 0 if inside is None else (mask > 0) & inside
         plain = judge_without(model, damaged, normal.remembered)
         yield Pair(plain, refined(plain, sam), truth)
@@ -130,24 +149,24 @@ def pairs(
 
 @torch.inference_mode()
 def judge_without(model: AnomalyMaps, image: np.ndarray, number: int) -> Prediction:
-    """A prediction for which the memory's own entries of the photograph of this number do not count.
+    """A prediction without the memory's own entries of one photograph.
 
     Args:
-        model: see `in_eval_mode`.
+        model: in any mode; it is left as it is.
         image: HxWx3 uint8 RGB.
-        number: in the memory; -1: all entries count.
+        number: of the photograph in the memory; -1: all entries count.
     """
-    seen = in_eval_mode(model)(input_of(model, [image]), model.judging.shown, [number])
-    return judge_all(model.judging, [image], on_photographs(seen, [image]), model.frame_size)[0]
+    output = in_eval_mode(model)(input_of(model, [image]), model.judging.shown, [number])
+    return judge_all(model.judging, [image], on_photographs(output, [image]), model.frame_size)[0]
 
 
-def f1(found: np.ndarray, truth: np.ndarray) -> float:
-    """Of two masks, HxW bool each, the second not empty: [0, 1]; 0 where nothing is found."""
-    return 2 * int((found & truth).sum()) / max(1, int(found.sum()) + int(truth.sum()))
+def f1(predicted: np.ndarray, truth: np.ndarray) -> float:
+    """F1 of a predicted mask in [0, 1], HxW bool each; 0 if the predicted one is empty."""
+    return 2 * int((predicted & truth).sum()) / max(1, int(predicted.sum()) + int(truth.sum()))
 
 
-def asked(photographs: int) -> str:
-    """What "auto" costs, before it begins, a sentence for people."""
+def cost_text(photographs: int) -> str:
+    """A sentence for people before "auto" begins: how long it takes on so many photographs."""
     n = number_of(photographs)
     return (
         f"Outlines by Segment Anything are tried on {n} pseudo anomalies: some seconds of a core for each that is "
@@ -156,19 +175,17 @@ def asked(photographs: int) -> str:
 
 
 def number_of(photographs: int) -> int:
-    """Pseudo anomalies that so many photographs get."""
+    """How many pseudo anomalies are painted on so many photographs."""
     return min(MOST, max(FEWEST, photographs))
 
 
-def told(judging: Judging) -> str:
-    """The choice of a calibration with its figures, a sentence for people."""
+def choice_text(judging: Judging) -> str:
+    """A sentence for people after "auto" or "on": what was chosen, and by which figures."""
     gain = judging.refine_gain
+    if gain is None and judging.refine:
+        return "Segment Anything outlines what it rejects, as you asked; whether that helps was not measured."
     if gain is None:
-        return (
-            "Segment Anything outlines what it rejects, as you asked; whether that helps was not measured."
-            if judging.refine
-            else "Hardly a pseudo anomaly lay where the model looks, so outlines stay the model's own."
-        )
+        return "Hardly a pseudo anomaly lay where the model looks, so outlines stay the model's own."
     figures = (
         f"Outlines by Segment Anything gain {100 * gain.mean:+.1f} points of F1 on {gain.n} pseudo anomalies "
         f"(standard error {100 * gain.standard_error:.1f})"
@@ -179,7 +196,7 @@ def told(judging: Judging) -> str:
 
 
 def _inside(model: AnomalyMaps, image: np.ndarray) -> np.ndarray | None:
-    """HxW bool of a photograph: where the model looks; None: everywhere."""
+    """HxW bool of a photograph: the model's region; None: it has none, so all of the photograph counts."""
     if model.region is None:
         return None
     inside = model.region.inside.cpu().numpy()

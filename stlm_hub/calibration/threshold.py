@@ -1,7 +1,7 @@
 """Scores of good photographs, and of pseudo anomalies painted on them -> the two thresholds of a verdict.
 
-No really anomalous photograph is ever looked at. Both thresholds are order statistics of the scores: nothing is
-extrapolated beyond the highest one seen, so n photographs carry a false-alarm rate of 1 / (n + 1) and no less.
+No photograph of a real defect takes part. Both thresholds are order statistics of the scores. Nothing is extrapolated
+beyond the highest score, so n photographs certify a false-alarm rate of 1 / (n + 1) and no less.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from ..models.stlm.judging import Calibration
 MIN_HELD_OUT = 4
 DEFAULT_FALSE_ALARM_RATE = 0.01
 HIGHEST_RATE = 0.1
-"""Most good parts that are judged anomalous where that finds more pseudo anomalies, photographed as they are."""
+"""Share of good photographs that may be judged anomalous where that finds more pseudo anomalies."""
 HIGHEST_DISTURBED_RATE = 0.2
-"""The same under every disturbance at once and at full strength, which is worse than any line."""
+"""The same for disturbed copies, which are worse than any line: every disturbance at once and at full strength."""
 HIGHEST_RATE_OF_FEW = 0.2
-"""The same where most pseudo anomalies would pass otherwise, and photographs are too few for a tenth: one of nine."""
+"""In the place of `HIGHEST_RATE` where most pseudo anomalies would pass and a tenth is no photograph: one of nine."""
 REVIEW_RATE = 0.1
-"""Share of good parts that may be set aside for a second look, those judged anomalous among them."""
+"""Share of good photographs at or above the review threshold, those judged anomalous among them."""
 CONFIDENCE = 0.95
 EDGE = 1e-6
 """Scores this near to 0 or 1 have finite log-odds, too."""
@@ -40,24 +40,30 @@ def choose_threshold(
     probes: Sequence[float] = (),
     careful: bool = False,
 ) -> Calibration:
-    """
+    """Chooses both thresholds of a verdict.
+
+    Each is an order statistic of the scores (split conformal prediction, Vovk et al.). Unusual scores, see `unusual`,
+    raise neither; they do count as false alarms.
+
+    `threshold`:
+        - It is at most the order statistic of `false_alarm_rate` among all usual scores, good and disturbed together;
+          where they are too few for the rate, the highest one.
+        - It is at least the order statistics of `HIGHEST_RATE` among the good and of `HIGHEST_DISTURBED_RATE` among the
+          disturbed scores.
+        - Between these bounds the best balanced accuracy on good photographs and probes decides, the latter counted by
+          `smoothed_share`: a higher threshold that costs more defects than it saves false alarms helps nobody.
+        - Where most probes would still pass, it falls to their median, or as far as the second highest score of nine
+          photographs or more.
+
+    `review_threshold` is the order statistic of `REVIEW_RATE`, or the second highest score where they are few.
+
     Args:
         scores: anomaly scores in [0, 1] of normal photographs that the model does not know.
         false_alarm_rate: share of future normal parts that may be judged anomalous, in (0, 0.5].
         disturbed: scores of the same photographs, disturbed.
         probes: scores of pseudo anomalies on such photographs.
-        careful: whether probes must not lower the threshold, because future parts differ from the photographs more than
-            these do from one another; nor are more than twice as many reviewed as rejected.
-
-    Returns:
-        `threshold` is an order statistic of the scores (split conformal prediction, Vovk et al.). It is at most that of
-        `false_alarm_rate` among all of them, or the highest where they are too few for the rate, and at least those of
-        `HIGHEST_RATE` and `HIGHEST_DISTURBED_RATE` among the two kinds. Between these bounds it is where the balanced
-        accuracy on good photographs and probes is best: a higher threshold that costs more defects than it saves false
-        alarms helps nobody. Where most probes would still pass, it falls to their median, or as far as the second
-        highest score of nine photographs or more. `review_threshold` is the order statistic of `REVIEW_RATE`, or the
-        second highest score of however few. Unusual scores, see `unusual`, raise neither; they do count as false
-        alarms.
+        careful: for parts that will differ from the photographs more than these do from one another. Probes then do not
+            lower the threshold, and at most twice as many photographs are reviewed as rejected.
 
     Raises:
         DataError: fewer than 4 scores, a score outside [0, 1] or a rate outside (0, 0.5].
@@ -66,47 +72,56 @@ def choose_threshold(
     check_false_alarm_rate(false_alarm_rate)
     good, copies, painted = _checked(scores), _checked(disturbed), _checked(probes)
     far = unusual([*good, *copies])
-    usual, usual_copies = np.sort(good[~far[: len(good)]]), np.sort(copies[~far[len(good) :]])
-    kept = np.sort([*usual, *usual_copies])
-    threshold = order_statistic(kept, false_alarm_rate)
-    if len(painted) and not careful:
-        threshold = _balanced(good, (usual, usual_copies), painted, threshold)
+    usual_good, usual_copies = np.sort(good[~far[: len(good)]]), np.sort(copies[~far[len(good) :]])
+    usual = np.sort([*usual_good, *usual_copies])
+    threshold = order_statistic(usual, false_alarm_rate)
+    balanced = len(painted) > 0 and not careful
+    if balanced:
+        threshold = _balanced(good, usual_good, usual_copies, painted, threshold)
     if careful:
-        review = order_statistic(kept, 2 * false_alarm_rate)
+        review = order_statistic(usual, 2 * false_alarm_rate)
     else:
-        review = order_statistic(usual, max(REVIEW_RATE, _of_second(usual)))
-    review = min(threshold, review)
+        review = order_statistic(usual_good, max(REVIEW_RATE, _rate_of_second_highest(usual_good)))
     n = len(scores)
-    reached = int((good >= threshold).sum())
     return Calibration(
         threshold=threshold,
-        review_threshold=review,
+        review_threshold=min(threshold, review),
         false_alarm_rate=false_alarm_rate,
         n=n,
-        highest_rate=upper_bound(reached, n),
+        highest_rate=upper_bound(int((good >= threshold).sum()), n),
         miss_rate=float((painted < threshold).mean()) if len(painted) else None,
-        method="order statistic" + (", balanced with pseudo anomalies" if len(painted) and not careful else ""),
+        method="order statistic" + (", balanced with pseudo anomalies" if balanced else ""),
         date=datetime.date.today().isoformat(),
     )
 
 
-def _balanced(good: np.ndarray, kept: tuple[np.ndarray, np.ndarray], painted: np.ndarray, highest: float) -> float:
-    """The threshold up to `highest` that tells good photographs and probes apart best, see `choose_threshold`.
+def _balanced(
+    good: np.ndarray, usual_good: np.ndarray, usual_copies: np.ndarray, painted: np.ndarray, highest: float
+) -> float:
+    """The threshold that tells good photographs and probes apart best, within the bounds of `choose_threshold`.
 
-    `kept` are the ordered usual scores of both kinds, the second of which may be none.
+    Args:
+        good: scores of all good photographs; those above a threshold are its false alarms.
+        usual_good, usual_copies: usual scores of good photographs and of disturbed copies, the lowest first; there may
+            be no copies.
+        painted: scores of the probes.
+        highest: upper bound of the threshold.
     """
-    rates = [
-        (scores, rate) for scores, rate in zip(kept, (HIGHEST_RATE, HIGHEST_DISTURBED_RATE), strict=True) if len(scores)
-    ]
-    lowest = min(highest, max(order_statistic(scores, rate) for scores, rate in rates))
-    candidates = [_just_above(score) for score in np.unique(np.concatenate(kept))][::-1]
-    allowed = [c for c in candidates if lowest <= c <= highest]
-    found = smoothed_share(painted, np.array(allowed))
-    rejected = np.array([(good >= c).mean() for c in allowed])
-    best = allowed[int(np.argmax(found - rejected))]  # of equally good ones the highest
-    few = [(scores, max(rate, min(HIGHEST_RATE_OF_FEW, _of_second(scores)))) for scores, rate in rates]
-    bound = max(float(np.median(painted)), *(order_statistic(scores, rate) for scores, rate in few))
-    return best if best <= bound else next(c for c in candidates if c <= bound)
+    bounded = [(usual_good, HIGHEST_RATE), (usual_copies, HIGHEST_DISTURBED_RATE)]
+    bounded = [(scores, rate) for scores, rate in bounded if len(scores)]
+    lowest = min(highest, max(order_statistic(scores, rate) for scores, rate in bounded))
+    candidates = [_just_above(score) for score in np.unique(np.concatenate([usual_good, usual_copies]))]
+    candidates.reverse()  # of equally good ones the highest is taken
+    allowed = [candidate for candidate in candidates if lowest <= candidate <= highest]
+    rejected = [(good >= candidate).mean() for candidate in allowed]
+    best = allowed[int(np.argmax(smoothed_share(painted, np.array(allowed)) - rejected))]
+    # Where photographs are few, the second highest may go too, though that is more than the usual rate.
+    for_few = max(
+        order_statistic(scores, max(rate, min(HIGHEST_RATE_OF_FEW, _rate_of_second_highest(scores))))
+        for scores, rate in bounded
+    )
+    most = max(float(np.median(painted)), for_few)
+    return best if best <= most else next(candidate for candidate in candidates if candidate <= most)
 
 
 def smoothed_share(scores: np.ndarray, thresholds: np.ndarray) -> np.ndarray:
@@ -132,16 +147,16 @@ def smoothed_share(scores: np.ndarray, thresholds: np.ndarray) -> np.ndarray:
     return share
 
 
-def _of_second(scores: np.ndarray) -> float:
-    """The rate of which the second highest score is the order statistic."""
+def _rate_of_second_highest(scores: np.ndarray) -> float:
+    """The rate whose order statistic is the second highest score."""
     return 2 / (len(scores) + 1)
 
 
 def unusual(scores: Sequence[float] | np.ndarray) -> np.ndarray:
     """Which scores in [0, 1) lie far above the others: n bool.
 
-    They are compared as odds, in which scores do not crowd together below 1. The third quartile and the range between
-    the quartiles do not change for a few outliers.
+    Odds are compared, because scores crowd together below 1. The third quartile and the interquartile range do not
+    change for a few outliers.
     """
     odds = np.asarray(scores, np.float64)
     odds = odds / (1 - odds).clip(1e-9)
@@ -151,22 +166,31 @@ def unusual(scores: Sequence[float] | np.ndarray) -> np.ndarray:
 
 
 def upper_bound(reached: int, n: int, confidence: float = CONFIDENCE) -> float:
-    """The highest false-alarm rate that `reached` of n good photographs above a threshold are compatible with.
+    """Upper confidence bound of the false-alarm rate, in [0, 1].
 
-    The bound of Clopper and Pearson (1934), which for an order statistic of the same scores is the tolerance limit of
-    Wilks (1941).
+    It is the bound of Clopper and Pearson (1934). For an order statistic of the same scores it is also the tolerance
+    limit of Wilks (1941).
+
+    Args:
+        reached: number of good photographs whose score reaches the threshold.
+        n: number of all good photographs.
+        confidence: in (0, 1).
     """
-    from scipy.stats import beta  # here and not above: loading it takes a while
+    from scipy.stats import beta  # takes a while to import
 
     return 1.0 if reached >= n else float(beta.ppf(confidence, reached + 1, n - reached))
 
 
 def order_statistic(ordered: np.ndarray, rate: float) -> float:
-    """The threshold just above the score that a new one exceeds with at most this probability.
+    """The threshold that a new score of the same kind reaches with at most this probability.
 
     Args:
-        ordered: n scores in [0, 1], the lowest first. Where they are too few for the rate, the highest decides.
+        ordered: n scores in [0, 1], the lowest first.
         rate: in (0, 1).
+
+    Returns:
+        Just above the score of rank (n + 1) (1 - rate), rounded up; just above the highest where n is too small for
+        the rate.
     """
     n = len(ordered)
     rank = math.ceil(round((n + 1) * (1 - rate), 8))  # 100 * (1 - 0.45) is 55.00000000000001
@@ -174,7 +198,7 @@ def order_statistic(ordered: np.ndarray, rate: float) -> float:
 
 
 def photographs_for(rate: float) -> int:
-    """How many good photographs carry a false-alarm rate."""
+    """The smallest n whose order statistic carries a false-alarm rate in (0, 1): 1 / (n + 1) is at most the rate."""
     return math.ceil(round(1 / rate - 1, 8))
 
 
@@ -193,7 +217,7 @@ def check_false_alarm_rate(rate: float) -> None:
 
 
 def expected_false_alarm_rate(scores: Sequence[float], threshold: float) -> float:
-    """What a threshold means: the share of good parts that is expected to reach it.
+    """The share of good parts that is expected to reach a threshold.
 
     Args:
         scores: anomaly scores of at least 4 normal photographs that the model does not know, each in [0, 1].
@@ -212,6 +236,7 @@ def expected_false_alarm_rate(scores: Sequence[float], threshold: float) -> floa
 
 
 def _checked(scores: Sequence[float]) -> np.ndarray:
+    """n float64. Raises DataError for a score that is not finite or outside [0, 1]."""
     values = np.asarray(scores, dtype=np.float64)
     if len(values) and not (np.all(np.isfinite(values)) and values.min() >= 0 and values.max() <= 1):
         raise DataError("Calibration needs anomaly scores in [0, 1]; the model is broken, train it again.")
@@ -219,5 +244,5 @@ def _checked(scores: Sequence[float]) -> np.ndarray:
 
 
 def _just_above(score: float) -> float:
-    """A score equal to the threshold is judged anomalous, so the threshold lies just above the score it is built on."""
+    """The next float32 above a score, at most 1: a score equal to the threshold is judged anomalous."""
     return min(1.0, float(np.nextafter(np.float32(score), np.float32(2.0))))

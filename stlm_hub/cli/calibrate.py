@@ -56,7 +56,7 @@ def calibrate(
 ) -> None:
     """Finds a new threshold for a model, from photographs of good parts: after a change of light, camera or map."""
     check_name(model)
-    from ..calibration.outlines import asked, told
+    from ..calibration.outlines import choice_text, cost_text
     from ..calibration.threshold import MIN_HELD_OUT
     from ..model_folder import hub
     from ..model_folder.folder import read_folder
@@ -81,7 +81,7 @@ def calibrate(
     network = STLM.from_pretrained(model, device=device, backend="torch")
     results, name = hub.results_of(local), output.resolve().name
     if refine == "auto":
-        say(asked(len(found.paths)))
+        say(cost_text(len(found.paths)))
     with counted("scoring", total=len(found.paths)) as on_image:
         made = recalibrate(
             network,
@@ -101,7 +101,7 @@ def calibrate(
             on_image=on_image,
         )
     if refine in ("auto", "on"):
-        say(told(made.judging))
+        say(choice_text(made.judging))
     _say_threshold(network.judging, made.judging, len(found.paths))
     say_next_steps(output, name)
 

@@ -1,1 +1,1 @@
-"""On the line: photographs from a folder, a camera or a video -> one row each, sinks, and a word when they drift."""
+"""On the line: photographs of a folder, camera or video get one row each, in a journal and sinks; drift is reported."""

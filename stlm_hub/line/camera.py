@@ -1,4 +1,4 @@
-"""A camera or a video file -> frames, through OpenCV."""
+"""Frames of a camera or a video file, read by OpenCV."""
 
 from __future__ import annotations
 
@@ -16,16 +16,21 @@ from .folder import photograph_id
 from .source import Frame
 
 FIRST_RETRY, LAST_RETRY = 1.0, 30.0
-"""Seconds until a lost camera is opened again: doubled each time."""
+"""Seconds until a lost camera is opened again: doubled after each failure, up to the second number."""
 SILENCE = 5.0
-"""Seconds without a frame after which a camera on the network is lost. OpenCV would wait for 30, twice."""
+"""Seconds without a frame after which a network camera counts as lost. OpenCV's own limit is 30, twice."""
 URL = re.compile(r"(rtsps?|https?|udp|tcp)://", re.IGNORECASE)
 SECRET = re.compile(r"([?&](?:pwd|pass|passwd|password|token|auth|key)=)[^&#]*", re.IGNORECASE)
-"""What cameras take in their address and nobody else should read."""
+"""Passwords and keys in the query of a camera's address; they appear in no row or message."""
 
 
 class VideoFile:
-    """Frames of a video file, `every` seconds of it; frames in `done` are passed over.
+    """Frames of a video file.
+
+    Args:
+        path: of the file.
+        done: ids of frames that have a row already; they are passed over.
+        every: seconds of the video from frame to frame.
 
     Raises:
         DataError: OpenCV cannot read it.
@@ -42,7 +47,7 @@ class VideoFile:
         self._facts = (status.st_size, status.st_mtime_ns)
 
     def frames(self, stopped: Callable[[], bool]) -> Iterator[Frame]:
-        """One after the other, to the end of the file."""
+        """Yields frames in order, to the end of the file or until `stopped` returns True."""
         number = 0
         while not stopped() and self.capture.grab():
             name = photograph_id(self.path.name, *self._facts, number)
@@ -55,13 +60,13 @@ class VideoFile:
 
 
 class Camera:
-    """The newest frame of a camera, every so many seconds. A lost one is opened again, for ever.
+    """The newest frame of a camera, every so many seconds. A lost camera is opened again until it answers.
 
     Args:
         address: number of a USB camera, a device such as /dev/video0, or a URL.
-        done: ids of frames that were judged; numbers go on behind theirs.
+        done: ids of frames that have a row already; new frames are numbered on from there.
         every: seconds from frame to frame.
-        say: is told when the camera is lost and found.
+        say: called with a sentence when the camera is lost and when it is back.
 
     Raises:
         DataError: it cannot be opened at the start.
@@ -69,7 +74,7 @@ class Camera:
 
     def __init__(self, address: str, done: Collection[str], every: float, say: Callable[[str], None]) -> None:
         self.address, self.every, self.say = address, every, say
-        # No password in rows and messages. It may hold an @ itself: FFmpeg takes the last one, too.
+        # No password in rows and messages. One may contain an @, so all up to the last @ goes, as in FFmpeg.
         self.label = SECRET.sub(r"\1...", re.sub(r"//[^/]*@", "//", address))
         self.number = len(done)
         self._capture: Any = self._open()
@@ -84,12 +89,12 @@ class Camera:
         return cv2.VideoCapture(self.address, cv2.CAP_FFMPEG, wanted)
 
     def frames(self, stopped: Callable[[], bool]) -> Iterator[Frame]:
-        """Until `stopped`. Between two frames the stream is read and thrown away, so that the next one is not old."""
+        """Yields frames until `stopped` returns True. The stream is read on between them, so that none is old."""
         due = time.monotonic()
         while not stopped():
-            asked = time.monotonic()
-            # What a camera that was silent had left over shows a part that is long gone.
-            if not self._capture.grab() or time.monotonic() - asked >= SILENCE:
+            grabbed_at = time.monotonic()
+            # After a silence the buffered frame shows a part that is long gone.
+            if not self._capture.grab() or time.monotonic() - grabbed_at >= SILENCE:
                 self._find_again(stopped)
                 continue
             if time.monotonic() < due:
@@ -104,6 +109,7 @@ class Camera:
         self._capture.release()
 
     def _find_again(self, stopped: Callable[[], bool]) -> None:
+        """Opens a lost camera again, with growing pauses, until it answers or `stopped` returns True."""
         self.say(f"The camera {self.label} is lost; it is opened again until it answers.")
         pause = FIRST_RETRY
         while not stopped():
@@ -119,4 +125,5 @@ class Camera:
 
 
 def _rgb(picture: np.ndarray) -> np.ndarray:
+    """HxW grey or HxWx3 BGR of OpenCV -> HxWx3 RGB, uint8."""
     return cv2.cvtColor(picture, cv2.COLOR_GRAY2RGB if picture.ndim == 2 else cv2.COLOR_BGR2RGB)

@@ -1,12 +1,12 @@
-"""Have the photographs changed since the calibration? Sequential tests with a stated false-alarm rate.
+"""Sequential tests for drift: have the photographs changed since the calibration? The false-alarm rate is stated.
 
 Each photograph gets a smoothed conformal p-value: its rank among the calibration's values and all values before it.
 While photographs are exchangeable, these are independent and uniform (Vovk, Gammerman, Shafer 2005). Bets on small ones
 multiply to a martingale, and the sum over all starting points is the Shiryaev-Roberts statistic (Shin, Ramdas,
-Rinaldo 2022, "E-detectors"): an alarm at A comes at the earliest after A photographs in the mean, whatever the
+Rinaldo 2022, "E-detectors"): with an alarm at A, the mean time to a false alarm is at least A photographs, whatever the
 distribution. Shares of verdicts are tested in the same way, with likelihood ratios of two shares.
 
-Several tests run at once. Each alarms at their number times A; then their mean is still such a statistic.
+Several tests run at once. Each has the limit (number of tests) x A, so that the bound A holds for all together.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ from ..models.stlm.judging import Judging
 from .row import Row
 
 FALSE_ALARM_EVERY = 10_000
-"""Photographs between two false alarms, in the mean, at least."""
+"""Mean number of photographs between two false alarms, at least."""
 QUIET = 500
-"""Photographs after an alarm during which its test says nothing."""
+"""Photographs after an alarm during which its test is silent."""
 REFERENCE = 20_000
-"""Most values that ranks are taken among; later ones are compared and not kept."""
+"""Most values that a rank is taken among; later ones are ranked but not kept."""
 BURN_IN = 50
-"""First photographs of the line that familiarity is compared with: calibration.json holds limits of it, no values."""
+"""First photographs of the line that serve as reference for familiarity: calibration.json holds no values of it."""
 UNFAMILIAR_SHARE = 0.05
 REJECT_SHARE = 0.2
-"""Shares of photographs that are borne. A line with more defects than that raises `reject_share`."""
+"""Shares of unfamiliar and of rejected photographs above which a test alarms, in (0, 1)."""
 _POWERS = (0.25, 0.5, 0.75)  # bets on small p-values: densities k p^(k - 1)
 
 ADVICE = {
@@ -44,7 +44,7 @@ class ShiryaevRoberts:
 
     Args:
         bets: number of bets that run side by side.
-        limit: at which it alarms.
+        limit: value of the statistic at which it alarms.
     """
 
     def __init__(self, bets: int, limit: float) -> None:
@@ -53,7 +53,14 @@ class ShiryaevRoberts:
         self.quiet = 0
 
     def add(self, factors: Sequence[float]) -> bool:
-        """Takes what each bet returned for one photograph; its mean is 1 while nothing has changed. Alarm?"""
+        """Adds one photograph.
+
+        Args:
+            factors: what each bet pays, at least 0; 1 in the mean while nothing has changed.
+
+        Returns:
+            Whether the statistic reaches the limit.
+        """
         if self.quiet:
             self.quiet -= 1
             return False
@@ -65,13 +72,13 @@ class ShiryaevRoberts:
 
 
 class Ranks:
-    """Have values risen? Conformal test against a reference and all values before.
+    """Conformal test: have values risen above a reference and all values before?
 
     Args:
-        reference: values at the beginning.
+        reference: values to begin with.
         limit: of the statistic.
-        burn_in: first values that are only remembered.
-        seed: of the smoothing, fixed so that a replay gives the same.
+        burn_in: number of first values that only extend the reference.
+        seed: of the smoothing, fixed so that a replay gives the same alarms.
     """
 
     def __init__(self, reference: Sequence[float], limit: float, *, burn_in: int = 0, seed: int = 0) -> None:
@@ -81,7 +88,7 @@ class Ranks:
         self._random = random.Random(seed)  # noqa: S311 - splits ties, no secret
 
     def add(self, value: float) -> bool:
-        """Alarm?"""
+        """Adds the value of one photograph. Returns whether the test alarms."""
         p = self.p_value(value)
         if len(self.known) < REFERENCE:
             insort(self.known, value)
@@ -91,38 +98,46 @@ class Ranks:
         return self.statistic.add([k * p ** (k - 1) for k in _POWERS])
 
     def p_value(self, value: float) -> float:
-        """In (0, 1]: the share of values, this one among them, that are higher; ties count by chance."""
+        """Smoothed conformal p-value in (0, 1]: the share of values that are higher; of equal ones, a random share."""
         higher = len(self.known) - bisect_right(self.known, value)
         equal = len(self.known) - higher - bisect_left(self.known, value) + 1
         return (higher + (1.0 - self._random.random()) * equal) / (len(self.known) + 1)
 
 
 class Share:
-    """Does something happen more often than in this share of photographs?"""
+    """Likelihood-ratio test: does something happen in more than this share of photographs?
+
+    Args:
+        share: that is tolerated, in (0, 1).
+        limit: of the statistic.
+    """
 
     def __init__(self, share: float, limit: float) -> None:
-        self.share, self.more = share, (min(1.0, 1.5 * share), min(1.0, 3 * share), (1 + share) / 2)
-        self.statistic = ShiryaevRoberts(len(self.more), limit)
+        self.share, self.alternatives = share, (min(1.0, 1.5 * share), min(1.0, 3 * share), (1 + share) / 2)
+        self.statistic = ShiryaevRoberts(len(self.alternatives), limit)
 
     def add(self, happened: bool) -> bool:
-        """Alarm?"""
-        return self.statistic.add([m / self.share if happened else (1 - m) / (1 - self.share) for m in self.more])
+        """Adds one photograph. Returns whether the test alarms."""
+        if happened:
+            return self.statistic.add([alternative / self.share for alternative in self.alternatives])
+        return self.statistic.add([(1 - alternative) / (1 - self.share) for alternative in self.alternatives])
 
 
 class Drift:
-    """Watches rows in order and advises.
+    """All tests together, on the rows of `stlm watch` in order.
 
     Args:
         judging: how the model judges; its normal scores are the reference.
-        reject_share: of parts that may be rejected, in (0, 1).
-        false_alarm_every: photographs between two false alarms, in the mean, at least.
+        reject_share: share of parts that may be rejected, in (0, 1). A line with more defects raises it.
+        false_alarm_every: mean number of photographs between two false alarms, at least.
     """
 
     def __init__(
         self, judging: Judging, reject_share: float = REJECT_SHARE, false_alarm_every: int = FALSE_ALARM_EVERY
     ) -> None:
         limit = len(ADVICE) * false_alarm_every
-        # Rejects are judged by their share. Below the threshold both sides are cut alike, so ranks stay exchangeable.
+        # Scores above the threshold are left out here and on the line alike, so ranks stay exchangeable; rejects have
+        # a test of their own.
         usual = [score for score in judging.normal_scores if score < judging.threshold]
         self.threshold = judging.threshold
         self.scores = Ranks(usual, limit, burn_in=max(0, BURN_IN - len(usual)), seed=1)
@@ -131,7 +146,7 @@ class Drift:
         self.rejects = Share(reject_share, limit)
 
     def add(self, row: Row) -> str | None:
-        """The advice, where one of the tests alarms with this photograph."""
+        """Adds one row. Returns the advice of the first test that alarms; None: no test does."""
         if row.verdict is None or row.score is None:
             return None
         alarms = []

@@ -1,4 +1,4 @@
-"""A folder that a camera writes to -> its photographs, each once it is complete."""
+"""Photographs of a folder that a camera writes to, each as soon as its file is complete."""
 
 from __future__ import annotations
 
@@ -16,23 +16,27 @@ from .source import Frame
 SETTLE = 0.5
 """Seconds during which a file must not change before it is read."""
 PATIENCE = 10.0
-"""Seconds for which a file that cannot be decoded may still be on its way."""
+"""Seconds after its last change during which a file that cannot be decoded may be half-written."""
 RESCAN = 10.0
-"""Seconds between two looks at the whole folder: network shares report no changes."""
+"""Seconds after which the folder is listed again without a report of changes: network shares send none."""
+
+
+State = tuple[int, int]
+"""Size in bytes and time of modification in ns of a file."""
 
 
 class FolderSource:
-    """Photographs that are in a folder, or come into it.
+    """Photographs that are in a folder or come into it.
 
     Args:
-        folder: with its sub-folders.
-        done: ids that are judged already.
+        folder: to watch, with its sub-folders.
+        done: ids of photographs that have a row already. The caller adds each that it has finished.
         once: end when nothing is left instead of waiting.
         bits: that photographs of 16 bits use, see `read_picture`.
-        say: is told when the folder cannot be read, and when it can again.
+        say: called with a sentence when the folder cannot be read and when it can be read again.
 
     Raises:
-        DataError: it is no folder, or watchdog is not installed.
+        DataError: it is no folder.
     """
 
     def __init__(
@@ -52,45 +56,27 @@ class FolderSource:
         self._events: queue.Queue[None] = queue.Queue()
 
     def frames(self, stopped: Callable[[], bool]) -> Iterator[Frame]:
-        """Complete photographs, until `stopped`; each is yielded once.
+        """Yields each photograph once, when it is complete, until `stopped` returns True.
 
         Raises:
-            ImageError: the folder cannot be read, and `once` is set. Else it is waited for.
+            ImageError: the folder cannot be read, and `once` is set. Without `once` it is waited for.
+            DataError: watchdog is not installed.
         """
         observer = self._observer()
-        looks: dict[Path, tuple[int, int]] = {}  # size and time of change at the look before
+        unsettled: dict[Path, State] = {}
         try:
             while not stopped():
                 waiting = False
                 listed = self._listed(stopped)
-                for gone in looks.keys() - set(listed):
-                    del looks[gone]
+                for gone in unsettled.keys() - set(listed):
+                    del unsettled[gone]
                 for path in listed:
                     if stopped():
                         return
-                    try:
-                        status = path.stat()
-                    except OSError:
-                        continue  # moved away meanwhile
-                    state = (status.st_size, status.st_mtime_ns)
-                    name = photograph_id(path.relative_to(self.folder).as_posix(), *state)
-                    if name in self.done:
-                        looks.pop(path, None)
-                        continue
-                    # A copy may have the old time of change from its first byte on; the system knows better.
-                    age = time.time() - max(status.st_mtime, status.st_ctime)
-                    if looks.get(path) != state and age <= SETTLE:
-                        looks[path], waiting = state, True
-                        continue
-                    frame = self._read(path, name)
-                    if frame.error and 0 <= age < PATIENCE:
-                        waiting = True
-                        continue
-                    if _state(path) != state:  # written to while it was read
-                        waiting = True
-                        continue
-                    looks.pop(path, None)
-                    yield frame
+                    frame, incomplete = self._complete(path, unsettled)
+                    waiting |= incomplete
+                    if frame is not None:
+                        yield frame
                 if self.once and not waiting:
                     return
                 self._wait(SETTLE if waiting else RESCAN, stopped)
@@ -99,8 +85,36 @@ class FolderSource:
                 observer.stop()
                 observer.join()
 
+    def _complete(self, path: Path, unsettled: dict[Path, State]) -> tuple[Frame | None, bool]:
+        """A photograph if it is new and complete, and whether it must be looked at again.
+
+        Args:
+            path: of the file.
+            unsettled: state of each incomplete file when it was last looked at; it is brought up to date.
+        """
+        try:
+            status = path.stat()
+        except OSError:
+            return None, False  # moved away meanwhile
+        state = (status.st_size, status.st_mtime_ns)
+        name = photograph_id(path.relative_to(self.folder).as_posix(), *state)
+        if name in self.done:
+            unsettled.pop(path, None)
+            return None, False
+        # A copy may carry the original's time of modification from its first byte on; st_ctime is its own.
+        age = time.time() - max(status.st_mtime, status.st_ctime)
+        if unsettled.get(path) != state and age <= SETTLE:
+            unsettled[path] = state
+            return None, True
+        frame = self._read(path, name)
+        half_written = frame.error is not None and 0 <= age < PATIENCE
+        if half_written or _state(path) != state:
+            return None, True
+        unsettled.pop(path, None)
+        return frame, False
+
     def _listed(self, stopped: Callable[[], bool]) -> list[Path]:
-        """The photographs that are there, once the folder can be read: a share may be away, a subfolder just moved."""
+        """The photographs of the folder. Waits while it cannot be read: a share may be away, a subfolder just moved."""
         lost = False
         while not stopped():
             try:
@@ -146,25 +160,31 @@ class FolderSource:
         return observer
 
     def _wait(self, seconds: float, stopped: Callable[[], bool]) -> None:
-        """Until something happens in the folder, or so long."""
+        """Waits until something changes in the folder, at most so many seconds."""
         until = time.monotonic() + seconds
         while not stopped() and time.monotonic() < until:
             try:
                 self._events.get(timeout=0.2)
             except queue.Empty:
                 continue
-            time.sleep(0.05)  # a burst of events is one look
+            time.sleep(0.05)  # takes a burst of events together
             while not self._events.empty():
                 self._events.get_nowait()
             return
 
 
 def photograph_id(name: str, *facts: int) -> str:
-    """16 hex digits for a name with its size and time of change, or with its number."""
+    """The stable id of a photograph: 16 hex digits.
+
+    Args:
+        name: of the file or camera.
+        facts: size and time of modification of a file; number of a frame, with what tells its source apart.
+    """
     return hashlib.sha256("\0".join([name, *map(str, facts)]).encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 
-def _state(path: Path) -> tuple[int, int] | None:
+def _state(path: Path) -> State | None:
+    """The state of a file now; None: it is gone."""
     try:
         status = path.stat()
     except OSError:

@@ -1,7 +1,8 @@
-"""The journal: a file of one JSON row a line, of which nothing is lost and nothing is written twice.
+"""The journal: a file with one JSON row a line. No row is lost, none is written twice.
 
-A row counts once its line, with its end, is on the disk. Everything else is derived from it: which photographs
-are done, what drift was seen, what a sink must still get. So there is no second state that could disagree after a kill.
+A row counts once its line, with the newline, is on the disk. Everything else follows from the journal: which
+photographs are done, what drift was detected, what a sink must still get. So no second state can disagree with it after
+a kill.
 """
 
 from __future__ import annotations
@@ -20,13 +21,16 @@ JOURNAL_NAME = "verdicts.jsonl"
 
 
 class Journal:
-    """Opens a journal for appending; a half-written last line is cut off.
+    """A journal that is open for appending. Opening it cuts off a half-written last line.
+
+    Attributes:
+        ids: of all photographs that have a row.
 
     Args:
-        folder: is made where it is missing.
+        folder: is made if it is missing.
 
     Raises:
-        DataError: the folder cannot be written, another process watches into it, or the file is no journal.
+        DataError: the folder cannot be written, another process writes to it, or the file is no journal.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -42,25 +46,22 @@ class Journal:
             self._file.close()
             raise DataError(f"Another stlm watch writes to {folder}; stop it, or name another --output.") from None
         self.ids: set[str] = set()
-        self.last_path: str | None = None
         self._repair()
 
     def _repair(self) -> None:
-        """Cuts off what follows the last line's end, and learns which photographs are done."""
+        """Cuts off what follows the last newline, and collects the ids of all rows."""
         self._file.seek(0)
         end = 0
         for line in self._file:
             if not line.endswith(b"\n"):
                 break
-            row = Row.from_json(line)
-            self.ids.add(row.id)
-            self.last_path = row.path
+            self.ids.add(Row.from_json(line).id)
             end += len(line)
         self._file.truncate(end)
         self._file.seek(0, os.SEEK_END)
 
     def append(self, row: Row) -> None:
-        """Writes a row through to the disk.
+        """Writes a row, and waits until it is on the disk.
 
         Raises:
             DataError: the disk is full or gone.
@@ -81,16 +82,16 @@ class Journal:
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
-        with contextlib.suppress(OSError):  # half a row, of which `append` told already
+        with contextlib.suppress(OSError):  # half a row is left; `append` has raised for it
             self._file.close()
 
 
 def read_rows(path: Path, after: int = 0) -> Iterator[tuple[int, Row]]:
-    """Whole rows of a journal, each with the offset in bytes behind it.
+    """Yields the whole rows of a journal, each with the offset in bytes of its end.
 
     Args:
-        path: of a journal, to which another thread may append.
-        after: offset at which to begin, as it was yielded.
+        path: of a journal; another thread may append to it.
+        after: end of the last row that is not wanted, as it was yielded; 0: all rows.
     """
     if not path.exists():
         return
@@ -104,7 +105,11 @@ def read_rows(path: Path, after: int = 0) -> Iterator[tuple[int, Row]]:
 
 
 def _lock(file: IO[bytes]) -> None:
-    """Takes the file for this process; the system lets go of it however the process ends. OSError: it is taken."""
+    """Locks the file for this process. The system unlocks it however the process ends.
+
+    Raises:
+        OSError: another process holds it.
+    """
     try:
         import fcntl
     except ImportError:  # Windows: the file is not locked, the guide says so

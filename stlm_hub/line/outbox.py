@@ -1,4 +1,4 @@
-"""Rows of the journal -> a receiver that may be away: each at least once, in order, from where it was before."""
+"""Delivery of the journal's rows to a receiver that may be away: each row at least once, in order."""
 
 from __future__ import annotations
 
@@ -13,30 +13,38 @@ from .journal import JOURNAL_NAME, read_rows
 from .row import Row
 
 FIRST_RETRY, LAST_RETRY = 1.0, 60.0
-"""Seconds between two tries: doubled each time."""
+"""Seconds between two tries: doubled after each failure, up to the second number."""
 
 
 class Sender(Protocol):
-    """Gives rows to a receiver."""
+    """The connection to a receiver of rows."""
 
     name: str
 
     def send(self, row: Row) -> None:
-        """Returns once the receiver has the row; raises OSError where it has not."""
+        """Returns once the receiver has the row.
+
+        Raises:
+            OSError: it has not.
+        """
 
     def close(self) -> None:
-        """Lets go of the connection."""
+        """Ends the connection."""
 
 
 class Outbox:
-    """A thread that delivers. How far it came is kept in a file that is replaced after each row.
+    """A thread that delivers rows. The offset of the last delivered row is kept in a file beside the journal.
 
-    A kill between the receiver's answer and that file repeats one row, so receivers drop ids that they have seen.
+    A kill after the receiver's answer and before that file is written repeats one row. Receivers therefore drop ids
+    that they have already.
 
     Args:
         folder: of the journal.
-        sender: where rows go.
-        say: is told when the receiver is lost and found.
+        sender: that delivers rows.
+        say: called with a sentence when the receiver is lost and when it is back.
+
+    Raises:
+        DataError: the file with the offset is damaged.
     """
 
     def __init__(self, folder: Path, sender: Sender, say: Callable[[str], None]) -> None:
@@ -47,15 +55,22 @@ class Outbox:
         self._thread = threading.Thread(target=self._run, name=sender.name, daemon=True)
 
     def start(self) -> None:
-        """Delivers what waits since the last time, then what comes."""
+        """Starts the thread: first it delivers rows that wait since the last run, then new ones."""
         self._thread.start()
 
     def wake(self) -> None:
-        """The journal has a new row."""
+        """Tells the thread that the journal has a new row."""
         self._wake.set()
 
     def stop(self, seconds: float = 5.0) -> bool:
-        """Gives what waits this long to be delivered, then ends; the rest is delivered at the next start. All done?"""
+        """Ends the thread. What is not delivered in time is delivered by the next run.
+
+        Args:
+            seconds: to wait for rows that are not delivered yet.
+
+        Returns:
+            Whether all rows are delivered.
+        """
         self._stop.set()
         self._wake.set()
         self._thread.join(seconds)
@@ -70,13 +85,14 @@ class Outbox:
                 if not self._deliver(row):
                     return
                 self.offset = offset
-                with contextlib.suppress(OSError):  # a full disk, which the journal tells of; the row comes twice
+                with contextlib.suppress(OSError):  # the journal reports a full disk; the row may be sent twice
                     _keep(self.place, offset)
             if last:
                 return
             self._wake.wait()
 
     def _deliver(self, row: Row) -> bool:
+        """Sends a row until the receiver has it. False: the outbox was stopped first."""
         pause, lost = FIRST_RETRY, False
         while True:
             try:
@@ -95,10 +111,12 @@ class Outbox:
 
 
 def _offset(place: Path, journal: Path) -> int:
-    """How far the receiver is: 0 at first, and where no row of the journal ends there, as it was begun anew.
+    """The offset in bytes of the journal up to which rows are delivered.
+
+    0 without a file, and if no row ends at the offset: the journal is then another one.
 
     Raises:
-        DataError: the file that says so is damaged.
+        DataError: the file with the offset is damaged.
     """
     try:
         offset = int(place.read_text()) if place.exists() else 0
@@ -112,6 +130,7 @@ def _offset(place: Path, journal: Path) -> int:
 
 
 def _keep(place: Path, offset: int) -> None:
+    """Replaces the file with the offset, whole or not at all."""
     new = place.with_suffix(".new")
     new.write_text(str(offset))
     new.replace(place)

@@ -1,4 +1,4 @@
-"""Pictures of rejects in a folder that does not grow beyond a limit: the oldest go first."""
+"""Pictures of rejects, in a folder of limited size: the oldest are deleted first."""
 
 from __future__ import annotations
 
@@ -10,14 +10,15 @@ from ..predict.prediction import Prediction
 from ..validate import expanded
 
 _OWN = re.compile(r"reject_[0-9a-f]{16}\.jpg")
-"""Names that are given here. Other pictures in the folder are somebody's: they are neither counted nor deleted."""
+"""File names of kept rejects. Other pictures in the folder are neither counted nor deleted."""
 
 
 class Rejects:
-    """
+    """The folder of kept rejects.
+
     Args:
-        folder: is made where it is missing; what else it holds is left alone.
-        most_bytes: that the pictures of rejects may take together.
+        folder: is made if it is missing; what else it holds is left alone.
+        most_bytes: limit of all kept pictures together. The newest one stays even if it is larger.
 
     Raises:
         DataError: it cannot be written.
@@ -35,7 +36,18 @@ class Rejects:
         self._trim()
 
     def keep(self, name: str, prediction: Prediction) -> Path:
-        """Writes the panel of the reject with this id of 16 hex digits, once however often it is called."""
+        """Writes the panel of a reject, over an earlier one with the same id.
+
+        Args:
+            name: id of the photograph, 16 hex digits.
+            prediction: to draw.
+
+        Returns:
+            Path of the picture.
+
+        Raises:
+            ImageError: it cannot be written.
+        """
         path = self.folder / f"reject_{name}.jpg"
         prediction.save(path)
         self._sizes.pop(path, None)
@@ -44,6 +56,7 @@ class Rejects:
         return path
 
     def _trim(self) -> None:
+        """Deletes the oldest pictures until the others are within the limit."""
         total = sum(self._sizes.values())
         while total > self.most_bytes and len(self._sizes) > 1:
             oldest = next(iter(self._sizes))

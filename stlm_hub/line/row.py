@@ -1,4 +1,4 @@
-"""One row a photograph: what the journal, the sinks and the drift tests share."""
+"""The row of a photograph, which journal, sinks and drift tests share."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from ..errors import DataError
 
 @dataclass(frozen=True)
 class Row:
-    """What was found on one photograph, or why it could not be judged.
+    """The verdict on one photograph, or why it could not be judged.
 
     Args:
-        id: stable name of the photograph, 16 hex digits; a receiver drops what it has seen.
+        id: stable id of the photograph, 16 hex digits; a receiver drops an id that it has already.
         path: file, or camera and number of the frame.
         time: ISO 8601 in UTC, when it was judged.
-        verdict: pass, review, reject or unfamiliar; None where there is an error.
+        verdict: pass, review, reject or unfamiliar; None: there is an error.
         score, threshold, review_threshold: in [0, 1].
         unfamiliarity: distance from good photographs in limits; above 1 it is unfamiliar.
-        error: the sentence; None where there is a verdict.
-        seconds: reading and judging.
-        picture: file of the reject that was kept.
-        advice: what to do, where a drift was found with this photograph.
-        note: what may make the photograph other than it was meant; None: nothing.
+        error: a sentence; None: there is a verdict.
+        seconds: that reading and judging took.
+        picture: path of the kept picture of a reject; None: none was kept.
+        advice: what to do about a drift that was detected at this photograph; None: none was.
+        note: why the photograph may not be what was meant, see `read_picture`; None: nothing to say.
     """
 
     id: str
@@ -43,14 +43,15 @@ class Row:
     note: str | None = None
 
     def to_json(self) -> str:
-        """One line of ASCII, without its end."""
+        """The row as one line of ASCII JSON, without a newline."""
         return json.dumps(dataclasses.asdict(self), allow_nan=False)
 
     @classmethod
     def from_json(cls, line: str | bytes) -> Row:
-        """
+        """The row of a line of the journal.
+
         Raises:
-            DataError: the line is none that `to_json` wrote.
+            DataError: `to_json` did not write the line.
         """
         try:
             data: dict[str, Any] = json.loads(line)
@@ -62,4 +63,4 @@ class Row:
 
 
 COLUMNS = tuple(field.name for field in dataclasses.fields(Row))
-"""Names of a row's values, in order."""
+"""Names of the fields of a row, in order."""

@@ -25,14 +25,14 @@ TIMEOUT = 10.0
 
 
 class CsvFile:
-    """A table that is always the journal's: after a kill, a half-written line is cut off and missing ones are added.
+    """A table with the same rows as the journal. Opening it cuts off a half-written line and adds missing ones.
 
     Args:
-        path: of the file.
-        journal: whose rows it holds.
+        path: of the CSV file.
+        journal: path of the journal.
 
     Raises:
-        DataError: it cannot be written, or is somebody else's.
+        DataError: the file cannot be written, or is no table of `stlm watch`.
     """
 
     def __init__(self, path: Path, journal: Path) -> None:
@@ -49,12 +49,12 @@ class CsvFile:
             raise DataError(f"{path} is no table of stlm watch; name another file for --csv.")
         whole = data[: data.rfind(b"\n") + 1]
         self._file.truncate(len(whole))
-        there = list(csv.reader(io.StringIO(whole.decode("utf-8"))))
-        self._columns = len(there[0]) if there else len(COLUMNS)  # of an earlier version, fewer
+        lines = list(csv.reader(io.StringIO(whole.decode("utf-8"))))
+        self._columns = len(lines[0]) if lines else len(COLUMNS)  # a table of an earlier version has fewer
         if not whole:
             self._write(COLUMNS)
         for number, (_, row) in enumerate(read_rows(journal)):
-            if number >= len(there) - 1:
+            if number >= len(lines) - 1:
                 self.add(row)
 
     def add(self, row: Row) -> None:
@@ -67,7 +67,7 @@ class CsvFile:
 
     def close(self) -> None:
         """Closes the file."""
-        with contextlib.suppress(OSError):  # half a row, of which `add` told already
+        with contextlib.suppress(OSError):  # half a row is left; `add` has raised for it
             self._file.close()
 
     def _write(self, values: tuple[Any, ...]) -> None:
@@ -84,14 +84,14 @@ class CsvFile:
 
 
 def _is_table(data: bytes) -> bool:
-    """Whether a file begins as a table of this or an earlier version, which had the first of these columns."""
+    """Whether a file begins with `COLUMNS`, or with the first of them, as a table of an earlier version does."""
     columns = ",".join(COLUMNS).encode()
     first, end, _ = data.partition(b"\n")
     return columns.startswith(first) and (not end or columns[len(first) :][:1] in (b",", b""))
 
 
 def _split(url: str) -> SplitResult | None:
-    """The parts of an address, with a port that is a number; None: it is no address."""
+    """The parts of an address; None: it has no host, or no valid port."""
     try:
         parts = urlsplit(url)
         return parts if parts.hostname and parts.port != 0 else None
@@ -100,22 +100,25 @@ def _split(url: str) -> SplitResult | None:
 
 
 def _shown(url: str) -> str:
-    """An address as a message may hold it: without user and password."""
+    """An address for a message: without user and password, at most 100 characters."""
     return f"{re.sub(r'//.*@', '//', url)!r:.100}"
 
 
 class _NoRedirect(urllib.request.HTTPRedirectHandler):
-    """A POST that is redirected goes on as a GET, which is answered and holds no row."""
+    """Makes a redirect an error: urllib would follow it with a GET, which is answered but carries no row."""
 
     def redirect_request(self, *_: Any, **__: Any) -> None:
-        """None: the redirect is an error like any other answer."""
+        """None: urllib raises HTTPError."""
 
 
 class Webhook:
-    """POSTs each row as JSON; the header Idempotency-Key holds its id. Any answer of 200 to 299 counts.
+    """POSTs each row as JSON with its id in the header Idempotency-Key. Any answer of 200 to 299 is a success.
+
+    Args:
+        url: http:// or https:// address.
 
     Raises:
-        ConfigError: it is no HTTP address, or holds a user.
+        ConfigError: it is no such address, or contains a user.
     """
 
     name = "webhook"
@@ -128,10 +131,14 @@ class Webhook:
         self._opener = urllib.request.build_opener(_NoRedirect)
 
     def send(self, row: Row) -> None:
-        """Raises OSError where the receiver is away or answers otherwise."""
+        """Sends one row.
+
+        Raises:
+            OSError: the receiver is away or answers with another status.
+        """
         headers = {"Content-Type": "application/json", "Idempotency-Key": row.id}
         body = row.to_json().encode("ascii")
-        request = urllib.request.Request(self.url, body, headers, method="POST")  # noqa: S310 - __init__ saw the scheme
+        request = urllib.request.Request(self.url, body, headers, method="POST")  # noqa: S310 - __init__ checked it
         try:
             with self._opener.open(request, timeout=TIMEOUT):
                 return
@@ -143,11 +150,11 @@ class Webhook:
             raise OSError(repr(error)) from None
 
     def close(self) -> None:
-        """Nothing is held open."""
+        """Does nothing: each row has a connection of its own."""
 
 
 class Mqtt:
-    """Publishes each row as JSON with quality of service 1: the broker confirms each.
+    """Publishes each row as JSON with quality of service 1: the broker confirms every row.
 
     Args:
         url: mqtt://[user@]host[:port]/topic, or mqtts:// with TLS. `STLM_MQTT_PASSWORD` holds the password.
@@ -162,7 +169,7 @@ class Mqtt:
     def __init__(self, url: str) -> None:
         parts = _split(url)
         self.topic = "" if parts is None else parts.path.lstrip("/")
-        # Receivers may ask for + and #; a row goes to one topic.
+        # + and # are wildcards of subscribers; a row goes to one topic.
         if parts is None or parts.scheme not in ("mqtt", "mqtts") or not self.topic or "+" in self.topic or "#" in url:
             raise ConfigError(f"A broker is given as mqtt://host/topic or mqtts://host/topic, not {_shown(url)}.")
         try:
@@ -199,11 +206,15 @@ class Mqtt:
         answered.wait(TIMEOUT)
         if refusal or not answered.is_set():
             self.close()
-            said = refusal[0] if refusal else "no answer"
-            raise ConfigError(f"The broker {where} refuses ({said}); check the user and STLM_MQTT_PASSWORD.")
+            answer = refusal[0] if refusal else "no answer"
+            raise ConfigError(f"The broker {where} refuses ({answer}); check the user and STLM_MQTT_PASSWORD.")
 
     def send(self, row: Row) -> None:
-        """Raises OSError where the broker does not confirm in time; the client connects again by itself."""
+        """Publishes one row. The client connects again by itself.
+
+        Raises:
+            OSError: the broker is away or does not confirm in time.
+        """
         if not self._client.is_connected():
             raise OSError("the broker is away")
         message = self._client.publish(self.topic, row.to_json(), qos=1)

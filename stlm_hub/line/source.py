@@ -1,4 +1,4 @@
-"""What folders, cameras and video files have in common."""
+"""What folders, cameras and video files yield."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ class Frame:
 
     Args:
         id: stable name, see `Row`.
-        path: what people call it.
-        image: HxWx3 uint8 RGB; None where it cannot be used.
-        error: the sentence that says why.
+        path: file, or camera or video with the number of the frame.
+        image: HxWx3 uint8 RGB; None: the photograph cannot be used.
+        error: a sentence that says why; None: it can be used.
         seconds: that reading took.
-        notes: on what may make it other than it was meant, see `read_picture`.
+        notes: why it may not be what was meant, see `read_picture`.
     """
 
     id: str

@@ -1,4 +1,4 @@
-"""The loop: one photograph after the other -> verdict, row in the journal, sinks."""
+"""The loop of `stlm watch`: each photograph gets a verdict, a row in the journal, and goes to the sinks."""
 
 from __future__ import annotations
 
@@ -10,11 +10,8 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Protocol
 
-import numpy as np
-
 from ..errors import DataError, STLMError
-from ..models.stlm.judging import Judging
-from ..predict.prediction import Prediction
+from ..runtime.judging_model import JudgingModel
 from ..validate import expanded
 from .camera import URL, Camera, VideoFile
 from .drift import Drift
@@ -31,18 +28,7 @@ class Source(Protocol):
     """A folder, a camera or a video file."""
 
     def frames(self, stopped: Callable[[], bool]) -> Iterator[Frame]:
-        """Photographs, until there are none or it is stopped."""
-
-
-class Model(Protocol):
-    """What judges."""
-
-    judging: Judging
-
-    def predict(
-        self, image_or_list: np.ndarray, *, threshold: float | None = None, refine: bool | None = None
-    ) -> Prediction:
-        """Judges one HxWx3 uint8 RGB image; with `refine=False` without outlines by Segment Anything."""
+        """Yields photographs until there are no more or `stopped` returns True."""
 
 
 def open_source(
@@ -54,7 +40,15 @@ def open_source(
     bits: int | None = None,
     say: Callable[[str], None],
 ) -> Source:
-    """The source that a text names: a folder, a video file, a camera's number, a device or a URL.
+    """Opens a folder, a video file or a camera.
+
+    Args:
+        source: path of a folder or a video file, number of a USB camera, a device such as /dev/video0, or a URL.
+        done: ids of photographs that have a row already; they are passed over.
+        every: seconds from frame to frame of a camera or a video.
+        once: end when a folder holds nothing new.
+        bits: that photographs of 16 bits in a folder use, see `read_picture`.
+        say: called with a sentence when a folder or camera is lost and when it is back.
 
     Raises:
         DataError: it is none of these, or cannot be opened.
@@ -68,7 +62,7 @@ def open_source(
 
 
 def watch(
-    model: Model,
+    model: JudgingModel,
     source: str,
     output: Path,
     *,
@@ -83,10 +77,10 @@ def watch(
     say: Callable[[str], None] = lambda message: None,
     stopped: Callable[[], bool] = lambda: False,
 ) -> int:
-    """Judges until the source ends or `stopped`; goes on where an earlier one with this output was cut off.
+    """Judges until the source ends or `stopped` returns True. A run that was cut off goes on with the same output.
 
     Args:
-        model: that judges.
+        model: a PyTorch or an exported one.
         source: see `open_source`.
         output: folder of the journal.
         threshold: in [0, 1]; None: the calibrated one.
@@ -95,9 +89,10 @@ def watch(
         csv: file for the same rows as a table.
         senders: receivers of each row.
         rejects: where pictures of rejected and unfamiliar parts go.
-        drift: tests of the rows; earlier rows of the same threshold are replayed to it.
-        on_row, say: are told each row, and what happens to folders, cameras and receivers.
-        stopped: asked between photographs.
+        drift: tests on the rows. Earlier rows with the same threshold are replayed into it first.
+        on_row: called with each row once it is written.
+        say: called with a sentence when a folder, camera or receiver is lost and when it is back.
+        stopped: called between photographs.
 
     Returns:
         Number of rows that were written.
@@ -111,11 +106,11 @@ def watch(
         if rejects is not None:
             _check_apart(expanded(source), rejects.folder)
         journal = stack.enter_context(Journal(output))
-        frames = open_source(source, journal.ids, every=every, once=once, bits=model.judging.bits, say=say)
+        opened = open_source(source, journal.ids, every=every, once=once, bits=model.judging.bits, say=say)
         if drift is not None:
             judged_by = model.judging.threshold if threshold is None else threshold
             for _, row in read_rows(journal.path):
-                if row.threshold == judged_by:  # else of another calibration, whose scores mean something else
+                if row.threshold == judged_by:  # scores of another calibration are on another scale
                     drift.add(row)
         table = None if csv is None else CsvFile(csv, journal.path)
         if table is not None:
@@ -124,8 +119,8 @@ def watch(
         for outbox in outboxes:
             outbox.start()
             stack.callback(_stop, outbox, say)
-        for frame in frames.frames(stopped):
-            row = _judged(model, frame, threshold, rejects)
+        for frame in opened.frames(stopped):
+            row = _judged_row(model, frame, threshold, rejects)
             if drift is not None:
                 row = dataclasses.replace(row, advice=drift.add(row))
             journal.append(row)
@@ -139,7 +134,11 @@ def watch(
 
 
 def _check_apart(source: Path, rejects: Path) -> None:
-    """Refuses rejects in the watched folder, each of which would be a photograph to reject again."""
+    """Refuses a folder for rejects inside the watched folder, where each would be judged and rejected again.
+
+    Raises:
+        DataError: it is the watched folder or lies in it.
+    """
     if source.is_dir() and (source.resolve() == rejects.resolve() or source.resolve() in rejects.resolve().parents):
         raise DataError(
             f"{rejects} lies in {source}, so its pictures would be judged as photographs; name a folder beside it for "
@@ -147,21 +146,22 @@ def _check_apart(source: Path, rejects: Path) -> None:
         )
 
 
-def _judged(model: Model, frame: Frame, threshold: float | None, rejects: Rejects | None) -> Row:
+def _judged_row(model: JudgingModel, frame: Frame, threshold: float | None, rejects: Rejects | None) -> Row:
+    """The row of one photograph: its verdict, or the error of a photograph that cannot be judged."""
     started = time.perf_counter()
     row = Row(frame.id, frame.path, datetime.now(timezone.utc).isoformat(timespec="milliseconds"), error=frame.error)
     row = dataclasses.replace(row, note=" ".join(frame.notes) or None)
     if frame.image is None:
         return dataclasses.replace(row, seconds=round(frame.seconds, 4))
     try:
-        judged = model.predict(frame.image, threshold=threshold, refine=False)  # a line waits for no outline
+        judged = model.predict(frame.image, threshold=threshold, refine=False)  # outlines would take seconds
     except STLMError as error:
         return dataclasses.replace(row, error=str(error), seconds=round(frame.seconds, 4))
     picture, notes = None, list(frame.notes)
     if rejects is not None and judged.verdict in ("reject", "unfamiliar"):
         try:
             picture = str(rejects.keep(frame.id, judged))
-        except (STLMError, OSError) as error:  # the verdict counts, whatever became of the disk for pictures
+        except (STLMError, OSError) as error:  # a full disk for pictures must not cost the verdict
             notes.append(f"Its picture is not kept: {error}")
     return dataclasses.replace(
         row,
@@ -177,5 +177,6 @@ def _judged(model: Model, frame: Frame, threshold: float | None, rejects: Reject
 
 
 def _stop(outbox: Outbox, say: Callable[[str], None]) -> None:
+    """Ends an outbox, and says so if rows are left over."""
     if not outbox.stop():
         say(f"Some rows have not reached {outbox.sender.name}; the next stlm watch with this --output sends them.")

@@ -1,4 +1,4 @@
-"""How PyTorch computes a forward pass: all that changes its speed and not the network, in one place."""
+"""How PyTorch computes a forward pass: everything that changes its speed but not the network."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ from torch import Tensor, nn
 from ..errors import ConfigError
 
 if TYPE_CHECKING:
-    from .stlm.anomaly_maps import AnomalyMaps, Seen
+    from .stlm.anomaly_maps import AnomalyMaps, AnomalyOutput
 
 Model = TypeVar("Model", bound=nn.Module)
 
 CUDA_GRAPHS = "reduce-overhead"
-"""Mode of `torch.compile` that records CUDA graphs: a small network waits for launches more than for products."""
+"""Mode of `torch.compile` that records CUDA graphs: launching kernels takes a small network longer than computing."""
 
 _compiled: weakref.WeakKeyDictionary[nn.Module, tuple[Acceleration, Callable[..., Any]]] = weakref.WeakKeyDictionary()
 
 
 @dataclass(frozen=True)
 class Acceleration:
-    """What a model computes with; the default is float32, operation by operation.
+    """Precision and compilation of a model. The default is float32, not compiled.
 
     Args:
-        bf16: convolutions and layers in bfloat16, under autocast. Distances and scores stay in float32.
-        compiled: mode of `torch.compile`, e.g. `CUDA_GRAPHS`; "": not compiled. Each size of a batch is compiled anew.
+        bf16: convolutions and linear layers in bfloat16, by autocast. Distances and scores stay in float32.
+        compiled: mode of `torch.compile`, e.g. `CUDA_GRAPHS`; "": not compiled. Each batch size is compiled anew.
     """
 
     bf16: bool = False
@@ -39,7 +39,7 @@ class Acceleration:
 
     @property
     def backend(self) -> str:
-        """What a prediction says of it: "torch", "torch bf16", "torch bf16 compiled" or "torch compiled"."""
+        """Its name in a prediction: "torch", "torch bf16", "torch bf16 compiled" or "torch compiled"."""
         return " ".join(["torch", *(["bf16"] if self.bf16 else []), *(["compiled"] if self.compiled else [])])
 
     @classmethod
@@ -47,45 +47,50 @@ class Acceleration:
         """The acceleration of this name, see `backend`.
 
         Raises:
-            ConfigError: there is none of this name.
+            ConfigError: there is no such backend.
         """
-        known = {one.backend: one for bf16 in (False, True) for one in (cls(bf16), cls(bf16, CUDA_GRAPHS))}
-        if backend not in known:
-            raise ConfigError(f"There is no backend {backend!r}; choose one of {list(known)}.")
-        return known[backend]
+        choices = [cls(bf16, compiled) for bf16 in (False, True) for compiled in ("", CUDA_GRAPHS)]
+        by_name = {choice.backend: choice for choice in choices}
+        if backend not in by_name:
+            raise ConfigError(f"There is no backend {backend!r}; choose one of {list(by_name)}.")
+        return by_name[backend]
 
 
 def placed(model: Model, device: torch.device) -> Model:
-    """The model, moved in place; on a graphics card with channels last, which its convolutions in bfloat16 need."""
+    """Moves a model in place and returns it; on a graphics card in channels-last layout, for bfloat16 convolutions."""
     model.to(device)
     return model if device.type == "cpu" else model.to(memory_format=torch.channels_last)
 
 
 def loaded(pixels: Tensor, device: torch.device | None) -> Tensor:
-    """Bx3xHxW uint8 -> float32 on the device. To a graphics card bytes go out of pinned memory, while it computes."""
+    """Bx3xHxW uint8 -> float32 on the device. Bytes go to a graphics card from pinned memory, while it computes."""
     if device is not None and device.type == "cuda":
         pixels = pixels.pin_memory()
     return pixels.to(device, non_blocking=True).to(torch.float32)
 
 
-def look(model: AnomalyMaps, image: Tensor, which: Sequence[str]) -> Seen:
-    """`model(image, which)` without gradients, as the model's `acceleration` says."""
-    wanted = model.acceleration
-    with torch.inference_mode(), torch.autocast(image.device.type, torch.bfloat16, enabled=wanted.bf16):
-        seen: Seen = _forward(model, wanted)(image, tuple(which))
-    return seen
+def look(model: AnomalyMaps, image: Tensor, which: Sequence[str]) -> AnomalyOutput:
+    """`model(image, which)` without gradients, with the model's `acceleration`; see `AnomalyMaps.forward`."""
+    acceleration = model.acceleration
+    with torch.inference_mode(), torch.autocast(image.device.type, torch.bfloat16, enabled=acceleration.bf16):
+        output: AnomalyOutput = _forward(model, acceleration)(image, tuple(which))
+    return output
 
 
-def _forward(model: AnomalyMaps, wanted: Acceleration) -> Callable[..., Any]:
-    if not wanted.compiled:
+def _forward(model: AnomalyMaps, acceleration: Acceleration) -> Callable[..., Any]:
+    """The model itself, or its compiled forward pass, which is kept for the next call."""
+    if not acceleration.compiled:
         return model
-    found = _compiled.get(model)
-    if found is None or found[0] != wanted:
-        _compiled[model] = found = (wanted, torch.compile(model.forward, mode=wanted.compiled, dynamic=False))
-    return found[1]
+    kept = _compiled.get(model)
+    if kept is None or kept[0] != acceleration:
+        _compiled[model] = kept = (
+            acceleration,
+            torch.compile(model.forward, mode=acceleration.compiled, dynamic=False),
+        )
+    return kept[1]
 
 
 def in_float32(values: Tensor) -> AbstractContextManager[Any]:
-    """Without autocast: differences of large numbers are lost in bfloat16."""
+    """Context without autocast on the device of `values`: bfloat16 loses differences of large numbers."""
     kind = values.device.type
     return torch.autocast(kind, enabled=False) if torch.is_autocast_enabled(kind) else contextlib.nullcontext()

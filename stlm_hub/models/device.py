@@ -1,4 +1,4 @@
-"""Where networks run."""
+"""The device that networks run on."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from ..errors import ConfigError
 
 
 def usable_device(device: str | torch.device | None) -> torch.device:
-    """The device of that name; None: "cuda" where there is one, else "cpu".
+    """The device of this name; None: "cuda" if there is one, else "cpu".
 
     Raises:
-        ConfigError: it cannot be used here.
+        ConfigError: there is no such device, or it cannot be used here.
     """
     if device is None:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")

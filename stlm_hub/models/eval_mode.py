@@ -1,4 +1,4 @@
-"""A model in eval mode, whatever mode it is in, without switching it."""
+"""A model in eval mode, without switching the model itself."""
 
 from __future__ import annotations
 
@@ -11,28 +11,33 @@ Module = TypeVar("Module", bound=nn.Module)
 
 
 def in_eval_mode(model: Module) -> Module:
-    """The model itself, where all of it is in eval mode; else a copy that is, with the same tensors.
+    """The model itself if all of it is in eval mode, else a copy in eval mode that shares its tensors.
 
-    The model is not switched for a while: two threads that ask at once would switch it under each other's hands, and
-    one that trains it would find it in the wrong mode.
+    Switching the model for a while would not do: another thread that predicts or trains with it at the same time would
+    find it in the wrong mode.
     """
     if not any(module.training for module in model.modules()):
         return model
     copies: dict[nn.Module, nn.Module] = {}
-    other = cast("Module", _with_the_same_tensors(model, copies))
-    other.eval()
-    return other
+    copied = cast("Module", _copy_sharing_tensors(model, copies))
+    copied.eval()
+    return copied
 
 
-def _with_the_same_tensors(module: nn.Module, copies: dict[nn.Module, nn.Module]) -> nn.Module:
-    """A copy whose modules and dictionaries are its own, so that it has a mode of its own and keeps things itself."""
+def _copy_sharing_tensors(module: nn.Module, copies: dict[nn.Module, nn.Module]) -> nn.Module:
+    """A copy with submodules and dictionaries of its own, so that modes and caches are separate; tensors are shared.
+
+    Args:
+        module: to copy.
+        copies: module -> its copy, so that a module that occurs twice is copied once.
+    """
     if module not in copies:
-        copies[module] = other = copy(module)
+        copies[module] = copied = copy(module)
         for name, value in vars(module).items():
             if type(value) is dict:
-                vars(other)[name] = dict(value)
-        other._modules = {
-            name: None if child is None else _with_the_same_tensors(child, copies)
+                vars(copied)[name] = dict(value)
+        copied._modules = {
+            name: None if child is None else _copy_sharing_tensors(child, copies)
             for name, child in module._modules.items()
         }
     return copies[module]

@@ -1,8 +1,8 @@
-"""How much a whole photograph looks like those that a model learned from.
+"""How much a whole photograph looks like the good ones that a model learned from.
 
-Anomaly maps compare patches. A wall, a cat or a table without the part may hold patches that are all well known; as a
-whole they are far from any good photograph. What a photograph holds and where it holds it are looked at apart: a part
-that lies upside down holds what it should.
+Anomaly maps compare patches. Each patch of a wall, a cat or an empty table may be familiar; as a whole such a
+photograph is far from any good one. Content (what is there) and layout (where it is) are compared separately: a part
+that lies upside down has familiar content.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from .acceleration import in_float32
 COMPONENTS = 8
 """Directions in which good photographs may differ, each with a variance of its own."""
 LAYOUT = 3
-"""Rows and columns of the grid on which the layout of a photograph is looked at."""
+"""Rows and columns of the grid on which the layout of a photograph is described."""
 
 
 class Description(NamedTuple):
-    """What familiarity looks at: `content` Bx2D and `layout` Bx9D, float32."""
+    """What familiarity compares: `content` Bx2D (means, then standard deviations) and `layout` Bx9D, float32."""
 
     content: Tensor
     layout: Tensor
@@ -33,7 +33,7 @@ def describe(patches: Tensor, weight: Tensor | None = None) -> Description:
 
     Args:
         patches: BxhxwxD.
-        weight: hxw in [0, 1], how much each patch counts; None: all alike. A cell of the layout without weight is 0.
+        weight: hxw in [0, 1], how much each patch counts; None: all count alike. A grid cell without weight is 0.
     """
     values = patches.float()
     if weight is None:
@@ -49,7 +49,7 @@ def describe(patches: Tensor, weight: Tensor | None = None) -> Description:
 
 
 class Familiarity(nn.Module):
-    """Distance of a photograph from good ones, by content and by layout; some kilobytes.
+    """Distance of a photograph from good ones, by content and by layout. Its weights take some kilobytes.
 
     Args:
         channels: D of the patches.
@@ -66,19 +66,19 @@ class Familiarity(nn.Module):
             return torch.stack([self.content(described.content), self.layout(described.layout)], dim=1)
 
     def fit(self, described: Description) -> Familiarity:
-        """Learns from descriptions of at least 4 good photographs; changes the module in place."""
+        """Fits both distributions, in place, to descriptions of at least 4 good photographs. Returns the module."""
         self.content.fit(described.content)
         self.layout.fit(described.layout)
         return self
 
 
 class NormalDistribution(nn.Module):
-    """Mahalanobis' distance with few directions and one common variance for all others.
+    """Mahalanobis distance with a variance for each of a few directions and one variance for all others.
 
-    That is probabilistic PCA (Tipping and Bishop, 1999), which few samples of many numbers can tell.
+    This is probabilistic PCA (Tipping and Bishop, 1999), which can be fitted to few samples of many dimensions.
 
     Args:
-        size: N numbers of a sample.
+        size: dimensions N of a sample.
     """
 
     mean: Tensor
@@ -94,16 +94,16 @@ class NormalDistribution(nn.Module):
         self.register_buffer("rest", torch.ones(()))
 
     def forward(self, samples: Tensor) -> Tensor:
-        """BxN -> B float32: the distance; the directions count as much as all others together."""
+        """BxN -> B float32: the distance. The few directions weigh as much as all others together."""
         centred = samples - self.mean
         along = centred @ self.components
         across = (centred.square().sum(1) - along.square().sum(1)).clamp_min(0) / self.rest
-        others = centred.shape[1] - COMPONENTS
-        squares = (along.square() / (self.variances + self.rest)).mean(1) + across / others
+        dimensions_across = centred.shape[1] - COMPONENTS
+        squares = (along.square() / (self.variances + self.rest)).mean(1) + across / dimensions_across
         return (squares / 2).sqrt()
 
     def fit(self, samples: Tensor) -> None:
-        """Learns from KxN samples; of few samples, a quarter of their number of directions are known."""
+        """Fits the distribution to KxN samples, in place. Few samples give K // 4 directions only."""
         mean = samples.mean(0)
         _, values, directions = torch.linalg.svd(samples - mean, full_matrices=False)
         variances = values.square() / (len(samples) - 1)

@@ -1,7 +1,7 @@
 """A small memory of normal patches, in the manner of PatchCore (Roth et al., CVPR 2022, arXiv 2106.08265).
 
-It remembers what a frozen backbone saw of good parts, and measures how far each patch is from the nearest one that it
-remembers. No gradient ever reaches it; `training/fill_memory.py` fills it.
+It stores features that a frozen backbone computes of good parts, and measures how far each patch is from the nearest
+stored one. It is not trained by gradients; `training/fill_memory.py` fills it.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from .backbones import make_backbone
 from .stlm.config import PatchMemoryConfig
 
 CHUNK_VALUES = 2**24
-"""Most distances that are held at once: 64 MB."""
+"""Most distances in memory at once: 64 MB."""
 
 
 def patch_features(levels: Sequence[Tensor]) -> Tensor:
     """Feature levels -> a vector for each patch.
 
-    Each level is averaged over 3 x 3 neighbours, brought to the first one's grid and concatenated (PatchCore, section
-    3.1).
+    Each level is averaged over 3 x 3 neighbours and resized to the grid of the first; then all are concatenated
+    (PatchCore, section 3.1).
 
     Args:
         levels: BxCxhxw each, the finest first.
@@ -35,8 +35,8 @@ def patch_features(levels: Sequence[Tensor]) -> Tensor:
     """
     pooled = [F.avg_pool2d(level.float(), 3, stride=1, padding=1) for level in levels]
     grid = pooled[0].shape[-2:]
-    same = [F.interpolate(level, size=grid, mode="bilinear", align_corners=False) for level in pooled]
-    return torch.cat(same, dim=1).permute(0, 2, 3, 1)
+    resized = [F.interpolate(level, size=grid, mode="bilinear", align_corners=False) for level in pooled]
+    return torch.cat(resized, dim=1).permute(0, 2, 3, 1)
 
 
 def nearest_distances(patches: Tensor, entries: Tensor, chunk_values: int = CHUNK_VALUES) -> Tensor:
@@ -44,40 +44,44 @@ def nearest_distances(patches: Tensor, entries: Tensor, chunk_values: int = CHUN
 
     Args:
         patches: ...xD float32.
-        entries: NxD float32. Products lose fewer digits where both are centred.
-        chunk_values: at most this many distances are held at once.
+        entries: NxD float32. Rounding errors are smaller if patches and entries are centred.
+        chunk_values: most distances in memory at once.
 
     Returns:
-        ... float32.
+        ... float32; infinite if there are no entries.
     """
-    asked = patches.flatten(0, -2)
+    flat = patches.flatten(0, -2)
     squares = entries.square().sum(1)
-    n = max(1, chunk_values // len(asked))
-    nearest = torch.full((len(asked),), torch.inf, device=asked.device)
+    n = max(1, chunk_values // len(flat))
+    nearest = torch.full((len(flat),), torch.inf, device=flat.device)
     for start in range(0, len(entries), n):
-        part = torch.addmm(squares[start : start + n], asked, entries[start : start + n].T, alpha=-2)
-        nearest = torch.minimum(nearest, part.amin(1))  # |e|^2 - 2 a.e; |a|^2 is the same for all entries
-    return (nearest + asked.square().sum(1)).clamp_min(0).sqrt().reshape(patches.shape[:-1])
+        part = torch.addmm(squares[start : start + n], flat, entries[start : start + n].T, alpha=-2)
+        nearest = torch.minimum(nearest, part.amin(1))  # |e|^2 - 2 p.e; |p|^2 is the same for all entries
+    return (nearest + flat.square().sum(1)).clamp_min(0).sqrt().reshape(patches.shape[:-1])
 
 
 def smooth(distances: Tensor) -> Tensor:
-    """Bx1xhxw -> same: a Gaussian of half a cell, PatchCore's 4 px (section 3.3) where cells are 8 px wide."""
-    side = math.exp(-2)  # exp(-x^2 / (2 sigma^2)) one cell aside; two aside it is 0.0003
+    """Bx1xhxw -> same, blurred by a Gaussian of sigma 0.5 cells: PatchCore's 4 px (section 3.3) at 8 px a cell."""
+    side = math.exp(-2)  # exp(-x^2 / (2 sigma^2)) at 1 cell; at 2 cells it is 0.0003 and left out
     line = torch.tensor([side, 1, side], dtype=distances.dtype, device=distances.device) / (1 + 2 * side)
     padded = F.pad(distances, (1, 1, 1, 1), mode="replicate")
     return F.conv2d(padded, (line[:, None] * line)[None, None])
 
 
 def principal_components(centred: Tensor, channels: int) -> Tensor:
-    """NxD with mean 0 -> Dx`channels`: orthonormal directions of the largest variance, the largest last."""
+    """NxD with mean 0 -> Dx`channels`: orthonormal directions of largest variance, in ascending order of variance."""
     vectors: Tensor = torch.linalg.eigh(centred.T @ centred)[1]
     return vectors[:, -channels:]
 
 
 class PatchMemory(nn.Module):
-    """Normal patches, reduced to their principal components, and the backbone that sees them.
+    """Features of normal patches, reduced to their principal components, and the backbone that computes them.
 
-    Each entry knows the photograph that it is from, so that one pass tells how far each photograph is from the others.
+    `sources` holds the number of the photograph that each entry comes from. So a photograph that is in the memory can
+    be scored by the entries of the others.
+
+    Args:
+        config: number of entries, components and backbone.
     """
 
     mean: Tensor
@@ -112,24 +116,24 @@ class PatchMemory(nn.Module):
         """
         with in_float32(patches):
             reduced = self.reduced(patches)
-            left_out = [-1] * len(reduced) if without is None else without
-            # One photograph after the other: the matrix of distances is the largest thing here.
-            nearest = [nearest_distances(p, self._others(n)) for p, n in zip(reduced, left_out, strict=True)]
+            numbers = [-1] * len(reduced) if without is None else without
+            # Image by image, because the matrix of distances takes most of the memory.
+            nearest = [nearest_distances(p, self._entries_without(n)) for p, n in zip(reduced, numbers, strict=True)]
             return smooth(torch.stack(nearest).unsqueeze(1))
 
     def closest(self, patches: Tensor) -> Tensor:
-        """BxhxwxD of `patches` -> B float32: the distance of the patch that is nearest to an entry.
+        """BxhxwxD of `patches` -> B float32: the smallest distance of any patch of an image to any entry.
 
-        That of an image whose own patches are remembered is 0 but for rounding.
+        It is 0 up to rounding for an image whose own patches are in the memory.
         """
         reduced = self.reduced(patches)
         return torch.stack([nearest_distances(patches, self.entries).min() for patches in reduced])
 
     def reduced(self, patches: Tensor) -> Tensor:
-        """...xD of `patches` -> ...xC: principal components, as the entries are."""
+        """...xD of `patches` -> ...xC: their principal components, comparable with the entries."""
         return (patches - self.mean) @ self.components
 
-    def _others(self, photograph: int) -> Tensor:
+    def _entries_without(self, photograph: int) -> Tensor:
         """Entries that are not of this photograph, and what takes its place; all entries for -1."""
         if photograph < 0:
             return self.entries

@@ -1,7 +1,7 @@
 """Segment Anything with MobileSAM's encoder (arXiv 2304.02643, 2306.14289): prompts in, masks out.
 
-The code is segment_anything's own (`Sam`, `PromptEncoder`, `MaskDecoder`), so that its `SamPredictor` runs on it; the
-encoder is that of the streams.
+The modules are segment_anything's own (`Sam`, `PromptEncoder`, `MaskDecoder`), so its `SamPredictor` works with them.
+The encoder is the streams' `ImageEncoder`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from .stlm.image_encoder import PIXEL_MEAN, PIXEL_STD, ImageEncoder
 from .stlm.mask_decoder import EMBEDDING_DIM
 
 SAM_SIDE = 1024
-"""Longer side in pixels that SAM was trained on; photographs are brought to it."""
+"""Longer side in pixels that SAM was trained on; photographs are resized to it."""
 SAM_GRID = SAM_SIDE // 16
 """Cells of the embedding along a side; SAM's low-resolution logits have four times as many."""
 
@@ -41,7 +41,7 @@ class SamImageEncoder(nn.Module):
 
 def make_sam() -> Sam:
     """Segment Anything with MobileSAM's encoder and random weights, in eval mode, without gradients."""
-    with torch.random.fork_rng(devices=[]):  # initial values are drawn and thrown away: leave the user's seed alone
+    with torch.random.fork_rng(devices=[]):  # random initial values must not move the user's seed
         sam = Sam(
             image_encoder=SamImageEncoder(),
             prompt_encoder=PromptEncoder(
@@ -66,15 +66,18 @@ def load_sam(
     mask_head: Mapping[str, Tensor],
     prompts: Mapping[str, Tensor],
 ) -> Sam:
-    """`make_sam` with weights: state dicts of `ImageEncoder`, of the streams' `MaskDecoder`, and SAM's own rest.
+    """`make_sam` with weights.
 
     Args:
-        encoder, decoder, mask_head, prompts: the parts of `StartingWeights`.
+        encoder: state dict of `ImageEncoder`.
+        decoder: state dict of the streams' `MaskDecoder`.
+        mask_head: weights of SAM's mask decoder that the streams do not have.
+        prompts: state dict of SAM's prompt encoder. All four are parts of `StartingWeights`.
     """
     sam = make_sam()
     sam.image_encoder.encoder.load_state_dict(encoder, strict=True)
     tensors = {**decoder, **mask_head, **prompts}
-    # The streams' decoder keeps two things that SAM has in its prompt encoder, one under another name.
+    # Two modules of the streams' decoder belong to SAM's prompt encoder, one of them under another name.
     for ours in [name for name in tensors if name.startswith("position.")]:
         tensors[ours.replace("position.", "pe_layer.", 1)] = tensors.pop(ours)
     for module in (sam.prompt_encoder, sam.mask_decoder):

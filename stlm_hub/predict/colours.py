@@ -1,4 +1,4 @@
-"""Embedded colour profiles: what a picture's numbers mean, where that is not sRGB."""
+"""Embedded colour profiles -> sRGB."""
 
 from __future__ import annotations
 
@@ -8,24 +8,24 @@ import numpy as np
 from PIL import Image, ImageCms
 
 MAX_PROFILE_BYTES = 2**24
-"""Larger ones are not applied. Printers' profiles have up to 3 MB."""
+"""Larger profiles are not applied. Printers' profiles have up to 3 MB."""
 SAME = 2
-"""Levels of 255: a profile that moves no colour by more is taken for sRGB, and the pixels stay as they are."""
+"""Levels of 255. A profile that changes no colour by more counts as sRGB, and the pixels stay as they are."""
 
 _SPACES = {"RGB": "RGB", "L": "GRAY", "CMYK": "CMYK"}
-"""What a profile of each mode describes. One of another space, left over when a picture was made grey, says nothing."""
+"""Colour space of a valid profile for each mode. Another one is left over from before the picture was converted."""
 
 
 def to_srgb(image: Image.Image, profile: bytes | None) -> tuple[Image.Image, str]:
-    """A picture in the colours of sRGB.
+    """Converts a picture to sRGB.
 
     Args:
         image: decoded.
         profile: ICC profile; None or empty: there is none, and the picture is returned as it is.
 
     Returns:
-        RGB where the profile says other colours than sRGB, else the picture as it is; and why a profile was not
-        applied, as the end of a sentence, or "".
+        The picture: converted to RGB if the profile differs from sRGB, else as it is. And why the profile was not
+        applied, as the end of a sentence that begins with the picture's name; "": it was, or there is none.
     """
     if not profile or image.mode not in _SPACES:
         return image, ""
@@ -39,12 +39,13 @@ def to_srgb(image: Image.Image, profile: bytes | None) -> tuple[Image.Image, str
         if image.mode != "CMYK" and _changes_little(transform, image.mode):
             return image, ""
         converted = ImageCms.applyTransform(image, transform)
-        return image if converted is None else converted, ""  # None is of a conversion in place
-    except (ImageCms.PyCMSError, OSError, ValueError, TypeError):  # of a damaged profile, or one of another mode
+        return image if converted is None else converted, ""  # None: converted in place
+    except (ImageCms.PyCMSError, OSError, ValueError, TypeError):  # a damaged profile, or one of another mode
         return image, "has a colour profile that cannot be used and is not applied"
 
 
 def _changes_little(transform: ImageCms.ImageCmsTransform, mode: str) -> bool:
+    """Whether a transform from mode "L" or "RGB" changes none of a grid of colours by more than `SAME`."""
     levels = np.linspace(0, 255, 17).round().astype(np.uint8)
     if mode == "L":
         before = levels[None]

@@ -1,9 +1,9 @@
-"""How many bits of a 16-bit picture a camera fills, and how its values become 8 bits.
+"""The bit depth of a camera in 16-bit pictures, and how their values become 8 bits.
 
-A camera of 10, 12 or 14 bits writes files of 16. Where its values are at the upper end of each pixel, nothing is to be
-done; where they are at the lower end, 65535 is not white and the picture comes out nearly black. The depth is a
-property of the part and not of a picture: guessed for each by itself, a dark photograph would come out as bright as its
-neighbours. So it is found on all photographs of good parts together, see `depth_of`, or named.
+A camera of 10, 12 or 14 bits writes files of 16. If its values fill the upper bits of each pixel, nothing is to be
+done. If they fill the lower bits, white is not 65535, and the picture comes out nearly black. The depth must not be
+guessed for each picture: a dark photograph would come out as bright as any other. So it is found on all photographs of
+good parts together, see `depth_of`, or the user names it.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from ..errors import ConfigError
 from ..models.stlm.judging import BITS
 
 DARK = 16
-"""How many times as dark as white a picture's brightest value may be: one of 12 bits, read as 16, is darker."""
+"""A picture whose highest value is below 1 / `DARK` of white is nearly black, as one of 12 bits that is read as 16."""
 
-_OTHER_BYTE = {  # of the raw modes of which Pillow keeps the high bytes: what reads the low ones
+_OTHER_BYTE = {  # raw modes of which Pillow keeps the high bytes -> the raw mode that reads the low bytes
     "RGB;16B": "RGB;16L",
     "RGB;16L": "RGB;16B",
     "RGBA;16B": "RGBA;16L",
@@ -30,36 +30,36 @@ _NATIVE = {True: "L", False: "B"}
 
 
 def check_bits(bits: int | None) -> None:
-    """Raises ConfigError for what is neither None nor one of `BITS`."""
+    """Raises ConfigError unless `bits` is None or one of `BITS`."""
     if bits is not None and (type(bits) is not int or bits not in BITS):
         raise ConfigError(f"bits must be one of {list(BITS)}, the bits of the camera, not {bits!r:.60}.")
 
 
 def fitting(top: int) -> int:
-    """The smallest depth that holds a value."""
+    """The smallest of `BITS` that holds a value; 16 for a larger one."""
     return next(bits for bits in BITS if top < 1 << bits or bits == BITS[-1])
 
 
 def depth_of(tops: Iterable[int]) -> int | None:
-    """The depth of a part's photographs: the smallest that holds the highest value of each; None: none has 16 bits."""
+    """The depth of photographs, from the highest value of each that has 16 bits; None: there is no such photograph."""
     highest = max(tops, default=None)
     return None if highest is None else fitting(highest)
 
 
 def to_8_bits(values: np.ndarray, bits: int) -> np.ndarray:
-    """uint16 of any shape -> uint8: 0 to 2^bits - 1 become 0 to 255, what is above is white."""
+    """uint16 of any shape -> uint8: 0 to 2^bits - 1 become 0 to 255; higher values become 255."""
     scaled: np.ndarray = values >> (bits - 8)
     np.minimum(scaled, 255, out=scaled)
     return scaled.astype(np.uint8)
 
 
 def depth_note(name: str, top: int | None, bits: int | None) -> str:
-    """A sentence where the depth that a picture was read with does not suit it; "": it does.
+    """A sentence if a picture was probably read with the wrong depth; "": it was not.
 
     Args:
         name: of the picture.
-        top: its highest value of 16 bits; None: it has 8.
-        bits: that it was read with; None: nobody knows, so it was 16.
+        top: its highest value; None: it has 8 bits.
+        bits: depth that it was read with; None: not known, so 16.
     """
     if not top:
         return ""
@@ -82,14 +82,14 @@ def depth_note(name: str, top: int | None, bits: int | None) -> str:
 
 
 def deep_colours(image: Image.Image, again: Callable[[], Image.Image]) -> np.ndarray | None:
-    """Colours of 16 bits, of which Pillow keeps the high bytes: HxWx3, HxWx4 or (grey with alpha) HxWx2 uint16.
+    """All 16 bits of a colour picture, of which Pillow itself keeps the high bytes only.
 
     Args:
-        image: opened, not decoded yet; it is decoded where this returns an array.
+        image: opened, not decoded yet. It is decoded if this returns an array.
         again: opens the same picture once more.
 
     Returns:
-        None: it is of another kind.
+        HxWx3, HxWx4 or (grey with alpha) HxWx2 uint16; None: it is no such picture.
     """
     raw = raw_mode(image)
     if raw == _GREY_WITH_ALPHA:  # its bytes, read as if they were four channels
@@ -106,21 +106,21 @@ def deep_colours(image: Image.Image, again: Callable[[], Image.Image]) -> np.nda
 
 
 def raw_mode(image: Image.Image) -> str:
-    """How the pixels of a picture that is not decoded yet are stored, e.g. "RGB;16B"; "": it is decoded, or unknown."""
+    """Pillow's raw mode of a picture that is not decoded yet, e.g. "RGB;16B"; "": it is decoded, or unknown."""
     tiles = getattr(image, "tile", None)
     if not tiles:
         return ""
-    found = tiles[0].args if isinstance(tiles[0].args, str) else (tiles[0].args or ("",))[0]
-    return found[:-1] + _NATIVE[np.little_endian] if isinstance(found, str) and found.endswith(";16N") else str(found)
+    raw = tiles[0].args if isinstance(tiles[0].args, str) else (tiles[0].args or ("",))[0]
+    return raw[:-1] + _NATIVE[np.little_endian] if isinstance(raw, str) and raw.endswith(";16N") else str(raw)
 
 
 def is_deep(image: Image.Image) -> bool:
-    """Whether a picture that is not decoded yet has colours of which Pillow would keep the high bytes alone."""
+    """Whether Pillow would keep only the high bytes of a picture that is not decoded yet, see `deep_colours`."""
     return raw_mode(image) in (*_OTHER_BYTE, _GREY_WITH_ALPHA)
 
 
 def _read_as(image: Image.Image, raw: str) -> Image.Image:
-    """The same picture, decoded as if its pixels were stored in another way of the same size."""
+    """Decodes a picture as if its pixels were stored in another raw mode of the same size."""
     image.tile = [  # type: ignore[attr-defined]  # of an ImageFile
         tile._replace(args=raw if isinstance(tile.args, str) else (raw, *tile.args[1:]))
         for tile in image.tile  # type: ignore[attr-defined]

@@ -1,4 +1,4 @@
-"""What everything that judges photographs has in common, whichever runtime is behind it."""
+"""The interface of everything that judges photographs."""
 
 from __future__ import annotations
 
@@ -51,10 +51,18 @@ class Detector(Protocol):
         review_threshold: float | None = None,
         refine: bool | None = None,
     ) -> Prediction | list[Prediction]:
-        """Judges one photograph or a list of them, at the calibrated threshold or another one in [0, 1].
+        """Judges one photograph or a list of them (a list in, a list out, in order).
 
-        `review_threshold` is the score from which one below `threshold` is worth a second look. `refine` says whether
-        Segment Anything outlines what is rejected; None: as the detector does by itself.
+        Args:
+            image_or_list: what `images.read_picture` takes, or a list of those.
+            threshold: anomaly score in [0, 1] at or above which a photograph is rejected; None: the detector's own.
+            review_threshold: score in [0, `threshold`] at or above which a photograph is worth a second look; None: the
+                detector's own.
+            refine: whether Segment Anything outlines what is rejected; None: the detector's own choice.
+
+        Raises:
+            ImageError: an input cannot be used as a photograph; nothing is predicted then.
+            ConfigError: a threshold is out of range.
         """
 
     def predict_many(
@@ -65,4 +73,8 @@ class Detector(Protocol):
         review_threshold: float | None = None,
         refine: bool | None = None,
     ) -> Iterator[Prediction | Unusable]:
-        """Judges any number of photographs, a few at a time in memory; what cannot be used is `Unusable`."""
+        """Judges any number of photographs, a few at a time in memory. Arguments: see `predict`.
+
+        Yields:
+            For each photograph, in order, its prediction, or an `Unusable` with the reason.
+        """

@@ -1,4 +1,4 @@
-"""Between the frame of a photograph and that of the network: sizes only, no judging."""
+"""Resizing: photographs to the frame of the network, maps back to the frame of a photograph."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:  # an exported model judges without torch
 
 
 def resize_image(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """HxWx3 uint8 -> hxwx3 uint8 for `size` (h, w): bilinear; area means where it shrinks, so that nothing aliases."""
+    """HxWx3 uint8 -> hxwx3 uint8 for `size` (h, w): area means if it shrinks, which do not alias, else bilinear."""
     if image.shape[:2] == size:
         return image
     shrinks = image.shape[0] >= size[0] and image.shape[1] >= size[1]
@@ -32,7 +32,7 @@ def to_input(images: Sequence[np.ndarray], size: tuple[int, int], device: torch.
 
 
 def to_frame(anomaly_map: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
-    """A map at the network's size -> HxW float32 in [0, 1] in the frame of a photograph of this shape, bilinear."""
+    """hxw float32 at the network's size -> HxW float32 in [0, 1] for the `shape` (H, W) of a photograph, bilinear."""
     if anomaly_map.shape == tuple(shape):
         return anomaly_map
     return cv2.resize(anomaly_map, (shape[1], shape[0]), interpolation=cv2.INTER_LINEAR).clip(0.0, 1.0)

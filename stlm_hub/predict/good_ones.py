@@ -1,7 +1,7 @@
-"""Where the good photographs are in a folder as people have it.
+"""The good photographs in a folder or archive of a whole data set.
 
-A whole category is easily given where good photographs alone are meant: training on its defects and masks would teach a
-model that they are normal.
+People easily pass a whole data set where only good photographs are meant. Training on its defects and masks would teach
+a model that they are normal.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from ..errors import DataError
 from .images import list_images
 
 GOOD_NAMES = ("good", "ok", "normal")
-"""Folders of good photographs, in any spelling of upper and lower case."""
+"""Names of folders with good photographs, in upper or lower case."""
 _NOT_FOR_TRAINING = ("test", "ground_truth")
 
 
@@ -24,10 +24,13 @@ def is_good(name: str) -> bool:
 
 
 def good_folder(folder: Path) -> tuple[Path, str]:
-    """The folder with the good photographs of `folder`, and a sentence that says so where it is another one.
+    """The folder with the good photographs: `folder` itself, or a folder such as train/good inside it.
+
+    Returns:
+        The folder, and a sentence if it is not `folder` itself, else "".
 
     Raises:
-        DataError: it holds photographs in subfolders alone, and none of them is known to hold good ones.
+        DataError: only subfolders hold photographs, and no name says which are good.
     """
     if not folder.is_dir() or list_images(folder):
         return folder, ""
@@ -42,10 +45,13 @@ def good_folder(folder: Path) -> tuple[Path, str]:
 
 
 def good_members(names: Sequence[str]) -> tuple[list[int], str]:
-    """Which files of an archive are good photographs, by their paths, and a sentence where that is not all of them.
+    """The good photographs of an archive, by their paths.
 
     Args:
         names: paths with "/" between folders.
+
+    Returns:
+        Their indices, and a sentence if files are left out, else "".
 
     Raises:
         DataError: some are test photographs or masks, and none is in train/good.
@@ -53,8 +59,8 @@ def good_members(names: Sequence[str]) -> tuple[list[int], str]:
     folders = [[part.casefold() for part in PurePosixPath(name).parts[:-1]] for name in names]
     good = [i for i, parts in enumerate(folders) if any(a == "train" and is_good(b) for a, b in pairwise(parts))]
     if good:
-        left = len(names) - len(good)
-        return good, f"{left} files outside train/good are left out." if left else ""
+        left_out = len(names) - len(good)
+        return good, f"{left_out} files outside train/good are left out." if left_out else ""
     wrong = [name for name, parts in zip(names, folders, strict=True) if set(_NOT_FOR_TRAINING) & set(parts)]
     if wrong:
         raise DataError(

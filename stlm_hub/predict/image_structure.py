@@ -1,4 +1,4 @@
-"""What a picture file says that it is made of, counted before a decoder follows it.
+"""The number of parts that a picture file lists, checked before a decoder reads them.
 
 A decoder reads as many scans, chunks, tiles and tags as a file lists, and a file can list far more than it holds. A
 JPEG of 300 kB has room for 5,000 scans of 40 megapixels each, and a TIFF of 10 MB for 5,000 tags that are all its
@@ -16,11 +16,11 @@ from typing import IO
 from ..errors import ImageError
 
 MAX_SCANS = 100
-"""Of a JPEG. Encoders write 1 to 14, and each scan goes over all pixels: 100 take 3 s on 40 megapixels. libtiff has the
-same limit for the JPEGs inside a TIFF."""
+"""Most scans of a JPEG. Encoders write 1 to 14. Each scan goes over all pixels: 100 take 3 s on 40 megapixels. libtiff
+has the same limit for JPEGs inside a TIFF."""
 
 MAX_PARTS = 50_000
-"""Segments, chunks, tags, strips and tiles; each costs up to 20 us. A PNG of 200 MB in chunks of 8 kB has 25,000, a
+"""Most segments, chunks, tags, strips or tiles; each costs up to 20 us. A PNG of 200 MB in chunks of 8 kB has 25,000, a
 TIFF with a strip for each row at most 45,000."""
 
 MAX_EXIF_BYTES = 2**24  # a JPEG's comes in pieces of 64 kB, and Pillow copies what it has for each piece
@@ -46,10 +46,10 @@ def check_structure(stream: IO[bytes], size: int, name: str) -> None:
     Args:
         stream: the file, at its start; it is left there.
         size: of the file in bytes.
-        name: what the error calls the picture.
+        name: of the picture, for the error.
 
     Raises:
-        ImageError: it has too many.
+        ImageError: it lists too many parts.
     """
     start = stream.read(34)
     stream.seek(0)
@@ -65,18 +65,18 @@ def check_structure(stream: IO[bytes], size: int, name: str) -> None:
 
 
 def without_text(stream: IO[bytes]) -> tuple[IO[bytes], bytes | None]:
-    """A PNG without its longer texts and its colour profile, which Pillow refuses when they unpack to over 1 MB.
+    """A PNG without its long texts and its colour profile, which Pillow refuses if they unpack to over 1 MB.
 
-    Neither decides a pixel that Pillow decodes. Texts with a picture's Exif stay.
+    Neither changes a pixel that Pillow decodes. Texts that hold Exif data stay.
 
     Args:
         stream: the file, at its start, after `check_structure`.
 
     Returns:
-        A stream to decode, at its start, the given one where nothing is left out or it is no PNG; and the profile,
-        None where there is none or it cannot be unpacked.
+        A stream to decode, at its start: the given one if it is no PNG or nothing is left out. And the profile; None:
+        there is none, or it cannot be unpacked.
     """
-    kept, profile, start = [], None, 8
+    kept, profile, start = [], None, 8  # kept: (start, end) of byte ranges; start: of the next one
     if stream.read(8) != b"\x89PNG\r\n\x1a\n":
         stream.seek(0)
         return stream, None
@@ -98,7 +98,7 @@ def without_text(stream: IO[bytes]) -> tuple[IO[bytes], bytes | None]:
 
 
 def _profile(chunk: bytes) -> bytes | None:
-    """The ICC profile of an iCCP chunk: a name, a zero, the compression's number, the compressed profile."""
+    """The ICC profile of an iCCP chunk: a name, a zero byte, a byte for the compression, the compressed profile."""
     try:
         return zlib.decompressobj().decompress(chunk.partition(b"\0")[2][1:], MAX_PNG_PROFILE_BYTES)
     except zlib.error:
@@ -106,44 +106,51 @@ def _profile(chunk: bytes) -> bytes | None:
 
 
 def tags_fit(stream: IO[bytes], size: int) -> bool:
-    """Whether the tags of a TIFF, or of Exif data, take no more to read than twice what is there.
+    """Whether reading the tags of a TIFF or of Exif data takes at most twice as many bytes as there are.
 
-    Only what Pillow reads for the first picture is counted. What cannot be understood counts as nothing: it is
-    Pillow's to refuse.
+    Only what Pillow reads for the first picture is counted. Tags of unknown types count as nothing; Pillow refuses
+    them.
 
     Args:
-        stream: the file or the data, from its byte order on.
+        stream: the file or the data, at its byte order mark.
         size: in bytes.
     """
     head = stream.read(16).ljust(16, b"\0")
-    # Pillow takes a big-endian BigTIFF for a TIFF; a later one may not.
+    # Pillow reads a big-endian BigTIFF as a plain TIFF, but a later version may not; both readings must fit.
     return all(_fit(stream, size, head, big) for big in {head[2] == 43, 43 in head[2:4]})
 
 
 def _fit(stream: IO[bytes], size: int, head: bytes, big: bool) -> bool:
+    """`tags_fit`, read as a BigTIFF or as a plain TIFF.
+
+    Args:
+        head: the first 16 bytes.
+        big: whether it is read as a BigTIFF.
+    """
     order = ">" if head[:2] == b"MM" else "<"
     number, length, entry, inline = ("Q", 8, "HHQ8s", 8) if big else ("H", 2, "HHI4s", 4)
     pointer, entry_bytes = ("Q", 20) if big else ("I", 12)
     pending = [struct.unpack(order + pointer, head[8:16] if big else head[4:8])[0]]
-    seen: set[int] = set()
+    visited: set[int] = set()  # offsets of directories
     parts = read = 0
     while pending:
         at = pending.pop()
-        if at in seen or at >= size:
+        if at in visited or at >= size:
             continue
-        seen.add(at)
+        visited.add(at)
         stream.seek(at)
-        found = stream.read(length)
-        for _ in range(struct.unpack(order + number, found)[0] if len(found) == length else 0):
-            found = stream.read(entry_bytes)
-            if len(found) < entry_bytes:
+        data = stream.read(length)
+        entries = struct.unpack(order + number, data)[0] if len(data) == length else 0
+        for _ in range(entries):
+            data = stream.read(entry_bytes)
+            if len(data) < entry_bytes:
                 break
-            tag, kind, count, value = struct.unpack(order + entry, found)
+            tag, unit, count, value = struct.unpack(order + entry, data)
             parts += 1 + (count if tag in _OFFSETS else 0)
-            held = count * _UNITS.get(kind, 0)
+            value_bytes = count * _UNITS.get(unit, 0)
             offset = struct.unpack(order + pointer, value)[0]
-            if held > inline:
-                read += max(0, min(held, size - offset))
+            if value_bytes > inline:
+                read += max(0, min(value_bytes, size - offset))
             elif tag in _DIRECTORIES:
                 pending.append(offset)
             if parts > MAX_PARTS or read > 2 * size:
@@ -152,6 +159,7 @@ def _fit(stream: IO[bytes], size: int, head: bytes, big: bool) -> bool:
 
 
 def _check_jpeg(data: bytes, name: str) -> None:
+    """Raises ImageError for a JPEG with too many scans or segments, junk between them, or tags that do not fit."""
     at, scans, parts, junk, exif = 2, 0, 0, 0, []
     while (marker := _MARKER.search(data, at)) is not None and data[marker.end() - 1] != _EOI:
         junk += 0 if scans else marker.start() - at
@@ -170,12 +178,13 @@ def _check_jpeg(data: bytes, name: str) -> None:
             raise _refused(name, f"a JPEG of more than {MAX_SCANS} scans")
         if parts > MAX_PARTS or junk > MAX_JUNK_BYTES:
             raise _refused(name, f"a JPEG of more than {MAX_PARTS:,} segments, or with other data between them")
-    held = b"".join(exif)
-    if len(held) > MAX_EXIF_BYTES or not tags_fit(io.BytesIO(held), len(held)):
+    tags = b"".join(exif)
+    if len(tags) > MAX_EXIF_BYTES or not tags_fit(io.BytesIO(tags), len(tags)):
         raise _refused(name, "a JPEG whose Exif data names more than it holds")
 
 
 def _check_png(stream: IO[bytes], name: str) -> None:
+    """Raises ImageError for a PNG with too many chunks."""
     stream.seek(8)
     parts = 0
     while len(head := stream.read(8)) == 8 and head[4:] != b"IEND":

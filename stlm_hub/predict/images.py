@@ -43,7 +43,7 @@ ImageInput: TypeAlias = str | Path | bytes | Image.Image | np.ndarray
 """What `load_image` accepts. Arrays are HxW, HxWx1, HxWx3 (RGB) or HxWx4 (RGBA)."""
 
 SUFFIXES = (".bmp", ".jfif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp", *HEIC_SUFFIXES)
-"""Endings of file names, in lower case, of what may be a picture. Those of HEIC are read where pillow-heif is there."""
+"""Suffixes of picture files, in lower case. HEIC files are read if pillow-heif is installed."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,8 +52,8 @@ class Picture:
 
     Args:
         image: RGB uint8 HxWx3, C-contiguous, as displayed.
-        notes: a sentence for each thing that may make it other than it was meant.
-        top: highest value of a picture of 16 bits; None: it has 8, or says its depth itself.
+        notes: sentences on why the image may not be what was meant.
+        top: highest value of a 16-bit picture; None: it has 8 bits, or states its depth itself.
     """
 
     image: np.ndarray
@@ -62,7 +62,7 @@ class Picture:
 
 
 def load_image(source: ImageInput, *, name: str | None = None, bits: int | None = None) -> np.ndarray:
-    """The image of `read_picture`, whose notes become warnings."""
+    """`read_picture`: its image HxWx3 uint8 RGB. Its notes become warnings of the class `PictureWarning`."""
     picture = read_picture(source, name=name, bits=bits)
     for note in picture.notes:
         warnings.warn(note, PictureWarning, stacklevel=2)
@@ -105,10 +105,10 @@ def list_images(folder: str | Path, *, recursive: bool = False) -> list[Path]:
     """Lists the picture files of a folder in natural order: `part2.png` before `part10.png`.
 
     Args:
-        folder: where to look for files that end in one of `SUFFIXES`. Hidden files and folders (with a leading dot)
-            are left out, and HEIC files where they cannot be read, see `note_left_out`.
-        recursive: whether to look into subfolders, too. Links to folders are followed; each folder is looked into once,
-            so links may lead in circles.
+        folder: with files that end in one of `SUFFIXES`. Hidden files and folders (with a leading dot) are left out. So
+            are HEIC files if they cannot be read, see `note_left_out`.
+        recursive: whether to list subfolders too. Links to folders are followed. Each folder is listed once, so links
+            may lead in circles.
 
     Raises:
         ImageError: the folder does not exist, is a file or cannot be read.
@@ -123,6 +123,7 @@ def note_left_out(folder: str | Path, *, recursive: bool = False) -> str:
 
 
 def _all_images(root: Path, recursive: bool) -> list[Path]:
+    """`list_images`, with HEIC files whether they can be read or not."""
     try:
         if not stat.S_ISDIR(root.stat().st_mode):
             raise ImageError(f"{printable(str(root))} is a file; pass the folder that holds the pictures.")
@@ -134,20 +135,20 @@ def _all_images(root: Path, recursive: bool) -> list[Path]:
             and path.is_file()
         ]
     except (OSError, ValueError) as error:
-        where = getattr(error, "filename", None) or str(root)  # a folder below it
+        where = getattr(error, "filename", None) or str(root)  # or a subfolder
         raise ImageError(f"The folder {printable(where)} cannot be read: {reason(error)}.") from None
     return sorted(found, key=lambda path: (_natural(path.relative_to(root)), str(path)))
 
 
 def _below(root: Path) -> Iterator[Path]:
-    """Everything in a folder and its subfolders, what lies there in fact before what links lead to."""
-    folders, links, seen = deque([root]), deque[Path](), set[Path]()
+    """Yields everything in a folder and its subfolders: first real folders, then those that links lead to."""
+    folders, links, listed = deque([root]), deque[Path](), set[Path]()
     while folders or links:
         folder = folders.popleft() if folders else links.popleft()
         place = folder.resolve()
-        if place in seen:
+        if place in listed:
             continue
-        seen.add(place)
+        listed.add(place)
         for path in folder.iterdir():
             yield path
             if path.is_dir() and not path.name.startswith("."):
@@ -163,6 +164,7 @@ def _natural(path: Path) -> list[list[str | int]]:
 
 
 def _read_file(path: Path, name: str | None, bits: int | None) -> Picture:
+    """`read_picture` for a path."""
     label = printable(name or path.name or str(path))
     try:
         status = path.stat()
@@ -179,7 +181,7 @@ def _read_file(path: Path, name: str | None, bits: int | None) -> Picture:
 
 
 def _decode(stream: IO[bytes], size: int, name: str, bits: int | None) -> Picture:
-    """Encoded picture of `size` bytes -> the picture in the displayed frame."""
+    """`read_picture` for an encoded picture of `size` bytes."""
     with opened(stream, size, name) as (image, again):
         return _displayed(image, name, bits, again)
 
@@ -187,7 +189,7 @@ def _decode(stream: IO[bytes], size: int, name: str, bits: int | None) -> Pictur
 def _displayed(
     image: Image.Image, name: str, bits: int | None, again: Callable[[], Image.Image] | None = None
 ) -> Picture:
-    """PIL image, which may not be decoded yet -> the picture in the displayed frame; `again` opens it once more."""
+    """`read_picture` for a PIL image, decoded or not; `again` opens the same file once more, if it comes from one."""
     check_size(*image.size, name)
     try:
         several = again is not None and _several(image)
@@ -207,14 +209,14 @@ def _displayed(
 
 
 def _several(image: Image.Image) -> bool:
-    """Whether a file holds frames or pages. Further pictures in a phone's JPEG or HEIC are of the same photograph."""
+    """Whether a file holds several frames or pages. Further pictures in a phone's JPEG or HEIC do not count."""
     if image.format == "TIFF":  # `n_frames` would follow the whole chain, which a file can make as long as it likes
         return bool(getattr(image, "tag_v2", None) and image.tag_v2.next)  # type: ignore[attr-defined]
     return image.format in ("PNG", "WEBP") and bool(getattr(image, "is_animated", False))
 
 
 def _from_array(array: np.ndarray, name: str, bits: int | None) -> Picture:
-    """Array -> picture, a copy."""
+    """`read_picture` for an array, which is copied."""
     channels = array.shape[2] if array.ndim == 3 else 1
     if array.ndim not in (2, 3) or channels not in (1, 3, 4):
         raise ImageError(f"{name} is an array of shape {array.shape}; pass HxW, HxWx1, HxWx3 (RGB) or HxWx4 (RGBA).")

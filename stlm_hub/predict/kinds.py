@@ -1,4 +1,4 @@
-"""What a file is by how it begins: pictures of phones, and what lies where a picture should be."""
+"""The kind of a file by its first bytes: HEIC pictures, and pointers that lie in the place of a picture."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from pathlib import PurePath
 from ..errors import ImageError
 
 HEIC_SUFFIXES = (".heic", ".heif", ".hif")
-"""Endings of the pictures that phones make, in lower case."""
+"""Suffixes of the pictures that phones take, in lower case."""
 INSTALL_HEIC = 'pip install "stlm_hub[heic]"'
 
 _HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
-_POINTERS = {  # how a file begins that stands for another one
+_POINTERS = {  # first bytes of a file that stands for another one
     b"version https://git-lfs.github.com/spec/": ("a Git LFS pointer", "git lfs pull"),
     b"version https://hawser.github.com/spec/": ("a Git LFS pointer", "git lfs pull"),
     b"/annex/objects/": ("a git-annex pointer", "git annex get"),
@@ -28,17 +28,17 @@ def reads_heic() -> bool:
 
 
 def is_heic(start: bytes) -> bool:
-    """Whether a file that starts so is a HEIC picture. AVIF, of the same family, is not read."""
+    """Whether a file with these first bytes is a HEIC picture. AVIF, of the same family, is not read."""
     compatible = [start[at : at + 4] for at in range(16, min(len(start), int.from_bytes(start[:4], "big")), 4)]
     return start[4:8] == b"ftyp" and start[8:12] in _HEIC_BRANDS and b"avif" not in compatible
 
 
 def check_kind(start: bytes, name: str) -> None:
-    """Refuses what is known to be no picture, or one that nothing here can read.
+    """Refuses a file that is known to be no picture, or that cannot be read here.
 
     Args:
-        start: the first `BEGINNING` bytes of a file.
-        name: what the error calls it.
+        start: the first `BEGINNING` bytes of the file.
+        name: of the picture, for the error.
 
     Raises:
         ImageError: it is a pointer, or a HEIC picture and pillow-heif is not installed.
@@ -51,7 +51,7 @@ def check_kind(start: bytes, name: str) -> None:
 
 
 def left_out(paths: Sequence[PurePath]) -> str:
-    """A sentence on the HEIC files among these where they cannot be read; "": there are none, or they can."""
+    """A sentence on HEIC files among these that cannot be read; "": there are none."""
     if reads_heic():
         return ""
     count = sum(path.suffix.lower() in HEIC_SUFFIXES for path in paths)

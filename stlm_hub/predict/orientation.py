@@ -1,4 +1,4 @@
-"""How EXIF turns a picture, and the picture turned so."""
+"""The EXIF orientation of a picture, and the picture turned by it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,15 @@ from .printable import printable
 
 
 def as_shown(pixels: Image.Image, source: Image.Image) -> np.ndarray:
-    """An array of pixels, turned as the EXIF data of the decoded picture that they are of say; `pixels` is changed."""
+    """Turns pixels by the EXIF orientation of a picture.
+
+    Args:
+        pixels: of the decoded picture, in any mode; its metadata are overwritten.
+        source: the decoded picture, with its EXIF data.
+
+    Returns:
+        HxW or HxWxC array, C-contiguous, as a viewer shows it.
+    """
     # Only the orientation is kept: exif_transpose rewrites all of EXIF, which fails where other tags are malformed.
     pixels.info.clear()
     pixels.getexif()[ExifTags.Base.Orientation] = _orientation(source)
@@ -23,17 +31,17 @@ def as_shown(pixels: Image.Image, source: Image.Image) -> np.ndarray:
 
 
 def orientation_of(path: Path) -> int:
-    """EXIF orientation of a picture file, 1 to 8; above 4 width and height are exchanged. 1 where it says none."""
+    """EXIF orientation of a picture file, 1 to 8; above 4 width and height are exchanged. 1: it has none."""
     try:
         with path.open("rb") as file, opened(file, path.stat().st_size, printable(path.name)) as (image, _):
-            found = image.getexif().get(ExifTags.Base.Orientation, 1)  # of a TIFF, too, which is not decoded
+            orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
     except Exception:  # see `opened`
         return 1
-    return found if isinstance(found, int) and 1 <= found <= 8 else 1
+    return orientation if isinstance(orientation, int) and 1 <= orientation <= 8 else 1
 
 
 def _orientation(image: Image.Image) -> Any:
-    """EXIF orientation of a loaded image; 1 where the metadata cannot be read. (`load` itself turns a TIFF.)"""
+    """EXIF orientation of a decoded image; 1: it has none that can be read. Pillow itself turns a TIFF in `load`."""
     try:
         exif = image.info.get("exif", b"")
         if not exif and "Raw profile type exif" in image.info:  # how some PNGs hold it, in hexadecimal digits

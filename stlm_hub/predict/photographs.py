@@ -1,4 +1,4 @@
-"""A folder of photographs for training or calibration: checked before the work starts, then read one by one."""
+"""Photographs for training or calibration: a folder is checked before the work starts, then read one by one."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from .images import list_images, note_left_out, read_picture
 MIN_TRAINING_PHOTOGRAPHS = 8
 USUAL_SIZE_RATIO = 4.0  # longest side of the largest photograph / longest side of the smallest
 USUAL_ASPECT_RATIO_SPREAD = 1.5  # aspect ratio of the widest photograph / aspect ratio of the narrowest
-_THUMBNAIL = 64  # px, side of the thumbnail that shows whether a photograph is blank, or a copy of another one
+_THUMBNAIL = 64  # px, side of the thumbnail by which blank photographs and copies are recognised
 MOST_NOTES = 5
-"""Sentences on single photographs; a folder can have one for each."""
+"""Most sentences on single photographs; a folder can have one for each."""
 NEAR_COPY = 1.2
-"""Grey levels, root mean square over thumbnails: photographs of two parts differ by 2 and more, the same frame with
-other noise by less than 1."""
+"""Root mean square difference of thumbnails, in grey levels. Photographs of two parts differ by 2 and more, the same
+frame with other noise by less than 1."""
 
 
 @dataclass(frozen=True)
@@ -35,8 +35,8 @@ class Photographs:
         paths: different photographs, in natural order.
         duplicates: (duplicate, original) for photographs of the same frame; the duplicates are not in `paths`.
         shape: median height and width in pixels.
-        bits: that those of 16 bits use, see `depth`; None: there are none.
-        notes: a sentence for what is unusual of them.
+        bits: depth of those with 16 bits, see `depth`; None: there are none.
+        notes: a sentence on each unusual thing.
     """
 
     paths: list[Path]
@@ -57,17 +57,17 @@ def check_photographs(
     """Reads every photograph of a folder of good parts once and checks whether they can be used together.
 
     Args:
-        folder: holds PNG, JPEG, WebP, BMP or TIFF files; of a whole data set, its train/good counts. Other files and
+        folder: with PNG, JPEG, WebP, BMP or TIFF files. Of a whole data set, train/good is used. Other files and
             subfolders are ignored.
         at_least: lowest number of different photographs.
-        work: what the photographs are needed for, in the words of error messages.
-        near_copies: whether the same frame with other noise counts. For a threshold it must not: it hides how much
-            parts differ.
-        bits: that those of 16 bits use; None: it is found on all of them together.
+        work: what they are needed for, a word for error messages.
+        near_copies: whether the same frame with other noise counts as different. For a threshold it must not: it hides
+            how much parts differ.
+        bits: depth of those with 16 bits; None: found on all of them together.
 
     Raises:
-        DataError: the folder is missing; a file cannot be read; fewer than `at_least` different photographs; a
-            photograph has one single colour. The first five files are named.
+        DataError: the folder is missing, a file cannot be read, a photograph has one single colour, or fewer than
+            `at_least` are different. The first five files are named.
     """
     folder = expanded(folder)
     if not folder.is_dir():
@@ -79,32 +79,44 @@ def check_photographs(
             f"{folder} holds {len(paths)} photographs; {work} needs at least {at_least} different ones "
             f"of good parts (50 or more are better). {unread}".rstrip()
         )
-    found = _look(paths, bits, near_copies)
-    depth = bits or depth_of(found.tops.values())
+    contents = _read_all(paths, bits, near_copies)
+    depth = bits or depth_of(contents.tops.values())
     if bits is None and depth not in (None, 16):
-        found = _look(paths, depth, near_copies)  # read as 16 bits, they were too dark to be compared
-    if found.broken:
+        contents = _read_all(paths, depth, near_copies)  # read as 16 bits they were too dark to compare
+    if contents.broken:
         raise DataError(
-            f"{len(found.broken)} of {len(paths)} files cannot be used: {' '.join(found.broken[:5])} "
+            f"{len(contents.broken)} of {len(paths)} files cannot be used: {' '.join(contents.broken[:5])} "
             "Repair or remove them."
         )
-    if found.blank:
-        names = ", ".join(found.blank[:5])
+    if contents.blank:
+        names = ", ".join(contents.blank[:5])
         raise DataError(f"{names} show one single colour; remove blank photographs and start again.")
-    sizes, duplicates = found.sizes, found.duplicates
+    sizes, duplicates = contents.sizes, contents.duplicates
     if len(sizes) < at_least:
         raise DataError(
             f"{folder} holds {len(paths)} photographs, but only {len(sizes)} different ones ({duplicates[0][0].name} "
             f"is the same frame as {duplicates[0][1].name}); {work} needs at least {at_least}, each of another part."
         )
     width, height = np.median(np.array(list(sizes.values())), axis=0).round().astype(int).tolist()
-    notes = [note, _left_out(folder), unread, _depth_note(found.tops, depth), *few(found.notes), *_size_notes(sizes)]
+    notes = [
+        note,
+        _left_out(folder),
+        unread,
+        _depth_note(contents.tops, depth),
+        *few(contents.notes),
+        *_size_notes(sizes),
+    ]
     return Photographs(list(sizes), duplicates, (height, width), depth, [text for text in notes if text])
 
 
 @dataclass
-class _Looked:
-    """What was found in the files of a folder: sentences, names, (width, height), highest values of 16 bits."""
+class _Contents:
+    """The photographs of a folder after each was read once.
+
+    broken: an error for each file that cannot be used. blank: names of photographs of one colour. sizes: (width,
+    height) of each different photograph. duplicates: (duplicate, original). tops: highest value of each 16-bit
+    photograph. notes: on single photographs.
+    """
 
     broken: list[str] = field(default_factory=list)
     blank: list[str] = field(default_factory=list)
@@ -114,45 +126,46 @@ class _Looked:
     notes: list[str] = field(default_factory=list)
 
 
-def _look(paths: Sequence[Path], bits: int | None, near_copies: bool) -> _Looked:
-    """Reads every photograph once."""
-    found = _Looked()
+def _read_all(paths: Sequence[Path], bits: int | None, near_copies: bool) -> _Contents:
+    """Reads every photograph once; arguments as of `check_photographs`."""
+    contents = _Contents()
     first_with: dict[str, Path] = {}
     thumbnails: list[np.ndarray] = []
     for path in paths:
         try:
             picture = read_picture(path, bits=bits or 16)
         except ImageError as error:
-            found.broken.append(str(error))
+            contents.broken.append(str(error))
             continue
         image = picture.image
         if picture.top is not None:
-            found.tops[path] = picture.top
+            contents.tops[path] = picture.top
         thumbnail = cv2.resize(image, (_THUMBNAIL, _THUMBNAIL), interpolation=cv2.INTER_AREA)
         if np.ptp(thumbnail) == 0:
-            found.blank.append(path.name)
+            contents.blank.append(path.name)
             continue
         digest = pixels_sha256(image)
         grey = cv2.cvtColor(thumbnail, cv2.COLOR_RGB2GRAY).astype(np.float32).ravel()
         original = first_with.get(digest)
         if original is None and not near_copies:
-            original = _near_copy(grey, thumbnails, list(found.sizes))
+            original = _near_copy(grey, thumbnails, list(contents.sizes))
         if original is not None:
-            found.duplicates.append((path, original))
+            contents.duplicates.append((path, original))
             continue
         first_with[digest] = path
         thumbnails.append(grey)
-        found.sizes[path] = (image.shape[1], image.shape[0])
-        found.notes += picture.notes
-    return found
+        contents.sizes[path] = (image.shape[1], image.shape[0])
+        contents.notes += picture.notes
+    return contents
 
 
 def pixels_sha256(image: np.ndarray) -> str:
-    """SHA-256 of an image, by which the same frame in another file is known."""
+    """SHA-256 of the pixels and shape of an image, HxWx3 uint8: the same for the same frame in another file."""
     return hashlib.sha256(image.tobytes() + repr(image.shape).encode()).hexdigest()
 
 
 def _depth_note(tops: Mapping[Path, int], bits: int | None) -> str:
+    """A sentence if 16-bit photographs are read with another depth than 16; "": they are not."""
     if bits in (None, 16):
         return ""
     return (
@@ -162,7 +175,7 @@ def _depth_note(tops: Mapping[Path, int], bits: int | None) -> str:
 
 
 def few(notes: Sequence[str]) -> list[str]:
-    """At most `MOST_NOTES` sentences on single photographs, and how many there are more."""
+    """The first `MOST_NOTES` sentences, and one that says how many more there are."""
     more = len(notes) - MOST_NOTES
     return [*notes[:MOST_NOTES], *([f"There are {more} more notes on photographs."] if more > 0 else [])]
 
@@ -181,8 +194,8 @@ def load_each(
         paths: photographs to read.
         on_image: called with (done, total) after each photograph.
         before: number of photographs that were done before these; added to `done`.
-        total: number of photographs of the whole work; by default that of `paths`.
-        bits: that those of 16 bits use, see `read_picture`.
+        total: number of photographs in the whole work; None: that of `paths`.
+        bits: depth of those with 16 bits, see `read_picture`.
 
     Raises:
         ImageError: a photograph cannot be used.
@@ -194,7 +207,7 @@ def load_each(
 
 
 def _left_out(folder: Path) -> str:
-    """A sentence where subfolders, or folders that links lead to, hold photographs, too."""
+    """A sentence if subfolders, or links to folders, hold photographs too; "": none does."""
     inside = sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
     if not (named := [path.name for path in inside if list_images(path, recursive=True)]):
         return ""
@@ -202,7 +215,13 @@ def _left_out(folder: Path) -> str:
 
 
 def _near_copy(thumbnail: np.ndarray, others: Sequence[np.ndarray], paths: Sequence[Path]) -> Path | None:
-    """The photograph with the nearest thumbnail, where that is nearer than `NEAR_COPY`."""
+    """The photograph of which another one is a near copy; None: there is none.
+
+    Args:
+        thumbnail: N float32, of the other one.
+        others: thumbnails of `paths`.
+        paths: different photographs.
+    """
     if not others:
         return None
     differences = np.sqrt(np.square(np.stack(others) - thumbnail).mean(1))
@@ -210,7 +229,7 @@ def _near_copy(thumbnail: np.ndarray, others: Sequence[np.ndarray], paths: Seque
 
 
 def _size_notes(sizes: dict[Path, tuple[int, int]]) -> list[str]:
-    """What is unusual of the sizes: all photographs are squeezed to one frame, in which parts then look different."""
+    """Sentences on unusual sizes: all photographs are squeezed to one frame, in which parts then look different."""
     notes = []
     by_area = sorted(sizes, key=lambda path: sizes[path][0] * sizes[path][1])
     small, large = by_area[0], by_area[-1]

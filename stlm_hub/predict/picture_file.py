@@ -1,4 +1,4 @@
-"""An encoded picture: what it must be before any pixel of it is decoded."""
+"""An encoded picture, opened after all checks that need no decoded pixel."""
 
 from __future__ import annotations
 
@@ -23,12 +23,15 @@ MEGAPIXELS = f"{MAX_PIXELS // 1_000_000} megapixels"
 
 @contextmanager
 def opened(stream: IO[bytes], size: int, name: str) -> Iterator[tuple[Image.Image, Callable[[], Image.Image]]]:
-    """An encoded picture after all checks, not decoded yet; and a function that opens it once more.
+    """Checks and opens an encoded picture, without decoding it.
 
     Args:
         stream: the file, at its start.
         size: of the file in bytes.
-        name: what errors call it, printable.
+        name: of the picture, for errors; printable.
+
+    Yields:
+        The picture, and a function that opens it once more.
 
     Raises:
         ImageError: it is damaged, of an unsupported kind, or outside the limits of this module.
@@ -54,7 +57,7 @@ def opened(stream: IO[bytes], size: int, name: str) -> Iterator[tuple[Image.Imag
 
     try:
         image = again()
-    except (UnidentifiedImageError, SyntaxError):  # the latter of HEIC
+    except (UnidentifiedImageError, SyntaxError):  # pillow_heif raises the latter
         raise ImageError(
             f"{name} is not a PNG, JPEG, WebP, BMP, TIFF or HEIC picture that can be read; open it in an image editor "
             "and save it as an 8-bit PNG."
@@ -70,7 +73,7 @@ def opened(stream: IO[bytes], size: int, name: str) -> Iterator[tuple[Image.Imag
 
 
 def check_size(width: int, height: int, name: str) -> None:
-    """Raises ImageError for a picture that is too small, too large or too long."""
+    """Raises ImageError for a picture that is too small, too large or too elongated."""
     shape = f"{name} is {width} x {height} pixels"
     if min(width, height) < MIN_SIDE:
         raise ImageError(f"{shape}; each side needs at least {MIN_SIDE} pixels.")

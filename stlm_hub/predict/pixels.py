@@ -1,4 +1,4 @@
-"""Decoded pixels of any kind -> 8-bit RGB, before a picture is turned as its EXIF says."""
+"""Decoded pixels of any mode and type -> 8-bit RGB, before the EXIF orientation is applied."""
 
 from __future__ import annotations
 
@@ -18,17 +18,23 @@ def to_rgb(
     """Decoded PIL image of any mode -> new RGB image, without its EXIF orientation applied.
 
     Args:
-        deep: its values, where they have 16 bits and the image has 8 of them, see `deep_colours`.
-        bits, profile: of the picture.
+        image: decoded.
+        name: of the picture, for errors.
+        bits: depth of a 16-bit picture; None: 16.
+        deep: all 16 bits of a colour picture, see `deep_colours`; None: it is none.
+        profile: embedded ICC profile, if any.
 
     Returns:
-        The image; the highest value of a picture of 16 bits, or None; why its profile was not applied, or "".
+        The image; the highest value of a 16-bit picture, or None; why its profile was not applied, or "".
+
+    Raises:
+        ImageError: its values are out of range, or Pillow would read them wrongly.
     """
     top = None
     if image.mode.startswith("I") or image.mode == "F":  # convert() would clip these to 255
         depth = _tiff_depth(image, name)
         values = np.asarray(image)
-        if image.mode == "I":  # 32 bits; often a converted 16-bit picture
+        if image.mode == "I":  # 32 bits, often a converted 16-bit picture
             if values.min() < 0 or values.max() > 65535:
                 raise ImageError(f"{name} has 32-bit values outside 0 to 65535; scale them to 8 or 16 bits first.")
             values = values.astype(np.uint16)
@@ -52,19 +58,28 @@ def to_rgb(
 
 
 def deep_to_uint8(values: np.ndarray, bits: int | None) -> tuple[np.ndarray, int]:
-    """HxWx2 (grey, alpha), HxWx3 or HxWx4 uint16 -> the same in uint8, and the highest value that is no alpha."""
+    """HxWx2 (grey, alpha), HxWx3 or HxWx4 uint16 -> same in uint8, and the highest value outside the alpha channel."""
     alpha = values.shape[2] in (2, 4)
     colours = values[..., :-1] if alpha else values
     top, scaled = int(colours.max()), to_8_bits(colours, bits or 16)
     if not alpha:
         return scaled, top
     opacity = values[..., -1:]
-    deep = bits if bits and opacity.max() < 1 << bits else 16  # some write it with the camera's bits, too
-    return np.concatenate([scaled, to_8_bits(opacity, deep)], axis=2), top
+    alpha_bits = bits if bits and opacity.max() < 1 << bits else 16  # some write alpha with the camera's depth too
+    return np.concatenate([scaled, to_8_bits(opacity, alpha_bits)], axis=2), top
 
 
 def to_uint8(values: np.ndarray, name: str, depth: int) -> np.ndarray:
-    """Scales values to 0-255 by their type (and for uint16 the depth in bits), never by the picture's brightness."""
+    """Scales values to 0-255 by their type, never by the picture's brightness.
+
+    Args:
+        values: bool, uint8, uint16 or float in [0, 1], any shape.
+        name: of the picture, for errors.
+        depth: bits that uint16 values use.
+
+    Raises:
+        ImageError: they are of another type, or floats outside [0, 1].
+    """
     kind = values.dtype.kind + str(values.dtype.itemsize)
     if kind == "b1":
         white: np.ndarray = values.astype(np.uint8) * np.uint8(255)

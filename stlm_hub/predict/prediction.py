@@ -1,4 +1,4 @@
-"""What a detector says of one photograph."""
+"""The result for one photograph: `Prediction`, or `Unusable`."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ VERDICTS: dict[Verdict, tuple[str, str]] = {
         "It does not look like the photographs that the model learned from, so its score says nothing.",
     ),
 }
-"""Word and sentence of each verdict for people: terminal, panels, page, tables and reports use these alone."""
+"""Word and sentence of each verdict for people. Terminal, panels, page, tables and reports use only these."""
 
 
 @dataclass(frozen=True, eq=False)  # arrays have no single answer to ==
 class Prediction:
-    """What a detector says of one photograph.
+    """The result of a detector for one photograph.
 
     Args:
         image: HxWx3 uint8 RGB as displayed, i.e. after EXIF rotation.
@@ -43,15 +43,15 @@ class Prediction:
             it counts in limits of normal photographs, x / (1 + x): 0.5 is the limit, 0.67 is twice, 0.9 nine times as
             far.
         threshold: score at or above which the photograph is judged anomalous.
-        mask: HxW bool, True where anomalous; None is `found_mask` of the others.
+        mask: HxW bool, True where anomalous; None: `found_mask` of the other values.
         review_threshold: score at or above which a photograph below `threshold` is worth a second look; None: there
             is none.
-        unfamiliarity: how far the whole photograph is from good ones, in limits: above 1 it is unfamiliar. 0: not
+        unfamiliarity: distance of the whole photograph from good ones, in limits: above 1 it is unfamiliar. 0: not
             measured.
         minimum_area: pixels of the smallest connected region that is outlined.
-        backend: what computed it: "torch", "onnxruntime fp32", "openvino int8", ...
-        calibrated: False: the detector's own threshold comes from no calibration, so no false-alarm rate is promised.
-        notes: sentences on what may make the photograph other than it was meant, see `images.read_picture`.
+        backend: that computed it: "torch", "onnxruntime fp32", "openvino int8", ...
+        calibrated: False: the detector's threshold comes from no calibration, so no false-alarm rate is promised.
+        notes: sentences on why the photograph may not be what was meant, see `images.read_picture`.
     """
 
     image: np.ndarray
@@ -78,7 +78,7 @@ class Prediction:
 
     @property
     def verdict(self) -> Verdict:
-        """ "unfamiliar" where the whole photograph is none of the part, else by the score: reject, review or pass."""
+        """ "unfamiliar" if the whole photograph is unlike good ones; else reject, review or pass, by the score."""
         if self.unfamiliarity > 1:
             return "unfamiliar"
         if self.is_anomalous:
@@ -90,7 +90,7 @@ class Prediction:
 
         Args:
             threshold: see `Prediction`.
-            review_threshold: at most `threshold`; None: as many limits below it as before.
+            review_threshold: at most `threshold`; None: moved in proportion, see `moved_review`.
 
         Raises:
             ConfigError: one is out of range.
@@ -162,24 +162,30 @@ class Prediction:
 
 @dataclass(frozen=True)
 class Unusable:
-    """A source that is no photograph, and the error whose sentence says why."""
+    """A source that cannot be used as a photograph, and the error that says why."""
 
     source: object
     error: ImageError
 
 
 def noted(answer: T, notes: tuple[str, ...]) -> T:
-    """A prediction with the notes on its photograph; any other answer as it is."""
+    """A prediction with notes on its photograph; an answer of another type as it is."""
     return dataclasses.replace(answer, notes=notes) if notes and isinstance(answer, Prediction) else answer
 
 
 def found_mask(anomaly_map: np.ndarray, score: float, threshold: float, minimum_area: float = 0.0) -> np.ndarray:
-    """HxW bool: where the map reaches the threshold; empty where the score does not, and without smaller regions."""
+    """HxW bool: where the map reaches the threshold. Empty if the score does not reach it.
+
+    Args:
+        anomaly_map: HxW float32 in [0, 1].
+        score, threshold: in [0, 1].
+        minimum_area: connected regions of fewer pixels are left out.
+    """
     return without_specks((anomaly_map >= threshold) & (score >= threshold), minimum_area)
 
 
 def without_specks(mask: np.ndarray, area: float) -> np.ndarray:
-    """HxW bool -> same: connected regions of fewer than `area` pixels are gone."""
+    """HxW bool -> same, without connected regions of fewer than `area` pixels."""
     if area <= 1 or not mask.any():
         return mask
     _, labels, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=8)
@@ -189,7 +195,7 @@ def without_specks(mask: np.ndarray, area: float) -> np.ndarray:
 
 
 def checked_review(review_threshold: float | None, threshold: float) -> float | None:
-    """The lower threshold as a float, or None.
+    """The review threshold as a float, or None.
 
     Raises:
         ConfigError: it is not a number in [0, 1], or above `threshold`.
@@ -203,7 +209,13 @@ def checked_review(review_threshold: float | None, threshold: float) -> float | 
 
 
 def moved_review(review_threshold: float, before: float, threshold: float) -> float:
-    """The review threshold for another threshold: the same share of it in limits, x / (1 + x)."""
+    """The review threshold that belongs to another threshold: the same share of it, counted in limits.
+
+    Args:
+        review_threshold: that belongs to `before`.
+        before: old threshold.
+        threshold: new threshold. All are in [0, 1].
+    """
     if threshold == before or before in (0.0, 1.0):
         return min(review_threshold, threshold)
     if threshold == 1.0:

@@ -1,4 +1,4 @@
-"""The one path from decoded photographs through a model in PyTorch: all that judges with one takes it."""
+"""Decoded photographs -> predictions of a model in PyTorch. Everything that judges in PyTorch goes through here."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .verdicts import Inferred, ScoredMap, judge_all
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from ..models.stlm.anomaly_maps import AnomalyMaps, Seen
+    from ..models.stlm.anomaly_maps import AnomalyMaps, AnomalyOutput
 
 
 def predict(
@@ -27,7 +27,7 @@ def predict(
     """Judges decoded photographs, in order.
 
     Args:
-        model: its judging says maps, top K and thresholds.
+        model: its `judging` names maps, top K and thresholds.
         images: HxWx3 uint8 RGB each.
         threshold: in [0, 1]; None is the calibrated one.
         review_threshold: in [0, `threshold`]; None is the calibrated one, moved with `threshold`.
@@ -42,10 +42,10 @@ def predict(
 
 
 def infer(model: AnomalyMaps, images: Iterable[np.ndarray], which: Sequence[str]) -> Iterator[Inferred]:
-    """The wanted maps of each image with their scores, and its distance from good photographs, in order.
+    """Yields maps and scores of each image, and its distances from good photographs, in order.
 
     Args:
-        model: it is left as it is, see `in_eval_mode`.
+        model: in any mode; it is left as it is, see `in_eval_mode`.
         images: HxWx3 uint8 RGB each, of any size.
         which: names of maps, see `AnomalyMaps.available`.
 
@@ -59,16 +59,16 @@ def infer(model: AnomalyMaps, images: Iterable[np.ndarray], which: Sequence[str]
         yield from on_photographs(look(in_eval_mode(model), input_of(model, batch), which), batch)
 
 
-def on_photographs(seen: Seen, images: Sequence[np.ndarray]) -> Iterator[Inferred]:
-    """What a model saw of a batch, its maps in the frame of each photograph, HxWx3, in order."""
-    arrays = {name: maps.values[:, 0].float().cpu().numpy() for name, maps in seen.maps.items()}
-    scores = {name: maps.scores.float().cpu().tolist() for name, maps in seen.maps.items()}
+def on_photographs(output: AnomalyOutput, images: Sequence[np.ndarray]) -> Iterator[Inferred]:
+    """Splits the output for a batch: for each image, HxWx3, its maps in its own frame. In order."""
+    arrays = {name: maps.values[:, 0].float().cpu().numpy() for name, maps in output.maps.items()}
+    scores = {name: maps.scores.float().cpu().tolist() for name, maps in output.maps.items()}
     for i, image in enumerate(images):
         shape = image.shape[:2]
         maps = {name: ScoredMap(to_frame(arrays[name][i], shape), scores[name][i]) for name in arrays}
-        yield Inferred(maps, tuple(seen.distances[i].tolist()))
+        yield Inferred(maps, tuple(output.distances[i].tolist()))
 
 
 def input_of(model: AnomalyMaps, images: Sequence[np.ndarray]) -> Tensor:
-    """HxWx3 uint8 RGB of any size -> Bx3xhxw float32 in [0, 255] in the model's frame, where the model is."""
+    """HxWx3 uint8 RGB of any size -> Bx3xhxw float32 in [0, 255], in the model's frame and on its device."""
     return to_input(images, model.frame_size, next(model.parameters()).device)

@@ -1,4 +1,4 @@
-"""A picture of where to look -> the region of a model's frame that counts."""
+"""Mask pictures of a user -> the region of interest in a model's frame."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from ..validate import expanded
 from .images import ImageInput, load_image
 
 SMALLEST_SHARE = 0.01
-"""Of the frame that a region covers at least; less is a slip of the pen."""
+"""Smallest share of the frame that a region may cover; a smaller one is a mistake."""
 SHAPE_TOLERANCE = 0.02
-"""How much the aspect of a mask may differ from that of the photographs."""
+"""Largest relative difference between the aspect of a mask and that of the photographs."""
 
 
 def read_region(mask: ImageInput, shape: tuple[int, int], *, ignore: bool = False) -> np.ndarray:
-    """A mask picture -> where to look.
+    """Reads a mask picture.
 
     Args:
         mask: a picture of the photographs' shape, at any size: white where to look, black where not.
@@ -50,40 +50,53 @@ def read_region(mask: ImageInput, shape: tuple[int, int], *, ignore: bool = Fals
     return region
 
 
-def _alike(one: int, other: int) -> bool:
-    return abs(other / one - 1) <= SHAPE_TOLERANCE
+def _alike(a: int, b: int) -> bool:
+    """Whether two products of sides differ by no more than `SHAPE_TOLERANCE`."""
+    return abs(b / a - 1) <= SHAPE_TOLERANCE
 
 
 def looked_at(region: str | Path | None, ignore: str | Path | None, shape: tuple[int, int]) -> np.ndarray | None:
-    """HxW bool, white of one mask without white of another, see `read_region`; None: there is neither.
+    """The region of one or two mask pictures.
+
+    Args:
+        region: path of a mask, white where to look; None or "": there is none.
+        ignore: path of a mask, white where not to look; None or "": there is none.
+        shape: height and width of the photographs.
+
+    Returns:
+        HxW bool in the size of a mask, True where to look; None: there is no mask.
 
     Raises:
-        ImageError, DataError: see `read_region`.
+        ImageError: a mask is no picture.
+        DataError: see `read_region`; or both together leave less than `SMALLEST_SHARE`.
     """
-    if not region and not ignore:
-        return None
-    wanted = read_region(expanded(region), shape) if region else None
-    left = read_region(expanded(ignore), shape, ignore=True) if ignore else None
-    if wanted is None or left is None:
-        return left if wanted is None else wanted
-    left = cv2.resize(left.astype(np.uint8), wanted.shape[::-1], interpolation=cv2.INTER_NEAREST).astype(bool)
-    both: np.ndarray = wanted & left
+    inside = read_region(expanded(region), shape) if region else None
+    not_ignored = read_region(expanded(ignore), shape, ignore=True) if ignore else None
+    if inside is None or not_ignored is None:
+        return not_ignored if inside is None else inside
+    resized = cv2.resize(not_ignored.astype(np.uint8), inside.shape[::-1], interpolation=cv2.INTER_NEAREST)
+    both: np.ndarray = inside & resized.astype(bool)
     if both.mean() < SMALLEST_SHARE:
         raise DataError("The two masks leave less than 1 % of the photograph to look at; paint other ones.")
     return both
 
 
 def on_frame(region: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """HxW bool -> hxw bool for `size` (h, w): True where at least half of what is below is."""
+    """HxW bool -> hxw bool for `size` (h, w): True where at least half of a cell is True."""
     covered = cv2.resize(region.astype(np.float32), size[::-1], interpolation=cv2.INTER_AREA)
     return covered >= 0.5
 
 
 def area_on_frame(area: float, shape: tuple[int, int], size: tuple[int, int]) -> int:
-    """Pixels of photographs of this `shape` -> pixels of a frame of this `size`, height and width.
+    """A minimum area in pixels of a photograph -> in pixels of the frame.
+
+    Args:
+        area: pixels of a photograph, from 0 to a hundredth of it.
+        shape: height and width of photographs.
+        size: height and width of the frame.
 
     Raises:
-        DataError: it is not a number from 0 to a hundredth of the photograph.
+        DataError: the area is out of range.
     """
     pixels = shape[0] * shape[1]
     if not 0 <= area <= pixels * SMALLEST_SHARE:

@@ -1,4 +1,4 @@
-"""Any number of photographs, batch after batch, decoded ahead of whoever judges them."""
+"""Any number of photographs in batches, decoded ahead of the network."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from .prediction import Unusable, noted
 BATCH_PIXELS = 2**20
 """Images are batched up to this many network input pixels: one image at 1024 px, four at 512 px."""
 BATCH_PHOTOGRAPH_PIXELS = 40 * 10**6
-"""And up to this many pixels of the photographs themselves, whose maps are as large."""
+"""Most pixels of the photographs themselves in one batch, because their maps are as large."""
 DECODED_AHEAD = 2
-"""Photographs that are decoded while the network has others."""
+"""Photographs that are decoded while the network judges others."""
 
 T = TypeVar("T")
 
@@ -35,10 +35,10 @@ def predict_many(
     """Judges any number of photographs one batch after the other; files are decoded ahead of the network.
 
     Args:
-        judge: HxWx3 uint8 RGB images in, one answer for each out: `Detector.predict`, say.
-        sources: what `load_image` takes, or functions that return a decoded image or picture, or raise ImageError.
-        batch: most images for one call of `judge`; large photographs make smaller batches. A full batch is judged at
-            once, so that an answer waits for no later source.
+        judge: takes HxWx3 uint8 RGB images and returns one answer for each, e.g. `Detector.predict`.
+        sources: what `read_picture` takes, or functions that return a decoded image or `Picture`, or raise ImageError.
+        batch: most images for one call of `judge`; batches of large photographs are smaller. A full batch is judged at
+            once, so an answer waits for no later source.
         bits: that photographs of 16 bits use, see `read_picture`.
 
     Yields:
@@ -53,19 +53,19 @@ def predict_many(
             waiting, pixels = [], 0
         waiting.append(decoded)
         pixels += size
-        if len(waiting) >= batch:  # what is unusable counts, too: a folder full of it must not pile up
+        if len(waiting) >= batch:  # unusable ones count too: a folder full of them must not pile up
             yield from _judged(judge, waiting)
             waiting, pixels = [], 0
     yield from _judged(judge, waiting)
 
 
 def batch_size(size: tuple[int, int]) -> int:
-    """Photographs of a batch whose frames are this high and wide."""
+    """Number of photographs in a batch for frames of this height and width."""
     return max(1, BATCH_PIXELS // (size[0] * size[1]))
 
 
 def batches(images: Iterable[np.ndarray], size: tuple[int, int]) -> Iterator[list[np.ndarray]]:
-    """Images in groups of `batch_size`, in order."""
+    """Yields groups of `batch_size(size)` images, in order."""
     iterator = iter(images)
     while batch := list(islice(iterator, batch_size(size))):
         yield batch
@@ -74,6 +74,7 @@ def batches(images: Iterable[np.ndarray], size: tuple[int, int]) -> Iterator[lis
 def _judged(
     judge: Callable[[list[np.ndarray]], Sequence[T]], decoded: Sequence[Picture | Unusable]
 ) -> Iterator[T | Unusable]:
+    """Judges one batch. Yields an answer for each picture and passes on what is unusable, in order."""
     images = [picture.image for picture in decoded if not isinstance(picture, Unusable)]
     answers = iter(judge(images) if images else ())
     for picture in decoded:
@@ -83,7 +84,7 @@ def _judged(
 def _decode_ahead(
     sources: Iterable[ImageInput | Callable[[], np.ndarray | Picture]], bits: int | None
 ) -> Iterator[Picture | Unusable]:
-    """Decoded pictures or reasons, in order; a thread is up to `DECODED_AHEAD` photographs ahead of whoever asks."""
+    """Yields decoded pictures, in order; a thread decodes up to `DECODED_AHEAD` photographs ahead."""
     with ThreadPoolExecutor(1, thread_name_prefix="decode") as decoder:
         iterator = iter(sources)
         ahead = deque(decoder.submit(_decode, source, bits) for source in islice(iterator, DECODED_AHEAD))
@@ -98,8 +99,9 @@ def _decode_ahead(
 
 
 def _decode(source: ImageInput | Callable[[], np.ndarray | Picture], bits: int | None) -> Picture | Unusable:
+    """Decodes one source, see `predict_many`."""
     try:
-        read = source() if callable(source) else read_picture(source, bits=bits)
-        return read if isinstance(read, Picture) else Picture(read)
+        picture = source() if callable(source) else read_picture(source, bits=bits)
+        return picture if isinstance(picture, Picture) else Picture(picture)
     except ImageError as error:
         return Unusable(source, error)

@@ -1,4 +1,4 @@
-"""What a model sees of photographs, in whatever runtime -> predictions."""
+"""Maps and scores of a model, from any runtime -> predictions."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from .stream import batch_size, predict_many
 
 @dataclass(frozen=True, eq=False)
 class ScoredMap:
-    """One map of one photograph before it is judged: HxW float32 in the photograph's frame, and its anomaly score."""
+    """One map of one photograph: HxW float32 in [0, 1) in the photograph's frame, and its anomaly score in [0, 1)."""
 
     anomaly_map: np.ndarray
     score: float
@@ -27,7 +27,7 @@ class ScoredMap:
 
 @dataclass(frozen=True, eq=False)
 class Inferred:
-    """What a model sees of one photograph: maps by name, and how far the whole is from good ones, two distances."""
+    """Output of a model for one photograph: maps by name, and two distances from good ones, by content and layout."""
 
     maps: dict[str, ScoredMap]
     distances: tuple[float, ...]
@@ -42,15 +42,15 @@ def judge_all(
     review_threshold: float | None = None,
     backend: str = "torch",
 ) -> list[Prediction]:
-    """Predictions from what a model, in whatever runtime, sees of photographs, in order.
+    """Predictions from the output of a model, in order.
 
     Args:
         judging: how the model judges.
         images: HxWx3 uint8 RGB each.
-        inferred: of each image, with the maps `judging.shown`.
-        frame_size: height and width in pixels that they were seen at.
-        threshold, review_threshold: as of `predict`.
-        backend: what computed the maps, see `Prediction`.
+        inferred: output for each image, with the maps `judging.shown`.
+        frame_size: height and width in pixels of the model's frame.
+        threshold, review_threshold: see `Detector.predict`.
+        backend: that computed the maps, see `Prediction`.
 
     Raises:
         ConfigError: a threshold is out of range.
@@ -61,8 +61,8 @@ def judge_all(
     if review is None:
         review = moved_review(judging.review_threshold, judging.threshold, threshold)
     return [
-        _judge(image, seen, judging, frame_size, threshold, review, backend)
-        for image, seen in zip(images, inferred, strict=True)
+        _judge(image, output, judging, frame_size, threshold, review, backend)
+        for image, output in zip(images, inferred, strict=True)
     ]
 
 
@@ -71,25 +71,26 @@ def judge_given(
     given: ImageInput | list[ImageInput] | tuple[ImageInput, ...],
     bits: int | None = None,
 ) -> Prediction | list[Prediction]:
-    """`predict` of a detector: one photograph in, its prediction out; a list in, a list out, in order.
+    """`Detector.predict`: one photograph in, its prediction out; a list in, a list out, in order.
 
-    What may make a photograph other than it was meant is a `PictureWarning`, and stands in the prediction's notes.
+    Notes of `read_picture` become a `PictureWarning` each, and are in the notes of the prediction.
 
     Args:
-        judge: images in, HxWx3 uint8 RGB each, one prediction for each image out.
+        judge: takes images, HxWx3 uint8 RGB each, and returns one prediction for each.
         given: what `read_picture` takes, or a list of those.
-        bits: that 16-bit photographs use.
+        bits: that photographs of 16 bits use.
 
     Raises:
         ImageError: one cannot be used as a photograph; nothing is judged then.
     """
-    many = isinstance(given, (list, tuple))
-    pictures = [read_picture(source, bits=bits) for source in (given if isinstance(given, (list, tuple)) else [given])]
-    for note in (note for picture in pictures for note in picture.notes):
-        warnings.warn(note, PictureWarning, stacklevel=3)
+    sources = given if isinstance(given, (list, tuple)) else [given]
+    pictures = [read_picture(source, bits=bits) for source in sources]
+    for picture in pictures:
+        for note in picture.notes:
+            warnings.warn(note, PictureWarning, stacklevel=3)
     judged = judge([picture.image for picture in pictures])
-    found = [noted(one, picture.notes) for one, picture in zip(judged, pictures, strict=True)]
-    return found if many else found[0]
+    predictions = [noted(prediction, picture.notes) for prediction, picture in zip(judged, pictures, strict=True)]
+    return predictions if isinstance(given, (list, tuple)) else predictions[0]
 
 
 def judge_many(
@@ -100,14 +101,14 @@ def judge_many(
     threshold: float | None,
     review_threshold: float | None,
 ) -> Iterator[Prediction | Unusable]:
-    """`predict_many` of a detector, whose thresholds are checked before the first photograph is read.
+    """`Detector.predict_many`. Thresholds are checked before the first photograph is read.
 
     Args:
-        judge: images and both thresholds in, one prediction for each image out.
-        photographs: what `load_image` takes, one by one.
+        judge: takes images and both thresholds, and returns one prediction for each image.
+        photographs: what `read_picture` takes, one by one.
         judging: of the detector.
-        size: height and width in pixels that it brings photographs to.
-        threshold, review_threshold: as of `predict`.
+        size: height and width in pixels that photographs are resized to.
+        threshold, review_threshold: see `Detector.predict`.
 
     Raises:
         ConfigError: a threshold is out of range.
@@ -128,8 +129,9 @@ def _judge(
     review: float,
     backend: str,
 ) -> Prediction:
-    seen = (*(found.score for found in inferred.maps.values()), *inferred.distances)
-    if not all(map(math.isfinite, seen)):  # NaN is below every threshold
+    """The prediction for one photograph; arguments as of `judge_all`, thresholds in [0, 1]."""
+    values = (*(scored.score for scored in inferred.maps.values()), *inferred.distances)
+    if not all(map(math.isfinite, values)):  # NaN would be below every threshold and pass
         raise WeightsError("The model's values are not finite, so it judges nothing; get it anew, or train it again.")
     score = inferred.maps[judging.judge_by].score
     anomaly_map = times(inferred.maps[judging.drawn].anomaly_map, judging.draw_gain)

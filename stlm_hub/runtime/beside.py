@@ -1,9 +1,10 @@
-"""Exports that lie in a model folder or are kept of it in the cache: which of them judges fastest here."""
+"""Exports of a model, in its folder or in the cache, and the fastest of them that can be used here."""
 
 from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Sequence
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,9 +22,13 @@ logger = logging.getLogger(__name__)
 
 
 def exports_of(model: Path) -> list[tuple[Path, ExportFacts]]:
-    """Exports of a model folder whose runtime is installed and whose model is still the same, the fastest first.
+    """Exports of a model that can be used in its place, the fastest first: folder and facts of each.
 
-    Every export passed its parity gate, or it would not have been written. How fast it is was measured there.
+    Their runtime is installed, they are faster than PyTorch, and the model was not changed since. Every export has
+    passed its parity gate, which also measured its speed.
+
+    Args:
+        model: folder of the model.
     """
     found = []
     kept = kept_exports(model) if all_kept().is_dir() else None
@@ -38,12 +43,22 @@ def exports_of(model: Path) -> list[tuple[Path, ExportFacts]]:
             logger.warning("%s is not used: %s of the model was changed since; export it again.", folder, changed)
         elif is_installed(facts.format) and facts.speedup > 1:
             found.append((folder, facts))
-    return sorted(found, key=lambda one: -one[1].speedup)
+    return sorted(found, key=lambda export: -export[1].speedup)
 
 
 def fastest(model: Path, threads: int | None = None) -> ExportedModel | None:
-    """The fastest export in a model folder that can be opened here; None: there is none, and PyTorch judges."""
-    for folder, _ in exports_of(model):
+    """The fastest export of a model that can be opened; None: there is none.
+
+    Args:
+        model: folder of the model.
+        threads: that judge one batch; None: as many as the machine has cores.
+    """
+    return _first_that_opens([folder for folder, _ in exports_of(model)], threads)
+
+
+def _first_that_opens(folders: Sequence[Path], threads: int | None = None) -> ExportedModel | None:
+    """The first export that can be opened; None: there is none. The others before it are logged."""
+    for folder in folders:
         try:
             return ExportedModel.from_folder(folder, threads=threads)
         except ConfigError as error:
@@ -52,10 +67,10 @@ def fastest(model: Path, threads: int | None = None) -> ExportedModel | None:
 
 
 class Preferred:
-    """The fastest export in a model's folder, for as long as the model in memory is what was exported.
+    """The fastest export of a model, used as long as the model in memory is what was exported.
 
     Args:
-        folders: of the exports, the fastest first; the first that opens is used.
+        folders: of the exports, the fastest first. The first that opens is used; it is opened when it is needed.
         model: in PyTorch, as it was loaded.
     """
 
@@ -68,28 +83,25 @@ class Preferred:
 
     @classmethod
     def beside(cls, folder: Path, model: AnomalyMaps) -> Preferred | None:
-        """Of a model's folder; None: there is no export in it that can be used."""
-        found = [path for path, _ in exports_of(folder)]
-        return cls(found, model) if found else None
+        """For a model and its folder; None: it has no export that can be used."""
+        folders = [path for path, _ in exports_of(folder)]
+        return cls(folders, model) if folders else None
 
     def instead_of(self, model: AnomalyMaps) -> ExportedModel | None:
-        """The export; None: the model was changed since it was loaded, so it must judge itself."""
+        """The export; None: no export opens, or the model was changed since it was loaded and must judge itself."""
         if model.judging is not self._judging or model.training or _state(model) != self._loaded:
             return None
         with self._lock:
-            while self._opened is None and self._folders:
-                folder = self._folders.pop(0)
-                try:
-                    self._opened = ExportedModel.from_folder(folder)
-                except ConfigError as error:
-                    logger.warning("%s is not used: %s", folder, error)
+            if self._opened is None and self._folders:
+                folders, self._folders = self._folders, []  # one that does not open is not tried again
+                self._opened = _first_that_opens(folders)
         return self._opened
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return type(None), ()  # a copy of a model is about to be changed, or goes where the folder is not
+        return type(None), ()  # None in a copy of the model: it will be changed, or used where the folder is not
 
 
 def _state(model: AnomalyMaps) -> tuple[str, int, int]:
-    """Where a model's tensors are, which they are, and how often they were changed in place."""
+    """Device of a model's tensors, a hash of their identities, and how often they were changed in place."""
     tensors = list(chain(model.parameters(), model.buffers()))
     return str(tensors[0].device), hash(tuple(map(id, tensors))), sum(tensor._version for tensor in tensors)

@@ -23,12 +23,12 @@ from .sessions import BACKENDS, Session, open_session
 
 
 class ExportedModel(JudgingModel):
-    """What `stlm export` made. `predict` and `predict_many`: see `JudgingModel`.
+    """A model that `stlm export` wrote. `predict` and `predict_many`: see `JudgingModel`.
 
     Args:
-        facts: what is known of the export.
+        facts: about the export.
         config: what the model is made of.
-        judging: how it judges; its scales and maps are part of the graph, its thresholds are not.
+        judging: how it judges. Its scales and maps are part of the graph, its thresholds are not.
         session: runs the graph.
 
     Example:
@@ -52,7 +52,7 @@ class ExportedModel(JudgingModel):
             threads: that judge one batch; None: as many as the machine has cores.
 
         Raises:
-            ConfigError: it is no export, a file was changed since, or its runtime is not installed.
+            ConfigError: it is no export, a file was changed since the export, or its runtime is not installed.
         """
         place = expanded(folder)
         if not is_export(place):
@@ -72,7 +72,7 @@ class ExportedModel(JudgingModel):
 
     @property
     def backend(self) -> str:
-        """What computes its maps, e.g. "onnxruntime fp32"."""
+        """Runtime and precision, e.g. "onnxruntime fp32"."""
         return f"{BACKENDS[self.facts.format]} {self.facts.precision}"
 
     def judge(
@@ -84,36 +84,45 @@ class ExportedModel(JudgingModel):
         )
 
     def infer(self, images: Iterable[np.ndarray]) -> Iterator[Inferred]:
-        """What the graph sees of each image, HxWx3 uint8 RGB, in order: the maps `judging.shown` and the distances."""
+        """Yields maps `judging.shown` and distances of each image, HxWx3 uint8 RGB, in order."""
         return infer(self._session, self.judging, images, self.input_size)
 
 
 def infer(
     session: Session, judging: Judging, images: Iterable[np.ndarray], size: tuple[int, int]
 ) -> Iterator[Inferred]:
-    """What an opened graph sees of each image, HxWx3 uint8 RGB, in order; `size` is height and width of its input.
+    """Runs an opened graph on images, in batches.
+
+    Args:
+        session: that runs the graph.
+        judging: of the exported model.
+        images: HxWx3 uint8 RGB each, of any size.
+        size: height and width of the graph's input.
+
+    Yields:
+        Maps `judging.shown` in the frame of each image, their scores, and its distances, in order.
 
     Raises:
         ConfigError: the graph cannot be run, or is of another model.
     """
     for batch in batches(images, size):
-        found = session(np.stack([resize_image(image, size) for image in batch]))
+        outputs = session(np.stack([resize_image(image, size) for image in batch]))
         n = len(judging.shown)
-        shapes = [found.maps.shape, found.scores.shape, found.distances.shape]
+        shapes = [outputs.maps.shape, outputs.scores.shape, outputs.distances.shape]
         if shapes != [(len(batch), n, *size), (len(batch), n), (len(batch), 2)]:
             raise ConfigError("The graph does not fit its calibration.json; export the model again with: stlm export")
-        scores = found.scores if found.limits is None else bounded_scores(judging, found.limits)
+        scores = outputs.scores if outputs.limits is None else bounded_scores(judging, outputs.limits)
         for i, image in enumerate(batch):
             shape = (image.shape[0], image.shape[1])
             maps = {
-                name: ScoredMap(to_frame(found.maps[i, m], shape), float(scores[i, m]))
+                name: ScoredMap(to_frame(outputs.maps[i, m], shape), float(scores[i, m]))
                 for m, name in enumerate(judging.shown)
             }
-            yield Inferred(maps, tuple(found.distances[i].tolist()))
+            yield Inferred(maps, tuple(outputs.distances[i].tolist()))
 
 
 def bounded_scores(judging: Judging, limits: np.ndarray) -> np.ndarray:
-    """Scores of `judging.shown` that connected regions of the minimum area reach, as `AnomalyMaps` has them.
+    """Scores of `judging.shown` with a minimum area, as `AnomalyMaps.bounded_by_area` computes them.
 
     Args:
         judging: of a model with a minimum area.
@@ -125,9 +134,10 @@ def bounded_scores(judging: Judging, limits: np.ndarray) -> np.ndarray:
     flat = limits.reshape(*limits.shape[:2], -1)
     k = min(judging.score_top_k, flat.shape[2])
     highest = np.partition(flat, -k)[..., -k:]
-    counts = ~np.isneginf(highest)  # a region may have fewer values; NaN stays, and is refused
-    peaks = np.where(counts, highest, 0.0).sum(-1) / np.maximum(counts.sum(-1), 1)
+    counts = ~np.isneginf(highest)  # a region may have fewer values; NaN stays, and is refused later
+    means = np.where(counts, highest, 0.0).sum(-1) / np.maximum(counts.sum(-1), 1)
     levels = [[reached(values, judging.minimum_area) for values in maps] for maps in limits]
-    by_map = dict(zip(judging.behind, np.minimum(peaks, levels).T, strict=True))
-    shown = [agreed({m: by_map[m] for m in judging.compared}) if n == "combined" else by_map[n] for n in judging.shown]
-    return in_unit(np.stack(shown, axis=1))
+    scores = dict(zip(judging.behind, np.minimum(means, levels).T, strict=True))
+    if "combined" in judging.shown:
+        scores["combined"] = agreed({name: scores[name] for name in judging.compared})
+    return in_unit(np.stack([scores[name] for name in judging.shown], axis=1))

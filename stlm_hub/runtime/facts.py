@@ -1,4 +1,4 @@
-"""What is known of an export: its `results.json`, field for field. Loading checks all of it."""
+"""Facts about an export: its `results.json`, field for field. Loading checks every value."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ FORMAT_VERSION = 1
 """Version of an export's folder. It rises when a field changes its meaning; other folders are refused."""
 
 FORMATS = {"onnx": "model.onnx", "openvino": "model.xml"}
-"""Forms of a graph, with the file that is opened; OpenVINO's weights are in `model.bin` beside it."""
+"""File formats of a graph, with the file that is opened. OpenVINO's weights are in `model.bin` beside it."""
 
 PRECISIONS = ("fp32", "bf16", "int8")
 
@@ -32,13 +32,13 @@ class Parity:
     Args:
         photographs: number of good photographs.
         anomalies: number of pseudo anomalies painted on them.
-        drawn: whether the photographs were drawn, because none of the part were given.
+        drawn: whether the photographs were drawn by a program, because the user gave none of the part.
         map_difference: largest difference of a map value, in [0, 1].
         score_difference: largest difference of an anomaly score, in [0, 1].
-        changed_verdicts: photographs that get another verdict, but for scores that lie on a threshold.
+        changed_verdicts: photographs with another verdict, without those whose score lies on a threshold.
         image_auroc, aupro: of the export on good photographs against pseudo anomalies, in [0, 1].
-        torch_image_auroc, torch_aupro: of PyTorch on the same.
-        seconds, torch_seconds: median of one photograph, decoding and resizing left out, on the exporting machine.
+        torch_image_auroc, torch_aupro: of PyTorch on the same photographs.
+        seconds, torch_seconds: median for one photograph on the exporting machine, without decoding and resizing.
     """
 
     photographs: int
@@ -74,7 +74,7 @@ class ExportFacts:
         input_size: height and width in pixels that the graph takes.
         files: SHA-256 of each file of the export that decides a prediction, by name.
         source: SHA-256 of each deciding file of the model folder that was exported, by name.
-        parity: how far it is from that model.
+        parity: how far the export is from that model.
         date: ISO date of the export.
         versions: of the packages that made it.
     """
@@ -108,16 +108,16 @@ class ExportFacts:
 
     @property
     def graph(self) -> str:
-        """Name of the file that a runtime opens."""
+        """Name of the file that the runtime opens."""
         return FORMATS[self.format]
 
     @property
     def speedup(self) -> float:
-        """How many photographs it judges while PyTorch judges one, on the exporting machine."""
+        """Photographs that it judges while PyTorch judges one, on the exporting machine."""
         return self.parity.torch_seconds / max(self.parity.seconds, 1e-9)
 
     def to_json(self) -> bytes:
-        """What `load_facts` reads."""
+        """Contents of `results.json`, which `load_facts` reads."""
         return json.dumps({"format_version": FORMAT_VERSION, **dataclasses.asdict(self)}, indent=1).encode() + b"\n"
 
 
@@ -145,11 +145,11 @@ def is_export(folder: Path) -> bool:
 def check_export_request(
     folder: Path, *, device: object = None, backend: str | None = None, revision: str | None = None
 ) -> None:
-    """Refuses for an export what only a model in PyTorch can do.
+    """Refuses arguments that only a model in PyTorch supports.
 
     Raises:
-        ConfigError: a device other than "cpu", or a backend, is asked for.
-        HubError: a revision is.
+        ConfigError: the device is not "cpu", or a backend is named.
+        HubError: a revision is named.
     """
     if device is not None and str(device) != "cpu":
         raise ConfigError(f'{folder} is an export for processors and does not run on "{device}"; leave it out.')
@@ -163,10 +163,10 @@ def check_export_request(
 
 
 def check_unchanged(folder: Path, facts: ExportFacts) -> None:
-    """Compares the files of an export with what was exported, and with the model that it lies in, where it does.
+    """Checks that an export is as it was written, and still that of the model folder that it lies in, if any.
 
     Raises:
-        ConfigError: a file of it is missing or was changed, or the model was changed since.
+        ConfigError: a file of the export is missing or was changed, or the model was changed since the export.
     """
     for name, digest in facts.files.items():
         path = folder / name
@@ -187,7 +187,10 @@ def check_unchanged(folder: Path, facts: ExportFacts) -> None:
 
 
 def changed_since(model: Path, facts: ExportFacts) -> str:
-    """Name of a deciding file in which a model folder differs from what was exported; "": none, or it is no model."""
+    """What was changed in a model folder since the export: the name of a file that decides predictions.
+
+    "": nothing was, or the folder holds no model.
+    """
     if not all((model / name).is_file() for name in facts.source):
         return ""
     return next((name for name, digest in facts.source.items() if file_sha256(model / name) != digest), "")

@@ -1,4 +1,4 @@
-"""What a model in PyTorch and an exported one have in common: the way from a user's photographs to verdicts."""
+"""The base of a model in PyTorch and of an exported one: `predict` and `predict_many`."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from ..zero_shot.as_chosen import all_outlined, outlined
 
 
 class JudgingModel(ABC):
-    """`STLM` and `ExportedModel`, which differ in how they `judge`. Satisfies `stlm_hub.predict.detector.Detector`."""
+    """The base of `STLM` and `ExportedModel`, which implement `judge`. Satisfies `predict.detector.Detector`."""
 
     config: STLMConfig
     judging: Judging
 
     @property
     def input_size(self) -> tuple[int, int]:
-        """Height and width in pixels that photographs are brought to, all tiles together."""
+        """Height and width in pixels that photographs are resized to, all tiles together."""
         return self.config.network.frame_size
 
     @property
@@ -36,7 +36,7 @@ class JudgingModel(ABC):
     def judge(
         self, images: Sequence[np.ndarray], threshold: float | None = None, review_threshold: float | None = None
     ) -> list[Prediction]:
-        """Predictions of decoded photographs, HxWx3 uint8 RGB each, in order; thresholds as of `predict`."""
+        """Predictions for decoded photographs, HxWx3 uint8 RGB each, in order; thresholds as of `predict`."""
 
     @overload
     def predict(
@@ -70,15 +70,16 @@ class JudgingModel(ABC):
             image_or_list: path, bytes, PIL image, HxW or HxWx3 array (uint8, uint16, float in [0, 1]), or a list of
                 those.
             threshold: anomaly score in [0, 1] at or above which a photograph is anomalous; None is the calibrated one.
-            review_threshold: score from which one below `threshold` is worth a second look; None is the calibrated one.
+            review_threshold: score at or above which a photograph below `threshold` is worth a second look; None is the
+                calibrated one.
             refine: whether Segment Anything outlines what is rejected, in some seconds each; score and verdict stay. It
-                needs torch. None: as the model chose at its calibration, and where Segment Anything is not to be had,
-                with a warning as without.
+                needs torch. None: as the calibration chose; if Segment Anything is not available, outlines stay the
+                model's own, with a warning.
 
         Raises:
             ImageError: an input cannot be used as a photograph; nothing is predicted then.
             ConfigError: a threshold is out of range, or `refine` is True and torch is not installed.
-            WeightsError: `refine` is True, and Segment Anything's weights cannot be had.
+            WeightsError: `refine` is True, and Segment Anything's weights cannot be obtained.
         """
 
         def judge(images: list[np.ndarray]) -> list[Prediction]:

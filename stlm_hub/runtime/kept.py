@@ -1,4 +1,4 @@
-"""Where exports are kept that nobody named a folder for: in the cache, by the files of the model that was exported."""
+"""The cache folder of exports for which the user named no folder, by the files of the exported model."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from .facts import deciding_sha256
 
 
 def all_kept() -> Path:
-    """The folder above those of all models; it may not be there."""
+    """The folder of all such exports; it may not exist."""
     return cache_folder() / "exports"
 
 
 def kept_exports(model: Path) -> Path:
-    """The folder for exports of a model folder as it is now; after a change of the model it is another one."""
+    """The folder for exports of a model folder with its present files; another one after a change of the model."""
     digest = hashlib.sha256(json.dumps(deciding_sha256(model), sort_keys=True).encode()).hexdigest()
     return all_kept() / digest[:32]

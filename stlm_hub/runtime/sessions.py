@@ -1,4 +1,4 @@
-"""One exported graph, opened by the runtime that it was made for: pixels in, maps, scores and distances out."""
+"""An exported graph, opened by its runtime: pixels in; maps, scores and distances out."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from ..errors import ConfigError
 from ..files.cache import cache_folder
 
 BACKENDS = {"onnx": "onnxruntime", "openvino": "openvino"}
-"""The Python package that runs each form of a graph."""
+"""The Python package that runs each file format of a graph."""
 INSTALL = {"onnx": 'pip install "stlm_hub[runtime]"', "openvino": 'pip install "stlm_hub[openvino]"'}
 
 
 class Outputs(NamedTuple):
-    """What a graph says of a batch, float32.
+    """Outputs of a graph for a batch, float32.
 
-    maps: BxMxHxW in [0, 1], M the maps that a prediction needs. scores: BxM in [0, 1]. distances: Bx2, how far each
-    photograph is from good ones by content and by layout. limits: BxKxHxW, the K maps behind them in limits and -inf
-    outside the region that counts, of a model with a minimum area.
+    maps: BxMxHxW in [0, 1], the M maps `Judging.shown`. scores: BxM in [0, 1]. distances: Bx2, from good photographs by
+    content and by layout. limits: BxKxHxW, the K maps `Judging.behind` in limits, -inf outside the region that counts;
+    None: the model has no minimum area.
     """
 
     maps: np.ndarray
@@ -35,21 +35,22 @@ class Outputs(NamedTuple):
 
 
 Session = Callable[[np.ndarray], Outputs]
-"""BxHxWx3 uint8 RGB -> outputs. Several threads may call it."""
+"""BxHxWx3 uint8 RGB -> outputs. It may be called by several threads."""
 
 
 def is_installed(form: str) -> bool:
-    """Whether the package that runs this form of a graph is installed."""
+    """Whether the package that runs this format of a graph is installed."""
     return find_spec(BACKENDS[form]) is not None
 
 
 def open_session(form: str, path: Path, precision: str = "fp32", threads: int | None = None) -> Session:
-    """
+    """Opens a graph.
+
     Args:
-        form: one of `FORMATS`.
+        form: its file format, one of `facts.FORMATS`.
         path: of the graph.
-        precision: that it was exported for.
-        threads: that compute one batch; None: as many as the machine has cores.
+        precision: that it was exported for, one of `facts.PRECISIONS`.
+        threads: for one batch; None: as many as the machine has cores.
 
     Raises:
         ConfigError: the runtime is not installed, or cannot read the graph.
@@ -69,6 +70,7 @@ def open_session(form: str, path: Path, precision: str = "fp32", threads: int | 
 
 @contextmanager
 def _errors(form: str, what: str) -> Iterator[None]:
+    """Turns any exception of a runtime into a ConfigError."""
     try:
         yield
     except Exception as error:  # each runtime has errors of its own
@@ -82,7 +84,7 @@ def _open_onnx(path: Path, precision: str, threads: int | None) -> Session:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads or 0
     options.log_severity_level = 3
-    # Threads that wait by spinning stop each other where another process has a core.
+    # Threads that spin while they wait slow each other down if another process uses a core.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     names = [output.name for output in session.get_outputs() if output.name in Outputs._fields]
@@ -105,20 +107,21 @@ def _open_openvino(path: Path, precision: str, threads: int | None) -> Session:
     def run(pixels: np.ndarray) -> Outputs:
         if not hasattr(own, "request"):
             own.request = compiled.create_infer_request()
-        found = own.request.infer({"pixels": pixels})
-        return Outputs(**{name: found[name].copy() for name in names})
+        outputs = own.request.infer({"pixels": pixels})
+        return Outputs(**{name: outputs[name].copy() for name in names})
 
     return run
 
 
 def has_bfloat16() -> bool:
-    """Whether OpenVINO computes in bfloat16 on this processor; where not, it would widen it in silence."""
+    """Whether OpenVINO computes in bfloat16 on this processor; if not, it uses float32 without saying so."""
     import openvino
 
     return "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 
 
 def _cache() -> str | None:
+    """The folder where OpenVINO keeps compiled graphs; None: it cannot be written."""
     folder = cache_folder() / "openvino"
     try:
         folder.mkdir(parents=True, exist_ok=True)

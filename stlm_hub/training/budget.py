@@ -1,4 +1,4 @@
-"""A budget of time -> a number of steps, from a few steps that are really trained on this machine."""
+"""A budget of time -> a number of steps, from a few training steps that are measured on this machine."""
 
 from __future__ import annotations
 
@@ -36,14 +36,14 @@ def steps_within(
 ) -> int:
     """Measures a few training steps in a temporary folder.
 
-    With more photographs than these steps take, all are of the first epoch. Where teacher features are kept for later
-    epochs those are faster, so a long training then rather ends early than late.
+    The measured steps belong to the first epoch if there are enough photographs. Later epochs reuse teacher features
+    and are faster, so a long training ends rather early than late.
 
     Args:
         seconds: for the training steps; loading, filling the memory, calibration and this measurement come on top.
         photographs, weights, textures: see `loop.train`.
-        network, training: of the training to come; its `steps` and `epochs` are not looked at.
-        should_stop: asked after every step.
+        network, training: of the training to come; `steps` and `epochs` do not matter.
+        should_stop: called after every step.
 
     Returns:
         Steps that take `seconds` on this machine, at least 20 and at most 5000.
@@ -54,7 +54,7 @@ def steps_within(
     """
     check_seconds(seconds)
     probe = dataclasses.replace(training, steps=MEASURED_STEPS, checkpoint_every=MEASURED_STEPS)
-    # What is drawn here is thrown away: the training to come must not depend on whether it was measured.
+    # The training must not depend on whether it was measured, so random numbers that are drawn here leave no trace.
     with torch.random.fork_rng(devices=[]), TemporaryDirectory(prefix="stlm-budget-") as folder:
         probed = STLMNetwork(network)
         log = train(probed, photographs, probe, weights, Path(folder), textures=textures, should_stop=should_stop)
@@ -65,7 +65,7 @@ def steps_within(
 
 
 def check_seconds(seconds: float) -> None:
-    """Raises ConfigError for a budget that is not above 0."""
+    """Raises ConfigError for a budget in seconds that is not above 0."""
     if not seconds > 0:
         raise ConfigError(f"A training needs a budget of time above 0, not {seconds}.")
 
@@ -73,16 +73,16 @@ def check_seconds(seconds: float) -> None:
 def steps_of_run(
     folder: Path, seconds: float, network: NetworkConfig, training: TrainingConfig, measure: Callable[[], int]
 ) -> int:
-    """The number of steps that a budget came to when a run was started with it; measured where it was not.
+    """The number of steps for a budget: measured when a run starts, then kept in its folder.
 
-    No two measurements agree, and a run goes on from its checkpoints only with the number that it had.
+    No two measurements agree, and a run goes on from its checkpoints only with the same number of steps.
 
     Args:
         folder: of the run; receives `budget.json`.
-        seconds: the budget; another one is another number.
-        network, training: of the training; with other settings a step takes another time. `training.steps` and
-            what follows from it are not looked at.
-        measure: gives the number of steps.
+        seconds: the budget. Each budget is measured separately.
+        network, training: of the training. Each choice is measured separately; `training.steps` and what follows from
+            it do not matter.
+        measure: returns the number of steps.
     """
     same = dataclasses.replace(training, steps=0, warmup_steps=0)
     settings = json.dumps([network.to_dict(), same.to_dict()], sort_keys=True)

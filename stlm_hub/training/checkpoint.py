@@ -1,6 +1,6 @@
 """Training checkpoints without pickle: tensors as safetensors, the rest as JSON, a marker written last.
 
-A folder without its marker was cut off while it was written and is not looked at.
+A folder without the marker is incomplete and is ignored.
 """
 
 from __future__ import annotations
@@ -26,10 +26,17 @@ KEEP = 2
 def save(
     folder: Path, step: int, model: nn.Module, optimizers: dict[str, torch.optim.Optimizer], meta: dict[str, Any]
 ) -> None:
-    """Writes `folder/step-<step>`, then forgets all but the last two. `meta` must be JSON.
+    """Writes `folder/step-<step>`, then deletes all checkpoints but the last two.
+
+    Args:
+        folder: of all checkpoints of a run.
+        step: number of finished steps.
+        model: whose state is saved.
+        optimizers: by name.
+        meta: further data, ready for JSON.
 
     Raises:
-        StorageError: the folder cannot be written, for want of space, say.
+        StorageError: the folder cannot be written, e.g. because the disk is full.
     """
     try:
         _save(folder, step, model, optimizers, meta)
@@ -72,15 +79,15 @@ def _save(
     _sync(target)
     _sync(folder)
     kept = _complete(folder)[-KEEP:]
-    for path in folder.iterdir():  # one run at a time writes here, so what is not complete was cut off by a kill
+    for path in folder.iterdir():  # one run at a time writes here, so a kill left what is incomplete
         if path not in kept and re.fullmatch(r"\.?step-\d{7}(\.tmp)?", path.name):
             shutil.rmtree(path, ignore_errors=True)
 
 
 def latest(folder: Path) -> Path | None:
     """The newest complete checkpoint in a run's folder, or None."""
-    found = _complete(folder)
-    return found[-1] if found else None
+    complete = _complete(folder)
+    return complete[-1] if complete else None
 
 
 def read_state(path: Path) -> dict[str, Any]:
@@ -127,12 +134,14 @@ def _misfit(path: Path, error: Exception) -> TrainingError:
 
 
 def _complete(folder: Path) -> list[Path]:
+    """Complete checkpoints, the oldest first."""
     if not folder.is_dir():
         return []
     return sorted(p for p in folder.iterdir() if re.fullmatch(r"step-\d{7}", p.name) and (p / MARKER).exists())
 
 
 def _sync(path: Path) -> None:
+    """Waits until a file, or the entries of a folder, are on the disk."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)

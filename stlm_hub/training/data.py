@@ -1,7 +1,7 @@
 """A folder of normal photographs -> training samples, and the photographs held out for calibration.
 
-Every sample is a function of (seed, epoch, index): nothing is drawn from a global random state, so a resumed run,
-another number of workers or another process sees the same samples.
+Every sample is a function of (seed, epoch, index). Nothing depends on a global random state, so samples are the same
+in a resumed run, with another number of workers and in another process.
 """
 
 from __future__ import annotations
@@ -30,27 +30,33 @@ from ..pseudo_anomalies.textures import TextureSource
 from .config import TrainingConfig
 
 SLIGHT_DEGREES = 5.0
-DISTURBED_SHARE = 0.5  # of the samples; the others come back unchanged, so that their teacher features are kept
+DISTURBED_SHARE = 0.5  # of the samples; the others come back unchanged, so their teacher features are reused
 PIXEL_CACHE_BYTES = 2 * 2**30
 
 
 @dataclass(frozen=True)
 class Split:
-    """Photographs to train on and photographs to calibrate on; no photograph is in both."""
+    """Photographs to train on, and photographs held out for calibration; none is in both."""
 
     train: list[Path]
     held_out: list[Path]
 
     @property
     def photographs(self) -> list[Path]:
-        """Both, those to train on first."""
+        """All photographs, those to train on first."""
         return self.train + self.held_out
 
 
 def split_normals(paths: Sequence[Path], share: float, seed: int, *, at_least: int = MIN_HELD_OUT) -> Split:
-    """Holds a random share of the normal photographs out, at least `at_least` of them.
+    """Holds out a random share of the normal photographs.
 
-    The choice depends on the file names, their number and the seed only, so that every command of one run agrees on it.
+    The choice depends only on the file names, their number and the seed, so every command of a run makes the same one.
+
+    Args:
+        paths: of all photographs, at least 2.
+        share: to hold out, in (0, 1).
+        seed: of the choice.
+        at_least: number to hold out at the least; one photograph always remains to train on.
     """
     paths = sorted(paths, key=lambda path: path.name)
     order = np.random.default_rng([seed, len(paths)]).permutation(len(paths))
@@ -67,10 +73,10 @@ class NormalPhotographs(Dataset[dict[str, Any]]):
 
     Args:
         paths: normal photographs.
-        network: whose input the samples are: of tiles a random one of a photograph.
+        network: decides the size of samples. If it cuts photographs into tiles, a sample is a random tile.
         config: augmentation, pseudo anomalies, seed.
         textures: material to paste.
-        region: HxW bool of the frame, outside which nothing is seen or damaged; None: there is none.
+        region: HxW bool of the frame; the outside is covered and never damaged. None: all of the frame counts.
     """
 
     def __init__(
@@ -92,7 +98,7 @@ class NormalPhotographs(Dataset[dict[str, Any]]):
         return len(self.paths)
 
     def photograph(self, index: int) -> np.ndarray:
-        """One photograph in the model's frame: (H, W, 3) uint8 RGB."""
+        """One photograph, resized to the model's frame: HxWx3 uint8 RGB. It is kept in memory if all fit."""
         if index in self._pixels:
             return self._pixels[index]
         pixels = resize_image(read_picture(self.paths[index], bits=self.config.bits).image, self.network.frame_size)
@@ -103,32 +109,32 @@ class NormalPhotographs(Dataset[dict[str, Any]]):
     def __getitem__(self, place: tuple[int, int]) -> dict[str, Any]:
         """
         Args:
-            place: epoch, and number of the photograph.
+            place: epoch, and index of the photograph.
 
         Returns:
-            clean and pseudo: (3, h, w) uint8 tensors; mask: (1, h, w) uint8 of 0 and 1; pasted: whether the two differ;
-            key: names the clean image where it can come back unchanged in a later epoch, else "".
+            "clean" and "pseudo": 3xhxw uint8 tensors. "mask": 1xhxw uint8 of 0 and 1. "pasted": whether the images
+            differ. "key": names a clean image that can come back unchanged in a later epoch, else "".
         """
         epoch, index = place
         rng = np.random.Generator(np.random.Philox(key=[self.config.seed, epoch * len(self.paths) + index]))
         clean, key = rotate(self.photograph(index), self.config.rotation, rng, str(index))
-        tile = 0
+        number = 0
         if len(self._tiles) > 1:
-            tile = int(rng.integers(len(self._tiles)))
-            key = key and f"{key}:{tile}"
-        clean = clean[self._tiles[tile]]
+            number = int(rng.integers(len(self._tiles)))
+            key = key and f"{key}:{number}"
+        tile = self._tiles[number]
+        clean = clean[tile]
         if self.config.nuisance is not None and rng.random() < DISTURBED_SHARE:
             clean, key = disturb(clean, rng, self.config.nuisance), ""
         if self.region is not None:
-            clean = np.where(self.region[self._tiles[tile]][..., None], clean, np.array(OUTSIDE, np.uint8))
-        other = None
+            clean = np.where(self.region[tile][..., None], clean, np.array(OUTSIDE, np.uint8))
+        other = None  # a photograph to paste from
         if "nsa" in self.config.synthesis.families and len(self.paths) > 1:
-            other = self.photograph((index + int(rng.integers(1, len(self.paths)))) % len(self.paths))[
-                self._tiles[tile]
-            ]
+            other_index = (index + int(rng.integers(1, len(self.paths)))) % len(self.paths)
+            other = self.photograph(other_index)[tile]
         pseudo, mask = synthesize(clean, rng, self.config.synthesis, self.textures, other)
         if self.region is not None:
-            mask = mask * self.region[self._tiles[tile]]
+            mask = mask * self.region[tile]
             pseudo = np.where(mask[..., None] > 0, pseudo, clean)
         return {
             "clean": _tensor(clean),
@@ -140,10 +146,16 @@ class NormalPhotographs(Dataset[dict[str, Any]]):
 
 
 def rotate(image: np.ndarray, how: str, rng: np.random.Generator, key: str) -> tuple[np.ndarray, str]:
-    """Turns a photograph by a random angle as `TrainingConfig.rotation` says; one that is no square by no quarter.
+    """Turns a photograph by a random angle. One that is not square is turned by half a turn in the place of a quarter.
+
+    Args:
+        image: HxWx3 uint8.
+        how: see `TrainingConfig.rotation`.
+        rng: decides the angle.
+        key: names the photograph.
 
     Returns:
-        The image, and the key of what came out: empty where the angle is continuous and will not come back.
+        The image in the same size, and a key that names it; "": the angle is continuous, so it will not come back.
     """
     if how in ("quarter", "full"):
         turns = int(rng.integers(4)) if image.shape[0] == image.shape[1] else 2 * int(rng.integers(2))
@@ -158,18 +170,20 @@ def rotate(image: np.ndarray, how: str, rng: np.random.Generator, key: str) -> t
 
 
 def _tensor(image: np.ndarray) -> Tensor:
+    """HxWx3 array -> 3xHxW tensor."""
     return torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))
 
 
 class StepSampler:
-    """Batches of (epoch, number of the photograph), each epoch a new permutation; a run can start at any step.
+    """Batches of (epoch, index of a photograph), with a new permutation in each epoch. A run can start at any step.
 
     Args:
         n: number of photographs.
-        batch_size: photographs a process.
-        first_step: where to start.
-        last_step: where to end, excluded.
-        rank, processes: which share of each step's photographs is this process's.
+        batch_size: photographs a step in each process.
+        seed: of the permutations.
+        first_step: to begin with.
+        last_step: to end before.
+        rank, processes: index of this process, and number of all; each has its own share of a step.
     """
 
     def __init__(
@@ -194,11 +208,11 @@ class StepSampler:
             start = (step * self.processes + self.rank) * self.batch_size
             batch = []
             for position in range(start, start + self.batch_size):
-                epoch, place = divmod(position, self.n)
+                epoch, rank_in_epoch = divmod(position, self.n)
                 if epoch not in permutations:
                     permutations = {e: p for e, p in permutations.items() if e >= epoch - 1}
                     permutations[epoch] = np.random.default_rng([self.seed, epoch]).permutation(self.n)
-                batch.append((epoch, int(permutations[epoch][place])))
+                batch.append((epoch, int(permutations[epoch][rank_in_epoch])))
             yield batch
 
 

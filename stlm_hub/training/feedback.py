@@ -1,7 +1,7 @@
-"""What people on the line know: "this was good" and "this is a defect". Neither trains the streams.
+"""Feedback from the line: "this was good" (`accept`) and "this is a defect" (`reject`). Neither trains the streams.
 
-A photograph that is accepted is taken into the memory and into the threshold, in seconds. One that is rejected is kept
-and judged again at every new threshold, and nothing learns from it.
+An accepted photograph is added to the memory and to the scores behind the threshold, in seconds. A rejected one is kept
+and judged again at every new threshold; nothing learns from it.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from ..calibration.calibrate import score_photographs
-from ..calibration.normals import Normal, look
+from ..calibration.normals import Normal, measure
 from ..calibration.threshold import choose_threshold
 from ..errors import ConfigError, DataError
 from ..model_folder import hub, versions
@@ -37,22 +37,22 @@ from ..validate import expanded
 from .recalibrate import KNOWN, is_remembered
 
 FAR = 4 / 3
-"""Distance in limits above which no photograph is accepted unasked: twice as far as the farthest good one of the
-calibration. Pictures of anything else lie at 1.4 to 4.6 with the models of the zoo, other light on the part below 1."""
+"""Distance in limits above which a photograph is accepted only with `unfamiliar`: twice that of the farthest good one
+in the calibration. With the zoo's models, other things lie at 1.4 to 4.6, the part in other light below 1."""
 NEW_ENTRIES = 256
-"""Patches of one photograph that are remembered at most, those farthest from what is known."""
+"""Most patches of one photograph that are added to the memory: those farthest from its entries."""
 
 
 @dataclass(frozen=True)
 class Changed:
-    """What a change did.
+    """What `accept` changed.
 
     Args:
-        before, after: thresholds.
-        taken: the photographs that were taken in.
-        scores: of these, before they were taken in.
+        before, after: thresholds in [0, 1].
+        taken: photographs that were accepted.
+        scores: of these, by the model before.
         left_out: a sentence on each of the others.
-        known_defects: (name, score now) of the photographs that were rejected earlier.
+        known_defects: (name, score by the model now) of the photographs that were rejected earlier.
     """
 
     before: float
@@ -70,20 +70,20 @@ def accept(
     *,
     unfamiliar: bool = False,
 ) -> Changed:
-    """Takes photographs of good parts into the memory and the threshold of a model. Each counts once.
+    """Adds photographs of good parts to the memory and the threshold of a model. Each counts once.
+
+    Nothing is changed if an error is raised.
 
     Args:
         folder: of a model with a memory. Its earlier version is kept, see `model_folder.versions`.
         photographs: of good parts.
         on_image: called with (done, total) after each photograph.
-        unfamiliar: whether they may be far from all good ones that the model knows.
+        unfamiliar: whether they may be unlike all good photographs that the model knows, see `FAR`.
 
     Raises:
         ConfigError: `folder` is no folder, or the model has no memory or was never calibrated.
-        DataError: all of the photographs are known already, or one is of something else than the part.
+        DataError: all photographs are in the memory already, or one is not of the part.
         ImageError: a photograph cannot be used.
-
-    Nothing is changed where an error is raised.
     """
     try:
         from ..evaluation import plots  # noqa: F401  # before any work is done
@@ -106,25 +106,19 @@ def accept(
     if not taken:
         raise DataError(f"{' '.join(left_out)} Nothing is changed.")
     nuisance = Nuisance.from_dict(results.nuisance) if results and results.nuisance else Nuisance()
-    measured = look(model, [Normal(path) for path in taken], nuisance, 0, on_image, probes=False)
-    found = score_photographs(model, measured)
+    measured = measure(model, [Normal(path) for path in taken], nuisance, 0, on_image, probes=False)
+    scored = score_photographs(model, measured)
     if not unfamiliar:
-        _check_the_part(before, taken, found.distances)
+        _check_the_part(before, taken, scored.distances)
     grown = _grown(model, memory, taken, nuisance)
-    judging = _judged_anew(before, found.good, found.disturbed).replace(
-        familiarity_limits=tuple(
-            max(limit, 1.05 * float(distances.max()))
-            for limit, distances in zip(before.familiarity_limits, found.distances.T, strict=True)
-        )
-        if before.familiarity_limits
-        else ()
-    )
+    judging = _judged_anew(before, scored.good, scored.disturbed)
+    judging = judging.replace(familiarity_limits=_widened(before.familiarity_limits, scored.distances))
     versions.change(folder, lambda new: _write(new, folder, model, grown, judging, results, len(taken)), since=since)
-    return Changed(before.threshold, judging.threshold, taken, list(found.good), left_out, known_defects(folder))
+    return Changed(before.threshold, judging.threshold, taken, list(scored.good), left_out, known_defects(folder))
 
 
 def reject(folder: Path, photographs: Sequence[Path]) -> list[tuple[str, float]]:
-    """Keeps photographs as known defects beside a model, which learns nothing of them.
+    """Keeps photographs as known defects beside a model, which learns nothing from them.
 
     Returns:
         (name, score) of all known defects.
@@ -146,7 +140,10 @@ def reject(folder: Path, photographs: Sequence[Path]) -> list[tuple[str, float]]
 
 
 def undo(folder: Path) -> tuple[float, list[tuple[str, float]]]:
-    """Takes the last change back; returns the threshold and the known defects with their scores.
+    """Takes the last `accept` back.
+
+    Returns:
+        The threshold as it was before, and (name, score) of all known defects.
 
     Raises:
         ConfigError: there is nothing to take back.
@@ -158,7 +155,7 @@ def undo(folder: Path) -> tuple[float, list[tuple[str, float]]]:
 
 
 def known_defects(folder: Path) -> list[tuple[str, float]]:
-    """Names and scores of the photographs that were rejected, by the model as it is now."""
+    """(name, score) of all rejected photographs, by the model as it is now."""
     folder = expanded(folder)
     kept = _rejected(folder)
     if not kept.is_dir():
@@ -168,7 +165,7 @@ def known_defects(folder: Path) -> list[tuple[str, float]]:
 
 
 def _unknown(model: STLM, photographs: Sequence[Path]) -> tuple[list[Path], list[str]]:
-    """Photographs that the model does not know yet, and a sentence on each of the others."""
+    """Photographs that are not in the memory yet, each frame once, and a sentence on each of the others."""
     taken: dict[str, Path] = {}  # SHA-256 of the pixels -> photograph
     left_out = []
     for path in photographs:
@@ -183,10 +180,15 @@ def _unknown(model: STLM, photographs: Sequence[Path]) -> tuple[list[Path], list
 
 
 def _check_the_part(judging: Judging, photographs: Sequence[Path], distances: np.ndarray) -> None:
-    """Refuses what is farther from good photographs than `FAR` limits: it would make anything familiar.
+    """Refuses photographs farther than `FAR` from good ones: with them, anything would become familiar.
+
+    Args:
+        judging: with the familiarity limits.
+        photographs: N paths.
+        distances: Nx2, see `Familiarity`.
 
     Raises:
-        DataError: a photograph is.
+        DataError: a photograph is too far.
     """
     if not judging.familiarity_limits:
         return
@@ -198,11 +200,20 @@ def _check_the_part(judging: Judging, photographs: Sequence[Path], distances: np
             )
 
 
+def _widened(limits: tuple[float, ...], distances: np.ndarray) -> tuple[float, ...]:
+    """Familiarity limits, raised where needed above the Nx2 distances of accepted photographs."""
+    if not limits:
+        return ()
+    return tuple(max(limit, 1.05 * float(far.max())) for limit, far in zip(limits, distances.T, strict=True))
+
+
 def _rejected(folder: Path) -> Path:
+    """The folder beside a model where rejected photographs are kept; it may not exist."""
     return versions.history_of(folder) / "rejected"
 
 
 def _load(folder: Path) -> tuple[STLM, Results | None]:
+    """A model in PyTorch and its results, if it has any. Raises ConfigError if there is no such folder."""
     if not folder.is_dir():
         raise ConfigError(
             f"There is no folder {folder}; name the folder of a model of your own. One of the zoo is copied into a "
@@ -213,7 +224,7 @@ def _load(folder: Path) -> tuple[STLM, Results | None]:
 
 @torch.inference_mode()
 def _grown(model: STLM, memory: PatchMemory, photographs: Sequence[Path], nuisance: Nuisance) -> PatchMemory:
-    """A memory with what is new in these photographs and in a disturbed copy of each."""
+    """A larger memory: with patches of these photographs, and of a disturbed copy of each, that are new to it."""
     rng = np.random.default_rng(len(memory.entries))
     scale = model.judging.scale("memory")
     near = scale.typical if scale else 0.0
@@ -230,7 +241,7 @@ def _grown(model: STLM, memory: PatchMemory, photographs: Sequence[Path], nuisan
             added.append(farthest)
             distances = torch.minimum(distances, (reduced - farthest).norm(dim=1))
         own = distances[: len(reduced) // 2]
-        if float(own.min()) >= KNOWN * near:  # so that the photograph is known when it comes again
+        if float(own.min()) >= KNOWN * near:  # so that `is_remembered` is true of the photograph
             added.append(reduced[own.argmax()])
         if added:
             number = int(sources.max()) + 1
@@ -242,7 +253,7 @@ def _grown(model: STLM, memory: PatchMemory, photographs: Sequence[Path], nuisan
 
 
 def _judged_anew(before: Judging, good: Sequence[float], disturbed: Sequence[float]) -> Judging:
-    """Thresholds from the scores that are known and these. A larger memory lowers the known ones, if at all."""
+    """Judging with thresholds from the scores before and the new ones. The larger memory can only lower old scores."""
     assert before.calibration is not None
     normal, copies = (*before.normal_scores, *good), (*before.disturbed_scores, *disturbed)
     calibration = choose_threshold(
@@ -252,14 +263,14 @@ def _judged_anew(before: Judging, good: Sequence[float], disturbed: Sequence[flo
         probes=before.probe_scores,
         careful=before.careful,
     )
-    # What outlines gain was measured at the threshold before.
+    # The gain of outlines was measured at the old threshold.
     return before.replace(calibration=calibration, refine_gain=None, normal_scores=normal, disturbed_scores=copies)
 
 
 def _write(
     new: Path, folder: Path, model: STLM, memory: PatchMemory, judging: Judging, results: Results | None, n: int
 ) -> None:
-    """The files that change: memory, familiarity's limits, thresholds, and what is known of the model."""
+    """Writes the files that `accept` changes to the folder `new`, after `n` photographs were added."""
     from ..evaluation.plots import plot_score_histogram  # `reject` and `undo` draw nothing
 
     write_weights(new / MEMORY_NAME, memory.state_dict(), torch.float16)
@@ -273,7 +284,7 @@ def _write(
     source = known.provenance
     changed = dataclasses.replace(
         known,
-        # Figures and scores of test photographs are of the model before.
+        # Scores of test photographs, and figures at the old threshold, are no longer true.
         maps={name: dataclasses.replace(figures, fnr=None) for name, figures in known.maps.items()},
         test_scores=None,
         files=known.files | file_facts(new),

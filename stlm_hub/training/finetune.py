@@ -35,10 +35,10 @@ from .processes import processes
 
 
 def held_out_of(photographs: int) -> int:
-    """How many of so many photographs are held out at the least: 10, or a third of fewer, but not below 4.
+    """Lowest number of photographs to hold out: 10, or a third if they are fewer than 30, but at least 4.
 
     A threshold for 1 % lies 5.1 standard deviations above the mean of 4 scores, 3.2 above that of 8 and 3.0 above that
-    of 10: with the first, defects that everybody sees stay below it.
+    of 10. With only 4, obvious defects would stay below it.
     """
     return max(MIN_HELD_OUT, min(10, photographs // 3))
 
@@ -141,25 +141,25 @@ def finetune(
     folder = expanded(photographs)
     target = _target(output, name, folder)
     source_of_textures = TextureSource.from_folder(textures) if textures else None
-    found = _read(folder, options, observer)
-    job = _job(options, name, found, source_of_textures, target, observer)
+    usable = _read(folder, options, observer)
+    job = _job(options, name, usable, source_of_textures, target, observer)
     _make(job.work)
     with one_at_a_time(job.work) if processes().is_main_process else nullcontext():
         if minutes is not None and job.weights is not None:
             options = dataclasses.replace(options, steps=_measured_steps(minutes, job, observer))
-            job = dataclasses.replace(job, training=found.training(options), provenance=_provenance(options, name))
+            job = dataclasses.replace(job, training=usable.training(options), provenance=_provenance(options, name))
         run(job, observer)
     return target
 
 
 @dataclass(frozen=True)
-class _Found:
-    """What was found in the folder of photographs.
+class _Photographs:
+    """The usable photographs of the user's folder.
 
     Args:
         split: photographs to train on and to hold out.
         shape: their usual height and width in pixels.
-        bits: that they use, where they have 16.
+        bits: depth of those with 16 bits; None: there are none.
     """
 
     split: Split
@@ -172,7 +172,7 @@ class _Found:
 
 
 def _check(options: Options, name: str, minutes: float | None) -> None:
-    """Refuses what cannot be before a photograph is read."""
+    """Refuses impossible options before a photograph is read. Raises ConfigError, DataError or WeightsError."""
     options.model(name, (1, 1))
     options.training()
     if minutes is not None:
@@ -184,7 +184,7 @@ def _check(options: Options, name: str, minutes: float | None) -> None:
 
 
 def _target(output: str | Path | None, name: str, photographs: Path) -> Path:
-    """The folder to write, which holds nothing that must not be written over."""
+    """The folder to write. Raises ConfigError if it holds the photographs, or something else than a model."""
     target = expanded(output) if output else Path("models") / name
     if not target.name:  # "."
         target = target.absolute()
@@ -194,54 +194,54 @@ def _target(output: str | Path | None, name: str, photographs: Path) -> Path:
     return target
 
 
-def _read(folder: Path, options: Options, observer: Observer) -> _Found:
-    """Reads all photographs of a folder once and says what there is to say of them.
+def _read(folder: Path, options: Options, observer: Observer) -> _Photographs:
+    """Reads all photographs of a folder once, reports notes on them, and splits them.
 
     Raises:
         DataError: they cannot be used, see `check_photographs`, or too few are left.
-        ConfigError: there is none of a name that is to be left out.
+        ConfigError: a photograph to leave out does not exist.
     """
-    found = check_photographs(folder, bits=options.bits)
-    names = {path.name for path in found.paths}
+    checked = check_photographs(folder, bits=options.bits)
+    names = {path.name for path in checked.paths}
     if unknown := [name for name in options.leave_out if name not in names]:
         raise ConfigError(f"There is no photograph {unknown[0]} in {folder} that could be left out.")
-    paths = [path for path in found.paths if path.name not in options.leave_out]
+    paths = [path for path in checked.paths if path.name not in options.leave_out]
     if len(paths) < MIN_TRAINING_PHOTOGRAPHS:
         raise DataError(f"{len(paths)} photographs are left; training needs at least {MIN_TRAINING_PHOTOGRAPHS}.")
-    for duplicate, original in found.duplicates:
+    for duplicate, original in checked.duplicates:
         observer.on_message(f"{duplicate.name} is the same frame as {original.name} and is left out.")
-    for note in found.notes:
+    for note in checked.notes:
         observer.on_message(note)
     held_out = options.training().held_out
     split = split_normals(paths, held_out, options.seed, at_least=held_out_of(len(paths)))
-    return _Found(split, found.shape, found.bits)
+    return _Photographs(split, checked.shape, checked.bits)
 
 
 def _job(
-    options: Options, name: str, found: _Found, textures: TextureSource | None, target: Path, observer: Observer
+    options: Options, name: str, usable: _Photographs, textures: TextureSource | None, target: Path, observer: Observer
 ) -> Job:
-    """What the run is to make of the photographs."""
-    config = options.model(name, found.shape)
+    """The input of the pipeline for these photographs and options."""
+    config = options.model(name, usable.shape)
     frame = config.network.frame_size
-    wanted = looked_at(options.region, options.ignore, found.shape)
+    wanted = looked_at(options.region, options.ignore, usable.shape)
     region = None if wanted is None else on_frame(wanted, frame)
-    _say_size(observer, found.shape, config.network)
+    _say_size(observer, usable.shape, config.network)
     if options.memory_entries is None and config.patch_memory is not None:
-        entries = min(MEMORY.entries, count_patches(config.network, len(found.split.photographs), region))
+        entries = min(MEMORY.entries, count_patches(config.network, len(usable.split.photographs), region))
         config = config.replace(patch_memory=dataclasses.replace(config.patch_memory, entries=entries))
     return Job(
-        split=found.split,
+        split=usable.split,
         config=config,
         anomaly_map="combined" if config.patch_memory else "aggregation",
-        training=found.training(options),
+        training=usable.training(options),
         nuisance=of_camera(options.camera),
         region=region,
-        minimum_area=area_on_frame(options.minimum_area, found.shape, frame),
+        minimum_area=area_on_frame(options.minimum_area, usable.shape, frame),
         careful=options.careful,
         refine=options.refine,
         weights=_starting_weights(options, observer) if config.streams else None,
         provenance=_provenance(options, name),
-        dataset=DatasetFacts(name="own photographs", license="other", photograph=found.shape),
+        dataset=DatasetFacts(name="own photographs", license="other", photograph=usable.shape),
         work=target.with_name(target.name + ".run"),
         output=target,
         textures=textures,
@@ -257,14 +257,14 @@ def _provenance(options: Options, name: str) -> Provenance:
 
 def _starting_weights(options: Options, observer: Observer) -> StartingWeights:
     file = expanded(options.weights) if options.weights else None
-    with processes().main_process_first():  # the others find what it fetched
+    with processes().main_process_first():  # the other processes then find the file in the cache
         return starting_weights(file, on_message=observer.on_message)
 
 
 def _say_size(observer: Observer, shape: tuple[int, int], network: NetworkConfig) -> None:
-    seen = smallest_defect(shape, network.frame_size)
+    side = smallest_defect(shape, network.frame_size)
     observer.on_message(
-        f"Photographs of {shape[1]}x{shape[0]} px are brought to {size_text(network)}: defects from about {seen:.0f} "
+        f"Photographs of {shape[1]}x{shape[0]} px are brought to {size_text(network)}: defects from about {side:.0f} "
         "px can be seen. Smaller ones take a larger --size, or more --tiles, and the time of their pixels."
     )
 

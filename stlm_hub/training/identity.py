@@ -1,4 +1,4 @@
-"""Whether a training may go on from a checkpoint: what decides its losses, then and now."""
+"""The identity of a training: what decides its losses. A checkpoint is resumed only by a training with the same one."""
 
 from __future__ import annotations
 
@@ -17,8 +17,6 @@ from .config import CHANGES_NO_LOSS, TrainingConfig
 from .objective import PAPER, Objective
 from .teacher import SAM_FILES
 
-_SAY_NOTHING = {*CHANGES_NO_LOSS}
-
 
 def identity_of(
     photographs: Sequence[Path],
@@ -33,12 +31,13 @@ def identity_of(
     processes: int,
     total: int,
 ) -> dict[str, Any]:
-    """What decides a training's losses, as plain data.
+    """What decides the losses of a training, as plain data.
 
     Args:
-        processes: that share each step.
+        model: configuration of the network.
+        processes: number of processes that share each step.
         total: number of steps.
-        For the others see `loop.train`; `model` is the network's configuration.
+        photographs, config, objective, weights, textures, region, teacher_checkpoint: see `loop.train`.
     """
     teacher = teacher_checkpoint if objective.teacher_name(config) in SAM_FILES else None
     return {
@@ -57,37 +56,38 @@ def differences(known: dict[str, Any], now: dict[str, Any]) -> list[str]:
     """What differs, in words.
 
     Args:
-        known: identity that a checkpoint was written with. A setting that an older checkpoint lacks had its default;
-            what textures or teacher's file it had, where it does not say, nobody knows.
+        known: identity in a checkpoint. A setting that an older checkpoint lacks had its default. Textures or a
+            teacher's file that it lacks are not compared.
         now: identity of this training.
 
     Returns:
-        "photographs", "plain_stream frozen, now trained" and the like; empty where it may go on.
+        "photographs", "plain_stream frozen, now trained" and the like; empty: the training may go on.
     """
     defaults = {"config": TrainingConfig().to_dict() | {"objective": PAPER.name}, "model": NetworkConfig().to_dict()}
-    found = []
+    differing = []
     for name, value in known.items():
         if isinstance(value, dict):
             before, after = (_with_defaults(given, defaults.get(name, {})) for given in (value, now.get(name) or {}))
-            found += _changed(before, after)
+            differing += _changed(before, after)
         elif value != now.get(name):
-            found.append(name)
-    return found
+            differing.append(name)
+    return differing
 
 
-def _changed(before: dict[str, Any], after: dict[str, Any], inside: str = "") -> list[str]:
-    found = []
-    for key in sorted(before.keys() - _SAY_NOTHING):
+def _changed(before: dict[str, Any], after: dict[str, Any], prefix: str = "") -> list[str]:
+    """Settings of `before` that differ in `after`, in words; `prefix` names the settings that they are inside."""
+    differing = []
+    for key in sorted(before.keys() - set(CHANGES_NO_LOSS)):
         old, new = before[key], after.get(key)
         if isinstance(old, dict) and isinstance(new, dict):
-            found += _changed(old, new, f"{inside}{key}.")
-        elif old != new and not (key == "total" and before.get("steps") != after.get("steps")):  # said by "steps"
-            found.append(f"{inside}{key} {old}, now {new}")
-    return found
+            differing += _changed(old, new, f"{prefix}{key}.")
+        elif old != new and not (key == "total" and before.get("steps") != after.get("steps")):  # "steps" says it
+            differing.append(f"{prefix}{key} {old}, now {new}")
+    return differing
 
 
 def _with_defaults(settings: dict[str, Any], defaults: dict[str, Any]) -> dict[str, Any]:
-    """Settings, and those inside them, with the default of each that they do not name."""
+    """Settings, completed with defaults, also inside nested settings."""
     nested = {
         key: _with_defaults(value, defaults[key])
         for key, value in settings.items()

@@ -1,6 +1,6 @@
-"""The frame that photographs are brought to: their own aspect, a size that the time allows, tiles where that is coarse.
+"""The frame for photographs: near their aspect, of a size that is fast, cut into tiles if that is too coarse.
 
-One photograph takes time in proportion to the pixels of its frame, in training and afterwards.
+Training and prediction take time in proportion to the pixels of the frame.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ from ..errors import ConfigError
 from ..models.stlm.config import MAX_INPUT_SIDE, MAX_TILES, TILE_OVERLAP
 
 USUAL_SIDE = 256
-"""Pixels of a square input by default: 400 steps of it take about 7 minutes on two processor cores."""
+"""Side in pixels of a square input by default. 400 training steps then take about 7 minutes on two cores."""
 LARGEST_AREA = 1.5
-"""Times the area of the usual input that one of another aspect may have."""
+"""Largest area of an input of another aspect, in areas of the usual one."""
 STEP = 64
 COARSEST = 4.0
-"""Times that "auto" shrinks a photograph at most before it cuts it into tiles."""
+"""A photograph that would be shrunk by more than this factor is cut into tiles by "auto"."""
 
 
 def choose_input(
@@ -35,7 +35,7 @@ def choose_input(
         `input_size` and `tiles` of a `NetworkConfig`.
 
     Raises:
-        ConfigError: `size` or `tiles` cannot be.
+        ConfigError: `size` or `tiles` is not possible.
     """
     if size is not None and (size % STEP or not STEP <= size <= MAX_INPUT_SIDE):
         raise ConfigError(f"The size must be a multiple of {STEP} from {STEP} to {MAX_INPUT_SIDE} px, not {size}.")
@@ -47,25 +47,26 @@ def choose_input(
 
 
 def _usual(shape: tuple[int, int]) -> tuple[int, int]:
-    """Of all inputs that are not much larger than the usual one, that of the nearest aspect; larger ones first."""
-    usual, found = USUAL_SIDE**2, {}
+    """The input of about the usual area with the nearest aspect: the one with the lowest penalty."""
+    usual, penalties = USUAL_SIDE**2, {}
     for height in range(STEP, MAX_INPUT_SIDE + 1, STEP):
         for width in range(STEP, MAX_INPUT_SIDE + 1, STEP):
             if height * width > LARGEST_AREA * usual:
                 break
             area = math.log(height * width / usual)
             aspect = abs(math.log(width * shape[0] / (height * shape[1])))
-            found[height, width] = aspect + (0.1 * area if area > 0 else -0.5 * area)
-    return min(found, key=found.__getitem__)
+            penalties[height, width] = aspect + (0.1 * area if area > 0 else -0.5 * area)
+    return min(penalties, key=penalties.__getitem__)
 
 
 def _longest(shape: tuple[int, int], size: int) -> tuple[int, int]:
-    """The input of this longer side whose aspect is nearest."""
+    """The input with this longer side and the nearest aspect."""
     shorter = max(STEP, round(size * min(shape) / max(shape) / STEP) * STEP)
     return (shorter, size) if shape[0] < shape[1] else (size, shorter)
 
 
 def _grid(tiles: str, shape: tuple[int, int], side: int) -> tuple[int, int]:
+    """Rows and columns of tiles with this side; arguments as of `choose_input`."""
     if tiles == "none":
         return (1, 1)
     if tiles == "auto":
@@ -84,4 +85,5 @@ def _grid(tiles: str, shape: tuple[int, int], side: int) -> tuple[int, int]:
 
 
 def _tiles_along(length: float, side: int) -> int:
+    """How many overlapping tiles with this side cover a length in pixels."""
     return max(1, math.ceil((length - TILE_OVERLAP) / (side - TILE_OVERLAP)))

@@ -1,4 +1,4 @@
-"""What a run of the pipeline is to make, and of what."""
+"""The input of a run of the pipeline."""
 
 from __future__ import annotations
 
@@ -23,30 +23,29 @@ from .trained import Trained
 
 @dataclass(frozen=True)
 class Job:
-    """What a run is to make, and of what.
+    """Everything that a run of the pipeline needs to know.
 
     Args:
         split: photographs to train on and to calibrate with.
         config: of the model; `shared_stages` follow from the training.
         anomaly_map: that the model judges by.
         draw_by: map that is shown and outlined; "": the one that judges.
-        training: how it is trained.
-        weights: that the training starts from; not needed with `trained`, or without streams.
-        provenance: of the model, as its card shows it; when it was made is added.
-        dataset: what is known of the photographs; numbers and fingerprints are added.
+        training: settings of the training.
+        weights: that the training starts from; None with `trained`, or without streams.
+        provenance: of the model, for its card; the run adds when it was made.
+        dataset: facts about the photographs; the run adds numbers and fingerprints.
         work: folder of checkpoints and logs; a run that was cut off goes on from there.
         output: the model folder to write.
-        commit: of the code, where it is known.
-        nuisance: how the copies of photographs are disturbed that memory and calibration see; None: the memory sees
-            none.
-        region: HxW bool of the frame, the part that counts; None: all of it. `config.region` says the same.
-        minimum_area: of a region that counts, see `Judging`.
+        commit: of the code; "": not known.
+        nuisance: how copies of photographs are disturbed for memory and calibration; None: the memory gets no copies.
+        region: HxW bool of the frame, the part that counts; None: all of it. `config.region` must agree.
+        minimum_area: see `Judging`.
         careful: whether the threshold stays above all photographs, see `calibration.threshold.choose_threshold`.
         refine: whether Segment Anything outlines what is rejected, one of `calibration.outlines.HOW`.
-        objective: what the training minimises and moves.
+        objective: what the training minimises, and which weights it trains.
         trained: a network to take over instead of training one.
-        test: photographs to evaluate on; None where a user has only good ones.
-        paper: the paper's figures for the category, if there are any.
+        test: photographs to evaluate on; None: the user has only good ones.
+        paper: the paper's figures for the category; None: there are none.
         textures, teacher_checkpoint, workers: see `loop.train`.
         false_alarm_rate: that the threshold is calibrated for.
     """
@@ -78,5 +77,5 @@ class Job:
 
     @property
     def maps_left_out(self) -> tuple[str, ...]:
-        """Maps of what is not trained: they get neither threshold nor figures."""
+        """Maps whose modules are not trained; they get neither thresholds nor figures."""
         return () if self.objective.trains_aggregation else ("aggregation",)

@@ -1,4 +1,4 @@
-"""The log of a training, `log.jsonl`: one line of JSON for each step, whole whatever kills the process."""
+"""The log of a training, `log.jsonl`: one line of JSON for each step, written so that a kill loses none."""
 
 from __future__ import annotations
 
@@ -10,24 +10,24 @@ from pathlib import Path
 from ..errors import StorageError
 
 Record = dict[str, float]
-"""Of one step: its number "step", its losses by name, "learning_rate" and "seconds"."""
+"""One step: its number "step", its losses by name, "learning_rate" and "seconds"."""
 
 
 def read_log(path: Path) -> list[Record]:
-    """The whole records of a log; none where there is no file."""
+    """The complete records of a log; none if there is no file."""
     if not path.exists():
         return []
     records = []
     for line in path.read_text().splitlines():
         try:
             records.append(json.loads(line))
-        except ValueError:  # the line that a kill cut off; its step comes again
+        except ValueError:  # a kill cut this line off; its step is repeated
             break
     return records
 
 
 class LogFile:
-    """Appends records to a log. On entering it is rewritten to those that a resumed training still counts as done.
+    """Context that appends records to a log. On entering, the file is rewritten with the records of finished steps.
 
     Args:
         path: of the file.

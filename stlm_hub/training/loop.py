@@ -1,8 +1,8 @@
 """The training loop (paper, section 3.4), from starting weights to the last checkpoint.
 
-With Accelerate the same code runs in one process or under `accelerate launch` on several, with the losses of one
-process whose batch is as large as theirs together. It draws nothing from a
-global random state, so a run that was killed goes on from its last checkpoint with the losses it would have had.
+With Accelerate the same code runs in one process or, under `accelerate launch`, in several. The losses of several are
+those of one process with all of their batches. Nothing depends on a global random state, so a killed run goes on from
+its last checkpoint with the losses that it would have had.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class StepReport:
         step: its number, from 1.
         total: how many there are.
         losses: by name.
-        seconds_per_step: mean of the last steps.
+        seconds_per_step: moving average of the last steps.
     """
 
     step: int
@@ -55,13 +55,13 @@ class StepReport:
 
     @property
     def seconds_left(self) -> float:
-        """At the pace of the last steps."""
+        """Estimate, from `seconds_per_step`."""
         return (self.total - self.step) * self.seconds_per_step
 
 
 @contextmanager
 def _opencv_in_this_thread() -> Iterator[None]:
-    """OpenCV's pool would fight with OpenMP's; whoever resizes photographs afterwards gets it back."""
+    """Switches OpenCV's thread pool off for a while: it would compete with OpenMP's for the cores."""
     before = cv2.getNumThreads()
     cv2.setNumThreads(0)
     try:
@@ -92,14 +92,15 @@ def train(
     Args:
         network: its encoders and decoder are overwritten with `weights` at the start.
         photographs: normal photographs to train on.
-        weights: starting weights, and the mobile teacher.
+        config: settings of the training.
+        weights: that the streams start from, and the mobile teacher.
         folder: receives `log.jsonl`, TensorBoard events and `checkpoints/`.
-        objective: what is minimised and moved.
-        textures: what is pasted; by default the built-in source.
-        region: HxW bool of the frame, outside which nothing is damaged; None: there is none.
+        objective: what is minimised, and which weights are trained.
+        textures: material to paste; None: the built-in source.
+        region: HxW bool of the frame; the outside is covered and never damaged. None: all of the frame counts.
         teacher_checkpoint: Segment Anything's file for the ViT teachers.
-        workers: processes that load photographs; 0 on a CPU, where they would fight with the training for cores.
-        facts: what to keep with the checkpoints, as JSON: when, where and with what their last steps were trained, say.
+        workers: processes that load photographs. Use 0 on a CPU, where they would compete with the training for cores.
+        facts: further data to keep with the checkpoints, ready for JSON, such as date and hardware.
         on_step: called after every step.
         should_stop: called after every step; True ends the training early, after a checkpoint.
 
@@ -173,7 +174,7 @@ def train(
 def _prepare(
     network: STLMNetwork, config: TrainingConfig, objective: Objective, weights: StartingWeights, device: torch.device
 ) -> dict[str, torch.optim.Optimizer]:
-    """Brings a network to the start of its training, in place. Returns its optimisers."""
+    """Prepares a network for the first step, in place. Returns its optimisers."""
     objective.prepare(network, config, weights)
     for encoder in (network.plain_encoder, network.denoising_encoder):
         encoder.recompute_activations = config.recompute_activations
@@ -182,7 +183,7 @@ def _prepare(
 
 
 class _Pace:
-    """Seconds of each step, and their mean of late."""
+    """Seconds of each step, and their moving average `mean`."""
 
     def __init__(self) -> None:
         self.started, self.mean = time.monotonic(), 0.0
@@ -196,7 +197,7 @@ class _Pace:
 
 
 def _cache_bytes(config: TrainingConfig, processes: int) -> int:
-    """Memory for the teacher's features; on a small machine the training itself needs it more."""
+    """Bytes for teacher features in each process, so few that the training itself does not run short."""
     free: int = psutil.virtual_memory().available
     return min(config.feature_cache_bytes, free // (4 * processes))
 
@@ -209,7 +210,7 @@ def _batches(
     accelerator: Accelerator,
     workers: int,
 ) -> DataLoader[Any]:
-    """This process's batches of all steps but the `first` ones, which are done."""
+    """This process's batches for the steps `first` to `total`, excluded."""
     sampler = StepSampler(
         len(dataset),
         config.batch_size,
@@ -225,34 +226,42 @@ def _batches(
 
 
 def _one_thread(_worker: int) -> None:
+    """Limits a loading process to one thread."""
     torch.set_num_threads(1)
     cv2.setNumThreads(0)
 
 
 def _is_to_stop(accelerator: Accelerator, should_stop: Callable[[], bool] | None) -> bool:
-    """Whether any process is to stop: all end after the same step, or those that go on wait for the others for ever."""
+    """Whether any process is to stop. All must end after the same step, or the others would wait for ever."""
     stop = bool(should_stop and should_stop())
     if accelerator.num_processes == 1:
         return stop
-    asked: Tensor = accelerator.reduce(torch.tensor(float(stop), device=accelerator.device))
-    return asked.item() > 0
+    processes_to_stop: Tensor = accelerator.reduce(torch.tensor(float(stop), device=accelerator.device))
+    return processes_to_stop.item() > 0
 
 
 def _resume(
     folder: Path, network: STLMNetwork, optimizers: dict[str, torch.optim.Optimizer], identity: dict[str, Any]
 ) -> list[Record]:
-    """Restores network and optimisers from the newest checkpoint. Returns the records of the steps that are done."""
+    """Restores network and optimisers from the newest checkpoint, if there is one.
+
+    Returns:
+        Records of the steps that are done.
+
+    Raises:
+        TrainingError: the checkpoint is of another training, or the log does not reach to it.
+    """
     newest = checkpoint.latest(folder / "checkpoints")
     if newest is None:
         return []
-    # before anything is loaded: what other settings train has other parameters, and torch's words for that help nobody
+    # Compared before anything is loaded: torch's own errors about parameters that do not fit help nobody.
     known = checkpoint.read_state(newest).get("identity")
     if not isinstance(known, dict):
         raise TrainingError(f"{newest} does not say what training it is of; start anew with another output folder.")
-    if other := differences(known, identity):
+    if differing := differences(known, identity):
         raise TrainingError(
-            f"{newest.parent} holds checkpoints of another training ({'; '.join(other)}); choose another output folder "
-            "or delete it."
+            f"{newest.parent} holds checkpoints of another training ({'; '.join(differing)}); choose another output "
+            "folder or delete it."
         )
     step = checkpoint.load(newest, network, optimizers)["step"]
     log = [record for record in read_log(folder / "log.jsonl") if record["step"] <= step]

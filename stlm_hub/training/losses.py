@@ -12,14 +12,14 @@ FOCAL_GAMMA = 4.0
 
 
 def cosine_distance(features: Mapping[str, Tensor], others: Mapping[str, Tensor], hardest_share: float = 1.0) -> Tensor:
-    """Sum over levels of the mean cosine distance; the gradient flows into both.
+    """Sum over levels of the mean cosine distance. Gradients flow into both arguments.
 
     Args:
         features: level name -> BxCxhxw features.
-        others: at least the same levels, the same shapes.
+        others: at least the same levels, with the same shapes.
         hardest_share: the mean is over this share of each image's positions, those farthest apart, in (0, 1]. A small
-            anomaly is so few of all positions that their mean hardly sees it (cf. the hard feature loss of EfficientAD,
-            Batzner et al. 2024, section 3.2).
+            anomaly covers so few positions that it hardly changes the mean over all (cf. the hard feature loss of
+            EfficientAD, Batzner et al. 2024, section 3.2).
 
     Returns:
         Scalar >= 0.
@@ -34,7 +34,7 @@ def cosine_distance(features: Mapping[str, Tensor], others: Mapping[str, Tensor]
 def cosine_distillation(
     student: Mapping[str, Tensor], teacher: Mapping[str, Tensor], hardest_share: float = 1.0
 ) -> Tensor:
-    """`cosine_distance` to a teacher, into which no gradient flows (equations 2 to 4)."""
+    """`cosine_distance` to a teacher, which gets no gradient (equations 2 to 4)."""
     fixed = {level: feature.detach() for level, feature in teacher.items()}
     return cosine_distance(student, fixed, hardest_share)
 
@@ -62,12 +62,15 @@ def l1(logits: Tensor, mask: Tensor) -> Tensor:
 def mask_on_grid(mask: Tensor, size: tuple[int, int]) -> Tensor:
     """A mask at the size of the logit map, bilinear and cut at 1/2 as the paper's code has it.
 
-    A cell is what its middle is, so that anomalies keep their area on average however thin they are; asking for half of
-    the cell would take most of what is thinner than a cell for normal.
+    The middle of a cell decides, so anomalies keep their area on average, however thin they are. If half of a cell had
+    to be anomalous, most anomalies thinner than a cell would count as normal.
 
     Args:
         mask: Bx1xHxW of 0 and 1.
         size: (h, w) of the logits.
+
+    Returns:
+        Bx1xhxw float32 of 0 and 1.
     """
     return (F.interpolate(mask.float(), size=size, mode="bilinear", align_corners=False) >= 0.5).float()
 

@@ -1,4 +1,4 @@
-"""What a model was made on: the processor or graphics card, versions, and how long a photograph takes there."""
+"""The machine that a model is made on: its hardware, versions of packages, and the latency of one photograph."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ LATENCY_IMAGES = 10
 
 
 def circumstances(commit: str = "") -> Circumstances:
-    """Today, on this machine, with these versions; `commit` of the code where it is known."""
+    """Date, hardware and versions of this run, with the commit of the code unless it is ""."""
     versions = {
         "stlm_hub": __version__,
         "torch": torch.__version__,
@@ -36,7 +36,7 @@ def circumstances(commit: str = "") -> Circumstances:
 
 
 def hardware() -> str:
-    """Name of the graphics card that is used, or of the processor."""
+    """Name of the graphics card if there is one, else of the processor with its number of cores."""
     if torch.cuda.is_available():
         return torch.cuda.get_device_name()
     name = str(torch.cpu.get_capabilities().get("cpu_name") or platform.processor() or platform.machine())
@@ -44,7 +44,7 @@ def hardware() -> str:
 
 
 def measure_latency(model: STLM, photographs: Sequence[Path]) -> Latency:
-    """Median time of one photograph through `predict`, decoded beforehand, batch of one, after one warm-up."""
+    """Median time of `predict` for one decoded photograph, over at most 10, after one warm-up."""
     images = [read_picture(path, bits=model.judging.bits).image for path in photographs[:LATENCY_IMAGES]]
     times = []
     for image in [images[0], *images]:

@@ -1,4 +1,4 @@
-"""What a training step minimises and what it moves (paper, section 3.4): streams, decoder and aggregation at once."""
+"""What a training minimises, and which weights it trains: all at once (paper, section 3.4)."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .teacher import build_teacher
 
 
 class Losses(nn.Module):
-    """Batch and targets in, losses out: what is differentiated, in one `forward` so that it can be distributed.
+    """Batch and targets -> losses, in one `forward`, so that it can be distributed.
 
     Args:
         network: that is trained.
@@ -33,9 +33,9 @@ class Losses(nn.Module):
     ) -> dict[str, Tensor]:
         """
         Args:
-            pseudo: Bx3xSxS float RGB in [0, 255], pseudo-anomalous or clean.
-            mask: Bx1xSxS of 0 and 1.
-            clean_target, pseudo_target: see `Targets`. With a "trunk" the frozen stages are not computed again.
+            pseudo: Bx3xhxw float RGB in [0, 255], pseudo-anomalous or clean.
+            mask: Bx1xhxw of 0 and 1.
+            clean_target, pseudo_target: see `Targets`. If they hold a "trunk", the frozen stages are not run again.
 
         Returns:
             Scalars "plain", "denoising", "focal", "l1" (equations 3, 4, 6, 7) and their sum "total" (equation 8).
@@ -46,7 +46,7 @@ class Losses(nn.Module):
         return losses | {"total": torch.stack(list(losses.values())).sum()}
 
     def streams(self, pseudo: Tensor, pseudo_target: dict[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        """Level features of the plain and of the denoising stream."""
+        """Level features of the plain and of the denoising stream; arguments as of `forward`."""
         network, depth = self.network, self.config.frozen_stages
         if "trunk" in pseudo_target:
             trunk = pseudo_target["trunk"]
@@ -58,7 +58,7 @@ class Losses(nn.Module):
         return {level: plain[level] for level in denoising}, denoising
 
     def plain_stream(self, pseudo: Tensor, trunk: Tensor, pseudo_target: dict[str, Tensor]) -> dict[str, Tensor]:
-        """The plain stream's features, all levels at least. `trunk` is what both streams share."""
+        """Level features of the plain stream, perhaps with others. `trunk`: output of the shared stages."""
         network, depth = self.network, self.config.frozen_stages
         if self.config.plain_stream == "frozen":  # its encoder is the teacher's; only the shared decoder moves
             plain = dict(pseudo_target)
@@ -76,14 +76,14 @@ class Losses(nn.Module):
         clean_target: dict[str, Tensor],
         pseudo_target: dict[str, Tensor],
     ) -> dict[str, Tensor]:
-        """Each stream against the teacher, who saw the same image ("plain") or the clean one ("denoising")."""
+        """Distances from the teacher's features: "plain", of the same image, and "denoising", of the clean image."""
         return {
             "plain": cosine_distillation(plain, pseudo_target),
             "denoising": cosine_distillation(denoising, clean_target, self.config.hardest_share),
         }
 
     def segmentation(self, plain: dict[str, Tensor], denoising: dict[str, Tensor], mask: Tensor) -> dict[str, Tensor]:
-        """The aggregation's map against the mask of the pseudo anomaly, twice: "focal" and "l1"."""
+        """Losses "focal" and "l1" of the aggregation map against the mask of the pseudo anomaly."""
         logits = self.network.aggregate(plain, denoising)
         target = mask_on_grid(mask, (logits.shape[-2], logits.shape[-1]))
         return {
@@ -93,12 +93,12 @@ class Losses(nn.Module):
 
 
 class Objective:
-    """What a training learns from, minimises and moves: this is the paper's. Its ablations replace a part of it each.
+    """Teacher, losses and trained weights: this class is the paper's. Each ablation replaces a part of it.
 
     Attributes:
-        name: decides the losses beside the settings, so checkpoints remember it.
-        stages: trainings that follow one another, each with all steps and learning rates of the config.
-        trains_aggregation: whether the aggregation's map means anything afterwards.
+        name: part of a training's identity, because it decides the losses together with the settings.
+        stages: number of trainings that follow one another, each with all steps and learning rates of the config.
+        trains_aggregation: whether the aggregation map can be used afterwards.
     """
 
     name = "paper"
@@ -106,15 +106,15 @@ class Objective:
     trains_aggregation = True
 
     def total_steps(self, config: TrainingConfig, n_photographs: int, processes: int = 1) -> int:
-        """Optimiser steps of all stages."""
+        """Number of optimiser steps of all stages."""
         return self.stages * config.total_steps(n_photographs, processes)
 
     def teacher_name(self, config: TrainingConfig) -> str:
-        """Whose knowledge is distilled, one of `config.TEACHERS`."""
+        """The network whose features are distilled, one of `config.TEACHERS`."""
         return config.teacher
 
     def described(self, config: TrainingConfig) -> dict[str, str]:
-        """What results.json says of it beside the settings: nothing of the paper's."""
+        """Entries for results.json beside the settings; none for the paper's objective."""
         return {} if self.name == Objective.name else {"objective": self.name, "teacher": self.teacher_name(config)}
 
     def check_fits(self, model: NetworkConfig, config: TrainingConfig) -> None:
@@ -131,20 +131,20 @@ class Objective:
             )
 
     def prepare(self, network: STLMNetwork, config: TrainingConfig, weights: StartingWeights) -> None:
-        """Overwrites encoders and decoders with the starting weights, and freezes what stays at them."""
+        """Overwrites encoders and decoders with the starting weights, and freezes the weights that are not trained."""
         load_starting_weights(network, weights)
         freeze(network, config)
 
     def teacher(
         self, network: STLMNetwork, config: TrainingConfig, weights: StartingWeights, checkpoint: Path | None
     ) -> nn.Module:
-        """Images, Bx3xSxS in [0, 255], in; level features and whatever else the losses compare with out."""
+        """A module: Bx3xhxw RGB in [0, 255] -> level features, and whatever else the losses need."""
         wanted = set(network.config.feature_levels)
         wanted |= {"embedding"} if "decoder" in wanted else set()
         return build_teacher(config.teacher, sorted(wanted), weights, checkpoint, config.frozen_stages)
 
     def losses(self, network: STLMNetwork, config: TrainingConfig, weights: StartingWeights) -> list[Losses]:
-        """The losses of each stage. More than one cannot be distributed."""
+        """The losses of each stage. More than one stage cannot be distributed."""
         return [Losses(network, config)]
 
 
@@ -166,7 +166,7 @@ def load_decoders(network: STLMNetwork, weights: StartingWeights) -> None:
 
 
 def freeze(network: STLMNetwork, config: TrainingConfig) -> None:
-    """Takes the gradient from what the config keeps at the starting weights and from what no level reads."""
+    """Switches gradients off for weights that the config freezes, and for modules that no level needs."""
     levels = network.config.feature_levels
     for encoder in (network.plain_encoder, network.denoising_encoder):
         if config.frozen_stages:
@@ -187,11 +187,11 @@ def freeze(network: STLMNetwork, config: TrainingConfig) -> None:
 def make_optimizers(network: STLMNetwork, config: TrainingConfig) -> dict[str, torch.optim.Optimizer]:
     """Adam for the streams and the decoder, SGD for the aggregation module (paper, section 4.1.3).
 
-    Each group keeps its learning rate of the config as "initial_lr", see `step.learning_rate_factor`.
+    Each group keeps the learning rate of the config as "initial_lr", see `step.learning_rate_factor`.
     """
     aggregation = network.aggregation
-    own = {id(p) for p in aggregation.parameters()}
-    streams = [p for p in network.parameters() if p.requires_grad and id(p) not in own]
+    of_aggregation = {id(p) for p in aggregation.parameters()}
+    streams = [p for p in network.parameters() if p.requires_grad and id(p) not in of_aggregation]
     optimizers: dict[str, torch.optim.Optimizer] = {
         "streams": torch.optim.Adam(streams, lr=config.learning_rate, betas=config.betas),
         "aggregation": torch.optim.SGD(

@@ -1,4 +1,4 @@
-"""Whoever watches a long run: called after each step and photograph, and asked whether to stop."""
+"""Callbacks of a long run: for steps, photographs and messages, and one that can stop it."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ class Observer:
 
     Args:
         on_step: called after each training step.
-        on_image: called with (done, total) after each photograph that is looked at.
-        on_message: called with a sentence where a new part of the work begins.
-        should_stop: asked after each step and photograph; True ends the run, the same call goes on from there.
+        on_image: called with (done, total) after each photograph.
+        on_message: called with a sentence when a new part of the work begins.
+        should_stop: called after each step and photograph. True ends the run; the same call goes on from there.
     """
 
     on_step: Callable[[StepReport], None] | None = None
@@ -27,12 +27,12 @@ class Observer:
     should_stop: Callable[[], bool] | None = None
 
     def stop_if_asked(self) -> None:
-        """Raises TrainingError where `should_stop` says so."""
+        """Raises TrainingError if `should_stop` returns True."""
         if self.should_stop and self.should_stop():
             raise TrainingError("Stopped after the training; the same command goes on from there.")
 
     def stoppable(self) -> Observer:
-        """The same observer, which can also stop what comes after the training: it has photographs and no steps."""
+        """The same observer, whose `should_stop` is also called after each photograph, once the training is over."""
 
         def on_image(done: int, total: int) -> None:
             self.stop_if_asked()

@@ -1,4 +1,4 @@
-"""One run at a time writes a model: a second one with the same output is refused before it spends an hour."""
+"""A lock on the working folder of a run: a second run with the same output is refused before it does any work."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ LOCK = ".lock"
 
 @contextmanager
 def one_at_a_time(work: Path) -> Iterator[None]:
-    """Holds the working folder of a run. The system lets go of it when the process ends, however that happens.
+    """Locks the working folder of a run. The system unlocks it however the process ends.
 
     Args:
         work: folder of checkpoints, which exists.

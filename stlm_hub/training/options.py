@@ -1,4 +1,4 @@
-"""What a user chooses for a fine-tuning, and what follows from it: model, settings of the training, command."""
+"""The options of a fine-tuning, and what follows from them: model, settings of the training, command."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ LEVELS = ("stage1", "stage2", "embedding", "decoder")
 MEMORY = PatchMemoryConfig()
 
 PLACES = {"textures": "DIR", "weights": "FILE", "region": "FILE", "ignore": "FILE"}
-"""Options that name a place of the user's own, and the word that stands for it in a command."""
+"""Options that hold a path of the user, and the word that a recorded command shows in its place."""
 
 
 def small_machine(steps: int, seed: int = 0, rotation: str = "none", camera: str = "normal") -> TrainingConfig:
-    """Settings that train in minutes without a GPU; the zoo's `cpu` recipes use the same, longer."""
+    """Settings that train in minutes without a GPU. The zoo's `cpu` recipes use the same with more steps."""
     return TrainingConfig(
         steps=steps,
         batch_size=4,
@@ -46,7 +46,7 @@ def small_machine(steps: int, seed: int = 0, rotation: str = "none", camera: str
 
 @dataclass(frozen=True)
 class Options:
-    """What a user may choose: named as the options of `stlm finetune`, and meant as the arguments of `finetune`."""
+    """The options of `stlm finetune`. For their meaning see the arguments of `finetune`."""
 
     steps: int = DEFAULT_STEPS
     size: int | None = None
@@ -68,7 +68,7 @@ class Options:
     ignore: str | Path | None = None
 
     def model(self, name: str, shape: tuple[int, int]) -> STLMConfig:
-        """The model that is trained, with as large a memory as is wanted.
+        """The configuration of the model.
 
         Args:
             name: of the model.
@@ -97,7 +97,7 @@ class Options:
         )
 
     def training(self) -> TrainingConfig:
-        """How it is trained.
+        """The settings of the training.
 
         Raises:
             ConfigError: an option is out of range.
@@ -106,14 +106,14 @@ class Options:
         return dataclasses.replace(settings, bits=self.bits)
 
     def command(self, name: str) -> Command:
-        """`stlm finetune` for a model of this name, with what differs from the defaults."""
-        told: dict[str, Any] = {"name": name}
+        """The command `stlm finetune` for a model of this name, with all options that differ from the defaults."""
+        options: dict[str, Any] = {"name": name}
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
             if value not in (field.default, ""):  # an empty path is none
-                told[field.name.replace("_", "-")] = PLACES.get(field.name, value)
+                options[field.name.replace("_", "-")] = PLACES.get(field.name, value)
         if self.memory_entries == 0:
-            told.pop("backbone", None)  # there is no memory that it would look for
+            options.pop("backbone", None)  # without a memory it means nothing
         if self.leave_out:
-            told["leave-out"] = tuple(map(printable, self.leave_out))
-        return Command("stlm finetune", ("FOLDER",), told)
+            options["leave-out"] = tuple(map(printable, self.leave_out))
+        return Command("stlm finetune", ("FOLDER",), options)

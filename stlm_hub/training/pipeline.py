@@ -1,7 +1,7 @@
 """One whole run: photographs in, a finished model folder out. `stlm finetune` and the zoo's recipes both call it.
 
-The order is train, fill the memory, save, load what was saved, calibrate, evaluate, write: every figure is of the
-folder's own weights.
+The order is: train, fill the memory, save, load what was saved, calibrate, evaluate, write. So every figure is of the
+weights in the folder.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from pathlib import Path
 import torch
 
 from ..calibration.calibrate import calibrate
-from ..calibration.normals import Normal, chosen
-from ..calibration.outlines import asked, chosen_outlines, told
+from ..calibration.normals import Normal, choose_photographs
+from ..calibration.outlines import choice_text, chosen_outlines, cost_text
 from ..calibration.threshold import check_false_alarm_rate, check_held_out
 from ..evaluation.evaluate import Evaluation, curves, evaluate
 from ..evaluation.pictures import write_unusual
@@ -153,7 +153,7 @@ def _calibrate(
         Normal(path, remembered=number if remembered else -1, trained=number < len(split.train))
         for number, path in enumerate(split.photographs)
     ]
-    looked_at = chosen(normals, job.training.seed)
+    looked_at = choose_photographs(normals, job.training.seed)
     observer.on_message(f"Calibrating on {len(looked_at)} photographs of good parts.")
     if model.patch_memory is not None and candidates is not None:
         numbers = [normal.remembered for normal in looked_at]
@@ -171,10 +171,10 @@ def _calibrate(
         on_image=observer.on_image,
     )
     if job.refine == "auto":
-        observer.on_message(asked(sum(not normal.trained for normal in normals)))
+        observer.on_message(cost_text(sum(not normal.trained for normal in normals)))
     model.judging = chosen_outlines(model, normals, job.refine, seed=job.training.seed, on_image=observer.on_image)
     if job.refine != "off":
-        observer.on_message(told(model.judging))
+        observer.on_message(choice_text(model.judging))
     model.save_calibration(folder)
     if found.unusual:
         names = ", ".join(path.name for path, _ in found.unusual)

@@ -1,7 +1,7 @@
-"""The processes of a distributed training: `accelerate launch --multi_gpu --num_processes N`, on processors, too.
+"""The processes of a distributed training: `accelerate launch --multi_gpu --num_processes N`, also on processors.
 
-Each has its share of a step's batch. So that their losses are those of one process with the whole batch, BatchNorm
-normalises with the statistics of all, and losses are the mean over all.
+Each process has a share of the batch of a step. BatchNorm normalises with the statistics of all shares, and losses are
+means over all processes, so the losses are those of one process with the whole batch.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from ..errors import TrainingError
 
 
 def processes() -> PartialState:
-    """Which process of how many this is. The first call joins the others.
+    """Rank of this process and number of all. The first call connects them.
 
-    Accelerate takes processors for several processes only where it is told to, and would else train the whole in each.
+    Accelerate must be told to use several processes on processors; else each process would train on its own.
     """
     on_processors = "LOCAL_RANK" in os.environ and not torch.cuda.is_available()
     if on_processors:
@@ -41,7 +41,8 @@ LOST = (
 
 @contextmanager
 def told_of_lost_ones() -> Iterator[None]:
-    """
+    """Context that turns the loss of another process into a TrainingError.
+
     Raises:
         TrainingError: another process has ended, so this one cannot go on.
     """
@@ -51,7 +52,7 @@ def told_of_lost_ones() -> Iterator[None]:
     with _ended_by_launcher():
         try:
             yield
-        except RuntimeError as error:  # what gloo and NCCL raise has no class of its own
+        except RuntimeError as error:  # gloo and NCCL raise no class of their own
             if not any(word in str(error) for word in ("gloo", "NCCL", "Connection", "peer")):
                 raise
             raise TrainingError(LOST) from error
@@ -59,12 +60,12 @@ def told_of_lost_ones() -> Iterator[None]:
 
 @contextmanager
 def _ended_by_launcher() -> Iterator[None]:
-    """While it lasts, SIGTERM is a TrainingError: a launcher that sees the loss first sends it to the others."""
+    """Context in which SIGTERM raises TrainingError: a launcher that notices a lost process sends it to the others."""
 
     def end(_number: int, _frame: FrameType | None) -> None:
         raise TrainingError(LOST)
 
-    if threading.current_thread() is not threading.main_thread():  # where no handler can be set
+    if threading.current_thread() is not threading.main_thread():  # no handler can be set there
         yield
         return
     before = signal.signal(signal.SIGTERM, end)
@@ -75,7 +76,7 @@ def _ended_by_launcher() -> Iterator[None]:
 
 
 class SharedBatchNorm2d(nn.BatchNorm2d):
-    """BatchNorm over the batches of all processes, which have one size. `nn.SyncBatchNorm` needs graphics cards."""
+    """BatchNorm over the batches of all processes, of equal size. `nn.SyncBatchNorm` works on graphics cards only."""
 
     def forward(self, x: Tensor) -> Tensor:
         if not self.training:
@@ -91,15 +92,15 @@ class SharedBatchNorm2d(nn.BatchNorm2d):
                 momentum = 1 / float(self.num_batches_tracked) if self.momentum is None else self.momentum
                 self.running_mean.lerp_(mean, momentum)
                 self.running_var.lerp_(variance * n / max(1, n - 1), momentum)
-        found = centred * torch.rsqrt(variance + self.eps)[:, None, None]
+        normalised = centred * torch.rsqrt(variance + self.eps)[:, None, None]
         if self.affine:
-            found = found * self.weight[:, None, None] + self.bias[:, None, None]
-        return found.to(x.dtype)
+            normalised = normalised * self.weight[:, None, None] + self.bias[:, None, None]
+        return normalised.to(x.dtype)
 
 
 @contextmanager
 def shared_batch_norm(module: nn.Module) -> Iterator[None]:
-    """While it lasts, the BatchNorm layers of a module see the batches of all processes. Parameters stay."""
+    """Context in which the BatchNorm layers of a module are `SharedBatchNorm2d`, with the same parameters."""
     layers = [layer for layer in module.modules() if type(layer) is nn.BatchNorm2d]
     if processes().num_processes == 1:
         layers = []
@@ -113,7 +114,7 @@ def shared_batch_norm(module: nn.Module) -> Iterator[None]:
 
 
 class _Total(torch.autograd.Function):
-    """Sum over processes; the gradient is that of the sum of their losses."""
+    """Sum over processes; its gradient is that of the sum of the processes' losses."""
 
     @staticmethod
     def forward(_ctx: Any, x: Tensor) -> Tensor:
@@ -129,5 +130,6 @@ class _Total(torch.autograd.Function):
 
 
 def _total(x: Tensor) -> Tensor:
+    """Sum of a tensor over all processes, same shape, with a gradient."""
     total: Tensor = _Total.apply(x)
     return total

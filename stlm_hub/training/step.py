@@ -1,4 +1,4 @@
-"""One step of a training: a batch in, the network moved, its losses out."""
+"""One training step: a batch updates the weights; its losses are returned."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from .targets import Targets
 
 
 def learning_rate_factor(step: int, total: int, config: TrainingConfig) -> float:
-    """What the learning rates of step 0, 1, ... are multiplied with: warm-up, then half a cosine."""
+    """The factor on all learning rates in step 0, 1, ... of `total`: warm-up, then half a cosine."""
     warmup = min(1.0, (step + 1) / config.warmup_steps) if config.warmup_steps else 1.0
     fall = 0.5 * (1 + math.cos(math.pi * step / total))
     return warmup * (config.final_learning_rate + (1 - config.final_learning_rate) * fall)
 
 
 def mixed_precision(choice: str) -> str:
-    """ "auto" -> "bf16" where the hardware multiplies it, else "no"; anything else stays."""
+    """The precision for a choice of `PRECISIONS`: "auto" is "bf16" if the hardware multiplies bfloat16, else "no"."""
     if choice != "auto":
         return choice
     if torch.cuda.is_available():
@@ -35,7 +35,7 @@ def mixed_precision(choice: str) -> str:
 
 @dataclass(frozen=True)
 class Stepper:
-    """What the steps of one training share; losses and optimisers as Accelerate prepared them."""
+    """Runs the steps of one training. Losses and optimisers are those that Accelerate has prepared."""
 
     accelerator: Accelerator
     network: STLMNetwork
@@ -46,10 +46,11 @@ class Stepper:
     total: int
 
     def step(self, number: int, batch: dict[str, Any]) -> tuple[dict[str, float], float]:
-        """Moves the network by one batch, see `data.collate`.
+        """Updates the weights of the network from one batch.
 
         Args:
             number: of the step, from 0.
+            batch: see `data.collate`.
 
         Returns:
             The losses by name, and the learning rate of the streams.
@@ -77,7 +78,7 @@ class Stepper:
         return values, self.config.learning_rate * factor
 
     def _of_all(self, losses: dict[str, Tensor]) -> dict[str, float]:
-        """Means over the processes, whose batches have one size."""
+        """Losses as numbers: means over all processes, whose batches have equal sizes."""
         values = torch.stack([value.detach().float() for value in losses.values()])
         if self.accelerator.num_processes > 1:
             values = self.accelerator.reduce(values, reduction="mean")
@@ -89,6 +90,7 @@ class Stepper:
                 group["lr"] = group["initial_lr"] * factor
 
     def _forward(self, stage: int, batch: dict[str, Any]) -> dict[str, Tensor]:
+        """Losses of a batch in one stage, scalars by name."""
         device = self.accelerator.device
         half = mixed_precision(self.config.precision) == "bf16"
         with torch.autocast(device.type, torch.bfloat16, enabled=half):

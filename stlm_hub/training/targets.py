@@ -1,7 +1,7 @@
-"""What the teacher says of a batch, computed no more often than it has to be.
+"""The teacher's features of a batch, computed as seldom as possible.
 
-A photograph on which nothing was pasted is its own clean image, so both streams share one target; a clean image that
-comes back unchanged in a later epoch keeps its features.
+If nothing was pasted on a photograph, both streams share one target. Features of a clean image that can come back
+unchanged in a later epoch are cached.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from torch import Tensor, nn
 
 
 class FeatureCache:
-    """Least-recently-used store of level features in half precision, on the CPU.
+    """Least-recently-used cache of level features.
 
     Args:
-        max_bytes: memory it may take; 0 keeps nothing.
+        max_bytes: limit of its memory; 0: nothing is kept.
     """
 
     def __init__(self, max_bytes: int) -> None:
@@ -28,14 +28,14 @@ class FeatureCache:
         return len(self._entries)
 
     def get(self, key: str) -> dict[str, Tensor] | None:
-        """Features of a key, or None."""
+        """Features of a key; None: they are not cached."""
         if key not in self._entries:
             return None
         self._entries.move_to_end(key)
         return self._entries[key]
 
     def put(self, key: str, features: dict[str, Tensor]) -> None:
-        """Keeps features (half precision, CPU); forgets the oldest where memory runs out."""
+        """Keeps features, half precision on the CPU. The least recently used ones go if memory runs out."""
         size = sum(f.numel() * f.element_size() for f in features.values())
         if not key or size > self.max_bytes or key in self._entries:
             return
@@ -49,18 +49,18 @@ class FeatureCache:
 class Targets:
     """Teacher features of the clean and of the pseudo-anomalous images of a batch.
 
-    Every feature passes through half precision, kept or not, so that what is in the cache changes no loss: a resumed
-    run, whose cache is empty, sees the same numbers.
+    Every feature is rounded to half precision, cached or not. So the losses do not depend on the cache, which is empty
+    in a resumed run.
 
     Args:
-        teacher: Bx3xSxS float RGB in [0, 255] -> level features.
-        cache_bytes: memory for features of clean images.
+        teacher: Bx3xhxw float RGB in [0, 255] -> level features.
+        cache_bytes: limit of the memory for features of clean images.
     """
 
     def __init__(self, teacher: nn.Module, cache_bytes: int) -> None:
         self.teacher = teacher
         self.cache = FeatureCache(cache_bytes)
-        self.images_seen = 0  # by the teacher; what a test counts
+        self.images_seen = 0  # by the teacher; for tests
 
     def __call__(self, batch: dict[str, Any], device: torch.device) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """
@@ -86,6 +86,7 @@ class Targets:
     def _teach(
         self, batch: dict[str, Any], which: str, indices: list[int], device: torch.device
     ) -> list[dict[str, Tensor]]:
+        """The teacher's features of some images of a batch, each in half precision; `which`: "clean" or "pseudo"."""
         # On a CPU one photograph at a time costs no more, and the numbers do not depend on what else was missing.
         chunk = 1 if device.type == "cpu" else max(1, len(indices))
         result = []
@@ -98,4 +99,5 @@ class Targets:
 
 
 def _stack(features: list[dict[str, Tensor]], device: torch.device) -> dict[str, Tensor]:
+    """Features of B images, CxhxW each -> level name -> BxCxhxw float32 on the device."""
     return {level: torch.stack([f[level].to(device).float() for f in features]) for level in features[0]}

@@ -23,10 +23,10 @@ class MobileTeacher(nn.Module):
     """MobileSAM's encoder and SAM's decoder, the weights that both streams start from (paper, Table 4).
 
     Args:
-        weights: of both.
-        levels: which to hand out.
-        trunk_depth: stages that the streams keep frozen, so that they are the teacher's own; above 0 their output is
-            handed out too, as "trunk".
+        weights: of encoder and decoder.
+        levels: names of the levels to return.
+        trunk_depth: number of stages that the streams keep frozen, and share with the teacher. Above 0 their output is
+            returned too, as "trunk".
     """
 
     def __init__(self, weights: StartingWeights, levels: Sequence[str], trunk_depth: int = 0) -> None:
@@ -110,7 +110,7 @@ def build_teacher(
 
     Args:
         name: "mobile", "vit_b", "vit_l" or "vit_h".
-        levels: feature levels to hand out.
+        levels: names of the levels to return.
         weights: starting weights of the streams; they are the mobile teacher.
         checkpoint: Segment Anything's .pth file for the others.
         trunk_depth: see `MobileTeacher`; the others share nothing with the streams.

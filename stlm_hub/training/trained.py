@@ -1,4 +1,4 @@
-"""A trained network with what is known of its training: trained now, or taken over from a model folder."""
+"""A trained network and the facts about its training: trained now, or taken over from a model folder."""
 
 from __future__ import annotations
 
@@ -36,21 +36,23 @@ from .processes import processes
 from .step import mixed_precision
 
 TRAINING_OPTIONS = ("textures", "teacher-checkpoint", "weights")
-"""Options of a command that change what is trained, besides the recipe."""
+"""Options of a command that change the training, besides the recipe."""
 
 
 @dataclass(frozen=True)
 class Trained:
-    """
+    """A network, and what a run needs to know of how it was trained.
+
     Args:
-        network: in eval mode; its config counts the stages that both streams share. None: the memory judges alone.
+        network: in eval mode; its config holds the number of stages that both streams share. None: the memory judges
+            alone.
         facts: of the training.
         log: a record of each step; empty for a network that was taken over.
         losses: plot of the training's losses, if there is one already.
-        other_seeds: trainings of the same recipe with other seeds, if they judge in the same way.
+        other_seeds: figures of trainings of the same recipe with other seeds, if they judge in the same way.
         options: of the command that trained it, out of `TRAINING_OPTIONS`.
-        memory: filled from the same photographs in the same way; None: it is to be filled.
-        weights: file of a network that was taken over. It is copied byte for byte, so that nobody stores it twice.
+        memory: filled from the same photographs in the same way; None: it must be filled.
+        weights: file of a network that was taken over. It is copied byte for byte, so that it is stored only once.
     """
 
     network: STLMNetwork | None = None
@@ -86,11 +88,11 @@ def train_network(
         photographs, training, weights, textures, region, teacher_checkpoint, workers: see `loop.train`.
         on_step, should_stop: the same.
         work: folder of checkpoints and log.
-        made: when and on what.
-        objective: what it minimises and moves.
+        made: date, hardware and versions.
+        objective: what is minimised, and which weights are trained.
 
     Returns:
-        None in the further processes of a distributed training.
+        None in all but the main process of a distributed training.
 
     Raises:
         TrainingError: `should_stop` ended the training; a checkpoint is kept.
@@ -142,15 +144,15 @@ def read_trained(
     split: Split,
     nuisance: Nuisance | None = None,
 ) -> Trained:
-    """The network of a finished model, for a run of the same recipe, and its memory where that would come out the same.
+    """The network of a finished model, for a run of the same recipe; with its memory, if that would be the same.
 
     Args:
         folder: of the model, with its results.json.
         config, anomaly_map, training, split, nuisance: of the run that takes the network over.
 
     Raises:
-        ConfigError: its results do not tell or are of other weights, or it was trained in another way or on other
-            photographs.
+        ConfigError: results.json does not say how the network was trained or is of other weights, or the network was
+            trained in another way or on other photographs.
         WeightsError, HubError: the folder holds no model.
     """
     local = hub.resolve(folder)
@@ -167,10 +169,10 @@ def read_trained(
         != dataclasses.replace(config.network, shared_stages=0),
         "photographs": photographs.sha256 != fingerprint(split.train),
     }
-    if other := [name for name, found in differs.items() if found]:
+    if differing := [name for name, different in differs.items() if different]:
         raise ConfigError(
-            f"The network in {folder} is of another recipe, its {' and '.join(other)} differ; train it anew, or take "
-            "the recipe that it was made by."
+            f"The network in {folder} is of another recipe, its {' and '.join(differing)} differ; train it anew, or "
+            "take the recipe that it was made by."
         )
     disturbed = dataclasses.asdict(nuisance) if nuisance else None
     judged = (config.patch_memory, anomaly_map, disturbed)
@@ -197,9 +199,12 @@ def read_trained(
 
 
 def _when_trained(checkpoints: Path, now: Circumstances, precision: str) -> tuple[Circumstances | None, str]:
-    """When the last steps were trained, where that was not now, and their precision.
+    """When and on what the last steps were trained, from the newest checkpoint, and their precision.
 
-    A training that was finished before is not trained again; its checkpoint says when and on what it was.
+    A training that was finished earlier is not repeated, so this need not be now.
+
+    Returns:
+        The circumstances, None: as now; and the precision.
     """
     newest = checkpoint.latest(checkpoints)
     kept = checkpoint.read_state(newest).get("facts") if newest else None
@@ -210,4 +215,5 @@ def _when_trained(checkpoints: Path, now: Circumstances, precision: str) -> tupl
 
 
 def _last_mean(values: Sequence[float], n: int = 50) -> float:
+    """Mean of the last n values, rounded to 5 digits."""
     return round(float(np.mean(values[-n:])), 5)

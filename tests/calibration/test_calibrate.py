@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from stlm_hub.calibration import normals
 from stlm_hub.calibration.calibrate import calibrate
-from stlm_hub.calibration.normals import PROBES, Normal, chosen, look
+from stlm_hub.calibration.normals import PROBES, Normal, choose_photographs, measure
 from stlm_hub.calibration.threshold import choose_threshold
 from stlm_hub.errors import DataError, ImageError
 from stlm_hub.models.stlm.judging import Judging
@@ -96,7 +96,7 @@ def test_a_map_alone_reaches_one_half_on_the_highest_usual_photograph(
     calibrate(model, normals_of(good_parts), 0.01)
     usual = choose_threshold(model.judging.normal_scores, 0.01, disturbed=model.judging.disturbed_scores).threshold
     assert usual == pytest.approx(0.5, abs=1e-5)
-    scale, raw = model.judging.scale(name), look(model, normals_of(good_parts), Nuisance(), 0).good.values[name]
+    scale, raw = model.judging.scale(name), measure(model, normals_of(good_parts), Nuisance(), 0).good.values[name]
     assert scale is not None and scale.typical == pytest.approx(torch.cat(raw).mean().item(), rel=1e-4)
 
 
@@ -145,13 +145,13 @@ def test_a_photograph_is_compared_with_what_the_memory_has_of_others(
     """As by a memory in which it never was."""
     remembering = remember(copy_of(toy_memory_model), good_parts)
     known = [Normal(path, remembered=number) for number, path in enumerate(good_parts)]
-    found = look(remembering, known, Nuisance(), 0)
-    ordinary = look(remembering, normals_of(good_parts), Nuisance(), 0)
+    found = measure(remembering, known, Nuisance(), 0)
+    ordinary = measure(remembering, normals_of(good_parts), Nuisance(), 0)
     for number in range(6):
         without = copy.deepcopy(remembering)
         assert without.patch_memory is not None
         without.patch_memory.entries = without.patch_memory.entries[without.patch_memory.sources != number].clone()
-        brute = look(without, [Normal(good_parts[number])], Nuisance(), 0).good.values["memory"][0]
+        brute = measure(without, [Normal(good_parts[number])], Nuisance(), 0).good.values["memory"][0]
         torch.testing.assert_close(found.good.values["memory"][number], brute, rtol=1e-4, atol=1e-4)
         for group, other in ((found.good, ordinary.good), (found.disturbed, ordinary.disturbed)):
             assert (group.values["memory"][number] >= other.values["memory"][number] - 1e-4).all()
@@ -180,14 +180,14 @@ def test_scores_of_photographs_that_were_trained_on_are_lifted_to_those_of_other
 
 def test_photographs_that_no_stream_knows_come_first_and_get_the_probes() -> None:
     known = [Normal(Path(f"{i}.png"), trained=i % 3 > 0) for i in range(300)]
-    found = chosen(known, seed=0)
+    found = choose_photographs(known, seed=0)
     assert len(found) == normals.MOST_PHOTOGRAPHS == 150
     assert found[:100] == [normal for normal in known if not normal.trained]
     assert all(normal.trained for normal in found[100:]) and len(set(found)) == 150
-    assert found == chosen(known, seed=0) != chosen(known, seed=1)
-    assert normals._probes_of(found) == [1] * 100 + [0] * 50
-    assert normals._probes_of(found[98:102]) == [30, 30, 0, 0]
-    assert normals._probes_of(found[100:107]) == [9, 9, 9, 9, 8, 8, 8]
+    assert found == choose_photographs(known, seed=0) != choose_photographs(known, seed=1)
+    assert normals._probe_counts(found) == [1] * 100 + [0] * 50
+    assert normals._probe_counts(found[98:102]) == [30, 30, 0, 0]
+    assert normals._probe_counts(found[100:107]) == [9, 9, 9, 9, 8, 8, 8]
 
 
 def test_probes_are_painted_on_the_size_that_the_network_sees(
@@ -201,7 +201,7 @@ def test_probes_are_painted_on_the_size_that_the_network_sees(
         return damaged, mask
 
     monkeypatch.setattr(probes, "probe", recorded)
-    measured = look(toy_model, normals_of(good_parts[:2]), Nuisance(), 0)
+    measured = measure(toy_model, normals_of(good_parts[:2]), Nuisance(), 0)
     assert len(painted) == len(measured.probes.descriptions) == PROBES
     assert all(mask.shape == (64, 64) and mask.any() for mask in painted)
     assert set(measured.good.values) == {"aggregation", "cosine"}
@@ -210,11 +210,11 @@ def test_probes_are_painted_on_the_size_that_the_network_sees(
 def test_a_lift_is_what_disturbances_did_to_the_same_photographs(toy_model: STLM, good_parts: list[Path]) -> None:
     model = copy_of(toy_model)
     calibrate(model, normals_of(good_parts), 0.1)
-    measured = look(toy_model, normals_of(good_parts), Nuisance(), 0)
+    measured = measure(toy_model, normals_of(good_parts), Nuisance(), 0)
     for scale in model.judging.scales:
         medians, peaks = (
             [[float(f(v)) for v in looks.values[scale.anomaly_map]] for looks in (measured.good, measured.disturbed)]
-            for f in (toy_model.median, lambda v: toy_model.peak(F.interpolate(v, size=(64, 64), mode="bilinear")))
+            for f in (toy_model.median, lambda v: toy_model.score(F.interpolate(v, size=(64, 64), mode="bilinear")))
         )
         slope = np.linalg.lstsq((np.array(medians[1]) - medians[0])[:, None], np.array(peaks[1]) - peaks[0], rcond=None)
         assert scale.lift == pytest.approx(max(0.0, float(slope[0][0])), rel=1e-4)
@@ -242,13 +242,13 @@ def test_the_drawn_map_reaches_the_threshold_as_often_as_the_score(
     judging = model.judging
     assert judging.drawn == name and judging.draw_gain > 0.95  # a mean over places is no higher than a score
     judged = np.array([*judging.normal_scores, *judging.disturbed_scores])
-    measured = look(model, normals_of(good_parts), Nuisance(), 0)
+    measured = measure(model, normals_of(good_parts), Nuisance(), 0)
     drawn = []
     for looks in (measured.good, measured.disturbed):
         for i in range(6):
             raw = {needed: looks.values[needed][i] for needed in model.needed((name,))}
             values = times(model.scored(name, raw, (64, 64)).values.numpy(), judging.draw_gain)
-            drawn.append(float(model.peak(torch.from_numpy(values))))
+            drawn.append(float(model.score(torch.from_numpy(values))))
     reached = np.mean(judged >= judging.threshold)
     assert 0 < reached < 1
     assert np.mean(np.array(drawn) >= judging.threshold) == pytest.approx(reached, abs=1.01 / 12)

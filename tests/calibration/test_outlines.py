@@ -14,12 +14,12 @@ from stlm_hub.calibration.normals import Normal
 from stlm_hub.calibration.outlines import (
     FEWEST,
     MOST,
-    asked,
     check_refine,
+    choice_text,
     chosen_outlines,
+    cost_text,
     judge_without,
     measured_gain,
-    told,
 )
 from stlm_hub.errors import ConfigError, WeightsError
 from stlm_hub.models.stlm.judging import Judging
@@ -101,19 +101,21 @@ def test_auto_follows_the_gain_and_the_others_ask_nobody(
 ) -> None:
     helped = chosen_outlines(toy_memory_model, normals, "auto")
     assert helped.refine is True and helped.refine_gain is not None and helped.refine_gain.mean > 0
-    assert f"{100 * helped.refine_gain.mean:+.1f} points" in told(helped) and "--no-refine" in told(helped)
+    text = choice_text(helped)
+    assert f"{100 * helped.refine_gain.mean:+.1f} points" in text and "--no-refine" in text
     world.is_right = False
     left = chosen_outlines(toy_memory_model, normals, "auto")
-    assert left.refine is False and left.refine_gain == OutlineGain(0.0, 0.0, FEWEST) and "--refine asks" in told(left)
+    assert left.refine is False and left.refine_gain == OutlineGain(0.0, 0.0, FEWEST)
+    assert "--refine asks" in choice_text(left)
     world.numbers.clear()
     on = chosen_outlines(toy_memory_model, normals, "on")
-    assert (on.refine, on.refine_gain) == (True, None) and "not measured" in told(on)
+    assert (on.refine, on.refine_gain) == (True, None) and "not measured" in choice_text(on)
     model = STLM(toy_memory_model.config, helped)
     assert chosen_outlines(model, normals, "off").refine is None
     kept = chosen_outlines(model, normals, None)
     assert (kept.refine, kept.refine_gain) == (True, None)  # the figures were of another threshold
     assert world.numbers == []
-    assert "16 pseudo anomalies" in asked(5) and "up to 2 minutes" in asked(5) and "up to 3" in asked(400)
+    assert "16 pseudo anomalies" in cost_text(5) and "up to 2 minutes" in cost_text(5) and "up to 3" in cost_text(400)
 
 
 def test_damage_lies_where_the_model_looks(world: World, normals: list[Normal], toy_memory_model: STLM) -> None:
@@ -122,7 +124,7 @@ def test_damage_lies_where_the_model_looks(world: World, normals: list[Normal], 
     model.region.inside.zero_()
     assert measured_gain(model, normals) is None
     judging = chosen_outlines(model, normals, "auto")
-    assert (judging.refine, judging.refine_gain) == (False, None) and "Hardly a pseudo anomaly" in told(judging)
+    assert (judging.refine, judging.refine_gain) == (False, None) and "Hardly a pseudo anomaly" in choice_text(judging)
     model.region.inside[:, 40:] = 1  # a part of the damage
     gain = measured_gain(model, normals)
     assert gain is not None and gain.n == FEWEST

@@ -142,7 +142,7 @@ def test_taking_a_lift_off_keeps_the_order_of_values_and_their_ratios(tiny_memor
     flat = torch.full((1, 1, 1, 5), 6.0)
     few = MapScale("memory", 1.0, 3.0, lift=9.0, median=2.0, lifted=6.0)
     gone = judging_by(tiny_memory_model, scales=(few,), score_top_k=1).limits("memory", flat, (1, 5))
-    assert gone.peaks.item() == 0 and not gone.values.any()  # never less than a typical patch
+    assert gone.scores.item() == 0 and not gone.values.any()  # never less than a typical patch
 
 
 def test_the_combined_map_is_a_mean_in_which_the_memory_has_two_thirds() -> None:
@@ -311,6 +311,6 @@ def test_a_model_that_combines_predicts_the_map_that_inference_hands_out(tiny_me
 def test_a_peak_is_the_mean_of_the_highest_values_or_of_all_where_there_are_fewer(tiny_model: STLM) -> None:
     values = normal(2, 1, 4, 4)
     model = judging_by(tiny_model, score_top_k=3)
-    torch.testing.assert_close(model.peak(values), values.flatten(1).sort(descending=True).values[:, :3].mean(1))
-    torch.testing.assert_close(tiny_model.peak(values), values.mean((1, 2, 3)))
+    torch.testing.assert_close(model.score(values), values.flatten(1).sort(descending=True).values[:, :3].mean(1))
+    torch.testing.assert_close(tiny_model.score(values), values.mean((1, 2, 3)))
     assert isinstance(tiny_model.scored("aggregation", {"aggregation": values}, (4, 4)), ScoredMaps)

@@ -10,9 +10,8 @@ from typing import Any
 import pytest
 
 from stlm_hub.errors import ConfigError
-from stlm_hub.models.stlm.anomaly_maps import check_judging
 from stlm_hub.models.stlm.config import NetworkConfig, PatchMemoryConfig, STLMConfig
-from stlm_hub.models.stlm.judging import DEFAULT_THRESHOLD, MAX_SCORES, Calibration, Judging
+from stlm_hub.models.stlm.judging import DEFAULT_THRESHOLD, MAX_SCORES, Calibration, Judging, check_judging
 from stlm_hub.models.stlm.scales import MapScale
 
 CALIBRATION = Calibration(

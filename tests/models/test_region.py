@@ -88,7 +88,7 @@ def test_a_runtime_bounds_scores_of_a_small_region_as_the_model_does() -> None:
     generator = torch.Generator().manual_seed(0)
     limits = torch.rand(3, 1, 64, 64, generator=generator) * torch.tensor([1.0, 5.0, 0.1])[:, None, None, None] - 0.3
     found = bounded_scores(model.judging, model.counted(limits).numpy())
-    assert found[:, 0] == pytest.approx(in_unit(model.peak(limits)).numpy(), abs=1e-6)
+    assert found[:, 0] == pytest.approx(in_unit(model.score(limits)).numpy(), abs=1e-6)
     assert 0 < found[0, 0] < found[1, 0]
     nothing = np.full((1, 1, 64, 64), -np.inf, np.float32)
     assert bounded_scores(model.judging, nothing).tolist() == [[0.0]]

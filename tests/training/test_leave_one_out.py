@@ -29,7 +29,7 @@ def filled(points: Tensor, entries: int = ENTRIES) -> tuple[PatchMemory, Candida
 
 def farthest(memory: PatchMemory, points: Tensor, without: int) -> float:
     """Distance of the farthest patch of a photograph."""
-    return float(nearest_distances(points, memory._others(without)).max())
+    return float(nearest_distances(points, memory._entries_without(without)).max())
 
 
 def test_a_photograph_that_is_left_out_is_as_far_as_a_new_one() -> None:

@@ -1,6 +1,6 @@
 """Pretrained networks whose features a patch memory compares.
 
-Only names and channels are known here; a network's module is imported when it is built.
+This file knows only names and channels. The module of a network is imported when the network is built.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class BackboneFacts(NamedTuple):
-    """What is known of a backbone before it is built: its class, and the channels of its levels."""
+    """Facts that need no import of the backbone: name of its class, and the channels of its levels."""
 
     class_name: str
     channels: tuple[int, ...]
@@ -23,23 +23,23 @@ BACKBONES = {
     "efficientnet_lite0": BackboneFacts("EfficientNetLite0", (40, 112)),
     "mobile_sam": BackboneFacts("MobileSam", (128, 160)),
 }
-"""Backbones by the name of their module; each hands out a level at H/8 and one at H/16."""
+"""Backbones by the name of their module. Each returns a level at H/8 and one at H/16."""
 
 
 class Backbone(Protocol):
-    """A frozen network that hands out feature levels, the finest first."""
+    """A frozen network that returns feature levels, the finest first."""
 
     channels: tuple[int, ...]  # of each level
-    strides: tuple[int, ...]  # pixels of the input to a cell of each level
+    strides: tuple[int, ...]  # input pixels per cell of each level
 
     def __call__(self, image: Tensor) -> list[Tensor]:
         """Levels of Bx3xHxW RGB in [0, 255], H and W multiples of 16: each BxCx(H/stride)x(W/stride)."""
 
     def load_pretrained(self) -> None:
-        """Sets the published weights.
+        """Loads the published weights.
 
         Raises:
-            WeightsError: they cannot be had; the message says how to get them.
+            WeightsError: they cannot be obtained; the message says how to get them.
         """
 
 

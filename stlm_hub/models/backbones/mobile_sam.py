@@ -9,7 +9,7 @@ from . import BACKBONES
 
 
 class MobileSam(nn.Module):
-    """TinyViT up to H/16, 2.3 M parameters; what comes after it is neither run nor kept."""
+    """TinyViT up to H/16, 2.3 M parameters. The last stage and the neck are removed."""
 
     channels = BACKBONES["mobile_sam"].channels
     strides = (8, 16)
@@ -33,12 +33,12 @@ class MobileSam(nn.Module):
         return [features["stage1"], features["stage2"]]
 
     def load_pretrained(self) -> None:
-        """Sets MobileSAM's weights, from wherever a training would get them.
+        """Loads MobileSAM's weights, from the same sources as a training.
 
         Raises:
-            WeightsError: they cannot be had.
+            WeightsError: they cannot be obtained.
         """
-        from ...starting_weights.sources import starting_weights  # the one way up from models/: only training asks
+        from ...starting_weights.sources import starting_weights  # here, because models/ must not need it to predict
 
         whole = starting_weights().encoder
         self.encoder.load_state_dict({name: whole[name] for name in self.encoder.state_dict()})

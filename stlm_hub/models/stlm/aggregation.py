@@ -36,7 +36,7 @@ class ResidualBlock(nn.Module):
 
 
 class ASPP(nn.Module):
-    """Atrous spatial pyramid pooling: image pooling, a 1x1 and a 3x3 convolution for each dilation: BxCxhxw -> same."""
+    """Atrous spatial pyramid pooling: image pooling, a 1x1 and for each dilation a 3x3 convolution: BxCxhxw -> same."""
 
     def __init__(self, channels: int, dilations: Sequence[int] = (3,)) -> None:
         super().__init__()
@@ -48,18 +48,18 @@ class ASPP(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         pooled = self.pool(x).expand(-1, -1, *x.shape[2:])
-        seen = [pooled, self.point(x), self.atrous(x), *(atrous(x) for atrous in self.further_atrous)]
-        fused: Tensor = self.fuse(torch.cat(seen, dim=1))
+        branches = [pooled, self.point(x), self.atrous(x), *(atrous(x) for atrous in self.further_atrous)]
+        fused: Tensor = self.fuse(torch.cat(branches, dim=1))
         return fused
 
 
 class FeatureAggregation(nn.Module):
-    """What the two streams' normalised features make together, e.g. their products -> one logit map.
+    """Combined features of both streams, e.g. their products -> one logit map.
 
     Args:
         in_channels: channels of all levels, concatenated (512 in the paper).
         channels: width of the module (128 in the paper).
-        dilations: of the 3x3 convolutions of its ASPP.
+        dilations: of the 3x3 convolutions in the ASPP.
     """
 
     def __init__(self, in_channels: int, channels: int, dilations: Sequence[int] = (3,)) -> None:

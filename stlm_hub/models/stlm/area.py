@@ -1,4 +1,4 @@
-"""How large a connected region must be to count; without torch, as exported models judge with it, too."""
+"""The minimum area of a defect. No torch here: exported models use it too."""
 
 from __future__ import annotations
 
@@ -6,26 +6,26 @@ import cv2
 import numpy as np
 
 LEVELS = 12
-"""Halvings of the range of values in which the level of a region is searched: to 1/4096 of it."""
+"""Steps of the bisection in `reached`: the result is exact to 1/4096 of the range of values."""
 
 
 def reached(values: np.ndarray, area: int) -> float:
-    """The highest value that a connected region of so many positions reaches everywhere.
+    """The highest level at which a connected region of at least `area` pixels lies.
 
-    That is the maximum of an area opening (Vincent, 1994): noise and specks of a few pixels do not reach it, a crack
-    of one pixel's width does.
+    That is the maximum of an area opening (Vincent, 1994). Noise and specks of a few pixels do not raise it; a crack
+    one pixel wide does.
 
     Args:
-        values: HxW float32; -inf where nothing counts.
-        area: positions of the smallest region, at most H x W.
+        values: HxW float32; -inf outside the region that counts.
+        area: pixels of the smallest region, at most H x W.
 
     Returns:
-        The lowest value that counts, where no region is as large; 0 where nothing counts.
+        The level; the lowest finite value if no region is large enough, 0 if no value is finite.
     """
-    counting = values[values > -np.inf]
-    if not counting.size:
+    inside = values[values > -np.inf]
+    if not inside.size:
         return 0.0
-    low, high = float(counting.min()), float(counting.max())
+    low, high = float(inside.min()), float(inside.max())
     for _ in range(LEVELS):
         middle = (low + high) / 2
         _, _, stats, _ = cv2.connectedComponentsWithStats((values >= middle).astype(np.uint8), connectivity=8)

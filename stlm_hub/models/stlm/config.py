@@ -16,32 +16,32 @@ from ..backbones import BACKBONES
 
 CONFIG_NAME = "config.json"
 FORMAT_VERSION = 3
-"""Version of the model folder. It rises when a field changes its meaning; newer folders are refused with a sentence."""
+"""Version of the model folder. It rises when a field changes its meaning. Other versions are refused."""
 
 LEVEL_CHANNELS: dict[str, int] = {"stage1": 128, "stage2": 160, "embedding": 256, "decoder": 256}
-"""Level features that a stream can hand out, with their channels. `stage1` is on a grid of H/8, the others of H/16."""
+"""Level features that a stream can return, with their channels. `stage1` has a grid of H/8, the others of H/16."""
 
 AGGREGATION_INPUTS = ("product", "cosine", "subtraction", "concat")
-"""What the aggregation module sees of the two streams (paper, Table 6), see `STLMNetwork.aggregate`."""
+"""Ways to combine both streams for the aggregation module (paper, Table 6), see `STLMNetwork.aggregate`."""
 
 MAX_INPUT_SIDE = 2048  # px
 SEEN = 4
-"""Pixels of the frame that a defect needs to be seen: half a cell of the memory's grid."""
-MAX_TILES = 256  # of a photograph
+"""Pixels of the frame that a defect must cover to be found: half a cell of the memory's grid."""
+MAX_TILES = 256  # per photograph
 MAX_FRAME_PIXELS = 2**26
-"""Of all tiles together; no photograph that is read has more than 40 megapixels."""
+"""Limit for all tiles together; photographs have at most 40 megapixels."""
 TILE_OVERLAP = 64
-"""Pixels that neighbouring tiles share: seams are blended over them, and maps' grids of 16 px meet."""
+"""Pixels that neighbouring tiles share. Seams are blended over them; a multiple of 16 keeps the grids aligned."""
 
 
 @dataclass(frozen=True)
 class NetworkConfig:
     """The two streams, their decoder and the aggregation head. Defaults are the paper's (arXiv 2402.19145)."""
 
-    input_size: tuple[int, int] = (1024, 1024)  # height and width in pixels that the network sees at once
-    tiles: tuple[int, int] = (1, 1)  # rows and columns of such inputs that a photograph is cut into
+    input_size: tuple[int, int] = (1024, 1024)  # height and width in pixels of one input
+    tiles: tuple[int, int] = (1, 1)  # rows and columns of inputs that a photograph is cut into
     feature_levels: tuple[str, ...] = ("embedding", "decoder")  # levels that are distilled, multiplied and aggregated
-    shared_stages: int = 0  # first stages that training left the same in both streams; they are computed once
+    shared_stages: int = 0  # first stages with the same weights in both streams; they are computed once
     decoders: Literal["shared", "separate"] = "shared"  # one mask decoder for both streams, or one each (Fig. 5)
     aggregation_input: str = "product"  # one of AGGREGATION_INPUTS
     aggregation_channels: int = 128  # width of the aggregation module (section 3.3)
@@ -92,7 +92,7 @@ class NetworkConfig:
 
     @property
     def aggregation_in_channels(self) -> int:
-        """Channels that enter the aggregation module: those of all levels, two streams' or one cosine a level."""
+        """Input channels of the aggregation module, which depend on `aggregation_input`."""
         if self.aggregation_input == "cosine":
             return len(self.feature_levels)
         channels = sum(LEVEL_CHANNELS[level] for level in self.feature_levels)
@@ -116,9 +116,9 @@ class NetworkConfig:
 class PatchMemoryConfig:
     """The memory of normal patches beside the streams (PatchCore's, not the paper's)."""
 
-    entries: int = 4096  # patches that it remembers
-    channels: int = 128  # principal components that are kept of each
-    backbone: str = "efficientnet_lite0"  # whose features they are, see `models/backbones`
+    entries: int = 4096  # patches in the memory
+    channels: int = 128  # principal components of each patch
+    backbone: str = "efficientnet_lite0"  # network that computes their features, see `models/backbones`
 
     def __post_init__(self) -> None:
         check_integer("patch_memory entries", self.entries, 1, 65536)
@@ -144,12 +144,12 @@ class STLMConfig:
     """What a model is made of, and what it was made for.
 
     Args:
-        network: streams, decoder and aggregation; of a model without streams only input size and tiles count.
+        network: streams, decoder and aggregation. A model without streams uses only input size and tiles.
         patch_memory: None: the paper's model, without a memory.
-        streams: whether there are streams; False: the memory judges alone.
+        streams: False: the memory judges alone.
         region: whether only a part of the frame counts, see `region.Region`.
-        category: what the part is, e.g. "bottle"; shown to people, used for nothing else.
-        dataset: where the normal photographs came from, e.g. "MVTec AD".
+        category: kind of part, e.g. "bottle"; only shown to people.
+        dataset: source of the normal photographs, e.g. "MVTec AD"; only shown to people.
     """
 
     network: NetworkConfig = field(default_factory=NetworkConfig)
@@ -228,7 +228,7 @@ class STLMConfig:
 
 
 def size_text(network: NetworkConfig) -> str:
-    """What people read of the size: "256 px", "192 x 512 px", "4 x 5 tiles of 256 px", height before width."""
+    """The size for people: "256 px", "192 x 512 px", "4 x 5 tiles of 256 px"; height before width."""
     (height, width), (rows, columns) = network.input_size, network.tiles
     size = f"{height} px" if height == width else f"{height} x {width} px"
     return size if (rows, columns) == (1, 1) else f"{rows} x {columns} tiles of {size}"
@@ -238,8 +238,8 @@ def smallest_defect(shape: tuple[int, int], frame_size: tuple[int, int]) -> floa
     """Side in photograph pixels of the smallest defect that covers `SEEN` pixels of the frame.
 
     Args:
-        shape: height and width of photographs.
-        frame_size: what they are squeezed to.
+        shape: height and width of photographs in pixels.
+        frame_size: height and width of the frame that they are resized to.
     """
     return SEEN * max(1.0, *(own / framed for own, framed in zip(shape, frame_size, strict=True)))
 

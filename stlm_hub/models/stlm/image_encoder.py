@@ -21,10 +21,10 @@ N_STAGES = 4
 
 
 class WindowAttention(Attention):
-    """timm's window attention in the form that is fastest on the device: BxNxC -> BxNxC, N positions of a window.
+    """timm's window attention, computed in the fastest way on each device: BxNxC -> BxNxC, N positions of a window.
 
-    PyTorch's fused attention for processors is made for long sequences. Windows hold 49 or 196 positions; there plain
-    matrix products take less time, in bfloat16 less than half, provided that autocast does not widen the softmax.
+    PyTorch's fused attention for processors is made for long sequences. For windows of 49 or 196 positions plain matrix
+    products are faster, in bfloat16 more than twice, provided that autocast does not widen the softmax to float32.
     """
 
     def forward(self, x: Tensor) -> Tensor:
@@ -45,8 +45,8 @@ class ImageEncoder(nn.Module):
     """RGB image -> level features.
 
     Args:
-        batch_norm_frozen: keep BatchNorm in eval mode while training. Starting weights whose BatchNorm was folded into
-            convolutions are exact only in eval mode, and batches of 2 to 4 are too small to estimate statistics from.
+        batch_norm_frozen: keeps BatchNorm in eval mode while training. Starting weights whose BatchNorm was folded into
+            convolutions are exact only in eval mode, and batches of 2 to 4 are too small to estimate statistics.
     """
 
     pixel_mean: Tensor
@@ -66,7 +66,7 @@ class ImageEncoder(nn.Module):
         last.stride = (1, 1)  # type: ignore[assignment]  # SAM's embedding grid is H/16, not TinyViT's H/32
         for module in vit.modules():
             if isinstance(module, Attention):
-                module.__class__ = WindowAttention  # same weights, another forward; timm offers no choice of class
+                module.__class__ = WindowAttention  # same weights, another forward; timm has no argument for the class
         self.patch_embed = vit.patch_embed
         self.stages = vit.stages
         self.neck = nn.Sequential(
@@ -79,8 +79,8 @@ class ImageEncoder(nn.Module):
         self.recompute_activations = False  # in the backward pass, stage by stage: less memory, more time
         self.register_buffer("pixel_mean", torch.tensor(PIXEL_MEAN).view(3, 1, 1), persistent=False)
         self.register_buffer("pixel_std", torch.tensor(PIXEL_STD).view(3, 1, 1), persistent=False)
-        # The layout of the weights decides that of every convolution after them. On a processor channels last makes the
-        # first stage, with its depthwise convolutions, two to three times as fast.
+        # The layout of the weights decides that of all activations. On a processor, channels last makes the first
+        # stage, with its depthwise convolutions, two to three times as fast.
         self.to(memory_format=torch.channels_last)
         self.register_load_state_dict_post_hook(_forget_attention_biases)  # type: ignore[no-untyped-call]
 
@@ -93,7 +93,7 @@ class ImageEncoder(nn.Module):
         return self
 
     def trunk(self, image: Tensor, depth: int) -> Tensor:
-        """The first `depth` stages after the patch embedding; two streams that share them compute them once.
+        """Patch embedding and the first `depth` stages, which two streams may share.
 
         Args:
             image: Bx3xHxW, RGB, values in [0, 255]; H and W multiples of 16.
@@ -109,6 +109,11 @@ class ImageEncoder(nn.Module):
 
     def from_trunk(self, x: Tensor, depth: int, levels: Collection[str]) -> dict[str, Tensor]:
         """The rest of the encoder after `trunk(image, depth)`.
+
+        Args:
+            x: output of `trunk`.
+            depth: number of stages that it went through.
+            levels: names of the levels to return.
 
         Returns:
             The wanted levels: "stage1" Bx128x(H/8)x(W/8), "stage2" Bx160x(H/16)x(W/16), "embedding"
@@ -135,9 +140,9 @@ class ImageEncoder(nn.Module):
 
 
 def _forget_attention_biases(module: nn.Module, _incompatible_keys: Any) -> None:
-    """Drops the attention biases that timm gathers and keeps at the first forward in eval mode.
+    """Drops the attention biases that timm caches at the first forward in eval mode.
 
-    Weights loaded into an encoder that has already run would otherwise meet the old biases: wrong features, no error.
+    An encoder that has run before would else use new weights with old biases: wrong features, and no error.
     """
     for child in module.modules():
         if isinstance(child, Attention):

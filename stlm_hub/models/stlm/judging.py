@@ -1,14 +1,16 @@
-"""How a model judges: `calibration.json`, field for field. Photographs of good parts decide all of it."""
+"""How a model judges: `calibration.json`, field for field. Only photographs of good parts decide it."""
 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ...errors import ConfigError
 from ...validate import check_choice, check_fields, check_flag, check_integer, check_number, check_text, read_json
+from .config import STLMConfig
 from .outline_gain import OutlineGain
 from .scales import ANOMALY_MAPS, MapScale
 
@@ -18,13 +20,13 @@ DEFAULT_THRESHOLD = 0.5
 """Threshold of a model that was never calibrated: map values are probabilities."""
 
 BITS = (10, 12, 14, 16)
-"""Bits that photographs can use where their pixels have 16, see `predict.depth`."""
+"""Depths that a camera can have in 16-bit photographs, see `predict.depth`."""
 
-MAX_SCORES = 10_000  # the page draws them all at each verdict
+MAX_SCORES = 10_000  # the page draws all of them with each verdict
 
 _SCORES = ("normal_scores", "disturbed_scores", "probe_scores")
 _LATER = {"bits": None, "careful": False, "refine": None, "refine_gain": None}
-"""Fields that earlier versions do not know, with the values at which they are not written."""
+"""Fields that earlier versions of stlm_hub refuse. They are left out if they have these values."""
 _LISTS = ("scales", "familiarity_limits", *_SCORES)
 
 
@@ -35,8 +37,8 @@ class Calibration:
     Args:
         threshold: anomaly score at or above which a photograph is judged anomalous, in [0, 1].
         review_threshold: score at or above which a photograph below `threshold` is set aside, at most `threshold`.
-        false_alarm_rate: share of normal parts that was to be judged anomalous, in [0, 1].
-        n: number of normal photographs behind it.
+        false_alarm_rate: share of normal parts that was allowed to be judged anomalous, in [0, 1].
+        n: number of normal photographs that it was chosen on.
         highest_rate: upper confidence bound (95 %) of the false-alarm rate that n photographs carry, in [0, 1].
         miss_rate: share of pseudo anomalies that stay below the threshold, in [0, 1]; None: none were painted.
         method: name of the estimate, see `stlm_hub.calibration.threshold`.
@@ -72,19 +74,19 @@ class Judging:
         judge_by: name of the map that is scored and thresholded.
         draw_by: name of the map that is shown and outlined; "": the one that judges.
         scales: of the maps that "combined" is made of; (): not measured yet.
-        draw_gain: what drawn values are multiplied with, as odds, to have the threshold of the map that judges.
+        draw_gain: factor on the odds of drawn values, so that the threshold of the judging map fits the drawn map.
         score_top_k: a map's score is the mean of this many highest values at the frame's size.
         calibration: the thresholds and where they come from; None: not calibrated.
         familiarity_limits: distances by content and by layout above which a whole photograph is unfamiliar; (): not
             measured.
-        normal_scores: anomaly scores in [0, 1] of the normal photographs behind the threshold.
+        normal_scores: anomaly scores in [0, 1] of the normal photographs that the threshold was chosen on.
         disturbed_scores: of disturbed copies of them.
         probe_scores: of pseudo anomalies on them.
-        minimum_area: pixels of the frame; a smaller connected region does not count. 0: there is no such bound.
-        bits: that the part's photographs use of 16: 10, 12, 14 or 16; None: they have 8, or nobody knows.
-        careful: whether the threshold stays above all photographs, now and whenever it is chosen anew.
-        refine: whether Segment Anything outlines what is rejected; None: nobody asked at the calibration, so no.
-        refine_gain: what it gained on pseudo anomalies; None: not measured.
+        minimum_area: pixels of the frame; a smaller connected region is no defect. 0: there is no limit.
+        bits: depth of the part's 16-bit photographs: 10, 12, 14 or 16; None: they have 8 bits, or it is not known.
+        careful: whether the threshold stays above all photographs, also when it is chosen anew.
+        refine: whether Segment Anything outlines what is rejected; None: no, it was not asked for at the calibration.
+        refine_gain: its gain on pseudo anomalies; None: not measured.
     """
 
     judge_by: str = "aggregation"
@@ -157,8 +159,12 @@ class Judging:
     @property
     def behind(self) -> tuple[str, ...]:
         """Names of the single maps that the shown ones are made of, in the order of `ANOMALY_MAPS`."""
-        compared = self.compared if "combined" in self.shown else ()
-        return tuple(name for name in ANOMALY_MAPS[:-1] if name in self.shown or name in compared)
+        return self.single_maps(self.shown)
+
+    def single_maps(self, which: Collection[str]) -> tuple[str, ...]:
+        """These maps, "combined" replaced by the maps that it is made of, in the order of `ANOMALY_MAPS`."""
+        compared = self.compared if "combined" in which else ()
+        return tuple(name for name in ANOMALY_MAPS[:-1] if name in which or name in compared)
 
     def scale(self, anomaly_map: str) -> MapScale | None:
         """The scale of a map; None: not measured."""
@@ -188,7 +194,7 @@ class Judging:
 
     @classmethod
     def from_dict(cls, data: Any) -> Judging:
-        """Builds it from parsed JSON; unknown fields are refused.
+        """The judging of parsed JSON. Unknown fields are refused.
 
         Raises:
             ConfigError: a field is unknown, of the wrong type or out of range.
@@ -214,7 +220,29 @@ class Judging:
         return cls.from_dict(read_json(path))
 
 
+def check_judging(config: STLMConfig, judging: Judging) -> None:
+    """Refuses a judging that does not fit a model.
+
+    Raises:
+        ConfigError: a model of this `config` lacks a map that `judging` names, or its maps have fewer values than the
+            top K or the minimum area.
+    """
+    maps = (judging.judge_by, judging.drawn, *(scale.anomaly_map for scale in judging.scales))
+    if "memory" in maps and config.patch_memory is None:
+        raise ConfigError(
+            "This model has no memory of normal patches, so it cannot judge by that map; name another map, or train it "
+            "with memory entries."
+        )
+    if not config.streams and {"aggregation", "cosine"} & set(maps):
+        raise ConfigError("This model has no streams, so it cannot judge by their maps; train it with steps.")
+    height, width = config.network.frame_size
+    for name in ("score_top_k", "minimum_area"):
+        if getattr(judging, name) > height * width:
+            raise ConfigError(f"{name} must be at most the {height} x {width} values of a map.")
+
+
 def _part(cls: type, name: str, data: Any) -> Any:
+    """An instance of a dataclass from parsed JSON; `name` is for errors. Raises ConfigError for unknown fields."""
     fields = dataclasses.fields(cls)
     required = [f.name for f in fields if f.default is dataclasses.MISSING]
     return cls(**check_fields(f"{name} in {CALIBRATION_NAME}", data, [f.name for f in fields], required=required))

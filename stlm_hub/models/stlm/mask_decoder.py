@@ -21,8 +21,8 @@ class MaskDecoder(nn.Module):
         self.mask_tokens = nn.Embedding(N_MASK_TOKENS, EMBEDDING_DIM)
         self.no_mask_embed = nn.Embedding(1, EMBEDDING_DIM)
         self.position = PositionEmbeddingRandom(EMBEDDING_DIM // 2)
-        # SAM's last token-to-image attention only changes the tokens, which no level is made of. It is kept so that the
-        # weights are SAM's, whole, but gets no gradient; distributed training would wait for one.
+        # SAM's last token-to-image attention only changes the tokens, which no level uses. It is kept, so that all of
+        # SAM's weights load, but without gradients: distributed training would wait for them.
         for module in (self.transformer.final_attn_token_to_image, self.transformer.norm_final_attn):
             module.requires_grad_(False)
 

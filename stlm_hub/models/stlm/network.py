@@ -1,7 +1,7 @@
 """STLM's network: two streams, one shared decoder, the aggregation module (paper, figure 2). 16.65 M parameters.
 
-The plain stream describes what is there, the denoising stream what would be there if the part were normal. Where they
-disagree, the aggregation module sees an anomaly.
+The plain stream describes the part as it is, the denoising stream as it would be if it were normal. Where they
+disagree, the aggregation module finds an anomaly.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from .mask_decoder import MaskDecoder
 
 @dataclass
 class STLMOutput:
-    """What one forward pass yields. Levels are keyed by the names of `NetworkConfig.feature_levels`."""
+    """Output of one forward pass. Levels are keyed by the names in `NetworkConfig.feature_levels`."""
 
     logits: Tensor  # Bx1xhxw on the finest level grid: H/8 with "stage1", else H/16
     plain: dict[str, Tensor]  # level features of the plain stream, each BxCxh'xw'
@@ -33,7 +33,11 @@ class STLMOutput:
 
 
 class STLMNetwork(nn.Module):
-    """The two streams, their decoder and the aggregation, without input or output handling."""
+    """The two streams, their decoder and the aggregation; no handling of photographs or maps.
+
+    Args:
+        config: of the network.
+    """
 
     def __init__(self, config: NetworkConfig) -> None:
         super().__init__()
@@ -55,10 +59,10 @@ class STLMNetwork(nn.Module):
         return self.levels(self.denoising_encoder, self.denoising_encoder.trunk(image, 0), 0)
 
     def levels(self, encoder: ImageEncoder, trunk: Tensor, depth: int) -> dict[str, Tensor]:
-        """Level features of the stream with this encoder from its trunk, in the order of `config.feature_levels`.
+        """Level features of one stream, from its trunk, in the order of `config.feature_levels`.
 
         Args:
-            encoder: the plain or the denoising one.
+            encoder: `plain_encoder` or `denoising_encoder`, which names the stream.
             trunk, depth: see `ImageEncoder.from_trunk`.
         """
         wanted = self.config.feature_levels
@@ -69,7 +73,7 @@ class STLMNetwork(nn.Module):
         return {level: features[level] for level in wanted}
 
     def decoder_of(self, encoder: ImageEncoder) -> MaskDecoder:
-        """The mask decoder of the stream with this encoder: the shared one, or its own."""
+        """The mask decoder of the stream with this encoder: the shared one, or the stream's own."""
         if encoder is self.denoising_encoder and self.denoising_decoder is not None:
             return self.denoising_decoder
         return self.decoder
@@ -77,22 +81,28 @@ class STLMNetwork(nn.Module):
     def aggregate(self, plain: dict[str, Tensor], denoising: dict[str, Tensor]) -> Tensor:
         """Level features of both streams -> Bx1xhxw logits (paper, equation 2 and section 3.3).
 
-        Features are L2-normalised over channels and multiplied element by element: at each position the channels of a
-        product add up to the cosine similarity. Other choices of `aggregation_input` (Table 6) are that similarity
-        itself, the denoising stream's features beside the squared difference element by element, which the paper calls
-        subtraction, and both streams' features side by side.
+        Features are L2-normalised over channels, then combined as `aggregation_input` says (Table 6):
+
+        - "product": multiplied element by element; the channels of a product add up to the cosine similarity.
+        - "cosine": that similarity itself.
+        - "subtraction": the denoising stream's features, and the squared differences.
+        - "concat": the features of both streams.
+
+        Args:
+            plain, denoising: BxCxh'xw' for each level.
         """
         grid = max((feature.shape[-2:] for feature in plain.values()), key=lambda size: size[0] * size[1])
         inputs = []
         for level, feature in plain.items():
-            seen = _combine(
+            combined = _combine(
                 self.config.aggregation_input, F.normalize(feature, dim=1), F.normalize(denoising[level], dim=1)
             )
-            if torch.is_autocast_enabled(seen.device.type):  # the convolution would narrow it anyway, after resizing
-                seen = seen.to(torch.get_autocast_dtype(seen.device.type))
-            if seen.shape[-2:] != grid:
-                seen = F.interpolate(seen, size=grid, mode="bilinear", align_corners=False)
-            inputs.append(seen)
+            device_type = combined.device.type
+            if torch.is_autocast_enabled(device_type):  # the convolution would narrow it anyway, after resizing
+                combined = combined.to(torch.get_autocast_dtype(device_type))
+            if combined.shape[-2:] != grid:
+                combined = F.interpolate(combined, size=grid, mode="bilinear", align_corners=False)
+            inputs.append(combined)
         logits: Tensor = self.aggregation(torch.cat(inputs, dim=1))
         return logits
 
@@ -112,6 +122,7 @@ class STLMNetwork(nn.Module):
 
 
 def _combine(how: str, plain: Tensor, denoising: Tensor) -> Tensor:
+    """BxCxhxw features of both streams, normalised -> input of the aggregation; `how`: one of `AGGREGATION_INPUTS`."""
     if how == "cosine":
         return (plain * denoising).sum(dim=1, keepdim=True)
     if how == "subtraction":

@@ -1,4 +1,4 @@
-"""What outlines by Segment Anything gain over a model's own, as `calibration.json` keeps it."""
+"""The gain of outlines by Segment Anything over a model's own, as stored in `calibration.json`."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from statistics import fmean, stdev
 from ...validate import check_integer, check_number
 
 SURE = 2.0
-"""Standard errors above 0 that a mean gain needs before it counts as help."""
+"""A gain is sure if its mean is more than this many standard errors above 0."""
 LEAST = 2
-"""Pseudo anomalies below which a mean has no standard error."""
+"""Fewest pseudo anomalies that give a standard error."""
 
 
 @dataclass(frozen=True)
 class OutlineGain:
-    """The gain on pseudo anomalies painted on photographs of good parts; no real defect takes part.
+    """The gain on pseudo anomalies, which are painted on good photographs. No real defect takes part.
 
     Args:
-        mean: of the differences of F1 at the threshold, in [-1, 1].
+        mean: mean difference of F1 at the threshold, in [-1, 1].
         standard_error: of that mean, in [0, 1].
         n: number of pseudo anomalies, at least 2.
     """
@@ -35,10 +35,10 @@ class OutlineGain:
 
     @property
     def helps(self) -> bool:
-        """Whether the gain is surely above 0."""
+        """Whether the gain is surely above 0, see `SURE`."""
         return self.mean > SURE * self.standard_error
 
     @classmethod
     def of(cls, gains: Sequence[float]) -> OutlineGain:
-        """From the differences of F1, at least two, in [-1, 1] each."""
+        """The gain from the F1 difference of each pseudo anomaly, in [-1, 1]; at least two."""
         return cls(fmean(gains), stdev(gains) / len(gains) ** 0.5, len(gains))

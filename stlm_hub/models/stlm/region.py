@@ -1,4 +1,4 @@
-"""Which part of a frame counts."""
+"""The region of interest: the part of a frame that counts."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 OUTSIDE = (124, 116, 104)
-"""RGB of what lies outside, for the network: about the mean that it subtracts, so that nothing there is seen inside."""
+"""RGB that covers everything outside: about the mean that the network subtracts, so it does not disturb the inside."""
 
 
 class Region(nn.Module):
-    """The part of a frame that counts: neither memory nor scores, verdicts or outlines look at the rest.
+    """The part of a frame that counts. Memory, scores, verdicts and outlines ignore the rest.
 
     Args:
         frame_size: height and width in pixels.
@@ -24,14 +24,14 @@ class Region(nn.Module):
         self.register_buffer("inside", torch.ones(frame_size, dtype=torch.uint8))
 
     def forward(self, values: Tensor, outside: Tensor | float) -> Tensor:
-        """BxCxHxW -> same, with the value `outside` where nothing counts."""
+        """BxCxHxW -> same, with the value `outside` outside the region."""
         return torch.where(self.inside.bool(), values, outside)
 
     def cover(self, image: Tensor) -> Tensor:
-        """Bx3xHxW RGB in [0, 255] -> same, with one colour where nothing counts."""
+        """Bx3xHxW RGB in [0, 255] -> same, with the colour `OUTSIDE` outside the region."""
         covered: Tensor = self(image, image.new_tensor(OUTSIDE)[:, None, None])
         return covered
 
     def on_grid(self, grid: tuple[int, int]) -> Tensor:
-        """hxw float32 in [0, 1]: the share of each cell of a coarser grid that counts."""
+        """hxw float32 in [0, 1]: the share of each cell of a coarser grid that lies in the region."""
         return F.adaptive_avg_pool2d(self.inside.float()[None, None], grid)[0, 0]

@@ -1,6 +1,7 @@
-"""The maps by name, and the scale that all are brought to: values in limits of normal photographs.
+"""The names of the maps, and the scale that makes them comparable: values in limits of normal photographs.
 
-Photographs of good parts decide a `MapScale`. Arrays and tensors are taken alike: runtimes without PyTorch judge too.
+A `MapScale` is measured on good photographs. Functions take arrays and tensors alike, because exported models judge
+without PyTorch.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, TypeVar
 from ...errors import ConfigError
 from ...validate import check_choice, check_number
 
-if TYPE_CHECKING:  # a zoo is listed without loading either
+if TYPE_CHECKING:  # listing a zoo must import neither
     import numpy as np
     from torch import Tensor
 
@@ -26,29 +27,29 @@ MAP_LABELS = {
     "memory": "of the memory",
     "combined": "combined",
 }
-"""Maps that a model can judge by, and what people read of each."""
+"""Maps that a model can judge by, and the label of each for people."""
 
 ANOMALY_MAPS = tuple(MAP_LABELS)
 
 MEMORY_WEIGHT = 2 / 3
-"""Of the memory in the combined map. The streams may see nothing of a kind of defect; a memory rarely does."""
+"""Weight of the memory in the combined map. Streams may miss a kind of defect altogether; a memory rarely does."""
 
 SMALLEST_HEIGHT = 1e-6
-"""Least height of a map's limit above its typical value; a map below it does not vary."""
+"""Smallest difference of a map's limit and its typical value; with a smaller one the map does not vary."""
 
 
 @dataclass(frozen=True)
 class MapScale:
-    """How high a map lies on normal photographs, so that maps of different kinds can be compared.
+    """The range of a map on normal photographs, which makes different maps comparable.
 
     Args:
         anomaly_map: name of the map; its raw values are measured, see `AnomalyMaps.raw`.
         typical: mean of all values.
         limit: score of a photograph, in raw values, up to which this map alone calls it normal; above `typical`.
-        lift: by how much the highest values of a good photograph rise with its median, when light, focus or noise
-            change: as a factor, 0 for not at all.
+        lift: how much the highest values of a good photograph rise when its median rises by 1, because light, focus or
+            noise change; 0: not at all.
         median: median of the values of a usual good photograph.
-        lifted: the highest median of good photographs, at least `median`. What lies above it is not taken off.
+        lifted: highest median up to which a lift is taken off, at least `median`.
     """
 
     anomaly_map: str
@@ -69,18 +70,22 @@ class MapScale:
         check_number("scales lifted", self.lifted, self.median, 1e6)
 
     def in_limits(self, raw: Scaled) -> Scaled:
-        """How often the limit values lie above the typical one; arrays or tensors of any shape."""
+        """Raw values -> in limits: 0 is typical, 1 the limit. Arrays or tensors of any shape."""
         return (raw - self.typical) / (self.limit - self.typical)
 
     def without_lift(self, highest: Scaled, median: Scaled) -> Scaled:
-        """What values of a photograph are multiplied with to take off what lifts all of it, in [0, 1].
+        """The factor in [0, 1] on the values of a photograph that takes off a lift of the whole photograph.
 
-        Another light or a noisy sensor lifts the highest values with the median. So much is taken off the highest
-        ones, and the others fall with them: their order stays. No more is taken off than good photographs needed.
+        Another light or a noisy sensor raises the median and the highest values together. The factor lowers the highest
+        values by that rise, and all others in proportion, so their order stays. At most as much is taken off as good
+        photographs needed.
 
         Args:
-            highest: score of each photograph, in limits, before.
-            median: of all raw values of each photograph.
+            highest: score of each photograph in limits, with the lift.
+            median: median of all raw values of each photograph.
+
+        Returns:
+            One factor for each photograph.
         """
         lift = self.lift * (median - self.median).clip(0.0, self.lifted - self.median) / (self.limit - self.typical)
         positive = highest.clip(SMALLEST_HEIGHT)
@@ -96,18 +101,20 @@ def in_unit(limits: Scaled) -> Scaled:
 
 
 def agreed(limits: Mapping[str, Scaled]) -> Scaled:
-    """What several maps say together, in limits: their mean, in which the memory counts twice as much as the streams.
+    """The combined map: the weighted mean of single maps in limits, by name. See `MEMORY_WEIGHT`.
 
-    Streams and memory err in different places, so that a mean has less noise than either; the highest of them would
-    have the false alarms of all.
+    Streams and memory err in different places, so their mean has less noise than either. Their maximum would have the
+    false alarms of all.
     """
     streams = [values for name, values in limits.items() if name != "memory"]
     if not streams:
         return limits["memory"]
     mean: Scaled = functools.reduce(operator.add, streams) / len(streams)
-    return MEMORY_WEIGHT * limits["memory"] + (1 - MEMORY_WEIGHT) * mean if "memory" in limits else mean
+    if "memory" not in limits:
+        return mean
+    return MEMORY_WEIGHT * limits["memory"] + (1 - MEMORY_WEIGHT) * mean
 
 
 def times(values: np.ndarray, gain: float) -> np.ndarray:
-    """Values in [0, 1) whose odds, the values in limits, are `gain` times as high: [0, 1)."""
+    """Multiplies the odds x / (1 - x) of values in [0, 1) with a gain; these odds are the values in limits."""
     return values * gain / (1 + values * (gain - 1))

@@ -1,4 +1,4 @@
-"""Overlapping tiles of a frame, and one grid of values from those of its tiles, without seams."""
+"""A frame -> overlapping tiles, and values on tiles -> values on the frame, without seams."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from .config import TILE_OVERLAP, NetworkConfig
 
 
 def places(config: NetworkConfig) -> Iterator[tuple[int, int]]:
-    """Top and left in pixels of each tile, row by row."""
+    """Yields top and left of each tile in pixels, row by row."""
     rows, columns = config.tiles
     height, width = config.input_size
     for row in range(rows):
@@ -26,10 +26,10 @@ def cut(frame: Tensor, config: NetworkConfig) -> Tensor:
 
 
 def blend(tiles: Tensor, config: NetworkConfig) -> Tensor:
-    """Values on the tiles' own grids -> values on the frame's.
+    """Values on the grids of the tiles -> values on the grid of the frame.
 
-    Where tiles overlap, values are means whose weights fall linearly towards the edge of each tile, as the network sees
-    least of what surrounds a patch there.
+    Overlapping values are averaged. Their weights fall linearly towards the edge of a tile, where the network has the
+    least context.
 
     Args:
         tiles: BxTxCxhxw, T tiles row by row; a cell of their grid is at most 16 px wide.
@@ -51,7 +51,7 @@ def blend(tiles: Tensor, config: NetworkConfig) -> Tensor:
 
 
 def _ramp(cells: int, overlap: int, like: Tensor) -> Tensor:
-    """Weights along one side of a tile: they rise over the overlap, are 1 inside, and fall again."""
+    """Weights along one side of a tile: they rise over the overlap, are 1 in the middle, and fall again."""
     place = torch.arange(cells, dtype=like.dtype, device=like.device)
     from_edge = torch.minimum(place, cells - 1 - place) + 0.5
     return (from_edge / overlap).clamp(max=1)
