@@ -199,6 +199,7 @@ class Plan:
     encoder: bool
     clock: str  # see `Job`; beside a busy process it is the wall's in any case
     peers: Path | None  # Python of their environment
+    only: Sequence[str] = ()  # backends besides PyTorch; none: all
 
 
 def measure_all(plan: Plan) -> Iterator[dict[str, Any]]:
@@ -217,6 +218,8 @@ def measure_all(plan: Plan) -> Iterator[dict[str, Any]]:
             torch_seconds: dict[bool, float] = {}
             for (jobs, python), busy in product(groups, (False, True) if plan.busy else (False,)):
                 for label, job in jobs():
+                    if plan.only and job.backend != "torch" and label not in plan.only:
+                        continue
                     timed = dataclasses.replace(job, clock="wall" if busy else plan.clock)
                     try:
                         found = measure(timed, busy=busy, python=python)
@@ -277,6 +280,7 @@ def main(
     clock: Annotated[str, typer.Option(help="wall, or cpu where other work runs on the machine.")] = "wall",
     peers: Annotated[bool, typer.Option(help="Other methods, too, where `make peers` was run.")] = True,
     encoder: Annotated[bool, typer.Option("--encoder", help="MobileSAM's encoder, which is in each stream.")] = False,
+    only: Annotated[list[str] | None, typer.Option(help="A backend as it is called here; default: all.")] = None,
     work: Annotated[bool, typer.Option("--work", help="Print multiply-adds and bytes of each type of node.")] = False,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
     output: Annotated[Path | None, typer.Option(help="JSON file to write; rows of other runs in it are kept.")] = None,
@@ -294,7 +298,8 @@ def main(
         found: Iterator[dict[str, Any]] = (row for side in sizes for row in measure_cuda(model, side, runs))
     else:
         others = PEERS_PYTHON if peers and PEERS_PYTHON.is_file() else None
-        found = measure_all(Plan(model, sizes, counts, graphs, photographs, runs, busy, encoder, clock, others))
+        plan = Plan(model, sizes, counts, graphs, photographs, runs, busy, encoder, clock, others, only or ())
+        found = measure_all(plan)
     before = json.loads(output.read_text(encoding="utf-8"))["runs"] if output and output.is_file() else []
     rows: list[dict[str, Any]] = []
     command = command_line("benchmarks/latency.py", sys.argv[1:])

@@ -8,8 +8,9 @@ anomaly score; the worst has the highest.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -31,7 +32,6 @@ from ..drawing.panel import (
 )
 from ..predict.images import read_picture
 from ..predict.prediction import VERDICTS, Prediction, found_mask
-from ..stlm import STLM
 from .evaluate import Evaluation, TestSet
 
 GOOD = "good"
@@ -181,18 +181,14 @@ def write_panels(folder: Path, photographs: Sequence[JudgedPhotograph], threshol
     return written
 
 
-def write_unusual(path: Path, model: STLM, photographs: Sequence[Path]) -> Path:
-    """Writes one picture of photographs that score unusually high, as the model sees them, the first few of them.
+def write_unusual(path: Path, predictions: Iterable[tuple[str, Prediction]]) -> Path:
+    """Writes one picture of photographs that score unusually high: the panels of the first `MOST_UNUSUAL`.
 
     Args:
         path: PNG file to write.
-        model: that judges them.
-        photographs: the most unusual first.
+        predictions: name of each photograph and what it was judged, the most unusual first; at least one.
     """
-    panels = [
-        Image.fromarray(model.predict(photograph, refine=False).panel(photograph.name))
-        for photograph in photographs[:MOST_UNUSUAL]
-    ]
+    panels = [Image.fromarray(prediction.panel(name)) for name, prediction in islice(predictions, MOST_UNUSUAL)]
     sheet = Image.new("RGB", (max(panel.width for panel in panels), sum(panel.height for panel in panels)), PAPER)
     top = 0
     for one in panels:

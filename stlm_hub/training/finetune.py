@@ -265,7 +265,7 @@ def _say_size(observer: Observer, shape: tuple[int, int], network: NetworkConfig
     side = smallest_defect(shape, network.frame_size)
     observer.on_message(
         f"Photographs of {shape[1]}x{shape[0]} px are brought to {size_text(network)}: defects from about {side:.0f} "
-        "px can be seen. Smaller ones take a larger --size, or more --tiles, and the time of their pixels."
+        "px can be seen. To see smaller ones, give a larger --size or more --tiles; both take longer."
     )
 
 

@@ -15,7 +15,7 @@ import torch
 
 from ..calibration.calibrate import calibrate
 from ..calibration.normals import Normal, choose_photographs
-from ..calibration.outlines import choice_text, chosen_outlines, cost_text
+from ..calibration.outlines import choice_text, chosen_outlines, cost_text, judge_without
 from ..calibration.threshold import check_false_alarm_rate, check_held_out
 from ..evaluation.evaluate import Evaluation, curves, evaluate
 from ..evaluation.pictures import write_unusual
@@ -28,7 +28,9 @@ from ..model_folder.provenance import Circumstances, Photographs, TestPhotograph
 from ..model_folder.results import Results
 from ..model_folder.write import file_facts, write_results
 from ..models.stlm.judging import Judging
+from ..predict.images import read_picture
 from ..predict.photographs import few
+from ..predict.prediction import Prediction
 from ..stlm import STLM
 from .fill_memory import (
     Candidates,
@@ -179,11 +181,19 @@ def _calibrate(
     if found.unusual:
         names = ", ".join(path.name for path, _ in found.unusual)
         job.work.mkdir(parents=True, exist_ok=True)
-        picture = write_unusual(job.work / "unusual.png", model, [path for path, _ in found.unusual])
+        known_as = {normal.path: normal.remembered for normal in normals}
+        # As they were scored: a memory that knows a photograph finds nothing unusual in it.
+        judged = ((path.name, _judge_left_out(model, path, known_as[path])) for path, _ in found.unusual)
+        picture = write_unusual(job.work / "unusual.png", judged)
         observer.on_message(
             f"Unusual for good parts, so the threshold does not count them: {names}. Look at {picture}."
         )
     return {name: calibration.threshold for name, calibration in found.thresholds.items()}
+
+
+def _judge_left_out(model: STLM, path: Path, number: int) -> Prediction:
+    """What a model says of a photograph that its memory holds under this number, as if it did not."""
+    return judge_without(model, read_picture(path, bits=model.judging.bits).image, number)
 
 
 def _evaluate(job: Job, model: STLM, thresholds: dict[str, float], observer: Observer) -> Evaluation | None:

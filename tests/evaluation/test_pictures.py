@@ -148,12 +148,13 @@ def test_without_masks_photographs_are_ranked_by_score_and_have_no_overlap(tmp_p
 
 def test_unusual_photographs_stand_one_below_the_other_the_first_few_of_them(tiny_model: STLM, tmp_path: Path) -> None:
     photographs = write_photographs(tmp_path / "parts", MOST_UNUSUAL + 2)
-    heights = [tiny_model.predict(path).panel(path.name).shape[0] for path in photographs]
+    judged = [(path.name, tiny_model.predict(path)) for path in photographs]
+    heights = [prediction.panel(name).shape[0] for name, prediction in judged]
     for n in (1, 2, len(photographs)):
-        path = write_unusual(tmp_path / "unusual.png", tiny_model, photographs[:n])
+        path = write_unusual(tmp_path / "unusual.png", judged[:n])
         with Image.open(path) as sheet:
             assert sheet.height == sum(heights[: min(n, MOST_UNUSUAL)])
-            first = tiny_model.predict(photographs[0]).panel(photographs[0].name)
+            first = judged[0][1].panel(judged[0][0])
             assert np.array_equal(np.asarray(sheet)[: heights[0], : first.shape[1]], first)
 
 
