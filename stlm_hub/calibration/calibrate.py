@@ -18,7 +18,7 @@ from ..models.stlm.scales import SMALLEST_HEIGHT, MapScale, agreed, in_unit
 from ..pseudo_anomalies.nuisance import Nuisance
 from .familiar import familiarity_limits, joined
 from .normals import Measured, Normal, choose_photographs, measure
-from .threshold import check_held_out, choose_threshold, unusual
+from .threshold import check_held_out, choose_threshold, far_out, unusual
 
 LIFTED = 0.98
 """Quantile of the disturbed copies' medians up to which a lift is taken off, see `MapScale.lifted`."""
@@ -185,7 +185,8 @@ def _scale(name: str, raw_scores: RawScores, measured: Measured, false_alarm_rat
     Raises:
         DataError: the map does not vary on the photographs.
     """
-    typical = float(np.mean([float(values.mean()) for values in measured.good.values[name]]))
+    means = np.array([float(values.mean()) for values in measured.good.values[name]])
+    typical = float(means[~far_out(means)].mean())  # one dark photograph would raise it above most scores
     height = float(np.median(raw_scores.scores.good)) - typical
     if height < SMALLEST_HEIGHT:
         raise DataError("The maps of these photographs do not vary, so they have no scale; use photographs of parts.")

@@ -159,9 +159,13 @@ def unusual(scores: Sequence[float] | np.ndarray) -> np.ndarray:
     change for a few outliers.
     """
     odds = np.asarray(scores, np.float64)
-    odds = odds / (1 - odds).clip(1e-9)
-    low, high = np.quantile(odds, [0.25, 0.75])
-    far: np.ndarray = odds > high + FENCE * max(high - low, 0.05 * high)
+    return far_out(odds / (1 - odds).clip(1e-9))
+
+
+def far_out(values: np.ndarray) -> np.ndarray:
+    """Which values lie above Tukey's outer fence: n bool. Positive ones that are all but equal are not far out."""
+    low, high = np.quantile(values, [0.25, 0.75])
+    far: np.ndarray = values > high + FENCE * max(high - low, 0.05 * high)
     return far
 
 
