@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from stlm_hub.models.stlm.judging import Judging
 from stlm_hub.pseudo_anomalies.nuisance import CAMERAS
 from stlm_hub.training import finetune as module
 from stlm_hub.training.job import Job
+from stlm_hub.training.observer import Observer
 
 Stlm = Callable[..., tuple[int, str, str]]
 MASKS = ("region", "ignore")
@@ -100,10 +102,21 @@ def check(line: str, values: dict[str, str], without: str) -> None:
 
 @pytest.mark.parametrize("without", MASKS)
 def test_finetune(
-    without: str, stlm: Stlm, places: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    without: str,
+    stlm: Stlm,
+    places: dict[str, Path],
+    saved_memory_toy: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     jobs: list[Job] = []
-    monkeypatch.setattr(module, "run", lambda job, observer: jobs.append(job))
+
+    def make(job: Job, observer: Observer) -> None:
+        """Some model, for the command reads its threshold."""
+        jobs.append(job)
+        shutil.copytree(saved_memory_toy, job.output, dirs_exist_ok=True)
+
+    monkeypatch.setattr(module, "run", make)
     monkeypatch.setattr(module, "starting_weights", lambda *_, **__: None)
     assert FINETUNE["camera"] in CAMERAS
     told = words(FINETUNE, places, without)
@@ -111,7 +124,7 @@ def test_finetune(
     assert (code, errors) == (0, "")
     (command,) = jobs[0].provenance.commands
     check(command.line, FINETUNE, without)
-    code, _, _ = stlm("finetune", places["DIR"], "--name", "part", "-o", tmp_path / "part")
+    code, _, _ = stlm("finetune", places["DIR"], "--name", "part", "-o", tmp_path / "other")
     assert code == 0 and jobs[1].provenance.commands[0].line == "stlm finetune FOLDER --name part"
 
 

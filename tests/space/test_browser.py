@@ -196,7 +196,7 @@ def test_an_outline_is_corrected_by_clicks_and_saved_as_a_mask(open_page, photog
 def test_the_first_look_says_what_a_name_alone_needs(open_page) -> None:
     tab = open_page()
     tab.get_by_role("tab", name="First look").click()
-    tab.get_by_label("its name: CLIP").check()
+    tab.get_by_label("the name of the part: CLIP").check()
     expect(tab.locator("#few-clip")).to_be_visible()
     picture(tab, "first-look")
     expect_accessible(tab, "first look")
