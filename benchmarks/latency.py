@@ -99,7 +99,8 @@ def make_graphs(
         _write_encoder(graphs["encoder"], size)
     if is_installed("openvino") and has_bfloat16():
         graphs["bf16"] = folder / f"{name}-{size}-bf16.xml"
-        write_openvino(graphs["fp32"], graphs["bf16"], "bf16")
+        if not graphs["bf16"].is_file():
+            write_openvino(graphs["fp32"], graphs["bf16"], "bf16")
     return graphs
 
 

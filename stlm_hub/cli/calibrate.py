@@ -14,12 +14,10 @@ from ..validate import expanded
 from .console import say, say_next_steps
 from .options import REFINE_HELP, BitsOption, DeviceOption, IgnoreOption, ModelOption, RegionOption
 from .progress import counted
+from .promise import promise
 
 if TYPE_CHECKING:
-    from ..models.stlm.judging import Calibration, Judging
-
-WORSE = 0.1
-"""Growth of the share of painted defects missed, above which a new threshold is warned of."""
+    from ..models.stlm.judging import Judging
 
 
 def calibrate(
@@ -119,18 +117,4 @@ def _say_threshold(before: Judging, now: Judging, photographs: int) -> None:
         f"{f'{before.threshold:.4f}' if before.calibration else 'not calibrated'}."
     )
     if now.calibration is not None:
-        say(cost(before.calibration, now.calibration))
-
-
-def cost(before: Calibration | None, now: Calibration) -> str:
-    """What a new threshold promises and misses, and a warning where it misses much more than the one before."""
-    words = f"At most {now.highest_rate:.0%} of good parts are rejected (95 % sure)."
-    if now.miss_rate is None:
-        return words
-    words += f" Of faint defects painted on these photographs it misses {now.miss_rate:.0%}"
-    if before is None or before.miss_rate is None:
-        return f"{words}."
-    words += f", before {before.miss_rate:.0%} on those of the training."
-    if now.miss_rate > before.miss_rate + WORSE:
-        words += " That is much more: give it more photographs, or train a model on them with: stlm finetune"
-    return words
+        say(promise(before.calibration, now.calibration))

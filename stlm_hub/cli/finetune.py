@@ -7,10 +7,10 @@ from typing import Annotated
 
 import typer
 
-from .calibrate import cost
 from .console import console, needing, say, say_next_steps
 from .options import FoundBitsOption, IgnoreOption, RefineOption, RegionOption
 from .progress import RunProgress
+from .promise import promise
 
 
 def finetune(
@@ -106,5 +106,5 @@ def finetune(
         return
     judging = read_folder(made)[1]
     if judging.calibration is not None:
-        say(f"It rejects from a score of {judging.threshold:.4f} on. {cost(None, judging.calibration)}")
+        say(f"It rejects from a score of {judging.threshold:.4f} on. {promise(None, judging.calibration)}")
     say_next_steps(made, name)

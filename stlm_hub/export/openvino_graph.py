@@ -35,14 +35,15 @@ def _keep_precise(source: Path, graph: Path) -> None:
     """Marks the layers that are of no module in `COARSE`; OpenVINO obeys the mark."""
     import onnx
 
-    found = {}
+    module_of: dict[str, str] = {}
     for node in onnx.load(source, load_external_data=False).graph.node:
-        for name in (node.name, *node.output):  # OpenVINO names a layer by either
-            found[name] = modules(node)
+        module_of |= dict.fromkeys((node.name, *node.output), modules(node))  # OpenVINO names a layer by either
     tree = ET.parse(graph)  # noqa: S314 - of our own making
     for layer in tree.iterfind("layers/layer"):
         name = layer.attrib["name"]
-        module = found.get(name) or found.get(name.partition("/")[0])  # None: fused of several, or made on the way
+        module = module_of.get(name) or module_of.get(
+            name.partition("/")[0]
+        )  # None: fused of several, or made on the way
         if module is None or layer.attrib["type"] in SOURCELESS or any(coarse in module for coarse in COARSE):
             continue
         facts = layer.find("rt_info")

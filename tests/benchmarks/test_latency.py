@@ -51,6 +51,17 @@ def test_every_runtime_that_is_here_is_measured_after_pytorch() -> None:
     assert all(job.threads == 2 and job.runs == 3 and job.size == 256 for job in jobs.values())
 
 
+def test_one_backend_alone_is_measured_beside_pytorch(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    graphs = {kind: tmp_path / f"{kind}.onnx" for kind in ("fp32", "int8")}
+    monkeypatch.setattr(latency, "make_graphs", lambda *_, **__: graphs)
+    monkeypatch.setattr(latency, "rates", lambda *_: dict.fromkeys(("fp32", "int8"), 1e9))
+    monkeypatch.setattr(latency, "at_size", lambda *_: None)
+    monkeypatch.setattr(latency, "multiply_adds", lambda _: 1)
+    monkeypatch.setattr(latency, "measure", lambda *_, **__: {"seconds": [0.5]})
+    plan = latency.Plan("toy", [64], [1], tmp_path, None, 1, False, False, "wall", None, ["ONNX Runtime int8"])
+    assert [row["backend"] for row in latency.measure_all(plan)] == ["torch eager fp32", "ONNX Runtime int8"]
+
+
 def test_batches_on_a_graphics_card_have_percentiles(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[Job] = []
 

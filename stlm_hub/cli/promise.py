@@ -1,0 +1,25 @@
+"""What a threshold promises, in words for whoever made or calibrated a model."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ..models.stlm.judging import Calibration
+
+WORSE = 0.1
+"""Growth of the share of painted defects missed, above which a new threshold is warned of."""
+
+
+def promise(before: Calibration | None, now: Calibration) -> str:
+    """What a new threshold promises and misses, and a warning where it misses much more than the one before."""
+    words = f"At most {now.highest_rate:.0%} of good parts are rejected (95 % sure)."
+    if now.miss_rate is None:
+        return words
+    words += f" Of faint defects painted on these photographs it misses {now.miss_rate:.0%}"
+    if before is None or before.miss_rate is None:
+        return f"{words}."
+    words += f", before {before.miss_rate:.0%} on those of the training."
+    if now.miss_rate > before.miss_rate + WORSE:
+        words += " That is much more: give it more photographs, or train a model on them with: stlm finetune"
+    return words
