@@ -41,9 +41,8 @@ def _keep_precise(source: Path, graph: Path) -> None:
     tree = ET.parse(graph)  # noqa: S314 - of our own making
     for layer in tree.iterfind("layers/layer"):
         name = layer.attrib["name"]
-        module = module_of.get(name) or module_of.get(
-            name.partition("/")[0]
-        )  # None: fused of several, or made on the way
+        # None: fused of several, or made on the way
+        module = module_of.get(name) or module_of.get(name.partition("/")[0])
         if module is None or layer.attrib["type"] in SOURCELESS or any(coarse in module for coarse in COARSE):
             continue
         facts = layer.find("rt_info")
