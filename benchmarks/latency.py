@@ -49,6 +49,8 @@ from stlm_hub.stlm import STLM  # noqa: E402
 
 ENCODERS = 2  # a MobileSAM encoder for each stream: what the network itself is made of
 ENCODER = "MobileSAM encoder, ONNX Runtime fp32"
+BUSY = "import os\nparent = os.getppid()\nwhile os.getppid() == parent: pass"
+"""Computes until the benchmark ends, even by a signal."""
 CUDA_BATCHES = (1, 8, 32)
 PEERS = {
     "patchcore": "PatchCore",
@@ -137,7 +139,7 @@ def measure(job: Job, *, busy: bool = False, python: Path = Path(sys.executable)
         ConfigError: it failed.
     """
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": str(job.threads)}
-    other = subprocess.Popen([sys.executable, "-c", "while True: pass"]) if busy else None
+    other = subprocess.Popen([sys.executable, "-c", BUSY]) if busy else None
     try:
         command = [str(python), "-m", "benchmarks.latency_job", job.to_json()]
         done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)

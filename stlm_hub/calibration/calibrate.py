@@ -17,7 +17,7 @@ from ..models.stlm.judging import Calibration
 from ..models.stlm.scales import SMALLEST_HEIGHT, MapScale, agreed, in_unit
 from ..pseudo_anomalies.nuisance import Nuisance
 from .familiar import familiarity_limits, joined
-from .normals import Measured, Normal, choose_photographs, measure
+from .normals import Measured, Normal, measure
 from .threshold import check_held_out, choose_threshold, far_out, unusual
 
 LIFTED = 0.98
@@ -52,7 +52,7 @@ def calibrate(
 
     Args:
         model: as it will be used, with the weights that are in its folder.
-        photographs: of good parts, at least 4.
+        photographs: of good parts, at least 4; of many those that `choose_photographs` chooses.
         false_alarm_rate: share of good parts that may be judged anomalous, in (0, 0.5].
         nuisance: how copies of the photographs are disturbed; None: as a normal camera does.
         seed: of everything random.
@@ -65,7 +65,7 @@ def calibrate(
         ImageError: a photograph cannot be used.
     """
     check_held_out(len(photographs))
-    measured = measure(model, choose_photographs(photographs, seed), nuisance or Nuisance(), seed, on_image)
+    measured = measure(model, photographs, nuisance or Nuisance(), seed, on_image)
     names = [name for name in model.available if name not in ("combined", *left_out)]
     raw_scores = {name: _raw_scores(model, name, measured) for name in names}
     scales = tuple(_scale(name, raw_scores[name], measured, false_alarm_rate, careful) for name in names)

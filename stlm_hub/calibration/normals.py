@@ -79,7 +79,7 @@ class Measured:
     probes: RawValues
 
 
-def choose_photographs(photographs: Sequence[Normal], seed: int) -> list[Normal]:
+def choose_photographs(photographs: Sequence[Normal], seed: int = 0) -> list[Normal]:
     """At most `MOST_PHOTOGRAPHS`: first those that no stream was trained on, then others at random."""
     untrained = [normal for normal in photographs if not normal.trained]
     trained = [normal for normal in photographs if normal.trained]

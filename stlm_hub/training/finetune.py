@@ -37,8 +37,8 @@ from .processes import processes
 def held_out_of(photographs: int) -> int:
     """Lowest number of photographs to hold out: 10, or a third if they are fewer than 30, but at least 4.
 
-    A threshold for 1 % lies 5.1 standard deviations above the mean of 4 scores, 3.2 above that of 8 and 3.0 above that
-    of 10. With only 4, obvious defects would stay below it.
+    Pseudo anomalies are painted on these alone, and their median corrects the scores of those that the streams were
+    trained on, see `calibration.calibrate`. All photographs count for the threshold.
     """
     return max(MIN_HELD_OUT, min(10, photographs // 3))
 

@@ -155,10 +155,10 @@ def _calibrate(
         Normal(path, remembered=number if remembered else -1, trained=number < len(split.train))
         for number, path in enumerate(split.photographs)
     ]
-    looked_at = choose_photographs(normals, job.training.seed)
-    observer.on_message(f"Calibrating on {len(looked_at)} photographs of good parts.")
+    normals = choose_photographs(normals, job.training.seed)
+    observer.on_message(f"Calibrating on {len(normals)} photographs of good parts.")
     if model.patch_memory is not None and candidates is not None:
-        numbers = [normal.remembered for normal in looked_at]
+        numbers = [normal.remembered for normal in normals]
         model.patch_memory.replacements = replacements(
             model.patch_memory, candidates, numbers, lambda done, total: observer.stop_if_asked()
         )

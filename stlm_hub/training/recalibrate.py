@@ -14,7 +14,7 @@ import torch
 
 from .. import __version__
 from ..calibration.calibrate import calibrate
-from ..calibration.normals import Normal
+from ..calibration.normals import Normal, choose_photographs
 from ..calibration.outlines import check_refine, chosen_outlines
 from ..calibration.threshold import DEFAULT_FALSE_ALARM_RATE, check_false_alarm_rate, check_held_out
 from ..errors import DataError
@@ -118,7 +118,7 @@ def recalibrate(
         saved = STLM.from_pretrained(folder, device=next(model.parameters()).device)
         saved.judging = judging.replace(familiarity_limits=saved.judging.familiarity_limits)
         _check_unknown(saved, photographs)
-        normals = [Normal(path) for path in photographs]
+        normals = choose_photographs([Normal(path) for path in photographs])
         calibrate(
             saved,
             normals,

@@ -164,18 +164,17 @@ def test_scores_of_photographs_that_were_trained_on_are_lifted_to_those_of_other
     toy_model: STLM, good_parts: list[Path]
 ) -> None:
     plain = copy_of(toy_model)
-    calibrate(plain, normals_of(good_parts), 0.05)
-    order = np.argsort(plain.judging.normal_scores)
-    low = set(order[:3].tolist())  # as if the training had made them low
+    calibrate(plain, normals_of(good_parts), 0.05, careful=True)  # no lift is taken off the scores then
+    low = np.zeros(6, bool)
+    low[np.argsort(plain.judging.normal_scores)[:3]] = True  # as if the training had made them low
     model = copy_of(toy_model)
-    known = [Normal(path, trained=i in low) for i, path in enumerate(good_parts)]
-    calibrate(model, known, 0.05)
-    # those of others come first
-    names = [*(i for i in range(6) if i not in low), *(n for n in range(6) if n in low)]
+    calibrate(
+        model, [Normal(path, trained=bool(t)) for path, t in zip(good_parts, low, strict=True)], 0.05, careful=True
+    )
     scores = np.array(model.judging.normal_scores)
     odds = scores / (1 - scores)
-    assert np.median(odds[3:]) == pytest.approx(np.median(odds[:3]), rel=1e-4)
-    assert len(names) == 6 and model.judging.probe_scores != plain.judging.probe_scores
+    assert np.median(odds[low]) == pytest.approx(np.median(odds[~low]), rel=1e-4)
+    assert model.judging.probe_scores != plain.judging.probe_scores
 
 
 def test_photographs_that_no_stream_knows_come_first_and_get_the_probes() -> None:

@@ -18,7 +18,7 @@ from tiny_run import TinyRun
 
 from stlm_hub import STLM
 from stlm_hub.calibration.calibrate import Calibrated, calibrate
-from stlm_hub.calibration.normals import Normal
+from stlm_hub.calibration.normals import Normal, choose_photographs
 from stlm_hub.errors import ConfigError, STLMError, TrainingError, WeightsError
 from stlm_hub.evaluation.evaluate import TestSet
 from stlm_hub.model_folder import results as model_results
@@ -138,7 +138,8 @@ def test_a_finished_model_remembers_and_combines(finished: Finished, model: STLM
 
 def test_all_photographs_calibrate_each_as_if_the_memory_did_not_know_it(finished: Finished, model: STLM) -> None:
     split, job = finished.job.split, finished.job
-    normals = [Normal(path, i, i < len(split.train)) for i, path in enumerate(split.photographs)]
+    known = [Normal(path, i, i < len(split.train)) for i, path in enumerate(split.photographs)]
+    normals = choose_photographs(known, job.training.seed)
     again = STLM.from_pretrained(job.output, device="cpu")
     again.judging = Judging("combined")
     assert again.patch_memory is not None
