@@ -157,8 +157,9 @@ class Work:
              ("ODD is read.\n", "--model ODD --output panels\n", "Share it: stlm publish ODD --repo")),
         Work("accept ODD --model ODD", "training.feedback.accept", _accepted,
              ("[red]part:smile:.png scored", "[/x] is left out.\n", "defect [red]part:smile:.png", "--model ODD\n")),
-        Work("undo --model ODD", "training.feedback.undo", lambda model: (0.5, [("[red]:smile:", 0.1)]),
-             ("Known defect [red]:smile: scores 0.1000 and is missed.\n",)),
+        Work("undo --model ODD", "training.feedback.undo", lambda model: SimpleNamespace(
+            rejected=["[/x].png"], threshold=0.5, known_defects=[("[red]:smile:", 0.1)]),
+             ("[/x].png is no known defect any more.\n", "Known defect [red]:smile: scores 0.1000 and is missed.\n",)),
         Work("report MODEL --data ODD -o ODD", "evaluation.report.write_report",
              lambda model, name, data, output, **_: output, ("ODD is written, with pictures beside it.\n",)),
         Work("samples ODD --part brick", "samples.parts.write_samples", lambda folder, **_: folder,
