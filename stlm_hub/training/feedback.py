@@ -262,12 +262,13 @@ def _write(
             shutil.copyfile(folder / name, new / name)
     plot_score_histogram(new / "scores.png", judging)
     known = results or Results()
-    source = known.provenance
+    source, before = known.provenance, known.dataset.remembered
     changed = dataclasses.replace(
         known,
         # Scores of test photographs, and figures at the old threshold, are no longer true.
         maps={name: dataclasses.replace(figures, fnr=None) for name, figures in known.maps.items()},
         test_scores=None,
+        dataset=dataclasses.replace(known.dataset, remembered=None if before is None else before + n),
         files=known.files | file_facts(new),
         provenance=dataclasses.replace(
             source,

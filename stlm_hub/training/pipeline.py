@@ -221,6 +221,7 @@ def _describe(
             else None,
         ),
         maps={name: figures for name, figures in evaluation.figures.items() if name not in job.maps_left_out}
+            remembered=len(split.photographs) if model.patch_memory is not None else None,
         if evaluation
         else {},
         paper=job.paper,

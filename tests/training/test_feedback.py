@@ -49,7 +49,8 @@ def test_a_model_without_steps_is_a_memory_that_judges(memory_alone: Path, tmp_p
     model = STLM.from_pretrained(memory_alone)
     assert model.network is None and model.available == ("memory", "combined")
     assert not (memory_alone / WEIGHTS_NAME).exists() and (memory_alone / MEMORY_NAME).is_file()
-    assert "**No streams were trained**" in (memory_alone / "README.md").read_text()
+    card = (memory_alone / "README.md").read_text()
+    assert "**No streams were trained**" in card and "It learnt from 10 photographs of good parts" in card
     assert model.predict(scratched(draw_part, tmp_path / "bad.png")).verdict in ("reject", "unfamiliar")
     assert model.predict(draw_part(tmp_path / "good.png", 41)).verdict in ("pass", "review")
     with pytest.raises(ConfigError, match="This model has no streams"):
@@ -97,6 +98,7 @@ def test_what_is_accepted_passes_and_what_is_undone_does_not(folder: Path, tmp_p
     assert len(after.patch_memory.entries) > len(before.patch_memory.entries)  # type: ignore[union-attr]
     assert len(after.judging.normal_scores) == len(before.judging.normal_scores) + 1
     assert load(folder / "results.json").provenance.commands[-1].line == "stlm accept PHOTO --model part"
+    assert "patches of 11 photographs of good parts" in (folder / "README.md").read_text()
     taken_back = undo(folder)
     assert (taken_back.rejected, taken_back.threshold) == ([], before.judging.threshold)
     assert STLM.from_pretrained(folder).predict(photograph).score == pytest.approx(score, rel=1e-4)

@@ -22,7 +22,7 @@ def training_rows(results: Results, config: STLMConfig) -> list[list[str]]:
     """Rows of two cells, name and value; what is not known is left out."""
     made, training = results.provenance.made, results.training
     rows = [
-        ("Photographs", _photographs(results)),
+        ("Photographs", _photographs(results, config.streams)),
         *(_training_rows(training, made) if training else []),
         ("Disturbed copies", _nuisance(results.nuisance or {})),
         ("Image size", size_text(config.network)),
@@ -46,13 +46,14 @@ def _training_rows(training: TrainingFacts, made: Circumstances) -> list[tuple[s
     ]
 
 
-def _photographs(results: Results) -> str:
-    """The data set, and how many of its photographs did what."""
-    train, held_out = results.dataset.train, results.dataset.held_out
+def _photographs(results: Results, streams: bool) -> str:
+    """The data set, and how many of its photographs did what; a memory that judges alone holds nothing out."""
+    train, held_out, remembered = results.dataset.train, results.dataset.held_out, results.dataset.remembered
     theirs = "good of its user's own for the threshold" if results.recalibration else "good held out"
     counts = _list(
-        f"{train.n} good for training" if train else "",
-        f"{held_out.n} {theirs}" if held_out else "",
+    alone = "" if streams or not remembered else f"{remembered} good for the memory"
+        alone or (f"{train.n} good for training" if train else ""),
+        f"{held_out.n} {theirs}" if held_out and (results.recalibration or not alone) else "",
     )
     return ": ".join(part for part in (results.dataset.name, counts) if part)
 
