@@ -74,7 +74,7 @@ def test_watch(stlm: Stlm, odd: Path, photograph: Path, saved_toy: Path) -> None
 
 def test_score(stlm: Stlm, odd: Path, photograph: Path, saved_toy: Path) -> None:
     code, out, err = stlm("score", odd, "-m", saved_toy, "-o", odd / "rows", "--workers", "0")
-    assert code == 0 and f"1 photographs have a row each in {odd / 'rows'}." in out, err
+    assert code == 0 and f"1 photograph has a row in {odd / 'rows'}." in out, err
 
 
 def test_calibrate(stlm: Stlm, odd: Path, saved_toy: Path) -> None:
@@ -103,7 +103,7 @@ def test_mask(stlm: Stlm, odd: Path, photograph: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr(f"{segment}.segment_anything", lambda: SimpleNamespace(embed=lambda image: None))
     monkeypatch.setattr(f"{segment}.segment_embedded", lambda embedded, click, outside: found)
     code, out, _ = stlm("mask", photograph, "--at", "1,1", "-o", odd / "mask.png")
-    assert code == 0 and out.startswith(f"{odd / 'mask.png'} covers 100.0%")
+    assert code == 0 and out.startswith(f"{odd / 'mask.png'} covers 100 % of")
 
 
 def test_doctor(stlm: Stlm, odd: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -22,7 +22,7 @@ from ..results import Results, check_files, load, validate
 from .figures import card_figures
 from .front_matter import front_matter, is_public
 from .licences import LICENSES, licences
-from .text import Ready, code_block, markdown, percent, shown, table
+from .text import Ready, code_block, markdown, shown, table
 from .threshold import threshold_facts
 from .training import BACKBONES, training_rows
 
@@ -96,7 +96,6 @@ def render_card(
         training=training_rows(results, config),
         commands=[command.line for command in results.provenance.commands],
         code_block=code_block,
-        percent=percent,
         table=table,
         **_pictures(images),
     )
