@@ -26,7 +26,7 @@ from .text import Ready, code_block, markdown, shown, table
 from .threshold import threshold_facts
 from .training import BACKBONES, training_rows
 
-__all__ = ["LICENSES", "render_card", "template_folder", "write_card"]
+__all__ = ["LICENSES", "card_of", "render_card", "template_folder", "write_card"]
 
 TEMPLATE = "card.md.jinja"
 
@@ -41,15 +41,20 @@ def write_card(folder: Path, repo_id: str) -> Path:
     Raises:
         ConfigError: a file is missing or not valid, or they do not belong together.
     """
+    card = folder / CARD_NAME
+    replace_file(card, card_of(folder, repo_id).encode())
+    return card
+
+
+def card_of(folder: Path, repo_id: str) -> str:
+    """What `write_card` writes. Arguments and errors are its own."""
     config, judging = read_folder(folder)
     path = folder / RESULTS_NAME
     results = load(path) if path.exists() else Results()
     check_files(results, folder)
     validate(results, judging)
     images = sorted(file.relative_to(folder).as_posix() for file in folder.rglob("*.png"))
-    card = folder / CARD_NAME
-    replace_file(card, render_card(results, config, judging, repo_id=repo_id, images=images).encode())
-    return card
+    return render_card(results, config, judging, repo_id=repo_id, images=images)
 
 
 def render_card(
