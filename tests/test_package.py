@@ -17,7 +17,7 @@ import stlm_hub
 ROOT = Path(__file__).parents[1]
 HEAVY = ("torch", "timm", "cv2", "numpy", "huggingface_hub", "scipy", "PIL")
 
-FOUNDATION = {"errors", "validate", "files"}
+FOUNDATION = {"errors", "validate", "wording", "files"}
 """What any room may import; of each other they know `errors` alone."""
 
 ROOMS = {

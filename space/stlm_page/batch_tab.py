@@ -21,6 +21,7 @@ from stlm_hub.files.spreadsheet import harmless
 from stlm_hub.predict.images import Picture, read_picture
 from stlm_hub.predict.prediction import VERDICTS, Prediction, Unusable
 from stlm_hub.predict.stream import predict_many
+from stlm_hub.wording import number_of
 
 from .errors import user_errors
 from .events import PRIVATE, SILENT
@@ -180,9 +181,9 @@ def _rounds(
                 *[gr.skip()] * 4,
             ]
     usable = len(run.rows) - run.unusable
-    words = f"**{run.anomalous} of {usable} photographs are rejected**"
-    if run.others:
-        words += f", {run.others} more need a look"
+    are = "is" if run.anomalous == 1 else "are"
+    words = f"**{run.anomalous} of {number_of(usable, 'photograph')} {are} rejected**"
+    words += f", {number_of(run.others, 'more needs', 'more need')} a look" if run.others else ""
     words += f", {run.unusable} could not be used (the table says why)" if run.unusable else ""
     words += f". Stopped after {len(run.rows)} of {len(found)}." if stopped.is_set() else "."
     yield [

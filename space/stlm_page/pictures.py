@@ -14,6 +14,7 @@ from gradio import processing_utils, utils
 from stlm_hub.calibration.threshold import MIN_HELD_OUT, expected_false_alarm_rate
 from stlm_hub.drawing import heatmap as render
 from stlm_hub.predict.prediction import VERDICTS, Prediction, Verdict
+from stlm_hub.wording import percent
 
 from .models import LoadedModel
 from .scale import score_scale
@@ -104,7 +105,7 @@ def _why(prediction: Prediction) -> str:
     if prediction.verdict == "unfamiliar":
         return f"{meaning} Photograph the part as in those, or choose another model."
     if prediction.verdict == "reject":
-        marked = _percent(100 * float(prediction.mask.mean()))
+        marked = percent(float(prediction.mask.mean()))
         return f"{meaning} The anomaly score {score} reaches the threshold {threshold}; {marked} of it is marked."
     if prediction.verdict == "review":
         return (
@@ -121,10 +122,11 @@ def threshold_words(model: LoadedModel, threshold: float) -> str:
         return "This model comes without the scores of good parts, so the false-alarm rate of a threshold is not known."
     rate = expected_false_alarm_rate(scores, threshold)
     reached = sum(score >= threshold for score in scores)
+    reach = "reaches" if reached == 1 else "reach"
     own = " (the calibrated one)" if abs(threshold - model.threshold) < 5e-4 else ""
     return (
-        f"**At {_number(threshold)}{own} about {_percent(100 * rate)} of good parts are flagged by mistake.** "
-        f"Of {len(scores)} good photographs {reached} reach it.{_missed_probes(model, threshold)}"
+        f"**At {_number(threshold)}{own} about {percent(rate)} of good parts are flagged by mistake.** "
+        f"Of {len(scores)} good photographs {reached} {reach} it.{_missed_probes(model, threshold)}"
     )
 
 
@@ -134,7 +136,7 @@ def _missed_probes(model: LoadedModel, threshold: float) -> str:
     if not probes:
         return ""
     missed = sum(score < threshold for score in probes) / len(probes)
-    return f" Of {len(probes)} faint defects painted on good photographs it misses {_percent(100 * missed)}."
+    return f" Of {len(probes)} faint defects painted on good photographs it misses {percent(missed)}."
 
 
 def panel_bytes(prediction: Prediction, title: str) -> bytes:
@@ -197,10 +199,6 @@ def _legend(model: LoadedModel) -> str:
 
 def _number(value: float) -> str:
     return f"{value:.3g}" if value < 0.9995 else f"{value:.5g}"
-
-
-def _percent(value: float) -> str:
-    return f"{value:.2g} %" if value < 10 else f"{value:.0f} %"
 
 
 def _jpeg(image: np.ndarray) -> bytes:

@@ -11,6 +11,7 @@ from rich.markup import escape
 from ..predict.images import list_images
 from ..samples.parts import write_samples
 from ..stlm import STLM
+from ..wording import percent
 from .console import VERDICTS, exit_on_error, say
 
 ALIAS = "sample-brick"
@@ -39,7 +40,7 @@ def demo(folder: Path) -> list[Path]:
     if calibration:
         say(
             f"{ALIAS}: threshold {calibration.threshold:.4f}, chosen on {calibration.n} photographs of good parts: "
-            f"at most {calibration.highest_rate:.0%} of good parts are rejected (95 % sure)."
+            f"at most {percent(calibration.highest_rate)} of good parts are rejected (95 % sure)."
         )
     panels = []
     right = total = 0

@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.progress import Progress
 
-from .console import console, needing, say
+from ..wording import number_of
+from .console import needing, say
 from .options import ModelArgument
+from .progress import progress_bars
 
 
 def export(
@@ -29,7 +30,7 @@ def export(
     with needing("Exporting", "export"):
         from ..export.export import export as run
 
-    with Progress(console=console, transient=True) as bars:
+    with progress_bars(transient=True) as bars:
         task = bars.add_task("exporting", total=None)
         made = run(
             model,
@@ -41,8 +42,9 @@ def export(
         )
     found = made.facts.parity
     say(
-        f"{output or 'The export'} judges with {made.backend}. Of {found.photographs} photographs and "
-        f"{found.anomalies} pseudo anomalies {found.changed_verdicts} get another verdict; maps differ by at most "
+        f"{output or 'The export'} judges with {made.backend}. Another verdict for "
+        f"{found.changed_verdicts} of {number_of(found.photographs, 'photograph')} and "
+        f"{number_of(found.anomalies, 'pseudo anomaly', 'pseudo anomalies')}; maps differ by at most "
         f"{found.map_difference:.1g}. "
         f"A photograph takes {1000 * found.seconds:.0f} ms, in PyTorch {1000 * found.torch_seconds:.0f} ms."
     )

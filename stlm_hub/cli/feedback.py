@@ -33,7 +33,7 @@ def accept(
         say(f"{path.name} scored {score:.4f} and is known as good now.")
     say(f"The threshold is {made.after:.4f}; before it was {made.before:.4f}.")
     _print_known_defects(made.known_defects, made.after)
-    say(f"Take it back: stlm undo --model {model}")
+    _say_undo(model)
 
 
 def reject(
@@ -48,16 +48,24 @@ def reject(
 
     known = run(model, photographs)
     _print_known_defects(known, STLM.from_pretrained(model).judging.threshold)
+    _say_undo(model)
 
 
 def undo(model: OwnModelOption) -> None:
-    """Takes back the last `stlm accept`."""
+    """Takes back the last `stlm accept` or `stlm reject`, whichever came later."""
     with needing("This", "torch"):
         from ..training.feedback import undo as run
 
-    threshold, known = run(model)
-    say(f"The model is as it was before. Its threshold is {threshold:.4f}.")
-    _print_known_defects(known, threshold)
+    made = run(model)
+    for name in made.rejected:
+        say(f"{name} is no known defect any more.")
+    if not made.rejected:
+        say(f"The model is as it was before. Its threshold is {made.threshold:.4f}.")
+    _print_known_defects(made.known_defects, made.threshold)
+
+
+def _say_undo(model: Path) -> None:
+    say(f"Take it back: stlm undo --model {model}")
 
 
 def _print_known_defects(known: list[tuple[str, float]], threshold: float) -> None:

@@ -10,6 +10,7 @@ import typer
 
 from ..errors import ConfigError, ImageError
 from ..validate import expanded
+from ..wording import percent
 from .console import print_note, say
 
 SURE = 0.9
@@ -50,7 +51,7 @@ def mask(
         raise ImageError(f"{output} cannot be written ({error}); name a file that ends in .png.") from error
     iou = min(one.predicted_iou for one in found)
     say(
-        f"{output} covers {covered.mean():.1%} of the photograph; Segment Anything is {iou:.2f} of 1 sure."
+        f"{output} covers {percent(covered.mean())} of the photograph; Segment Anything is {iou:.2f} of 1 sure."
         + ("" if iou >= SURE else " That is little: look at it, and click elsewhere or name --outside.")
     )
 

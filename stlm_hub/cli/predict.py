@@ -14,6 +14,7 @@ from rich.markup import escape
 from ..errors import ConfigError, DataError, STLMError
 from ..model_folder.zoo import check_name
 from ..validate import expanded
+from ..wording import number_of
 from .console import UNUSABLE, VERDICTS, print_note, say
 from .options import MODEL_HELP, BitsOption, DeviceOption, ThresholdOption
 from .references import reference_judge, without_references
@@ -86,7 +87,7 @@ def predict(
         of_each = ", ".join(f"{counts[kind]} {kind}" for kind in (*VERDICTS, "unusable") if counts[kind])
         say(f"{len(paths)} photographs: {of_each}.")
     if counts["unusable"]:
-        raise DataError(f"{counts['unusable']} of {len(paths)} photographs could not be used; see above.")
+        raise DataError(f"{counts['unusable']} of {number_of(len(paths), 'photograph')} could not be used; see above.")
 
 
 def _check_options(*, zero_shot: bool, words: bool, reference: bool, bits: int | None) -> None:

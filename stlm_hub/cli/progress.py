@@ -35,7 +35,7 @@ QUIET = 30.0
 @contextmanager
 def counted(work: str, total: int | None = None, *, quiet: bool = False) -> Iterator[Callable[[int, int], None]]:
     """Shows a bar that goes when the work is done. Yields what the work calls with (done, total)."""
-    with Progress(console=console, transient=True, disable=quiet or not console.is_terminal) as bars:
+    with progress_bars(transient=True, disable=quiet or not console.is_terminal) as bars:
         task = bars.add_task(work, total=total)
         lines = Lines()
         silent = quiet or console.is_terminal
@@ -48,8 +48,14 @@ def counted(work: str, total: int | None = None, *, quiet: bool = False) -> Iter
         yield on_image
 
 
-def progress_bars(*further: ProgressColumn) -> Progress:
-    """Bars with description, count, elapsed time and time left, followed by further columns."""
+def progress_bars(*further: ProgressColumn, transient: bool = False, disable: bool = False) -> Progress:
+    """Bars with description, count, elapsed time and time left, followed by further columns.
+
+    Args:
+        further: columns.
+        transient: whether the bars go when the work is done.
+        disable: whether nothing is shown.
+    """
     return Progress(
         TextColumn("{task.description}", markup=False),
         BarColumn(),
@@ -59,6 +65,8 @@ def progress_bars(*further: ProgressColumn) -> Progress:
         TimeRemainingColumn(),
         *further,
         console=console,
+        transient=transient,
+        disable=disable,
     )
 
 
@@ -79,7 +87,7 @@ class Lines:
             self._said = now
             left = (now - self._started) / (done - self._first) * (total - done)
             words = f"{left / 60:.0f} min" if left >= 60 else "less than a minute"
-            say(f"{done}/{total} photographs  {words} left")
+            say(f"photographs {done}/{total}  {words} left")
         self._done, self._total = done, total
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ..wording import percent
+
 if TYPE_CHECKING:
     from ..models.stlm.judging import Calibration
 
@@ -13,13 +15,13 @@ WORSE = 0.1
 
 def promise(before: Calibration | None, now: Calibration) -> str:
     """What a new threshold promises and misses, and a warning where it misses much more than the one before."""
-    words = f"At most {now.highest_rate:.0%} of good parts are rejected (95 % sure)."
+    words = f"At most {percent(now.highest_rate)} of good parts are rejected (95 % sure)."
     if now.miss_rate is None:
         return words
-    words += f" Of faint defects painted on these photographs it misses {now.miss_rate:.0%}"
+    words += f" Of faint defects painted on these photographs it misses {percent(now.miss_rate)}"
     if before is None or before.miss_rate is None:
         return f"{words}."
-    words += f", before {before.miss_rate:.0%} on those of the training."
+    words += f", before {percent(before.miss_rate)} on those of the training."
     if now.miss_rate > before.miss_rate + WORSE:
         words += " That is much more: give it more photographs, or train a model on them with: stlm finetune"
     return words

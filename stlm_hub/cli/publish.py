@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from ..wording import number_of
 from .console import say
 from .options import PrivateOption, TokenOption
 
@@ -17,9 +18,19 @@ def publish(
     private: PrivateOption = False,
     tag: Annotated[str | None, typer.Option(help="Name of the tag; default: the library's version.")] = None,
     token: TokenOption = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Check all, list what would be uploaded, and upload nothing.")
+    ] = False,
 ) -> None:
     """Publishes a model folder on the Hugging Face Hub: repository, card, tag."""
-    from ..model_folder.publish import publish as run
+    from ..model_folder import publish as module
 
-    made = run(folder, repo, token=token, private=private, tag=tag)
+    if dry_run:
+        sizes = module.dry_run(folder, repo)
+        for name, size in sizes.items():
+            say(f"{size:>12,}  {name}")
+        total = f"{number_of(len(sizes), 'file')}, {sum(sizes.values()) / 1e6:.1f} MB,"
+        say(f"{folder} can be published. {total} would be uploaded to {repo}; nothing was.")
+        return
+    made = module.publish(folder, repo, token=token, private=private, tag=tag)
     say(f"{made.url} is published at revision {made.revision}.")

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from ..model_folder.zoo import check_name
+from ..wording import number_of
 from .console import console, needing, say
 from .options import MODEL_HELP, BitsOption, ThresholdOption
 from .progress import progress_bars
@@ -55,7 +56,8 @@ def score(
             bits=bits,
             on_progress=progress,
         )
-    words = f"{made.photographs} photographs have a row each in {output}"
+    have = "has a row" if made.photographs == 1 else "have a row each"
+    words = f"{number_of(made.photographs, 'photograph')} {have} in {output}"
     words += f", {made.before} of them from before." if made.before else "."
     if made.errors:
         words += f" {made.errors} could not be judged; the column error says why."
@@ -89,4 +91,4 @@ class ScoreProgress:
             self._said = now
             pace = done / max(now - self._started, 1e-6)
             left = (total - done) / pace / 60 if pace else 0.0
-            say(f"{done}/{total} photographs  {pace:.1f} a second  {left:.0f} min left")
+            say(f"photographs {done}/{total}  {pace:.1f} a second  {left:.0f} min left")

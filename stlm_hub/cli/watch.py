@@ -12,6 +12,7 @@ from rich.markup import escape
 from ..errors import DataError
 from ..model_folder.zoo import check_name
 from ..validate import expanded
+from ..wording import number_of
 from .console import UNUSABLE, VERDICTS, say
 from .options import BitsOption, DeviceOption, ModelOption, ThresholdOption
 
@@ -99,4 +100,4 @@ def watch(
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-    say(f"{written} {'row is' if written == 1 else 'rows are'} written to {output}.")
+    say(f"{number_of(written, 'row is', 'rows are')} written to {output}.")

@@ -21,6 +21,7 @@ from ..predict.prediction import Unusable
 from ..predict.predictor import infer
 from ..predict.stream import batch_size, predict_many
 from ..predict.verdicts import Inferred
+from ..wording import number_of
 from .masks import mask_note, read_mask, turn_note
 from .metrics import compute_metrics, pro_points, roc_points
 
@@ -97,7 +98,8 @@ def evaluate(
     """
     check_both_kinds(test, "The test set")
     if test.masks and len(test.masks) != len(test.anomalous):
-        raise DataError(f"There are {len(test.anomalous)} defective photographs, but {len(test.masks)} masks.")
+        defects = number_of(len(test.anomalous), "defective photograph")
+        raise DataError(f"For {defects} there are {number_of(len(test.masks), 'mask')}.")
     started = time.monotonic()
     which, judging = model.available, model.judging.judge_by
     labels = [0] * len(test.good) + [1] * len(test.anomalous)

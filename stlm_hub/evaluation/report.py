@@ -14,6 +14,7 @@ from ..model_folder.results import Results
 from ..predict.photographs import few
 from ..stlm import STLM
 from ..validate import expanded
+from ..wording import number_of
 from . import report_text
 from .evaluate import TestSet, check_both_kinds, curves, evaluate
 from .kind_figures import kind_figures
@@ -86,7 +87,8 @@ def write_report(
             plot_losses(output / "losses.png", steps, {key: [record[key] for record in records] for key in LOSSES})
         elif losses:
             shutil.copyfile(losses, output / "losses.png")
-        title = f"{name} on {category}: worst, median and best of {len(test.anomalous)} photographs with a defect"
+        defects = number_of(len(test.anomalous), "photograph")
+        title = f"{name} on {category}: worst, median and best of {defects} with a defect"
         write_overview(photographs / "overview.png", judged, threshold, title)
         panels = write_panels(photographs, judged, threshold)
         lines = [

@@ -16,6 +16,7 @@ from ..models.stlm.config import size_text
 from ..models.stlm.scales import MAP_LABELS
 from ..predict.prediction import VERDICTS
 from ..stlm import STLM
+from ..wording import number_of
 from .evaluate import Evaluation, TestSet
 from .kind_figures import KindFigures
 from .pictures import Picture
@@ -75,11 +76,12 @@ def kinds_table(kinds: Sequence[KindFigures], good_scores: Sequence[float], thre
         for row in kinds
     ]
     false_alarms = int(np.count_nonzero(np.asarray(good_scores) >= threshold))
+    reach = "reaches" if false_alarms == 1 else "reach"
     return [
         "## Kinds of defects\n",
         *_table(["kind", "photographs", "I-AUROC", "missed at the threshold", "pixel AP"], rows),
         "I-AUROC is against all good photographs, pixel AP over the photographs of the kind alone. "
-        f"Of {len(good_scores)} good photographs {false_alarms} reach the threshold (false alarms).\n",
+        f"Of {number_of(len(good_scores), 'good photograph')} {false_alarms} {reach} the threshold (false alarms).\n",
     ]
 
 

@@ -31,6 +31,7 @@ from ..runtime.kept import kept_exports
 from ..runtime.sessions import INSTALL, is_installed, open_session
 from ..stlm import STLM
 from ..validate import check_choice, expanded
+from ..wording import number_of
 from . import parity
 from .graph import write_onnx
 from .openvino_graph import write_openvino
@@ -162,7 +163,9 @@ def _photographs(folder: str | os.PathLike[str] | None, size: tuple[int, int], b
         return list(parity.drawn_photographs(size))
     paths = list_images(expanded(folder))
     if len(paths) < LEAST:
-        raise DataError(f"{folder} holds {len(paths)} photographs; an export needs {LEAST} or more of good parts.")
+        raise DataError(
+            f"{folder} holds {number_of(len(paths), 'photograph')}; an export needs {LEAST} or more of good parts."
+        )
     return parity.at_network_size([read_picture(path, bits=bits).image for path in paths[: parity.MOST]], size)
 
 

@@ -18,6 +18,7 @@ from ..predict.prediction import Prediction
 from ..predict.verdicts import Inferred, judge_all
 from ..pseudo_anomalies.probes import probe
 from ..runtime.facts import Parity
+from ..wording import number_of, percent
 
 LARGEST_DIFFERENCE = 1e-3
 """Of a map value in fp32; values lie in [0, 1]."""
@@ -127,14 +128,16 @@ def check(parity: Parity, precision: str) -> None:
             wrong.append(f"a map differs by {parity.map_difference:.2g}, over {LARGEST_DIFFERENCE:g}")
         if parity.changed_verdicts:
             total = parity.photographs + parity.anomalies
-            wrong.append(f"{parity.changed_verdicts} of {total} photographs get another verdict")
+            wrong.append(f"another verdict for {parity.changed_verdicts} of {number_of(total, 'photograph')}")
     else:
         for name, ours, theirs in (
             ("I-AUROC", parity.image_auroc, parity.torch_image_auroc),
             ("AUPRO", parity.aupro, parity.torch_aupro),
         ):
             if theirs - ours > LARGEST_LOSS:
-                wrong.append(f"{name} falls from {theirs:.1%} to {ours:.1%}, more than {LARGEST_LOSS:.1%}")
+                wrong.append(
+                    f"{name} falls from {100 * theirs:.1f} to {100 * ours:.1f} %, more than {percent(LARGEST_LOSS)}"
+                )
     if wrong:
         raise ConfigError(
             f"The export in {precision} does not say what the model says: {'; '.join(wrong)}. Nothing was written; "

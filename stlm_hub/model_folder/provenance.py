@@ -119,6 +119,8 @@ class DatasetFacts:
         note: what a reader of the figures must know.
         split: None where the data set has none, or there is no test set.
         photograph: usual height and width in pixels of the good ones; None: not known.
+        remembered: how many the memory was filled from, those that were held out and accepted ones among them; None: it
+            is not known, or there is no memory.
     """
 
     name: Text = ""
@@ -131,6 +133,7 @@ class DatasetFacts:
     train: Photographs | None = None
     held_out: Photographs | None = None
     test: TestPhotographs | None = None
+    remembered: Count | None = None
 
 
 @dataclass(frozen=True, config=STRICT)

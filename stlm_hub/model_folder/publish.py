@@ -13,14 +13,15 @@ from yaml import YAMLError
 
 from .. import __version__
 from ..errors import HubError
+from ..files.whole import replace_file
 from ..models.stlm.anomaly_maps import AnomalyMaps
 from ..validate import expanded
 from . import results
-from .card.card import write_card
+from .card.card import card_of, write_card
 from .folder import read_folder
 from .local_model import PICKLE_SUFFIXES
 from .names import CARD_NAME, FILES, MEMORY_NAME, RESULTS_NAME, WEIGHT_FILES
-from .upload import commit, write_errors
+from .upload import check_repo_id, commit, write_errors
 from .versions import PART, settle
 from .weights_file import read_model_weights
 
@@ -59,14 +60,17 @@ def publish(
 
     Raises:
         ConfigError, WeightsError: the folder does not load.
-        HubError: a file is missing or does not belong there, the card is not valid, the Hub refuses or is out of reach,
-            or the tag stands for another commit.
+        HubError: `repo_id` is not of this form, a file is missing or does not belong there, the card is not valid, the
+            Hub refuses or is out of reach, or the tag stands for another commit.
     """
+    check_repo_id(repo_id)
     folder = expanded(folder)
-    if folder.is_dir() and not (folder / CARD_NAME).is_file():
+    if _without_card(folder):
         write_card(folder, repo_id)
     files = check_folder(folder)
-    _address_card(folder, repo_id)
+    card = _addressed(folder, repo_id)
+    if card != files[CARD_NAME].read_bytes():
+        replace_file(files[CARD_NAME], card)
     tag = tag or f"v{__version__}"
     api = HfApi(endpoint=endpoint, token=token, library_name="stlm_hub", library_version=__version__)
     with write_errors(repo_id, api.endpoint, tag):
@@ -78,8 +82,28 @@ def publish(
     return PublishedModel(repo.repo_id, revision, f"{api.endpoint}/{repo.repo_id}")
 
 
-def check_folder(folder: Path) -> dict[str, Path]:
+def dry_run(folder: Path, repo_id: str) -> dict[str, int]:
+    """What `publish` would upload, after all that it checks before it asks the Hub. Nothing is changed or uploaded.
+
+    Returns:
+        Sizes in bytes by the path in the repository.
+
+    Raises:
+        ConfigError, WeightsError, HubError: as `publish`, as far as this machine can tell.
+    """
+    check_repo_id(repo_id)
+    folder = expanded(folder)
+    card = card_of(folder, repo_id).encode() if _without_card(folder) else None
+    sizes = {name: path.stat().st_size for name, path in check_folder(folder, card).items()}
+    return sizes | {CARD_NAME: len(_addressed(folder, repo_id) if card is None else card)}
+
+
+def check_folder(folder: Path, card: bytes | None = None) -> dict[str, Path]:
     """The files of a model folder by their path in the repository, after everything that can be checked here was.
+
+    Args:
+        folder: of a model.
+        card: that will be written into it; None: it is there.
 
     Raises:
         ConfigError, WeightsError: the folder does not load.
@@ -102,7 +126,7 @@ def check_folder(folder: Path) -> dict[str, Path]:
             raise HubError(f"{path} does not belong to a model; move it away. A model has {', '.join(ALLOWED)}.")
         if name not in WEIGHT_FILES and path.stat().st_size > MAX_OTHER_BYTES:
             raise HubError(f"{path} is larger than {MAX_OTHER_BYTES >> 20} MB; make it smaller to publish.")
-    _check_card(folder / CARD_NAME)
+    _check_card(folder / CARD_NAME, card)
     config, judging = read_folder(folder)
     with torch.device("meta"):  # names, shapes and dtypes are all that is needed
         model = AnomalyMaps(config, judging)
@@ -114,21 +138,24 @@ def check_folder(folder: Path) -> dict[str, Path]:
     return files
 
 
-def _address_card(folder: Path, repo_id: str) -> None:
-    """The card's snippet names the repository that the training was given; now it is known where the model goes."""
+def _without_card(folder: Path) -> bool:
+    return folder.is_dir() and not (folder / CARD_NAME).is_file()
+
+
+def _addressed(folder: Path, repo_id: str) -> bytes:
+    """The card. Its snippet named the repository that the training was given; now it is known where the model goes."""
+    card = (folder / CARD_NAME).read_bytes()
     if not (folder / RESULTS_NAME).is_file():
-        return
-    card, before = folder / CARD_NAME, results.load(folder / RESULTS_NAME).provenance.repo_id
-    text = card.read_text(encoding="utf-8")
-    if before and before != repo_id and f'"{before}"' in text:
-        card.write_text(text.replace(f'"{before}"', f'"{repo_id}"'), encoding="utf-8", newline="\n")
+        return card
+    before = results.load(folder / RESULTS_NAME).provenance.repo_id
+    return card.replace(f'"{before}"'.encode(), f'"{repo_id}"'.encode()) if before else card
 
 
-def _check_card(path: Path) -> None:
-    if not path.is_file():
+def _check_card(path: Path, written: bytes | None) -> None:
+    if written is None and not path.is_file():
         raise HubError(f"{path} is missing; copy the model's card there.")
     try:
-        content = path.read_text(encoding="utf-8")
+        content = path.read_text(encoding="utf-8") if written is None else written.decode()
         data = ModelCard(content).data.to_dict() if content.startswith("---") else {}
     except (ValueError, TypeError, YAMLError) as error:
         detail = " ".join(str(error).split())[:200]

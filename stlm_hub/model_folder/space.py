@@ -26,7 +26,7 @@ from . import zoo, zoo_files
 from .card.card import template_folder
 from .names import CARD_NAME, DECIDING, RESULTS_NAME
 from .publish import check_folder
-from .upload import commit, write_errors
+from .upload import check_repo_id, commit, write_errors
 
 PAGE = ("README.md", "requirements.txt", "app.py", "stlm_page")
 """What the page is made of, in space/ of a checkout and in space_files/ of a wheel."""
@@ -132,9 +132,11 @@ def push(
         endpoint: of the Hub; None is `HF_ENDPOINT` or huggingface.co.
 
     Raises:
-        HubError: as of `build`; the repository is a Space of something else; the Hub refuses or is out of reach.
+        HubError: as of `build`; `repo_id` is not of this form, or of a Space of something else; the Hub refuses or is
+            out of reach.
         ConfigError, WeightsError, DataError: as of `build`.
     """
+    check_repo_id(repo_id)
     api = HfApi(endpoint=endpoint, token=token, library_name="stlm_hub", library_version=__version__)
     with tempfile.TemporaryDirectory(prefix="stlm-space-") as scratch:
         folder = build(Path(scratch) / "space", models=models)

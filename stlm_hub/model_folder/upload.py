@@ -7,10 +7,21 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, RepoUrl
-from huggingface_hub.errors import HfHubHTTPError, LocalTokenNotFoundError
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalTokenNotFoundError
+from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]  # public, but not marked so
 
 from ..errors import HubError
-from .hub_answers import explain_upload, hub_errors
+from .hub_answers import explain, explain_upload, hub_errors
+
+
+def check_repo_id(repo_id: str) -> None:
+    """Raises HubError where a name cannot be that of a repository, "org/repo". The Hub is not asked."""
+    try:
+        validate_repo_id(repo_id)
+        if "/" not in repo_id:
+            raise HFValidationError("the organisation is missing")
+    except HFValidationError as error:
+        raise HubError(explain(error, repo_id)) from error
 
 
 def commit(api: HfApi, repo: RepoUrl, files: dict[str, Path], stale: Sequence[str]) -> str:

@@ -2,7 +2,8 @@
 
 A change is prepared apart from the folder's files. The rename that makes it the folder's `.next` is the moment at which
 it counts; whoever opens the folder afterwards first moves its files into place. So a folder never loads as a mixture of
-two models, wherever a process is killed. What `change` replaced is kept in `<folder>.history`.
+two models, wherever a process is killed. What `change` replaced and what `add` kept are the numbered steps of
+`<folder>.history`; `undo` takes the newest back.
 """
 
 from __future__ import annotations
@@ -29,10 +30,12 @@ READINGS = 10
 """Times that a folder is read while it changes. A change takes longer to prepare than a folder to read."""
 
 _REMOVED = ".removed"  # in `.next` and in earlier versions: names of the files that go, one a line
+_ADDED = "added"  # in a step of the history: the files that `add` kept, where it replaced none
+_STEP = "part"  # a step of the history that does not count yet, or no longer
 
 
 def history_of(folder: Path) -> Path:
-    """Where a folder's earlier versions are."""
+    """Where the steps are that led to a folder as it is."""
     return folder.with_name(f"{folder.name}.history")
 
 
@@ -166,26 +169,59 @@ def change(folder: Path, write: Callable[[Path], None], *, since: Stamp | None =
         raise ConfigError(f"{folder} cannot be changed ({error.strerror}); make it and its folder writable.") from error
 
 
-def undo(folder: Path) -> None:
-    """Brings the newest earlier version back.
+def add(folder: Path, write: Callable[[Path], None]) -> None:
+    """Keeps files in the history of a model folder, all of them or none. The folder itself stays as it is.
+
+    Args:
+        folder: of a model.
+        write: writes the files into an empty folder. What it raises leaves everything as it was.
 
     Raises:
-        ConfigError: there is none, or the folder cannot be written.
+        ConfigError: the history cannot be written.
     """
     try:
         with _alone(folder):
             _settle(folder)
-            versions = _versions(folder)
-            while versions and _is_current(folder, versions[-1]):  # a change that was cut off before it counted
-                shutil.rmtree(versions.pop())
-            if not versions:
-                raise ConfigError(f"{folder} has no earlier version; nothing was changed.")
-            newest = versions[-1]
-            with _prepared(folder / PART) as part:
-                shutil.copytree(newest, part, dirs_exist_ok=True)
-                part.rename(folder / NEXT)
+            with _next_step(folder) as step:
+                (step / _ADDED).mkdir()
+                write(step / _ADDED)
+    except OSError as error:
+        raise ConfigError(f"{history_of(folder)} cannot be written ({error.strerror}); make it writable.") from error
+
+
+def added(folder: Path) -> list[Path]:
+    """What `add` kept of a model folder and nobody took back: a folder for each call, the earliest first."""
+    return [step / _ADDED for step in _steps(folder) if (step / _ADDED).is_dir()]
+
+
+def undo(folder: Path) -> list[str]:
+    """Takes the newest step back: brings the version before a `change` back, or drops what `add` kept.
+
+    Returns:
+        Names of the files that were dropped; none: it was a change.
+
+    Raises:
+        ConfigError: there is nothing to take back, or the folder cannot be written.
+    """
+    try:
+        with _alone(folder):
             _settle(folder)
-            shutil.rmtree(newest)
+            steps = _steps(folder)
+            while steps and _is_current(folder, steps[-1]):  # a change that was cut off before it counted
+                _drop(steps.pop())
+            if not steps:
+                raise ConfigError(f"{folder} has no earlier version; nothing was changed.")
+            newest = steps[-1]
+            if (newest / _ADDED).is_dir():
+                dropped = sorted(file.name for file in (newest / _ADDED).iterdir())
+            else:
+                dropped = []
+                with _prepared(folder / PART) as part:
+                    shutil.copytree(newest, part, dirs_exist_ok=True)
+                    part.rename(folder / NEXT)
+                _settle(folder)
+            _drop(newest)
+            return dropped
     except OSError as error:
         raise ConfigError(f"{folder} cannot be changed ({error}); make it and its folder writable.") from error
 
@@ -202,29 +238,49 @@ def _prepared(part: Path) -> Iterator[Path]:
         shutil.rmtree(part, ignore_errors=True)
 
 
-def _versions(folder: Path) -> list[Path]:
+def _steps(folder: Path) -> list[Path]:
+    """Folders of the history, the earliest first: files that `change` replaced, or those that `add` kept."""
     history = history_of(folder)
     found = [path for path in history.iterdir() if path.name.isdigit()] if history.is_dir() else []
     return sorted(found, key=lambda path: int(path.name))
 
 
-def _keep(folder: Path, names: list[str]) -> None:
-    """Copies what is about to be replaced, under the next number; a copy that is cut off has no number."""
+@contextmanager
+def _next_step(folder: Path) -> Iterator[Path]:
+    """An empty folder that becomes the newest step; one that is cut off has no number."""
     history = history_of(folder)
     history.mkdir(exist_ok=True)
-    versions = _versions(folder)
-    with _prepared(history / "part") as part:
+    steps = _steps(folder)
+    with _prepared(history / _STEP) as step:
+        yield step
+        step.rename(history / f"{int(steps[-1].name) + 1 if steps else 1:04d}")
+
+
+def _drop(step: Path) -> None:
+    """Removes a step. The rename is the moment at which it is gone: half of one would be another one."""
+    unnumbered = step.with_name(_STEP)
+    if unnumbered.exists():
+        shutil.rmtree(unnumbered)
+    step.rename(unnumbered)
+    shutil.rmtree(unnumbered, ignore_errors=True)  # what stays, the next step clears
+
+
+def _keep(folder: Path, names: list[str]) -> None:
+    """Copies what is about to be replaced."""
+    with _next_step(folder) as step:
         new = [name for name in names if not (folder / name).is_file()]
         for name in set(names) - set(new):
-            shutil.copyfile(folder / name, part / name)
-        _note_removed(part, new)  # taken back, the change leaves nothing behind
-        part.rename(history / f"{int(versions[-1].name) + 1 if versions else 1:04d}")
+            shutil.copyfile(folder / name, step / name)
+        _note_removed(step, new)  # taken back, the change leaves nothing behind
 
 
-def _is_current(folder: Path, version: Path) -> bool:
-    names = [file.name for file in version.iterdir() if file.name != _REMOVED]
-    same, _, _ = filecmp.cmpfiles(folder, version, names, shallow=False)
-    return len(same) == len(names) and not any((folder / name).exists() for name in _removed_by(version))
+def _is_current(folder: Path, step: Path) -> bool:
+    """Whether a step says what the folder says, so that taking it back would change nothing."""
+    if (step / _ADDED).is_dir():
+        return False
+    names = [file.name for file in step.iterdir() if file.name != _REMOVED]
+    same, _, _ = filecmp.cmpfiles(folder, step, names, shallow=False)
+    return len(same) == len(names) and not any((folder / name).exists() for name in _removed_by(step))
 
 
 def _note_removed(version: Path, names: Iterable[str]) -> None:

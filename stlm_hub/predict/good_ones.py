@@ -11,6 +11,7 @@ from itertools import pairwise
 from pathlib import Path, PurePosixPath
 
 from ..errors import DataError
+from ..wording import number_of
 from .images import list_images
 
 GOOD_NAMES = ("good", "ok", "normal")
@@ -60,7 +61,8 @@ def good_members(names: Sequence[str]) -> tuple[list[int], str]:
     good = [i for i, parts in enumerate(folders) if any(a == "train" and is_good(b) for a, b in pairwise(parts))]
     if good:
         left_out = len(names) - len(good)
-        return good, f"{left_out} files outside train/good are left out." if left_out else ""
+        said = number_of(left_out, "file outside train/good is", "files outside train/good are")
+        return good, f"{said} left out." if left_out else ""
     wrong = [name for name, parts in zip(names, folders, strict=True) if set(_NOT_FOR_TRAINING) & set(parts)]
     if wrong:
         raise DataError(

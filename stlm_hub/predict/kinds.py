@@ -7,6 +7,7 @@ from importlib.util import find_spec
 from pathlib import PurePath
 
 from ..errors import ImageError
+from ..wording import number_of
 
 HEIC_SUFFIXES = (".heic", ".heif", ".hif")
 """Suffixes of the pictures that phones take, in lower case."""
@@ -55,5 +56,4 @@ def left_out(paths: Sequence[PurePath]) -> str:
     if reads_heic():
         return ""
     count = sum(path.suffix.lower() in HEIC_SUFFIXES for path in paths)
-    files = "file is" if count == 1 else "files are"
-    return f"{count} HEIC {files} left out: {INSTALL_HEIC}" if count else ""
+    return f"{number_of(count, 'HEIC file is', 'HEIC files are')} left out: {INSTALL_HEIC}" if count else ""

@@ -12,6 +12,7 @@ import numpy as np
 
 from ..errors import DataError, ImageError
 from ..validate import expanded
+from ..wording import number_of
 from .depth import depth_of
 from .good_ones import good_folder
 from .images import list_images, note_left_out, read_picture
@@ -76,7 +77,7 @@ def check_photographs(
     paths, unread = list_images(folder), note_left_out(folder)
     if len(paths) < at_least:
         raise DataError(
-            f"{folder} holds {len(paths)} photographs; {work} needs at least {at_least} different ones "
+            f"{folder} holds {number_of(len(paths), 'photograph')}; {work} needs at least {at_least} different ones "
             f"of good parts (50 or more are better). {unread}".rstrip()
         )
     contents = _read_all(paths, bits, near_copies)
@@ -85,8 +86,8 @@ def check_photographs(
         contents = _read_all(paths, depth, near_copies)  # read as 16 bits they were too dark to compare
     if contents.broken:
         raise DataError(
-            f"{len(contents.broken)} of {len(paths)} files cannot be used: {' '.join(contents.broken[:5])} "
-            "Repair or remove them."
+            f"{len(contents.broken)} of {number_of(len(paths), 'file')} cannot be used: "
+            f"{' '.join(contents.broken[:5])} Repair or remove them."
         )
     if contents.blank:
         names = ", ".join(contents.blank[:5])
@@ -94,8 +95,9 @@ def check_photographs(
     sizes, duplicates = contents.sizes, contents.duplicates
     if len(sizes) < at_least:
         raise DataError(
-            f"{folder} holds {len(paths)} photographs, but only {len(sizes)} different ones ({duplicates[0][0].name} "
-            f"is the same frame as {duplicates[0][1].name}); {work} needs at least {at_least}, each of another part."
+            f"{folder} holds {len(paths)} photographs, but only {number_of(len(sizes), 'different one')} "
+            f"({duplicates[0][0].name} is the same frame as {duplicates[0][1].name}); {work} needs at least "
+            f"{at_least}, each of another part."
         )
     width, height = np.median(np.array(list(sizes.values())), axis=0).round().astype(int).tolist()
     notes = [
@@ -168,8 +170,9 @@ def _depth_note(tops: Mapping[Path, int], bits: int | None) -> str:
     """A sentence if 16-bit photographs are read with another depth than 16; "": they are not."""
     if bits in (None, 16):
         return ""
+    have = number_of(len(tops), "photograph has", "photographs have")
     return (
-        f"{len(tops)} photographs have 16 bits and values up to {max(tops.values())}: they are read as those of a "
+        f"{have} 16 bits and values up to {max(tops.values())}, read as those of a "
         f"camera of {bits} bits, here and by the model. If it has others, say so with --bits."
     )
 
@@ -177,7 +180,8 @@ def _depth_note(tops: Mapping[Path, int], bits: int | None) -> str:
 def few(notes: Sequence[str]) -> list[str]:
     """The first `MOST_NOTES` sentences, and one that says how many more there are."""
     more = len(notes) - MOST_NOTES
-    return [*notes[:MOST_NOTES], *([f"There are {more} more notes on photographs."] if more > 0 else [])]
+    further = [f"{number_of(more, 'more note is', 'more notes are')} not shown."] if more > 0 else []
+    return [*notes[:MOST_NOTES], *further]
 
 
 def load_each(

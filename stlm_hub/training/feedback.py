@@ -1,7 +1,7 @@
 """Feedback from the line: "this was good" (`accept`) and "this is a defect" (`reject`). Neither trains the streams.
 
 An accepted photograph is added to the memory and to the scores behind the threshold, in seconds. A rejected one is kept
-and judged again at every new threshold; nothing learns from it.
+and judged again at every new threshold; nothing learns from it. Each of both is one step that `undo` takes back.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import dataclasses
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import chain, count
 from pathlib import Path
 
 import numpy as np
@@ -26,21 +27,19 @@ from ..model_folder.provenance import Command
 from ..model_folder.results import Results
 from ..model_folder.weights_file import write_weights
 from ..model_folder.write import file_facts, write_results
-from ..models.patch_memory import PatchMemory, nearest_distances
+from ..models.patch_memory import PatchMemory
 from ..models.stlm.judging import Judging
-from ..predict.frame import to_input
 from ..predict.images import list_images, load_image
 from ..predict.photographs import pixels_sha256
-from ..pseudo_anomalies.nuisance import Nuisance, photographed_again
+from ..pseudo_anomalies.nuisance import Nuisance
 from ..stlm import STLM
 from ..validate import expanded
-from .recalibrate import KNOWN, is_remembered
+from .grow_memory import grown
+from .recalibrate import is_remembered
 
 FAR = 4 / 3
 """Distance in limits above which a photograph is accepted only with `unfamiliar`: twice that of the farthest good one
 in the calibration. With the zoo's models, other things lie at 1.4 to 4.6, the part in other light below 1."""
-NEW_ENTRIES = 256
-"""Most patches of one photograph that are added to the memory: those farthest from its entries."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +59,21 @@ class Changed:
     taken: list[Path]
     scores: list[float]
     left_out: list[str]
+    known_defects: list[tuple[str, float]]
+
+
+@dataclass(frozen=True)
+class TakenBack:
+    """What `undo` took back, and what holds now.
+
+    Args:
+        rejected: names of the photographs of a `reject`, which are no known defects any more; none: it was an `accept`.
+        threshold: in [0, 1].
+        known_defects: (name, score) of the photographs that are still rejected.
+    """
+
+    rejected: list[str]
+    threshold: float
     known_defects: list[tuple[str, float]]
 
 
@@ -110,58 +124,60 @@ def accept(
     scored = score_photographs(model, measured)
     if not unfamiliar:
         _check_the_part(before, taken, scored.distances)
-    grown = _grown(model, memory, taken, nuisance)
+    larger = grown(model, memory, taken, nuisance)
     judging = _judged_anew(before, scored.good, scored.disturbed)
     judging = judging.replace(familiarity_limits=_widened(before.familiarity_limits, scored.distances))
-    versions.change(folder, lambda new: _write(new, folder, model, grown, judging, results, len(taken)), since=since)
+    versions.change(folder, lambda new: _write(new, folder, model, larger, judging, results, len(taken)), since=since)
     return Changed(before.threshold, judging.threshold, taken, list(scored.good), left_out, known_defects(folder))
 
 
 def reject(folder: Path, photographs: Sequence[Path]) -> list[tuple[str, float]]:
-    """Keeps photographs as known defects beside a model, which learns nothing from them.
+    """Keeps photographs as known defects beside a model, all of them or none. The model learns nothing from them.
 
     Returns:
         (name, score) of all known defects.
 
     Raises:
-        ConfigError: `folder` is no model's folder.
-        ImageError: a photograph cannot be used; none is kept then.
+        ConfigError: `folder` is no model's folder, or nothing can be written beside it.
+        ImageError: a photograph cannot be used.
     """
     folder, photographs = expanded(folder), [expanded(path) for path in photographs]
     model, _ = _load(folder)
     for path in photographs:
         load_image(path, bits=model.judging.bits)
-    kept = _rejected(folder)
-    kept.mkdir(parents=True, exist_ok=True)
-    for path in photographs:
-        name = path.name if not (kept / path.name).exists() else f"{len(list(kept.iterdir()))}_{path.name}"
-        shutil.copyfile(path, kept / name)
+
+    def copy(new: Path) -> None:
+        names = {path.name for kept in versions.added(folder) for path in kept.iterdir()}
+        for path in photographs:
+            others = (f"{number}_{path.name}" for number in count(2))
+            name = next(name for name in chain([path.name], others) if name not in names)
+            shutil.copyfile(path, new / name)
+            names.add(name)
+
+    versions.add(folder, copy)
     return known_defects(folder)
 
 
-def undo(folder: Path) -> tuple[float, list[tuple[str, float]]]:
-    """Takes the last `accept` back.
-
-    Returns:
-        The threshold as it was before, and (name, score) of all known defects.
+def undo(folder: Path) -> TakenBack:
+    """Takes the last `accept` or `reject` back, whichever came later.
 
     Raises:
         ConfigError: there is nothing to take back.
     """
     folder = expanded(folder)
     _load(folder)
-    versions.undo(folder)
-    return STLM.from_pretrained(folder).judging.threshold, known_defects(folder)
+    rejected = versions.undo(folder)
+    return TakenBack(rejected, STLM.from_pretrained(folder).judging.threshold, known_defects(folder))
 
 
 def known_defects(folder: Path) -> list[tuple[str, float]]:
     """(name, score) of all rejected photographs, by the model as it is now."""
     folder = expanded(folder)
-    kept = _rejected(folder)
-    if not kept.is_dir():
+    photographs = [path for kept in versions.added(folder) for path in list_images(kept)]
+    if not photographs:
         return []
     model = STLM.from_pretrained(folder)
-    return [(path.name, model.predict(path, refine=False).score) for path in list_images(kept)]
+    return [(path.name, model.predict(path, refine=False).score) for path in photographs]
 
 
 def _unknown(model: STLM, photographs: Sequence[Path]) -> tuple[list[Path], list[str]]:
@@ -207,11 +223,6 @@ def _widened(limits: tuple[float, ...], distances: np.ndarray) -> tuple[float, .
     return tuple(max(limit, 1.05 * float(far.max())) for limit, far in zip(limits, distances.T, strict=True))
 
 
-def _rejected(folder: Path) -> Path:
-    """The folder beside a model where rejected photographs are kept; it may not exist."""
-    return versions.history_of(folder) / "rejected"
-
-
 def _load(folder: Path) -> tuple[STLM, Results | None]:
     """A model in PyTorch and its results, if it has any. Raises ConfigError if there is no such folder."""
     if not folder.is_dir():
@@ -220,36 +231,6 @@ def _load(folder: Path) -> tuple[STLM, Results | None]:
             "folder with: stlm calibrate"
         )
     return STLM.from_pretrained(folder, backend="torch"), hub.results_of(hub.resolve(folder))
-
-
-@torch.inference_mode()
-def _grown(model: STLM, memory: PatchMemory, photographs: Sequence[Path], nuisance: Nuisance) -> PatchMemory:
-    """A larger memory: with patches of these photographs, and of a disturbed copy of each, that are new to it."""
-    rng = np.random.default_rng(len(memory.entries))
-    scale = model.judging.scale("memory")
-    near = scale.typical if scale else 0.0
-    entries, sources = memory.entries, memory.sources
-    for path in photographs:
-        image = load_image(path, bits=model.judging.bits)
-        images = [image, photographed_again(image, rng, nuisance)]
-        patches = model.patches(to_input(images, model.frame_size, entries.device)).flatten(0, 2)
-        reduced = memory.reduced(patches)
-        distances = nearest_distances(reduced, entries)
-        added: list[torch.Tensor] = []
-        while len(added) < NEW_ENTRIES and float(distances.max()) > near:
-            farthest = reduced[distances.argmax()]
-            added.append(farthest)
-            distances = torch.minimum(distances, (reduced - farthest).norm(dim=1))
-        own = distances[: len(reduced) // 2]
-        if float(own.min()) >= KNOWN * near:  # so that `is_remembered` is true of the photograph
-            added.append(reduced[own.argmax()])
-        if added:
-            number = int(sources.max()) + 1
-            entries = torch.cat([entries, torch.stack(added)])
-            sources = torch.cat([sources, sources.new_full((len(added),), number)])
-    grown = PatchMemory(dataclasses.replace(memory.config, entries=len(entries))).to(entries.device)
-    grown.load_state_dict(memory.state_dict() | {"entries": entries, "sources": sources})
-    return grown.eval()
 
 
 def _judged_anew(before: Judging, good: Sequence[float], disturbed: Sequence[float]) -> Judging:
@@ -281,12 +262,13 @@ def _write(
             shutil.copyfile(folder / name, new / name)
     plot_score_histogram(new / "scores.png", judging)
     known = results or Results()
-    source = known.provenance
+    source, before = known.provenance, known.dataset.remembered
     changed = dataclasses.replace(
         known,
         # Scores of test photographs, and figures at the old threshold, are no longer true.
         maps={name: dataclasses.replace(figures, fnr=None) for name, figures in known.maps.items()},
         test_scores=None,
+        dataset=dataclasses.replace(known.dataset, remembered=None if before is None else before + n),
         files=known.files | file_facts(new),
         provenance=dataclasses.replace(
             source,

@@ -18,6 +18,7 @@ from ..models.stlm.config import NetworkConfig, PatchMemoryConfig
 from ..predict.frame import to_input
 from ..predict.photographs import load_each
 from ..pseudo_anomalies.nuisance import Nuisance, photographed_again
+from ..wording import number_of
 
 PROGRESS_EVERY = 256  # entries
 CELL = 8  # pixels of the network's input to a patch
@@ -123,8 +124,8 @@ def check_enough_patches(memory: PatchMemoryConfig, patches: int) -> None:
     """Raises TrainingError where there are fewer patches than the memory has entries."""
     if patches < memory.entries:
         raise TrainingError(
-            f"A memory of {memory.entries} entries needs as many patches, but the photographs have {patches}; set the "
-            "entries lower or add photographs."
+            f"A memory of {number_of(memory.entries, 'entry', 'entries')} needs as many patches, but the photographs "
+            f"have {patches}; set the entries lower or add photographs."
         )
 
 

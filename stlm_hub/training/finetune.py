@@ -22,6 +22,7 @@ from ..pseudo_anomalies.textures import TextureSource
 from ..starting_weights.sources import starting_weights
 from ..starting_weights.starting_weights import StartingWeights
 from ..validate import expanded
+from ..wording import number_of
 from .budget import check_seconds, steps_of_run, steps_within
 from .config import TrainingConfig
 from .data import Split, split_normals
@@ -207,7 +208,8 @@ def _read(folder: Path, options: Options, observer: Observer) -> _Photographs:
         raise ConfigError(f"There is no photograph {unknown[0]} in {folder} that could be left out.")
     paths = [path for path in checked.paths if path.name not in options.leave_out]
     if len(paths) < MIN_TRAINING_PHOTOGRAPHS:
-        raise DataError(f"{len(paths)} photographs are left; training needs at least {MIN_TRAINING_PHOTOGRAPHS}.")
+        left = number_of(len(paths), "photograph is", "photographs are")
+        raise DataError(f"{left} left; training needs at least {MIN_TRAINING_PHOTOGRAPHS}.")
     for duplicate, original in checked.duplicates:
         observer.on_message(f"{duplicate.name} is the same frame as {original.name} and is left out.")
     for note in checked.notes:
@@ -292,5 +294,5 @@ def _measured_steps(minutes: float, job: Job, observer: Observer) -> int:
         )
 
     steps = steps_of_run(job.work, seconds, network, job.training, measure)
-    observer.on_message(f"{minutes:g} minutes are {steps} steps on this machine.")
+    observer.on_message(f"{minutes:g} min are enough for {number_of(steps, 'step')} on this machine.")
     return steps

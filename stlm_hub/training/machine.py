@@ -18,6 +18,7 @@ from ..model_folder.figures import Latency
 from ..model_folder.provenance import Circumstances
 from ..predict.images import read_picture
 from ..stlm import STLM
+from ..wording import number_of
 
 LATENCY_IMAGES = 10
 
@@ -40,7 +41,7 @@ def hardware() -> str:
     if torch.cuda.is_available():
         return torch.cuda.get_device_name()
     name = str(torch.cpu.get_capabilities().get("cpu_name") or platform.processor() or platform.machine())
-    return f"{name}, {os.cpu_count()} cores"
+    return f"{name}, {number_of(os.cpu_count() or 1, 'core')}"
 
 
 def measure_latency(model: STLM, photographs: Sequence[Path]) -> Latency:

@@ -32,6 +32,7 @@ from ..predict.images import read_picture
 from ..predict.photographs import few
 from ..predict.prediction import Prediction
 from ..stlm import STLM
+from ..wording import number_of
 from .fill_memory import (
     Candidates,
     check_backbone,
@@ -80,7 +81,8 @@ def run(job: Job, observer: Observer | None = None) -> Results | None:
         _plots(folder, results, model.judging, trained)
         write_results(folder, results, model.judging, job.provenance.repo_id)
         move_folder(folder, job.output)
-    observer.on_message(f"{job.output} is finished after {(time.monotonic() - started) / 60:.0f} minutes.")
+    minutes = round((time.monotonic() - started) / 60)
+    observer.on_message(f"{job.output} is finished after {number_of(minutes, 'minute')}.")
     return results
 
 
@@ -140,7 +142,7 @@ def _with_memory(job: Job, trained: Trained, observer: Observer) -> tuple[STLM, 
     def on_entry(done: int, total: int) -> None:
         observer.stop_if_asked()
         if done == 0:
-            observer.on_message(f"Choosing {total} patches to remember.")
+            observer.on_message(f"Choosing {number_of(total, 'patch', 'patches')} to remember.")
 
     return model, fill_memory(model, photographs, job.training.seed, job.nuisance, observer.on_image, on_entry)
 
@@ -219,6 +221,7 @@ def _describe(
             test=TestPhotographs(len(test.good), len(test.anomalous), fingerprint(test.photographs + test.masks))
             if test
             else None,
+            remembered=len(split.photographs) if model.patch_memory is not None else None,
         ),
         maps={name: figures for name, figures in evaluation.figures.items() if name not in job.maps_left_out}
         if evaluation

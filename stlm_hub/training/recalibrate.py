@@ -180,9 +180,10 @@ def is_remembered(model: STLM, photograph: Path) -> bool:
 def _check_unknown(model: STLM, photographs: Sequence[Path]) -> None:
     """Raises DataError for photographs that are in the memory: their scores would say nothing about other parts."""
     if known := [path.name for path in photographs if is_remembered(model, path)]:
+        are = "is" if len(known) == 1 else "are"
         raise DataError(
-            f"{len(known)} of {len(photographs)} photographs are in the memory of the model ({known[0]}); name others, "
-            "of good parts that it has not seen."
+            f"{len(known)} of {len(photographs)} photographs {are} in the memory of the model ({known[0]}); name "
+            "others, of good parts that it has not seen."
         )
 
 

@@ -17,6 +17,7 @@ from ..predict.frame import resize_image, to_frame
 from ..predict.images import ImageInput, load_image
 from ..predict.prediction import Prediction, Unusable, checked_review, checked_threshold
 from ..predict.verdicts import judge_given, judge_many
+from ..wording import number_of
 from .reference_memory import FACTOR, ReferenceMemory
 from .refine import refined
 
@@ -71,7 +72,7 @@ class References:
     @property
     def name(self) -> str:
         """What people call it."""
-        return "1 reference" if len(self._memory) == 1 else f"{len(self._memory)} references"
+        return number_of(len(self._memory), "reference")
 
     @property
     def input_size(self) -> tuple[int, int]:

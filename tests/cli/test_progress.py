@@ -17,8 +17,8 @@ def test_without_a_terminal_the_time_left_is_said_now_and_then(
         lines(done, 20)
         now[0] += 20
     assert capsys.readouterr().out.splitlines() == [
-        "3/20 photographs  6 min left",
-        "5/20 photographs  5 min left",
-        "7/20 photographs  4 min left",
-        "3/20 photographs  6 min left",
+        "photographs 3/20  6 min left",
+        "photographs 5/20  5 min left",
+        "photographs 7/20  4 min left",
+        "photographs 3/20  6 min left",
     ]

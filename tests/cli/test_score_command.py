@@ -21,7 +21,7 @@ def test_score(stlm: Stlm, saved_memory_toy: Path, tmp_path: Path) -> None:
     assert (code, errors) == (1, "Error: Which model is to judge? Name it with --model.\n")
     code, shown, errors = stlm(*command, "--model", saved_memory_toy)
     assert (code, errors) == (0, "")
-    assert "4/4 photographs" in shown and "min left" in shown
+    assert "photographs 4/4" in shown and "min left" in shown
     assert f"4 photographs have a row each in {tmp_path / 'rows'}. 1 could not be judged" in shown
     assert pq.read_table(tmp_path / "rows").num_rows == 4
     code, shown, _ = stlm(*command)

@@ -28,7 +28,7 @@ from safetensors.torch import load_file
 from small_training import starting_weights, textures
 
 from stlm_hub.line.journal import read_rows
-from stlm_hub.model_folder import hub
+from stlm_hub.model_folder import hub, versions
 from stlm_hub.starting_weights.starting_weights import StartingWeights
 from stlm_hub.stlm import STLM
 from stlm_hub.training import checkpoint
@@ -186,7 +186,7 @@ def test_a_killed_save_leaves_the_one_model_or_the_other(
     assert KILLS < 10 or len(seen) == 2
 
 
-def test_a_killed_accept_or_undo_leaves_a_whole_version(
+def test_a_killed_accept_reject_or_undo_leaves_a_whole_version(
     workers: Workers, moments: Callable[[float], float], saved_memory_toy: Path, tmp_path: Path
 ) -> None:
     folder, photographs = shutil.copytree(saved_memory_toy, tmp_path / "part"), tmp_path / "photographs"
@@ -198,6 +198,7 @@ def test_a_killed_accept_or_undo_leaves_a_whole_version(
         assert model.patch_memory is not None and model.config.patch_memory is not None
         assert len(model.patch_memory.entries) == model.config.patch_memory.entries
         hub.results_of(hub.resolve(folder))  # raises where they are of other weights
+        assert all(len(list(kept.iterdir())) == 2 for kept in versions.added(folder))  # rejected at once
     assert leftovers(tmp_path) == []
 
 

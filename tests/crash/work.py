@@ -67,13 +67,15 @@ def save(folder: str, first: str, second: str) -> None:
 
 
 def accept_and_undo(folder: str, photographs: str) -> None:
-    """Photographs are accepted, and some taken back, without end."""
+    """Photographs are accepted or rejected, two at once each time, and some taken back, without end."""
     _toys()
     _at_work(folder)
     for number, path in enumerate(itertools.cycle(sorted(Path(photographs).iterdir()))):
         with contextlib.suppress(DataError):  # it is known from the round before
             feedback.accept(Path(folder), [path])
         if number % 2:
+            feedback.reject(Path(folder), [path, path])
+        if number % 3:
             feedback.undo(Path(folder))
 
 

@@ -98,7 +98,7 @@ def test_without_masks_only_whole_photographs_are_compared(model: AnomalyMaps, t
         assert (figures.i_auroc, figures.fnr) == (marked.figures[name].i_auroc, marked.figures[name].fnr)
         assert (figures.p_auroc, figures.aupro, figures.ap, figures.f1_max) == (None, None, None, None)
     assert set(curves(result)) == {"image_roc"} and set(curves(marked)) == {"image_roc", "pixel_roc", "pro"}
-    with pytest.raises(DataError, match="3 defective photographs, but 2 masks"):
+    with pytest.raises(DataError, match="For 3 defective photographs there are 2 masks"):
         evaluate(model, dataclasses.replace(test_set, masks=test_set.masks[:2]), {})
 
 

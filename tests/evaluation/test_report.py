@@ -89,7 +89,7 @@ def test_figures_are_those_of_evaluate(finished: Path, category: Path) -> None:
         assert cells[0] == "1" and cells[2] == f"{int(is_missed)} of 1" and cells[3].endswith(" %")
     text = report.read_text()
     alarms = sum(score >= threshold for score in found.good_scores)
-    assert f"Of 2 good photographs {alarms} reach the threshold" in text
+    assert f"Of 2 good photographs {alarms} reach{'es' if alarms == 1 else ''} the threshold" in text
     assert f"stlm report sample-brick --data {category} --output {finished} --log " in text
 
 

@@ -18,9 +18,9 @@ from stlm_hub.model_folder.card import card
 from stlm_hub.model_folder.card.card import render_card, write_card
 from stlm_hub.model_folder.folder import write_config, write_judging
 from stlm_hub.model_folder.names import WEIGHT_FILES
-from stlm_hub.model_folder.provenance import Circumstances, StartingPoint
+from stlm_hub.model_folder.provenance import CalibrationFacts, Circumstances, StartingPoint
 from stlm_hub.model_folder.results import FileFacts, Results
-from stlm_hub.models.stlm.config import STLMConfig
+from stlm_hub.models.stlm.config import PatchMemoryConfig, STLMConfig
 from stlm_hub.models.stlm.judging import Judging
 from stlm_hub.pseudo_anomalies.nuisance import Nuisance
 
@@ -43,6 +43,22 @@ def test_the_training_table_says_how_to_make_the_model_again() -> None:
     assert rows["Time for one photograph"] == ["213.7 ms at 384 px with 2 threads on AMD EPYC 7763, 2 cores"]
     assert rows["Made"] == ["2026-11-23, stlm\\_hub 0.1.0, commit c0de"] and "Network" not in rows
     assert "```bash\npython -m train mvtec-bottle --profile cpu --data DIR\n```" in part
+
+
+def test_a_memory_that_judges_alone_learnt_from_every_photograph_that_it_holds() -> None:
+    results, memory = changed(dataset={"remembered": 209}), PatchMemoryConfig()
+    text = rendered(results, CONFIG.replace(patch_memory=memory))
+    assert "It learnt from 178 photographs of good parts" in text
+    assert f"Beside them, PatchCore's memory holds {memory.entries} patches of 209 photographs of good parts as" in text
+
+    alone = CONFIG.replace(patch_memory=memory, streams=False)
+    text = rendered(dataclasses.replace(results, training=None), alone)
+    assert "It learnt from 209 photographs of good parts" in text
+    rows = table(section(text, "How it was trained"))
+    assert rows["Photographs"] == ["MVTec AD: 209 good for the memory"]
+    again = dataclasses.replace(results, training=None, recalibration=CalibrationFacts())
+    rows = table(section(rendered(again, alone), "How it was trained"))
+    assert rows["Photographs"][0].endswith("209 good for the memory, 31 good of its user's own for the threshold")
 
 
 def test_a_network_that_is_older_than_its_folder_says_when_it_was_trained() -> None:

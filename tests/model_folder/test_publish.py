@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import socket
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,11 @@ from huggingface_hub import ModelCard, constants
 
 from stlm_hub.errors import HubError
 from stlm_hub.model_folder import results as facts
+from stlm_hub.model_folder.card.card import write_card
 from stlm_hub.model_folder.provenance import Provenance
-from stlm_hub.model_folder.publish import check_folder, publish
+from stlm_hub.model_folder.publish import check_folder, dry_run, publish
 from stlm_hub.model_folder.results import Results
+from stlm_hub.model_folder.space import push
 
 pytestmark = pytest.mark.usefixtures("toy_streams")
 
@@ -42,6 +45,40 @@ def test_publishing_is_one_tagged_commit(
 
     assert client("publish", str(model_folder), "org/stlm-good", token=TOKEN, tag="v1") == published
     assert len(repo.commits) == 2
+
+
+def test_a_dry_run_checks_all_and_says_what_would_be_uploaded(
+    published: dict[str, str], model_folder: Path, saved_toy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(socket, "socket", None)
+    assert dry_run(model_folder, published["repo_id"]) == {
+        path.name: path.stat().st_size for path in model_folder.iterdir()
+    }
+
+    folder = shutil.copytree(saved_toy, tmp_path / "without a card")
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    sizes = dry_run(folder, "org/stlm-part")
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+    card = write_card(folder, "org/stlm-part")
+    assert sizes.pop("README.md") == card.stat().st_size and sizes == {name: len(data) for name, data in before.items()}
+
+    facts.save(Results(provenance=Provenance(repo_id="your-name/part")), folder / "results.json")
+    card.write_text(card.read_text().replace("org/stlm-part", "your-name/part"))
+    before["README.md"] = card.read_bytes()
+    assert dry_run(folder, "org/a")["README.md"] == len(before["README.md"]) - len("your-name/part") + len("org/a")
+    assert card.read_bytes() == before["README.md"]
+    (folder / "notes.docx").write_bytes(b"x")
+    with pytest.raises(HubError, match="does not belong to a model"):
+        dry_run(folder, "org/stlm-part")
+
+
+@pytest.mark.parametrize("name", ["part", "a/b/c", "my org/part", "org/--part", "a/b.git", "../part", "a/" + 99 * "x"])
+def test_a_name_that_no_repository_can_have_is_refused_before_anything_else(name: str, tmp_path: Path) -> None:
+    for work in (dry_run, publish):
+        with pytest.raises(HubError, match=r'is not the name of a repository; give it as "org/repo"'):
+            work(tmp_path / "no folder", name)
+    with pytest.raises(HubError, match="is not the name of a repository"):
+        push(name)
 
 
 def test_a_card_is_written_where_there_is_none(

@@ -5,11 +5,12 @@ from __future__ import annotations
 import errno
 import itertools
 import os
+import shutil
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,17 @@ import pytest
 from stlm_hub.errors import ConfigError
 from stlm_hub.files import whole
 from stlm_hub.model_folder import versions
-from stlm_hub.model_folder.versions import change, history_of, read_one_version, replace, settle, stamp, undo
+from stlm_hub.model_folder.versions import (
+    add,
+    added,
+    change,
+    history_of,
+    read_one_version,
+    replace,
+    settle,
+    stamp,
+    undo,
+)
 
 
 @pytest.fixture
@@ -42,6 +53,31 @@ def to(version: str, *names: str) -> Callable[[Path], None]:
 
 def held(folder: Path) -> dict[str, str]:
     return {path.name: path.read_text() for path in sorted(folder.iterdir())}
+
+
+def kept(folder: Path) -> dict[str, str]:
+    return {path.name: path.read_text() for place in added(folder) for path in place.iterdir()}
+
+
+@contextmanager
+def cut_off(moment: int, *steps: tuple[object, str]) -> Iterator[None]:
+    """An interruption in place of the step of this number; each call of one of these functions is a step."""
+    done = 0
+
+    def counted(function: Callable[..., object]) -> Callable[..., object]:
+        def call(*args: object, **options: object) -> object:
+            nonlocal done
+            done += 1
+            if done == moment:
+                raise KeyboardInterrupt
+            return function(*args, **options)
+
+        return call
+
+    with pytest.MonkeyPatch.context() as patch, suppress(KeyboardInterrupt):
+        for owner, name in steps:
+            patch.setattr(owner, name, counted(getattr(owner, name)))
+        yield
 
 
 def test_a_change_replaces_some_files_and_keeps_the_earlier_ones(folder: Path, tmp_path: Path) -> None:
@@ -72,6 +108,41 @@ def test_what_a_change_brought_goes_when_it_is_taken_back(folder: Path) -> None:
     assert held(folder)["results.json"] == "1"
     undo(folder)
     assert held(folder) == before
+
+
+def test_what_was_added_and_what_was_changed_are_taken_back_in_their_order(folder: Path) -> None:
+    before = held(folder)
+    add(folder, to("a", "one.png"))
+    change(folder, to("1"))
+    add(folder, to("b", "two.png", "three.png"))
+    assert kept(folder) == {"one.png": "a", "two.png": "b", "three.png": "b"} and held(folder)["config.json"] == "0"
+    assert undo(folder) == ["three.png", "two.png"]
+    assert kept(folder) == {"one.png": "a"} and held(folder)["calibration.json"] == "1"
+    assert undo(folder) == []
+    assert kept(folder) == {"one.png": "a"} and held(folder) == before
+    assert undo(folder) == ["one.png"]
+    assert kept(folder) == {} and held(folder) == before
+    with pytest.raises(ConfigError, match="has no earlier version; nothing was changed"):
+        undo(folder)
+
+
+@pytest.mark.parametrize("moment", range(1, 9))
+@pytest.mark.parametrize("work", ["add", "undo"])
+def test_what_is_added_is_whole_or_not_there_wherever_it_is_cut_off(folder: Path, work: str, moment: int) -> None:
+    one, two = {"one.png": "a"}, {"two.png": "b", "three.png": "b"}
+    add(folder, to("a", "one.png"))
+    if work == "undo":
+        add(folder, to("b", *two))
+    with cut_off(moment, *((Path, name) for name in ("mkdir", "write_text", "rename")), (shutil, "rmtree")):
+        if work == "undo":
+            undo(folder)
+        else:
+            add(folder, to("b", *two))
+    found = kept(folder)
+    assert found in (one, one | two)
+    add(folder, to("c", "last.png"))
+    assert kept(folder) == found | {"last.png": "c"} and undo(folder) == ["last.png"] and kept(folder) == found
+    assert undo(folder) == sorted(two if two.keys() <= found.keys() else one)
 
 
 def test_more_than_ten_versions_are_taken_back_in_their_order(folder: Path) -> None:
@@ -134,25 +205,9 @@ def test_what_cannot_be_written_is_a_sentence(folder: Path, monkeypatch: pytest.
 
 
 @pytest.mark.parametrize("moment", range(1, 9))
-def test_a_folder_that_is_replaced_holds_one_model_wherever_it_is_cut_off(
-    folder: Path, monkeypatch: pytest.MonkeyPatch, moment: int
-) -> None:
+def test_a_folder_that_is_replaced_holds_one_model_wherever_it_is_cut_off(folder: Path, moment: int) -> None:
     """The new model has no memory; a step is a rename or a removal."""
-    steps = 0
-
-    def counted(method: Callable[..., object]) -> Callable[..., object]:
-        def call(*args: object, **options: object) -> object:
-            nonlocal steps
-            steps += 1
-            if steps == moment:
-                raise KeyboardInterrupt
-            return method(*args, **options)
-
-        return call
-
-    with monkeypatch.context() as patch, suppress(KeyboardInterrupt):
-        for name in ("replace", "rename", "unlink"):
-            patch.setattr(Path, name, counted(getattr(Path, name)))
+    with cut_off(moment, *((Path, name) for name in ("replace", "rename", "unlink"))):
         replace(folder, to("1", "calibration.json", "config.json"), whole=True)
     settle(folder)
     old = {"calibration.json": "0", "config.json": "0", "patch_memory.safetensors": "0"}

@@ -71,7 +71,7 @@ def test_without_its_package_heic_is_left_out_by_number(
     part.save(tmp_path / "one.jpg")
     said = '9 HEIC files are left out: pip install "stlm_hub[heic]"'
     assert [path.name for path in list_images(tmp_path)] == ["one.jpg"] and note_left_out(tmp_path) == said
-    with pytest.raises(DataError, match=r"holds 1 photographs.*9 HEIC files are left out"):
+    with pytest.raises(DataError, match=r"holds 1 photograph; .*9 HEIC files are left out"):
         check_photographs(tmp_path)
     for i in range(8):
         Image.fromarray(texture(60, 80, seed=i + 1)).save(tmp_path / f"{i}.jpg")

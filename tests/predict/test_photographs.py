@@ -93,7 +93,7 @@ def test_the_same_frame_with_other_noise_counts_once_where_near_copies_do_not_co
 def test_noisy_copies_of_one_photograph_are_no_photographs_to_calibrate_on(tmp_path: Path) -> None:
     parts(tmp_path, 1, copies=12)
     sentence = (
-        r"12 photographs, but only 1 different ones \(01\.png is the same frame as 00\.png\); "
+        r"12 photographs, but only 1 different one \(01\.png is the same frame as 00\.png\); "
         "calibration needs at least 4, each of another part"
     )
     with pytest.raises(DataError, match=sentence):

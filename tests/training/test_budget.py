@@ -140,7 +140,7 @@ def test_finetuning_by_minutes_goes_on_with_the_same_steps(
         finetuning.finetune(
             photographs[0].parent, "part", minutes=0.5, **options, observer=Observer(on_message=said.append)
         )
-    assert asked == [30.0] and said[1::2] == ["0.5 minutes are 3 steps on this machine."] * 2
+    assert asked == [30.0] and said[1::2] == ["0.5 min are enough for 3 steps on this machine."] * 2
     command = "stlm finetune FOLDER --name part --steps 3 --size 64 --weights FILE"
     assert begun == [(3, command, run_folder / "part.run")] * 2
     ((kept, steps),) = json.loads((run_folder / "part.run" / "budget.json").read_text()).items()

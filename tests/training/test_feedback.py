@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import json
 import os
 import shutil
@@ -48,7 +49,8 @@ def test_a_model_without_steps_is_a_memory_that_judges(memory_alone: Path, tmp_p
     model = STLM.from_pretrained(memory_alone)
     assert model.network is None and model.available == ("memory", "combined")
     assert not (memory_alone / WEIGHTS_NAME).exists() and (memory_alone / MEMORY_NAME).is_file()
-    assert "**No streams were trained**" in (memory_alone / "README.md").read_text()
+    card = (memory_alone / "README.md").read_text()
+    assert "**No streams were trained**" in card and "It learnt from 10 photographs of good parts" in card
     assert model.predict(scratched(draw_part, tmp_path / "bad.png")).verdict in ("reject", "unfamiliar")
     assert model.predict(draw_part(tmp_path / "good.png", 41)).verdict in ("pass", "review")
     with pytest.raises(ConfigError, match="This model has no streams"):
@@ -96,8 +98,9 @@ def test_what_is_accepted_passes_and_what_is_undone_does_not(folder: Path, tmp_p
     assert len(after.patch_memory.entries) > len(before.patch_memory.entries)  # type: ignore[union-attr]
     assert len(after.judging.normal_scores) == len(before.judging.normal_scores) + 1
     assert load(folder / "results.json").provenance.commands[-1].line == "stlm accept PHOTO --model part"
-    threshold, _ = undo(folder)
-    assert threshold == before.judging.threshold
+    assert "patches of 11 photographs of good parts" in (folder / "README.md").read_text()
+    taken_back = undo(folder)
+    assert (taken_back.rejected, taken_back.threshold) == ([], before.judging.threshold)
     assert STLM.from_pretrained(folder).predict(photograph).score == pytest.approx(score, rel=1e-4)
 
 
@@ -192,6 +195,42 @@ def test_a_known_defect_is_shown_and_nothing_learns_from_it(folder: Path, tmp_pa
     changed = accept(folder, [draw_part(tmp_path / "good.png", 42)])
     assert [name for name, _ in changed.known_defects] == ["defect.png"]
     assert known_defects(folder) == changed.known_defects
+
+
+def test_undo_takes_back_an_accept_or_a_reject_whichever_came_later(
+    folder: Path, tmp_path: Path, draw_part: DrawPart
+) -> None:
+    (tmp_path / "other").mkdir()
+    defects = [scratched(draw_part, tmp_path / name) for name in ("defect.png", "other/defect.png")]
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    reject(folder, defects[:1])
+    known = accept(folder, [draw_part(tmp_path / "good.png", 42)])
+    assert [name for name, _ in reject(folder, defects)] == ["defect.png", "2_defect.png", "3_defect.png"]
+    taken_back = undo(folder)
+    assert taken_back.rejected == ["2_defect.png", "3_defect.png"]
+    assert (taken_back.threshold, taken_back.known_defects) == (known.after, known.known_defects)
+    assert undo(folder).rejected == []
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+    assert undo(folder).rejected == ["defect.png"] and known_defects(folder) == []
+    with pytest.raises(ConfigError, match="has no earlier version"):
+        undo(folder)
+
+
+def test_photographs_are_rejected_all_or_none(
+    folder: Path, tmp_path: Path, draw_part: DrawPart, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    defects = [scratched(draw_part, tmp_path / f"defect {i}.png", 40 + i) for i in range(2)]
+    copy = shutil.copyfile
+
+    def full(source: Path, target: Path) -> Path:
+        if Path(source) == defects[1]:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return Path(copy(source, target))
+
+    with monkeypatch.context() as patch, pytest.raises(ConfigError, match=r"cannot be written \(No space left"):
+        patch.setattr(shutil, "copyfile", full)
+        reject(folder, defects)
+    assert known_defects(folder) == []
 
 
 def test_a_photograph_that_cannot_be_read_changes_nothing(folder: Path, tmp_path: Path, draw_part: DrawPart) -> None:

@@ -22,11 +22,11 @@ from ..results import Results, check_files, load, validate
 from .figures import card_figures
 from .front_matter import front_matter, is_public
 from .licences import LICENSES, licences
-from .text import Ready, code_block, markdown, percent, shown, table
+from .text import Ready, code_block, markdown, shown, table
 from .threshold import threshold_facts
 from .training import BACKBONES, training_rows
 
-__all__ = ["LICENSES", "render_card", "template_folder", "write_card"]
+__all__ = ["LICENSES", "card_of", "render_card", "template_folder", "write_card"]
 
 TEMPLATE = "card.md.jinja"
 
@@ -41,15 +41,20 @@ def write_card(folder: Path, repo_id: str) -> Path:
     Raises:
         ConfigError: a file is missing or not valid, or they do not belong together.
     """
+    card = folder / CARD_NAME
+    replace_file(card, card_of(folder, repo_id).encode())
+    return card
+
+
+def card_of(folder: Path, repo_id: str) -> str:
+    """What `write_card` writes. Arguments and errors are its own."""
     config, judging = read_folder(folder)
     path = folder / RESULTS_NAME
     results = load(path) if path.exists() else Results()
     check_files(results, folder)
     validate(results, judging)
     images = sorted(file.relative_to(folder).as_posix() for file in folder.rglob("*.png"))
-    card = folder / CARD_NAME
-    replace_file(card, render_card(results, config, judging, repo_id=repo_id, images=images).encode())
-    return card
+    return render_card(results, config, judging, repo_id=repo_id, images=images)
 
 
 def render_card(
@@ -96,7 +101,6 @@ def render_card(
         training=training_rows(results, config),
         commands=[command.line for command in results.provenance.commands],
         code_block=code_block,
-        percent=percent,
         table=table,
         **_pictures(images),
     )

@@ -46,11 +46,6 @@ def code_block(language: str, lines: Sequence[str]) -> Ready:
     return Ready(f"{fence}{language}\n{text}\n{fence}")
 
 
-def percent(fraction: float, digits: int = 6) -> str:
-    """As short as it goes, with at most so many digits."""
-    return f"{100 * fraction:.{digits}g} %"
-
-
 def slug(text: str) -> str:
     """Small letters, digits, dots and dashes."""
     return re.sub(r"[^a-z0-9.]+", "-", text.lower()).strip("-")

@@ -9,9 +9,10 @@ import numpy as np
 
 from ...calibration.threshold import DEFAULT_FALSE_ALARM_RATE, MIN_HELD_OUT, order_statistic, photographs_for
 from ...models.stlm.judging import Calibration, Judging
+from ...wording import percent
 from ..figures import TestScores
 from ..results import Results
-from .text import Ready, percent
+from .text import Ready
 
 RATES = (0.01, 0.02, 0.05, 0.1, 0.2)
 """Shares of the normal photographs, disturbed ones among them, whose thresholds the table has."""
@@ -58,8 +59,8 @@ def threshold_facts(results: Results, judging: Judging) -> ThresholdFacts | None
         threshold=f"{calibration.threshold:.6g}",
         review=f"{calibration.review_threshold:.6g}" if calibration.review_threshold < calibration.threshold else "",
         n=calibration.n,
-        highest_rate=percent(calibration.highest_rate, 2),
-        missed_probes=percent(calibration.miss_rate, 2) if calibration.miss_rate is not None else "",
+        highest_rate=percent(calibration.highest_rate),
+        missed_probes=percent(calibration.miss_rate) if calibration.miss_rate is not None else "",
         enough=enough if calibration.n < enough else 0,
         rejected=_rejected(scores.good, calibration.threshold),
         missed=_missed(scores.anomalous, calibration.threshold),

@@ -6,11 +6,12 @@ from collections import Counter
 from typing import Any, TypeVar
 
 from ...models.stlm.config import STLMConfig, size_text, smallest_defect
+from ...wording import number_of
 from ..names import WEIGHTS_NAME
 from ..provenance import Circumstances, TrainingFacts
 from ..results import Results
 from .figures import TEACHERS
-from .text import percent, public_source
+from .text import public_source
 
 T = TypeVar("T")
 
@@ -22,7 +23,7 @@ def training_rows(results: Results, config: STLMConfig) -> list[list[str]]:
     """Rows of two cells, name and value; what is not known is left out."""
     made, training = results.provenance.made, results.training
     rows = [
-        ("Photographs", _photographs(results)),
+        ("Photographs", _photographs(results, config.streams)),
         *(_training_rows(training, made) if training else []),
         ("Disturbed copies", _nuisance(results.nuisance or {})),
         ("Image size", size_text(config.network)),
@@ -36,7 +37,7 @@ def training_rows(results: Results, config: STLMConfig) -> list[list[str]]:
 
 def _training_rows(training: TrainingFacts, made: Circumstances) -> list[tuple[str, str]]:
     trained, batch = training.made or made, _of(training.settings, "batch_size", int)
-    steps = f"{training.steps} steps" + (f" of {batch} photographs" if batch else "")
+    steps = number_of(training.steps, "step") + (f" of {number_of(batch, 'photograph')}" if batch else "")
     return [
         ("Pseudo anomalies", _pseudo_anomalies(_of(training.settings, "synthesis", dict) or {})),
         ("Training", _list(steps, _time(training.seconds, trained.hardware), f"seed {training.seed}")),
@@ -46,13 +47,14 @@ def _training_rows(training: TrainingFacts, made: Circumstances) -> list[tuple[s
     ]
 
 
-def _photographs(results: Results) -> str:
-    """The data set, and how many of its photographs did what."""
-    train, held_out = results.dataset.train, results.dataset.held_out
+def _photographs(results: Results, streams: bool) -> str:
+    """The data set, and how many of its photographs did what; a memory that judges alone holds nothing out."""
+    train, held_out, remembered = results.dataset.train, results.dataset.held_out, results.dataset.remembered
     theirs = "good of its user's own for the threshold" if results.recalibration else "good held out"
+    alone = "" if streams or not remembered else f"{remembered} good for the memory"
     counts = _list(
-        f"{train.n} good for training" if train else "",
-        f"{held_out.n} {theirs}" if held_out else "",
+        alone or (f"{train.n} good for training" if train else ""),
+        f"{held_out.n} {theirs}" if held_out and (results.recalibration or not alone) else "",
     )
     return ": ".join(part for part in (results.dataset.name, counts) if part)
 
@@ -65,7 +67,7 @@ def _pseudo_anomalies(synthesis: dict[str, Any]) -> str:
     probability = _of(synthesis, "probability", (int, float))
     return _list(
         *(name if even else f"{name} ({n} of {len(names)})" for name, n in counts.items()),
-        f"on {percent(probability)} of the photographs" if probability else "",
+        f"on {100 * probability:g} % of the photographs" if probability else "",
         "on the part alone" if synthesis.get("on_part") is True else "",
     )
 
@@ -76,8 +78,8 @@ def _nuisance(settings: dict[str, Any]) -> str:
         _of(settings, name, (int, float)) for name in ("gain", "fall_off", "blur", "noise", "jpeg_quality")
     )
     return _list(
-        f"brightness +-{percent(gain)}" if gain else "",
-        f"fall-off of light +-{percent(fall_off)}" if fall_off else "",
+        f"brightness +-{100 * gain:g} %" if gain else "",
+        f"fall-off of light +-{100 * fall_off:g} %" if fall_off else "",
         f"blur up to {blur:g} px" if blur else "",
         f"noise up to {noise:g} grey levels" if noise else "",
         f"JPEG from quality {quality:g}" if quality else "",
@@ -109,7 +111,7 @@ def _latency(results: Results) -> str:
     latency, hardware = results.latency, results.provenance.made.hardware
     if latency is None:
         return ""
-    text = f"{latency.milliseconds_per_image} ms at {latency.image_size} px with {latency.threads} threads"
+    text = f"{latency.milliseconds_per_image} ms at {latency.image_size} px with {number_of(latency.threads, 'thread')}"
     return f"{text} on {hardware}" if hardware else text
 
 
