@@ -45,13 +45,18 @@ def hardware() -> str:
 
 
 def measure_latency(model: STLM, photographs: Sequence[Path]) -> Latency:
-    """Median time of `predict` for one decoded photograph, over at most 10, after one warm-up."""
+    """Median time of `predict` for one decoded photograph, over at most 10, after one warm-up.
+
+    Of a single thread of a processor it is the time that the thread computed: other work on the machine does not count.
+    """
     images = [read_picture(path, bits=model.judging.bits).image for path in photographs[:LATENCY_IMAGES]]
+    on_cpu = next(model.parameters()).device.type == "cpu"
+    clock = time.process_time if on_cpu and torch.get_num_threads() == 1 else time.perf_counter
     times = []
     for image in [images[0], *images]:
-        started = time.perf_counter()
+        started = clock()
         model.predict(image, refine=False)
-        times.append(time.perf_counter() - started)
+        times.append(clock() - started)
     return Latency(
         milliseconds_per_image=round(1000 * float(np.median(times[1:])), 1),
         threads=torch.get_num_threads(),
