@@ -97,6 +97,7 @@ class Output:
         place = local(place)
         self.place = place if is_remote(place) else str(expanded(place).absolute())
         self._system, self._root = filesystem(self.place)
+        self._made: list[str] = []  # folders that were not there before, the deepest first
 
     def plan(self) -> Plan | None:
         """The plan that the folder holds; None: the folder is new or empty.
@@ -160,12 +161,32 @@ class Output:
         with contextlib.suppress(FileNotFoundError):
             self._system.rm(self._path(name), recursive=True)
 
+    def begin(self, plan: Plan) -> None:
+        """Makes the folder of a new run and writes its plan.
+
+        Raises:
+            DataError: it cannot be written.
+        """
+        folder = self._root.rstrip("/")
+        while "/" in folder and not self._system.exists(folder):  # a bucket has no "/": it is the user's
+            self._made.append(folder)
+            folder = folder.rpartition("/")[0]
+        try:
+            self.write(PLAN, plan.to_json())
+        except DataError:
+            self._remove_made()
+            raise
+
     def forget(self) -> None:
-        """Undoes a run that has written no part: removes all that it made."""
+        """Undoes a run that has written no part: removes all that it made, and no folder that was there before."""
         for name in (PLAN, MAPS, ATTEMPTS):
             self.remove(name)
-        with contextlib.suppress(OSError):
-            self._system.rmdir(self._root)
+        self._remove_made()
+
+    def _remove_made(self) -> None:
+        for folder in self._made:
+            with contextlib.suppress(OSError):  # somebody has put something into it
+                self._system.rmdir(folder)
 
     def attempt(self, number: int) -> Attempt | None:
         """The note of the last worker that began a part; None: no worker began it, or it is written."""

@@ -17,7 +17,7 @@ from ..predict.depth import check_bits
 from ..predict.prediction import checked_threshold
 from ..validate import expanded
 from .inputs import find_photographs
-from .output import PLAN, Output, Plan, part_name
+from .output import Output, Plan, part_name
 from .part import Done, Job, Part
 
 ENGINES = ("local", "ray")
@@ -90,7 +90,7 @@ def score(
         _check_same(place, before, plan)
         written = place.done()
     else:
-        place.write(PLAN, plan.to_json())
+        place.begin(plan)
         written = set()
     parts = [
         Part(number, tuple(paths[number * plan.part : (number + 1) * plan.part]))
