@@ -4,6 +4,7 @@
     part-0000012.parquet      rows of the photographs 12 x part ... 13 x part - 1
     _maps/                    their maps, if they are kept
     _attempts/                parts that a worker has begun
+    .part-0000012.parquet.*   half-written, or left by a kill
 
 A part appears whole: it is written under another name and renamed. Arrow, DuckDB and Spark pass over names that begin
 with "_" or ".", so they read the folder as one table.
@@ -23,6 +24,7 @@ from typing import Any
 
 from ..errors import DataError
 from ..validate import expanded
+from .leftovers import hold, swept
 from .places import filesystem, is_remote, local
 
 PLAN = "_plan.json"
@@ -176,6 +178,21 @@ class Output:
         except DataError:
             self._remove_made()
             raise
+
+    def used(self) -> contextlib.AbstractContextManager[None]:
+        """Around a run: what killed ones have left half-written goes, see `leftovers`.
+
+        Behind an address nobody can tell who else writes, so it stays there.
+        """
+        if is_remote(self.place):
+            return contextlib.nullcontext()
+        folder = Path(self.place)
+        return swept(folder / PLAN, (folder, folder / MAPS, folder / ATTEMPTS))
+
+    def hold(self) -> None:
+        """Marks the folder as written into, until this process ends: for a worker, which may outlive its command."""
+        if not is_remote(self.place):
+            hold(Path(self.place) / PLAN)
 
     def forget(self) -> None:
         """Undoes a run that has written no part: removes all that it made, and no folder that was there before."""

@@ -100,8 +100,10 @@ def score(
     total = sum(len(part.paths) for part in parts)
     threads = 1 if engine == "ray" else max(1, processors // count)
     job = Job(plan.model, place.place, uuid.uuid4().hex, maps, threads, threshold, bits)
+    many = workers if engine == "ray" else count * (workers != 0)
     try:
-        errors = _run(job, parts, engine, workers if engine == "ray" else count * (workers != 0), total, on_progress)
+        with place.used():
+            errors = _run(job, parts, engine, many, total, on_progress)
     except BaseException:
         if before is None and not place.done():
             place.forget()
