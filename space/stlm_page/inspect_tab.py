@@ -42,9 +42,9 @@ LEGEND = (
     "same on every photograph."
 )
 STEP, STEP_DIGITS = 0.001, 3  # of the slider
-TO_VIEW = (
-    "() => document.getElementById('{}').scrollIntoView({{block: 'nearest'}})"  # nothing moves where it is in view
-)
+TO_PHOTOGRAPH = """() => {
+  if (matchMedia("(max-width: 640px)").matches) document.getElementById("photo").scrollIntoView();
+}"""
 SUFFIXES_HINT = "PNG, JPEG, WebP, BMP, TIFF or HEIC, up to 40 megapixels"
 
 
@@ -128,8 +128,8 @@ def build(model: gr.Dropdown, examples: list[tuple[Path, str]], example_model: s
     judging = photo.change(**run, show_progress="full", show_progress_on=[words], trigger_mode="always_last")
     judging.failure(**failed)
     judging.success(**write)
-    judging.success(None, js=TO_VIEW.format("verdict"), **SILENT)  # on a phone it is below the photograph
     photo.change(**correct.close)
+    photo.change(None, js=TO_PHOTOGRAPH, **SILENT)  # on a phone its verdict is then in view, wherever it came from
     again: dict[str, Any] = {"fn": judge_again, "inputs": [judged, slider, sharp], "concurrency_limit": 2, **PRIVATE}
     again |= {"outputs": [words, rate, compare, outline], "trigger_mode": "always_last"}
     slider.input(**again, show_progress="hidden").success(**write, trigger_mode="always_last")
@@ -141,7 +141,6 @@ def build(model: gr.Dropdown, examples: list[tuple[Path, str]], example_model: s
             return paths[event.index], example_model
 
         gallery.select(choose, None, [photo, model], queue=False, **SILENT)
-        gallery.select(None, js=TO_VIEW.format("photo"), **SILENT)  # on a phone it is above the examples
     return InspectTab(run, write, failed)
 
 
