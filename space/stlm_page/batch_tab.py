@@ -95,7 +95,8 @@ def build(model: gr.Dropdown) -> None:
                 stop = gr.Button("Stop", elem_id="batch-stop", interactive=False)
         with gr.Column(scale=3, min_width=300):
             summary = gr.Markdown(
-                "Each photograph gets a verdict at the model's calibrated threshold.", elem_id="batch-summary"
+                "Each photograph is judged by the model above, at its calibrated threshold. The verdicts appear here.",
+                elem_id="batch-summary",
             )
             with gr.Row():
                 table_file = gr.DownloadButton("Table (CSV)", size="sm", interactive=False, elem_id="batch-csv")

@@ -16,7 +16,10 @@ from .kept import Kept
 from .pictures import mask_for_report
 from .slots import PHOTOGRAPHS
 
-HINT = "For `stlm report`, put the file into `ground_truth/KIND/` beside `test/KIND/` with the photograph."
+HINT = (
+    "To measure a model on it with `stlm report`, put the file into `ground_truth/KIND/`, beside `test/KIND/` with the "
+    "photograph."
+)
 
 Judged = Callable[..., Kept | None]
 """What is kept of the photograph that the tab shows, with its prediction as it is shown. Raises like a handler."""
@@ -40,7 +43,7 @@ def build(judged: Judged, inputs: list[Any]) -> Correction:
         field = mask_field.build("correct", "Click on the photograph")
         with gr.Row():
             again = gr.Button("Start again", size="sm", elem_id="correct-again")
-            save = gr.DownloadButton("Mask (PNG)", size="sm", interactive=False, elem_id="correct-save")
+            save = gr.DownloadButton("Corrected mask (PNG)", size="sm", interactive=False, elem_id="correct-save")
         gr.Markdown(HINT, elem_classes="hint")
 
     @user_errors

@@ -35,7 +35,8 @@ FEW, WORDS = "one to five photographs of good parts", "the name of the part: CLI
 CLIP_WEIGHTS = "STLM_CLIP_WEIGHTS"
 """Environment variable that names CLIP's weights. No visitor makes the page download 1.7 GB."""
 NO_CLIP = (
-    f"CLIP's weights are not on this page: whoever runs it sets `{CLIP_WEIGHTS}=hf-hub:timm/"
+    "This page cannot compare with words: CLIP's weights are not here. Whoever runs it sets "
+    f"`{CLIP_WEIGHTS}=hf-hub:timm/"
     "vit_large_patch14_clip_336.openai`, or to the path of a safetensors file, and starts it again."
 )
 UNTRIED = "Words were not measured with real weights of CLIP yet; take a verdict as a hint."

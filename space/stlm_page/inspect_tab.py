@@ -42,6 +42,9 @@ LEGEND = (
     "same on every photograph."
 )
 STEP, STEP_DIGITS = 0.001, 3  # of the slider
+TO_PHOTOGRAPH = """() => {
+  if (matchMedia("(max-width: 640px)").matches) document.getElementById("photo").scrollIntoView();
+}"""
 SUFFIXES_HINT = "PNG, JPEG, WebP, BMP, TIFF or HEIC, up to 40 megapixels"
 
 
@@ -73,24 +76,10 @@ def build(model: gr.Dropdown, examples: list[tuple[Path, str]], example_model: s
     """
     judged = gr.State(None)
     switched = gr.State("")  # the model that the switch of outlines began with
-    with gr.Row(equal_height=False):
-        with gr.Column(scale=2, min_width=300):
+    with gr.Row(equal_height=False, elem_id="inspect-row"):
+        with gr.Column(min_width=300):
             photo = photo_field("Photograph", "photo")
-            gr.Markdown(f"{SUFFIXES_HINT}. Files are deleted within an hour.", elem_classes="hint")
-            if examples:
-                gr.Markdown(f"Examples for `{example_model}`: click one.", elem_classes="hint")
-                gallery = gr.Gallery(
-                    [(str(path), caption) for path, caption in examples],
-                    label="Examples",
-                    show_label=False,
-                    columns=3,
-                    height=None,
-                    allow_preview=False,
-                    interactive=False,
-                    buttons=[],
-                    elem_id="examples",
-                )
-        with gr.Column(scale=3, min_width=300):
+        with gr.Column(min_width=300, elem_id="inspect-result"):
             words = gr.HTML(empty_verdict(WAITING), elem_id="verdict", padding=False)
             slider = gr.Slider(
                 0,
@@ -113,6 +102,21 @@ def build(model: gr.Dropdown, examples: list[tuple[Path, str]], example_model: s
                         for kind, text in (("panel", "Panel (PNG)"), ("mask", "Mask (PNG)"), ("json", "Verdict (JSON)"))
                     ]
                 correct = correction.build(_shown, [judged, slider, sharp])
+        with gr.Column(min_width=300):  # below the photograph, but on a phone below its verdict: see the style sheet
+            gr.Markdown(f"{SUFFIXES_HINT}. Files are deleted within an hour.", elem_classes="hint")
+            if examples:
+                gr.Markdown(f"Examples for `{example_model}`: click one.", elem_classes="hint")
+                gallery = gr.Gallery(
+                    [(str(path), caption) for path, caption in examples],
+                    label="Examples",
+                    show_label=False,
+                    columns=3,
+                    height=None,
+                    allow_preview=False,
+                    interactive=False,
+                    buttons=[],
+                    elem_id="examples",
+                )
 
     shown = [judged, words, slider, rate, compare, outline, legend, downloads]
     run: dict[str, Any] = {"fn": inspect, "inputs": [photo, model, slider, judged, sharp, switched]}
@@ -125,6 +129,7 @@ def build(model: gr.Dropdown, examples: list[tuple[Path, str]], example_model: s
     judging.failure(**failed)
     judging.success(**write)
     photo.change(**correct.close)
+    photo.change(None, js=TO_PHOTOGRAPH, **SILENT)  # on a phone its verdict is then in view, wherever it came from
     again: dict[str, Any] = {"fn": judge_again, "inputs": [judged, slider, sharp], "concurrency_limit": 2, **PRIVATE}
     again |= {"outputs": [words, rate, compare, outline], "trigger_mode": "always_last"}
     slider.input(**again, show_progress="hidden").success(**write, trigger_mode="always_last")

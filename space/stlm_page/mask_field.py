@@ -61,7 +61,7 @@ def build(name: str, label: str) -> MaskField:
     words = gr.Markdown(HOW, elem_id=f"{name}-words")
     with gr.Row():
         undo = gr.Button("Undo the last click", size="sm", elem_id=f"{name}-undo")
-        empty = gr.Button("Mark nothing", size="sm", elem_id=f"{name}-empty")
+        empty = gr.Button("Clear the marks", size="sm", elem_id=f"{name}-empty")
     made = MaskField(marks, picture, words)
     options: dict[str, Any] = {"concurrency_id": "clicks", "concurrency_limit": 2, **PRIVATE}
     options |= {"show_progress": "minimal", "show_progress_on": [words]}

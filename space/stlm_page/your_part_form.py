@@ -90,7 +90,7 @@ def _training(how: gr.Radio) -> list[Any]:
 
 _WHY_TRAIN = """
 Make a model of **your** part from photographs of good ones, at least 8, better 50 or more, taken as they will be on the
-line. You need no photographs of defects. The first model is ready in about a minute.
+line. You need no photographs of defects. The model above takes no part in this. Yours is ready in about a minute.
 """
 _WHY_SECONDS = """
 Make a model of **your** part from photographs of good ones, at least 8, better 50 or more, taken as they will be on the

@@ -60,13 +60,15 @@ def build(model: gr.Dropdown, seconds_only: bool) -> None:
         with gr.Column(scale=2, min_width=300):
             form = your_part_form.build(model, seconds_only)
         with gr.Column(scale=3, min_width=300):
-            status = gr.Markdown("Nothing is running.", elem_id="part-status")
+            status = gr.Markdown(
+                "Nothing is made yet. Progress and the finished model appear here.", elem_id="part-status"
+            )
             curve = gr.LinePlot(x="step", y="loss", title="Loss", height=260, visible=False, elem_id="part-curve")
             scale = gr.HTML("", visible=False, elem_id="part-scale")
             with gr.Column(visible=False) as finished:
                 archive = gr.DownloadButton("Model folder (zip), kept for an hour", elem_id="part-zip")
                 use = gr.Button("Inspect photographs with it", elem_id="part-use")
-                more = gr.Button(f"Train its streams, too: {MINUTES} minutes", visible=False, elem_id="part-more")
+                more = gr.Button(f"Train it as well: {MINUTES} minutes", visible=False, elem_id="part-more")
                 with gr.Accordion("Push it to the Hugging Face Hub", open=False):
                     repo = gr.Textbox(
                         label="Repository", placeholder="your-name/my-part", max_lines=1, elem_id="part-repo"
@@ -291,4 +293,4 @@ def _unpack(files: list[dict[str, Any]] | None, folder: Path) -> Path:
 
 
 _SCALE = '{}<p class="hint">Bars: scores of the good photographs.</p>'
-_BY_MEMORY = "It judges by a memory of good parts alone; its streams are not trained. "
+_BY_MEMORY = "It judges by a memory of good parts alone, without training. "

@@ -25,6 +25,7 @@ class _Actor:
         self.error = ""
         try:
             self.judge = PartJudge(job)
+            self.judge.output.hold()
         except STLMError as error:
             self.error = str(error)
 

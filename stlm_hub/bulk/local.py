@@ -134,6 +134,7 @@ def _work(job: Job, connection: Connection[Any, Any]) -> None:
     cv2.setNumThreads(job.threads)
     try:
         judge = PartJudge(job)
+        judge.output.hold()
         connection.send(("ready", None))
         while True:
             part = connection.recv()

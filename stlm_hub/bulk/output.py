@@ -4,6 +4,7 @@
     part-0000012.parquet      rows of the photographs 12 x part ... 13 x part - 1
     _maps/                    their maps, if they are kept
     _attempts/                parts that a worker has begun
+    .part-0000012.parquet.*   half-written, or left by a kill
 
 A part appears whole: it is written under another name and renamed. Arrow, DuckDB and Spark pass over names that begin
 with "_" or ".", so they read the folder as one table.
@@ -23,6 +24,7 @@ from typing import Any
 
 from ..errors import DataError
 from ..validate import expanded
+from .leftovers import hold, swept
 from .places import filesystem, is_remote, local
 
 PLAN = "_plan.json"
@@ -97,6 +99,7 @@ class Output:
         place = local(place)
         self.place = place if is_remote(place) else str(expanded(place).absolute())
         self._system, self._root = filesystem(self.place)
+        self._made: list[str] = []  # folders that were not there before, the deepest first
 
     def plan(self) -> Plan | None:
         """The plan that the folder holds; None: the folder is new or empty.
@@ -160,12 +163,47 @@ class Output:
         with contextlib.suppress(FileNotFoundError):
             self._system.rm(self._path(name), recursive=True)
 
+    def begin(self, plan: Plan) -> None:
+        """Makes the folder of a new run and writes its plan.
+
+        Raises:
+            DataError: it cannot be written.
+        """
+        folder = self._root.rstrip("/")
+        while "/" in folder and not self._system.exists(folder):  # a bucket has no "/": it is the user's
+            self._made.append(folder)
+            folder = folder.rpartition("/")[0]
+        try:
+            self.write(PLAN, plan.to_json())
+        except DataError:
+            self._remove_made()
+            raise
+
+    def used(self) -> contextlib.AbstractContextManager[None]:
+        """Around a run: what killed ones have left half-written goes, see `leftovers`.
+
+        Behind an address nobody can tell who else writes, so it stays there.
+        """
+        if is_remote(self.place):
+            return contextlib.nullcontext()
+        folder = Path(self.place)
+        return swept(folder / PLAN, (folder, folder / MAPS, folder / ATTEMPTS))
+
+    def hold(self) -> None:
+        """Marks the folder as written into, until this process ends: for a worker, which may outlive its command."""
+        if not is_remote(self.place):
+            hold(Path(self.place) / PLAN)
+
     def forget(self) -> None:
-        """Undoes a run that has written no part: removes all that it made."""
+        """Undoes a run that has written no part: removes all that it made, and no folder that was there before."""
         for name in (PLAN, MAPS, ATTEMPTS):
             self.remove(name)
-        with contextlib.suppress(OSError):
-            self._system.rmdir(self._root)
+        self._remove_made()
+
+    def _remove_made(self) -> None:
+        for folder in self._made:
+            with contextlib.suppress(OSError):  # somebody has put something into it
+                self._system.rmdir(folder)
 
     def attempt(self, number: int) -> Attempt | None:
         """The note of the last worker that began a part; None: no worker began it, or it is written."""

@@ -17,7 +17,7 @@ from ..predict.depth import check_bits
 from ..predict.prediction import checked_threshold
 from ..validate import expanded
 from .inputs import find_photographs
-from .output import PLAN, Output, Plan, part_name
+from .output import Output, Plan, part_name
 from .part import Done, Job, Part
 
 ENGINES = ("local", "ray")
@@ -90,7 +90,7 @@ def score(
         _check_same(place, before, plan)
         written = place.done()
     else:
-        place.write(PLAN, plan.to_json())
+        place.begin(plan)
         written = set()
     parts = [
         Part(number, tuple(paths[number * plan.part : (number + 1) * plan.part]))
@@ -100,8 +100,10 @@ def score(
     total = sum(len(part.paths) for part in parts)
     threads = 1 if engine == "ray" else max(1, processors // count)
     job = Job(plan.model, place.place, uuid.uuid4().hex, maps, threads, threshold, bits)
+    many = workers if engine == "ray" else count * (workers != 0)
     try:
-        errors = _run(job, parts, engine, workers if engine == "ray" else count * (workers != 0), total, on_progress)
+        with place.used():
+            errors = _run(job, parts, engine, many, total, on_progress)
     except BaseException:
         if before is None and not place.done():
             place.forget()

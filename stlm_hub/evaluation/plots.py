@@ -37,7 +37,9 @@ def plot_score_histogram(
 ) -> None:
     """Draws histograms of the anomaly scores, one row for each kind of photograph, and both thresholds.
 
-    The axis shows log-odds, since scores crowd at 0 and 1. Scores below 1e-6 or above 1 - 1e-6 are drawn at these ends.
+    Its words are those of an inspector: good parts are normal photographs, worse light is that of disturbed copies of
+    them, painted defects are pseudo anomalies. The axis shows log-odds, since scores crowd at 0 and 1. Scores below
+    1e-6 or above 1 - 1e-6 are drawn at these ends.
 
     Args:
         path: PNG file to write.
@@ -46,11 +48,11 @@ def plot_score_histogram(
         anomalous_scores: scores of the anomalous test photographs; None or empty without any.
     """
     kinds = (
-        ("Normal, calibration", judging.normal_scores, BLUE),
-        ("Normal, calibration, disturbed", judging.disturbed_scores, BLUE),
-        ("Pseudo anomalies on them", judging.probe_scores, ORANGE),
-        ("Normal, test", good_scores, GREEN),
-        ("Anomalous, test", anomalous_scores, VERMILION),
+        ("Good parts", judging.normal_scores, BLUE),
+        ("Good parts in worse light", judging.disturbed_scores, BLUE),
+        ("Painted defects", judging.probe_scores, ORANGE),
+        ("Good test parts", good_scores, GREEN),
+        ("Test defects", anomalous_scores, VERMILION),
     )
     threshold, review = judging.threshold, judging.review_threshold
     rows = [(name, np.asarray(scores), colour) for name, scores, colour in kinds if scores]
@@ -81,7 +83,7 @@ def plot_score_histogram(
         axes.set_ylabel("photographs")
     on_left = cut[0] > (low + high) / 2  # the side of the line with more room for the text
     panels[0].annotate(
-        f"threshold {threshold:.3g}" if threshold < 0.999 else f"threshold 1 - {1 - threshold:.2g}",
+        _threshold_words(threshold, review),
         (cut[0], 1),
         xycoords=("data", "axes fraction"),
         xytext=(-5 if on_left else 5, -3),
@@ -95,7 +97,7 @@ def plot_score_histogram(
     panels[-1].set_xlim(low, high)
     panels[-1].xaxis.set_major_locator(FixedLocator([x for _, x in inside]))
     panels[-1].xaxis.set_major_formatter(FixedFormatter([_tick_label(p) for p, _ in inside]))
-    panels[-1].set_xlabel("anomaly score (log-odds scale)")
+    panels[-1].set_xlabel("anomaly score (axis stretched towards 0 and 1)")
     figure.savefig(path)
 
 
@@ -171,6 +173,12 @@ def _smoothed(values: np.ndarray) -> np.ndarray:
     with np.errstate(invalid="ignore"):
         means: np.ndarray = np.exp((sums[stop] - sums[start]) / (counts[stop] - counts[start]))
         return means
+
+
+def _threshold_words(threshold: float, review: float) -> str:
+    """What stands beside the line, with what the grey band before it means."""
+    words = f"threshold {threshold:.3g}" if threshold < 0.999 else f"threshold 1 - {1 - threshold:.2g}"
+    return f"{words}, grey: review" if review < threshold else words
 
 
 def _tick_label(probability: float) -> str:

@@ -1,62 +1,45 @@
-"""Frames of a camera or a video file, read by OpenCV."""
+"""Frames of a camera, read by OpenCV."""
 
 from __future__ import annotations
 
 import re
 import time
 from collections.abc import Callable, Collection, Iterator
-from pathlib import Path
 from typing import Any
 
 import cv2
-import numpy as np
 
 from ..errors import DataError
 from .folder import photograph_id
 from .source import Frame
+from .video import Video, rgb, video_at
 
 FIRST_RETRY, LAST_RETRY = 1.0, 30.0
 """Seconds until a lost camera is opened again: doubled after each failure, up to the second number."""
 SILENCE = 5.0
 """Seconds without a frame after which a network camera counts as lost. OpenCV's own limit is 30, twice."""
+HTTP = re.compile(r"https?://", re.IGNORECASE)
 URL = re.compile(r"(rtsps?|https?|udp|tcp)://", re.IGNORECASE)
 SECRET = re.compile(r"([?&](?:pwd|pass|passwd|password|token|auth|key)=)[^&#]*", re.IGNORECASE)
 """Passwords and keys in the query of a camera's address; they appear in no row or message."""
 
 
-class VideoFile:
-    """Frames of a video file.
+def camera_or_video(address: str, done: Collection[str], every: float, say: Callable[[str], None]) -> Camera | Video:
+    """What sends pictures at an address: a camera, or a video behind http(s), which ends and is not opened again.
 
     Args:
-        path: of the file.
-        done: ids of frames that have a row already; they are passed over.
-        every: seconds of the video from frame to frame.
+        address, done, say: see `Camera`.
+        every: seconds from frame to frame, of a video in its own time.
 
     Raises:
-        DataError: OpenCV cannot read it.
+        DataError: it cannot be opened.
     """
-
-    def __init__(self, path: Path, done: Collection[str], every: float) -> None:
-        self.path, self.done = path, done
-        self.capture = cv2.VideoCapture(str(path))
-        if not self.capture.isOpened():
-            raise DataError(f"{path} is no video that OpenCV can read; convert it to MP4 or AVI.")
-        rate = self.capture.get(cv2.CAP_PROP_FPS) or 25.0
-        self.step = max(1, round(every * rate))
-        status = path.stat()
-        self._facts = (status.st_size, status.st_mtime_ns)
-
-    def frames(self, stopped: Callable[[], bool]) -> Iterator[Frame]:
-        """Yields frames in order, to the end of the file or until `stopped` returns True."""
-        number = 0
-        while not stopped() and self.capture.grab():
-            name = photograph_id(self.path.name, *self._facts, number)
-            if number % self.step == 0 and name not in self.done:
-                good, picture = self.capture.retrieve()
-                if good:
-                    yield Frame(name, f"{self.path}#{number}", _rgb(picture))
-            number += 1
-        self.capture.release()
+    camera = Camera(address, done, every, say)
+    if not HTTP.match(address):
+        return camera
+    # 0 or less: nobody knows, so it is a camera. 1: one that sends a photograph for each request.
+    length = int(camera.capture.get(cv2.CAP_PROP_FRAME_COUNT))
+    return camera if length <= 1 else video_at(camera.capture, camera.label, length, done, every, say)
 
 
 class Camera:
@@ -77,8 +60,8 @@ class Camera:
         # No password in rows and messages. One may contain an @, so all up to the last @ goes, as in FFmpeg.
         self.label = SECRET.sub(r"\1...", re.sub(r"//[^/]*@", "//", address))
         self.number = len(done)
-        self._capture: Any = self._open()
-        if not self._capture.isOpened():
+        self.capture: Any = self._open()
+        if not self.capture.isOpened():
             raise DataError(f"The camera {self.label} cannot be opened; check its address, its cable and its rights.")
 
     def _open(self) -> Any:
@@ -94,36 +77,31 @@ class Camera:
         while not stopped():
             grabbed_at = time.monotonic()
             # After a silence the buffered frame shows a part that is long gone.
-            if not self._capture.grab() or time.monotonic() - grabbed_at >= SILENCE:
+            if not self.capture.grab() or time.monotonic() - grabbed_at >= SILENCE:
                 self._find_again(stopped)
                 continue
             if time.monotonic() < due:
                 continue
-            good, picture = self._capture.retrieve()
+            good, picture = self.capture.retrieve()
             if not good:
                 continue
             due = time.monotonic() + self.every
             name = photograph_id(self.label, self.number, time.time_ns())
-            yield Frame(name, f"{self.label}#{self.number}", _rgb(picture))
+            yield Frame(name, f"{self.label}#{self.number}", rgb(picture))
             self.number += 1
-        self._capture.release()
+        self.capture.release()
 
     def _find_again(self, stopped: Callable[[], bool]) -> None:
         """Opens a lost camera again, with growing pauses, until it answers or `stopped` returns True."""
         self.say(f"The camera {self.label} is lost; it is opened again until it answers.")
         pause = FIRST_RETRY
         while not stopped():
-            self._capture.release()
+            self.capture.release()
             until = time.monotonic() + pause
             while time.monotonic() < until and not stopped():
                 time.sleep(0.1)
-            self._capture = self._open()
-            if self._capture.isOpened():
+            self.capture = self._open()
+            if self.capture.isOpened():
                 self.say(f"The camera {self.label} is back.")
                 return
             pause = min(LAST_RETRY, 2 * pause)
-
-
-def _rgb(picture: np.ndarray) -> np.ndarray:
-    """HxW grey or HxWx3 BGR of OpenCV -> HxWx3 RGB, uint8."""
-    return cv2.cvtColor(picture, cv2.COLOR_GRAY2RGB if picture.ndim == 2 else cv2.COLOR_BGR2RGB)

@@ -146,7 +146,7 @@ class Drift:
         self.rejects = Share(reject_share, limit)
 
     def add(self, row: Row) -> str | None:
-        """Adds one row. Returns the advice of the first test that alarms; None: no test does."""
+        """Adds one row. Returns the advice of each test that alarms, a sentence each; None: no test does."""
         if row.verdict is None or row.score is None:
             return None
         alarms = []
@@ -159,4 +159,4 @@ class Drift:
             alarms.append("rejects")
         if not unfamiliar and row.score < self.threshold and self.scores.add(row.score):
             alarms.append("scores")
-        return ADVICE[alarms[0]] if alarms else None
+        return " ".join(ADVICE[name] for name in alarms) or None

@@ -24,7 +24,8 @@ class Row:
         error: a sentence; None: there is a verdict.
         seconds: that reading and judging took.
         picture: path of the kept picture of a reject; None: none was kept.
-        advice: what to do about a drift that was detected at this photograph; None: none was.
+        advice: what to do about the drift that was detected at this photograph, a sentence for each test that alarms;
+            None: none does.
         note: why the photograph may not be what was meant, see `read_picture`; None: nothing to say.
     """
 

@@ -13,7 +13,7 @@ from typing import Protocol
 from ..errors import DataError, STLMError
 from ..runtime.judging_model import JudgingModel
 from ..validate import expanded
-from .camera import URL, Camera, VideoFile
+from .camera import URL, camera_or_video
 from .drift import Drift
 from .folder import FolderSource
 from .journal import Journal, read_rows
@@ -22,10 +22,11 @@ from .rejects import Rejects
 from .row import Row
 from .senders import CsvFile
 from .source import Frame
+from .video import video_file
 
 
 class Source(Protocol):
-    """A folder, a camera or a video file."""
+    """A folder, a camera or a video."""
 
     def frames(self, stopped: Callable[[], bool]) -> Iterator[Frame]:
         """Yields photographs until there are no more or `stopped` returns True."""
@@ -40,7 +41,7 @@ def open_source(
     bits: int | None = None,
     say: Callable[[str], None],
 ) -> Source:
-    """Opens a folder, a video file or a camera.
+    """Opens a folder, a camera, or a video in a file or behind http(s).
 
     Args:
         source: path of a folder or a video file, number of a USB camera, a device such as /dev/video0, or a URL.
@@ -48,16 +49,17 @@ def open_source(
         every: seconds from frame to frame of a camera or a video.
         once: end when a folder holds nothing new.
         bits: that photographs of 16 bits in a folder use, see `read_picture`.
-        say: called with a sentence when a folder or camera is lost and when it is back.
+        say: called with a sentence when a folder or camera is lost, when it is back, and at the end of a video behind
+            http(s).
 
     Raises:
         DataError: it is none of these, or cannot be opened.
     """
     path = expanded(source)
     if source.isdigit() or URL.match(source) or path.is_char_device():
-        return Camera(source, done, every, say)
+        return camera_or_video(source, done, every, say)
     if path.is_file():
-        return VideoFile(path, done, every)
+        return video_file(path, done, every)
     return FolderSource(path, done, once=once, bits=bits, say=say)
 
 
@@ -91,7 +93,8 @@ def watch(
         rejects: where pictures of rejected and unfamiliar parts go.
         drift: tests on the rows. Earlier rows with the same threshold are replayed into it first.
         on_row: called with each row once it is written.
-        say: called with a sentence when a folder, camera or receiver is lost and when it is back.
+        say: called with a sentence when a folder, camera or receiver is lost, when it is back, and at the end of a
+            video behind http(s).
         stopped: called between photographs.
 
     Returns:

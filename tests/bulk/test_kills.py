@@ -85,6 +85,49 @@ def test_a_run_that_is_killed_is_gone_on_with(exported: Path, many: Path, tmp_pa
     assert all((output / name).stat().st_mtime_ns == changed for name, changed in before.items())
 
 
+HANGS_IN_THE_MIDDLE = """
+import sys, time
+from pathlib import Path
+from stlm_hub.bulk import output, score
+
+whole = output._write_through
+def half(path, data):
+    if path.name.startswith(".part-"):
+        path.write_bytes(data[: len(data) // 2])
+        time.sleep(600)
+    whole(path, data)
+output._write_through = half
+score.score(*sys.argv[1:], workers=0)
+"""
+
+
+def test_what_a_kill_left_half_written_goes_once_nobody_writes(exported: Path, tmp_path: Path) -> None:
+    photographs, output = tmp_path / "photographs", tmp_path / "rows"
+    write_photographs(photographs, 3)
+    command = [sys.executable, "-c", HANGS_IN_THE_MIDDLE, str(photographs), str(output), str(exported)]
+    with subprocess.Popen(command, env=os.environ | {"PYTHONPATH": str(ROOT)}) as process:
+        until = time.monotonic() + 120
+        while not (left := list(output.glob(".part-*"))):
+            assert time.monotonic() < until and process.poll() is None
+            time.sleep(0.005)
+        score(str(photographs), str(output), workers=0)
+        assert left[0].exists()  # the first run lives and may still rename it
+        process.send_signal(signal.SIGKILL)
+    digits = "0123456789abcdef" * 2
+    for place in ("", "_maps", "_attempts"):
+        (output / place).mkdir(exist_ok=True)
+        for name in (f".part-0000007.parquet.{digits}", f".0000007.json.{digits}", f"._plan.json.{digits}"):
+            (output / place / name).write_bytes(b"half")
+    others = [".part-0000007.parquet", f".mine.parquet.{digits}", f"part-1.parquet.{digits}", ".DS_Store"]
+    for name in others:
+        (output / name).write_bytes(b"of somebody else")
+    (output / f".part-0000008.parquet.{digits}").mkdir()
+    score(str(photographs), str(output), workers=0)
+    kept = {"_plan.json", "_maps", "_attempts", "part-0000000.parquet", f".part-0000008.parquet.{digits}", *others}
+    assert {path.name for path in output.iterdir()} == kept
+    assert not [*(output / "_maps").iterdir(), *(output / "_attempts").iterdir()]
+
+
 class Ended(BaseException):
     """Stands for a kill: nothing in a worker catches it."""
 

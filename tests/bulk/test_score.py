@@ -190,6 +190,13 @@ def test_what_is_refused_leaves_nothing_behind(saved_memory_toy: Path, saved_toy
     (broken / "patch_memory.safetensors").write_bytes(b"x")
     refused(r"config\.json", model=str(broken))  # found out by the worker that loads it
     rows.mkdir()
+    with pytest.raises(ConfigError, match=r"config\.json"):
+        score(str(photos), str(rows), str(broken), workers=0)
+    assert list(rows.iterdir()) == []  # it was there before
+    rows.rmdir()
+    refused(r"config\.json", model=str(broken), output=str(tmp_path / "new" / "deep" / "rows"))
+    assert not (tmp_path / "new").exists()
+    rows.mkdir()
     (rows / "._plan.json.0123").write_text("{")  # of a command that was killed, and no rows
     score(str(photos), str(rows), model, workers=0)
     with pytest.raises(DataError, match=f"holds rows of the model {model}; name another --output"):

@@ -64,6 +64,8 @@ def test_histogram_has_a_row_for_each_kind_of_photograph(tmp_path: Path, drawn: 
     plot_score_histogram(tmp_path / "own.png", judging(SCORES[:20], 0.12))
     assert len(picture(tmp_path / "all.png", most=900)) > len(picture(tmp_path / "own.png"))
     assert [len(figure.axes) for figure in drawn] == [5, 1]
+    names = ["Good parts", "Good parts in worse light", "Painted defects", "Good test parts", "Test defects"]
+    assert [axes.get_title("left").partition(":")[0] for axes in drawn[0].axes] == names
     for axes, scores in zip(drawn[0].axes, kinds, strict=True):
         assert sum(height for _, _, height in bars(axes)) == len(scores)
         reached = sum(score >= 0.12 for score in scores)
@@ -75,6 +77,8 @@ def test_the_zone_of_a_second_look_is_shaded_where_there_is_one(tmp_path: Path, 
         plot_score_histogram(tmp_path / "a.png", judging(SCORES, 0.12, review))
     with_zone, without = (figure.axes[0] for figure in drawn)
     assert len(with_zone.patches) == len(without.patches) + 1
+    said = [axes.texts[0].get_text() for axes in (with_zone, without)]
+    assert said == ["threshold 0.12, grey: review", "threshold 0.12"]
     left, right = with_zone.patches[-1].get_extents().get_points()[:, 0]
     ends = with_zone.transData.transform([(np.log(0.05 / 0.95), 0), (np.log(0.12 / 0.88), 0)])[:, 0]
     assert (left, right) == pytest.approx(tuple(ends), abs=1)

@@ -6,6 +6,8 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import cv2
@@ -15,8 +17,10 @@ from drawn import texture
 
 from stlm_hub.errors import DataError
 from stlm_hub.line import camera as module
-from stlm_hub.line.camera import Camera, VideoFile
+from stlm_hub.line.camera import Camera
 from stlm_hub.line.source import Frame
+from stlm_hub.line.video import video_file
+from stlm_hub.line.watch import open_source
 
 
 class NetworkCamera:
@@ -150,13 +154,88 @@ def test_a_camera_that_is_not_there_at_the_start_is_a_sentence(scripted: Callabl
         Camera("7", (), 1.0, lambda _: None)
 
 
-def test_a_video_file_ends_and_leaves_out_what_was_judged(tmp_path: Path) -> None:
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """A video of six frames, ten a second."""
     path = tmp_path / "part.avi"
     writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"MJPG"), 10, (90, 70))
     for i in range(6):
         writer.write(texture(70, 90, i))
     writer.release()
-    found = list(VideoFile(path, (), 0.1).frames(lambda: False))
+    return path
+
+
+def test_a_video_file_ends_and_leaves_out_what_was_judged(path: Path) -> None:
+    found = list(video_file(path, (), 0.1).frames(lambda: False))
     assert [frame.path.rpartition("#")[2] for frame in found] == [str(i) for i in range(6)]
-    again = list(VideoFile(path, {frame.id for frame in found[:4]}, 0.1).frames(lambda: False))
+    again = list(video_file(path, {frame.id for frame in found[:4]}, 0.1).frames(lambda: False))
     assert [frame.id for frame in again] == [frame.id for frame in found[4:]]
+
+
+@contextmanager
+def over_http(kind: str, body: bytes, length: int | None = None) -> Iterator[tuple[str, list[str]]]:
+    """A server that answers with these bytes, of that many or of nobody knows how many; its address, what was asked."""
+    asked: list[str] = []
+
+    class Sender(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked.append(self.path)
+            self.send_response(200)
+            self.send_header("Content-Type", kind)
+            if length is not None:
+                self.send_header("Content-Length", str(length))
+            self.end_headers()
+            with suppress(OSError):  # nobody looks any more
+                self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Sender)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}/part", asked
+    server.shutdown()
+    server.server_close()
+
+
+def test_a_video_behind_http_ends_is_not_opened_again_and_leaves_out_what_was_judged(path: Path) -> None:
+    said: list[str] = []
+    data = path.read_bytes()
+    with over_http("video/x-msvideo", data, len(data)) as (url, asked):
+        found = list(open_source(f"{url}?token=secret", (), every=0.2, say=said.append).frames(lambda: False))
+        assert [frame.path for frame in found] == [f"{url}?token=...#{i}" for i in (0, 2, 4)] and len(asked) == 1
+        done = {frame.id for frame in found[:2]}
+        again = list(open_source(f"{url}?token=secret", done, every=0.2, say=said.append).frames(lambda: False))
+    assert [frame.id for frame in again] == [found[2].id]
+    assert said == [f"The video {url}?token=... has ended after 6 of 6 frames."] * 2
+
+
+def test_a_video_whose_connection_breaks_off_is_gone_on_with_by_the_same_command(path: Path) -> None:
+    said: list[str] = []
+    data = path.read_bytes()
+    with over_http("video/x-msvideo", data[: len(data) * 2 // 3], len(data)) as (url, _):
+        found = list(open_source(url, (), every=0.0, say=said.append).frames(lambda: False))
+    assert 0 < len(found) < 6
+    (sentence,) = said
+    assert sentence.startswith(f"The video {url} has ended after ") and " of 6 frames. If it broke off, the" in sentence
+
+
+@pytest.mark.parametrize("kind", ["stream", "photograph"])
+def test_a_camera_behind_http_that_hangs_up_is_opened_again(kind: str) -> None:
+    """MJPEG has no length. A camera that answers with one photograph is asked for the next."""
+    pictures = [cv2.imencode(".jpg", texture(64, 96, i))[1].tobytes() for i in range(8)]
+    if kind == "stream":
+        parts = [
+            b"--next\r\nContent-Type: image/jpeg\r\nContent-Length: %d\r\n\r\n%s\r\n" % (len(each), each)
+            for each in pictures
+        ]
+        answer = over_http("multipart/x-mixed-replace; boundary=next", b"".join(parts))
+    else:
+        answer = over_http("image/jpeg", pictures[0], len(pictures[0]))
+    said: list[str] = []
+    with answer as (url, asked):
+        source = open_source(url, (), every=0.0, say=said.append)
+        assert isinstance(source, Camera)
+        found = some(source, 10 if kind == "stream" else 2)
+    assert len(found) == (10 if kind == "stream" else 2) and len(asked) >= 2
+    assert "is lost; it is opened again until it answers." in said[0] and said[1].endswith("is back.")

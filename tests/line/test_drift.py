@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from stlm_hub.line.drift import ADVICE, Drift, Ranks
+from stlm_hub.line.drift import ADVICE, Drift, Ranks, Share
 from stlm_hub.line.row import Row
 from stlm_hub.model_folder.zoo import CHECKOUT
 from stlm_hub.models.stlm.judging import Judging
@@ -43,6 +43,23 @@ def test_rejects_and_unfamiliar_photographs_are_told_apart() -> None:
         drift = Drift(Judging(normal_scores=(0.25,) * 60))
         said = [drift.add(row(0.9, verdict, 0.0)) for _ in range(60)]
         assert ADVICE[word] in said and sum(map(bool, said)) == 1  # and it is quiet afterwards
+
+
+@pytest.mark.parametrize(
+    ("verdict", "words"),
+    [
+        ("pass", ("familiarity", "scores")),
+        ("reject", ("familiarity", "rejects")),
+        ("unfamiliar", ("unfamiliar", "familiarity")),
+    ],
+)
+def test_tests_that_alarm_at_one_photograph_are_all_told(
+    monkeypatch: pytest.MonkeyPatch, verdict: str, words: tuple[str, ...]
+) -> None:
+    monkeypatch.setattr(Ranks, "add", lambda self, value: True)
+    monkeypatch.setattr(Share, "add", lambda self, happened: happened)
+    said = Drift(Judging()).add(row(0.25 if verdict == "pass" else 0.9, verdict))
+    assert said == " ".join(ADVICE[word] for word in words)
 
 
 def test_p_values_are_uniform_while_nothing_changes() -> None:

@@ -28,7 +28,7 @@ expect = sync_api.expect
 
 AXE = ROOT / ".venv" / "axe" / "package" / "axe.min.js"
 ARTEFACTS = ROOT / "artefacts"
-WIDTHS = {"narrow": 375, "wide": 1440}
+WIDTHS = {"narrow": 360, "wide": 1440}
 THEMES = ("light", "dark")
 JUDGED = 60_000  # ms until a verdict must be there, on a busy machine
 TRAINED = 240_000
@@ -126,6 +126,25 @@ def test_verdicts_on_a_defective_and_on_a_good_part(open_page, photographs: Path
     expect_verdict(tab, "Pass")
     picture(tab, f"normal-{width}-{theme}")
     expect_accessible(tab, "normal")
+
+
+def test_on_a_phone_the_verdict_is_between_the_photograph_and_the_examples(open_page, photographs: Path) -> None:
+    for width in WIDTHS:
+        tab = open_page(width)
+        tab.set_viewport_size({"width": WIDTHS[width], "height": 740})
+        upload(tab, photographs / "crack.png")
+        expect_verdict(tab, "Reject")
+        expect(tab.locator("#verdict .word")).to_be_in_viewport()
+        photo, verdict, examples = (tab.locator(name).bounding_box() for name in ("#photo", "#verdict", "#examples"))
+        below = photo["y"] + photo["height"]
+        if width == "narrow":
+            assert below <= verdict["y"] <= below + 40 and verdict["y"] + verdict["height"] <= examples["y"]
+        else:
+            assert verdict["x"] >= photo["x"] + photo["width"] and abs(verdict["y"] - photo["y"]) < 40
+            assert examples["x"] < verdict["x"] and below <= examples["y"] <= below + 120
+        tab.locator("#examples button").last.click()
+        expect_verdict(tab, "Pass")
+        expect(tab.locator("#verdict .word")).to_be_in_viewport()  # though the example was below it
 
 
 def test_the_threshold_judges_again_without_the_model(open_page, photographs: Path) -> None:

@@ -71,7 +71,7 @@ def test_a_memory_is_made_in_seconds_and_says_what_it_is(
     running = make_in_seconds(sent(good_parts[:8]), own_model, "line-3", 1.0, QUICK, EVERYWHERE, None, VISITOR)
     first, last = running
     assert "Remembering" in first[STATUS]
-    assert "a memory of good parts alone; its streams are not trained" in last[STATUS]
+    assert "a memory of good parts alone, without training" in last[STATUS]
     config = MODELS.get(last[MADE].model).network.config
     assert not config.streams and config.patch_memory is not None and config.category == "line-3"
     assert not list(scratch_folders.rglob("photographs")) and not list(scratch_folders.rglob("*.run"))

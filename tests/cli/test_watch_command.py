@@ -1,0 +1,32 @@
+"""`stlm watch`: what is said of a photograph stands on the console, in the journal and in the table alike."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from drawn import write_photographs
+from watched import rows
+
+from stlm_hub.line.drift import ADVICE, Drift
+
+Stlm = Callable[..., tuple[int, str, str]]
+
+
+@pytest.mark.usefixtures("toy_streams")
+def test_all_advice_on_a_photograph_is_told(
+    stlm: Stlm, saved_toy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    advice = f"{ADVICE['familiarity']} {ADVICE['rejects']}"
+    monkeypatch.setattr(Drift, "add", lambda self, row: advice)
+    write_photographs(tmp_path / "photos", 1)
+    output = tmp_path / "out"
+    code, shown, _ = stlm(
+        "watch", tmp_path / "photos", "-m", saved_toy, "-o", output, "--csv", output / "rows.csv", "--once"
+    )
+    assert code == 0 and f"Drift: {advice}\n" in shown
+    assert [row.advice for row in rows(output)] == [advice]
+    with (output / "rows.csv").open(newline="", encoding="utf-8") as file:
+        assert [row["advice"] for row in csv.DictReader(file)] == [advice]
