@@ -14,6 +14,7 @@ have no threshold, get one as in `robustness_peers.py`:
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -69,11 +70,15 @@ def fall_off(image: np.ndarray, share: float) -> np.ndarray:
 
 
 def moved(image: np.ndarray, shift: float, degrees: float) -> np.ndarray:
-    """The image shifted by a share of its sides and turned."""
+    """The image shifted by a share of its sides and turned, without the border that no camera saw."""
     height, width = image.shape[:2]
     matrix = cv2.getRotationMatrix2D(((width - 1) / 2, (height - 1) / 2), degrees, 1.0)
-    matrix[:, 2] += np.array((shift * width, shift * height))
-    return cv2.warpAffine(image, matrix, (width, height), borderMode=cv2.BORDER_REPLICATE)
+    right, down = shift * width, shift * height
+    matrix[:, 2] += np.array((right, down))
+    turned = abs(math.sin(math.radians(degrees))) / 2
+    x, y = math.ceil(turned * height), math.ceil(turned * width)
+    found = cv2.warpAffine(image, matrix, (width, height), borderMode=cv2.BORDER_REPLICATE)
+    return found[y + math.ceil(down) : height - y, x + math.ceil(right) : width - x].copy()
 
 
 DISTURBANCES: dict[str, Change] = {
