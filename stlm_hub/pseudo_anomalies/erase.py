@@ -40,7 +40,7 @@ def erase(image: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.n
         region = _around(mask, math.ceil(2 * reach))
         piece, where = image[region], mask[region] > 0
         filled = cv2.inpaint(piece, mask[region], reach, cv2.INPAINT_TELEA)
-        lost = cv2.absdiff(filled, piece).max(axis=2)[where].mean()
+        lost = float(cv2.absdiff(filled, piece).max(axis=2)[where].mean())
         if lost > most:
             most, best = lost, (mask, region, where, filled)
         if lost >= STRUCTURE:

@@ -65,8 +65,9 @@ def rotated_perlin_noise(size: int, cells: tuple[int, int], degrees: float, rng:
     covering = math.ceil(size * math.sqrt(2.0)) + 2
     stretched = (cells[0] * covering / size, cells[1] * covering / size)
     noise = perlin_noise(covering, stretched, rng, offset=(rng.random(), rng.random()))
-    matrix = cv2.getRotationMatrix2D(((covering - 1) / 2, (covering - 1) / 2), degrees, 1.0)
-    matrix[:, 2] -= np.float64((covering - size) / 2)  # keep the middle
+    middle = (covering - 1) / 2
+    matrix = np.asarray(cv2.getRotationMatrix2D((middle, middle), degrees, 1.0), np.float64)
+    matrix[:, 2] -= (covering - size) / 2  # keep the middle
     return np.asarray(cv2.warpAffine(noise, matrix, (size, size), flags=cv2.INTER_LINEAR), np.float32)
 
 
