@@ -43,7 +43,9 @@ LEGEND = (
 )
 STEP, STEP_DIGITS = 0.001, 3  # of the slider
 TO_PHOTOGRAPH = """() => {
-  if (matchMedia("(max-width: 640px)").matches) document.getElementById("photo").scrollIntoView();
+  const top = document.getElementById("verdict").getBoundingClientRect().top;
+  const hidden = top < 0 || top > innerHeight;
+  if (hidden || matchMedia("(max-width: 640px)").matches) document.getElementById("photo").scrollIntoView();
 }"""
 SUFFIXES_HINT = "PNG, JPEG, WebP, BMP, TIFF or HEIC, up to 40 megapixels"
 
@@ -129,7 +131,7 @@ def build(model: gr.Dropdown, examples: list[tuple[Path, str]], example_model: s
     judging.failure(**failed)
     judging.success(**write)
     photo.change(**correct.close)
-    photo.change(None, js=TO_PHOTOGRAPH, **SILENT)  # on a phone its verdict is then in view, wherever it came from
+    photo.change(None, js=TO_PHOTOGRAPH, **SILENT)  # its verdict is then in view, wherever it came from
     again: dict[str, Any] = {"fn": judge_again, "inputs": [judged, slider, sharp], "concurrency_limit": 2, **PRIVATE}
     again |= {"outputs": [words, rate, compare, outline], "trigger_mode": "always_last"}
     slider.input(**again, show_progress="hidden").success(**write, trigger_mode="always_last")

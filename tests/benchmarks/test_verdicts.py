@@ -131,7 +131,8 @@ def test_a_disturbance_keeps_the_photograph_recognisable(name: str) -> None:
     image = texture(96, 128)
     changed = robustness.DISTURBANCES[name](image)
     assert changed.dtype == np.uint8 and changed.shape[2] == 3
-    assert changed.shape == ((48, 64, 3) if name == "half size" else image.shape)
+    sizes = {"half size": (48, 64), "shift 2 %": (94, 125), "turn 2 degrees": (90, 124)}  # without an invented border
+    assert changed.shape[:2] == sizes.get(name, (96, 128))
     assert np.array_equal(changed, image) == (name == "as it is")
     resized = np.asarray(Image.fromarray(changed).resize((128, 96)))
     assert np.abs(resized.astype(int) - image).mean() < 40

@@ -128,7 +128,7 @@ def test_verdicts_on_a_defective_and_on_a_good_part(open_page, photographs: Path
     expect_accessible(tab, "normal")
 
 
-def test_on_a_phone_the_verdict_is_between_the_photograph_and_the_examples(open_page, photographs: Path) -> None:
+def test_the_verdict_is_in_view_and_on_a_phone_between_photograph_and_examples(open_page, photographs: Path) -> None:
     for width in WIDTHS:
         tab = open_page(width)
         tab.set_viewport_size({"width": WIDTHS[width], "height": 740})

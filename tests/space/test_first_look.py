@@ -78,7 +78,7 @@ def test_without_weights_of_clip_the_page_says_how_to_get_them(
     monkeypatch.delenv(CLIP_WEIGHTS, raising=False)
     monkeypatch.setattr(first_look_tab, "clip", lambda weights: pytest.fail("a visitor has it downloaded"))
     (photo,) = sent(photographs / "crack.png")
-    with pytest.raises(gr.Error, match=f"whoever runs it sets `{CLIP_WEIGHTS}="):
+    with pytest.raises(gr.Error, match=f"Whoever runs it sets `{CLIP_WEIGHTS}="):
         judge_without_model(photo, WORDS, None, "bottle")
     shown = [str(getattr(block, "value", "")) for block in build_page([]).blocks.values()]
     assert first_look_tab.NO_CLIP in shown

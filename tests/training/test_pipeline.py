@@ -208,7 +208,9 @@ def test_figures_of_every_map_are_told_and_the_zoo_takes_those_of_the_map_in_use
     assert [f"{100 * (maps[name].p_auroc or 0):.2f} %" for name in ("combined", *MAPS[:3])] == [
         cell.strip() for cell in row.strip("|").split("|")[1:]
     ]
-    assert "memory holds 40 patches of good parts as EfficientNet-lite0 sees them" in " ".join(card.split())
+    assert "memory holds 40 patches of 10 photographs of good parts as EfficientNet-lite0 sees them" in " ".join(
+        card.split()
+    )
     assert "The combined map is the mean of the memory's map and the streams'" in card
     (tmp_path / "zoo.json").write_text('{"models": {}}')
     entry = register(folder, "plates", "stlm-hub/plates", "cc0-1.0", path=tmp_path / "zoo.json")
@@ -247,7 +249,7 @@ def test_a_trained_network_is_taken_over_with_what_is_known_of_its_training(
             expected = starting_weights.encoder[name.removeprefix("backbone.encoder.")]
             torch.testing.assert_close(value, expected, rtol=1e-3, atol=1e-4)
     card = (output / "README.md").read_text()
-    assert "memory holds 100 patches of good parts as MobileSAM sees them" in " ".join(card.split())
+    assert "memory holds 100 patches of 10 photographs of good parts as MobileSAM sees them" in " ".join(card.split())
     assert before.training is not None and before.training.made is not None
     assert f"trained {before.training.made.date}" in card
 
