@@ -18,6 +18,7 @@ from stlm_page import faster  # noqa: E402
 from stlm_page.build import build_page  # noqa: E402
 from stlm_page.examples import examples  # noqa: E402
 from stlm_page.guard import Guard, hosts_of  # noqa: E402
+from stlm_page.heaps import share_heaps  # noqa: E402
 from stlm_page.judge import MODELS  # noqa: E402
 from stlm_page.launch import why_not_served  # noqa: E402
 from stlm_page.models import offered  # noqa: E402
@@ -30,6 +31,7 @@ ADDRESS, PORT = "127.0.0.1", 7860
 
 def main() -> None:
     """Serves the page until it is stopped."""
+    share_heaps()
     MODELS.get(offered()[0].alias)  # the first visitor does not wait for it
     if faster.wanted():
         faster.export_beside(MODELS, [entry.alias for entry in offered()])

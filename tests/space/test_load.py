@@ -73,7 +73,7 @@ def test_memory_stays_flat(page: Page, model: STLM, tmp_path: Path) -> None:
         Image.open(whole).rotate(7 * number).resize(size).save(paths[-1])
     predictions = judged(model, paths)
     server, requests = Server(page), REQUESTS * 5 // 2
-    # The second hundred still added 180 MB when it was measured, the four hundred that followed nothing.
+    # The second hundred still added 180 MB when it was measured.
     assert_own(users_at_once(page.url, MODEL, list(predictions), 8, REQUESTS), predictions)
     server.settle()
     before = server.megabytes()
