@@ -1,10 +1,12 @@
-"""What tests of `stlm watch` share: a model that gives every photograph one score, its rows, and patience."""
+"""What tests of `stlm watch` share: a model that gives every photograph one score, its rows, a server, and patience."""
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -45,3 +47,27 @@ def watch_while(write: Callable[[], None], photographs: Path, output: Path) -> N
     found: list[Row] = []
     watch(model(), str(photographs), output, on_row=found.append, stopped=lambda: bool(found))
     writer.join()
+
+
+@contextmanager
+def served(answer: Callable[[BaseHTTPRequestHandler], None]) -> Iterator[tuple[str, list[str]]]:
+    """A server that answers every request so; yields its address and the methods that it was asked with."""
+    asked: list[str] = []
+
+    class Receiver(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            asked.append(self.command)
+            answer(self)
+
+        do_GET = do_POST
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Receiver)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}/rows", asked
+    finally:
+        server.shutdown()
+        server.server_close()

@@ -6,14 +6,15 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from contextlib import AbstractContextManager, suppress
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 from drawn import texture
+from watched import served
 
 from stlm_hub.errors import DataError
 from stlm_hub.line import camera as module
@@ -172,30 +173,19 @@ def test_a_video_file_ends_and_leaves_out_what_was_judged(path: Path) -> None:
     assert [frame.id for frame in again] == [frame.id for frame in found[4:]]
 
 
-@contextmanager
-def over_http(kind: str, body: bytes, length: int | None = None) -> Iterator[tuple[str, list[str]]]:
-    """A server that answers with these bytes, of that many or of nobody knows how many; its address, what was asked."""
-    asked: list[str] = []
+def over_http(kind: str, body: bytes, length: int | None = None) -> AbstractContextManager[tuple[str, list[str]]]:
+    """A server that answers with these bytes, of that many or of nobody knows how many, see `served`."""
 
-    class Sender(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            asked.append(self.path)
-            self.send_response(200)
-            self.send_header("Content-Type", kind)
-            if length is not None:
-                self.send_header("Content-Length", str(length))
-            self.end_headers()
-            with suppress(OSError):  # nobody looks any more
-                self.wfile.write(body)
+    def answer(request: BaseHTTPRequestHandler) -> None:
+        request.send_response(200)
+        request.send_header("Content-Type", kind)
+        if length is not None:
+            request.send_header("Content-Length", str(length))
+        request.end_headers()
+        with suppress(OSError):  # nobody looks any more
+            request.wfile.write(body)
 
-        def log_message(self, *_: object) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Sender)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_port}/part", asked
-    server.shutdown()
-    server.server_close()
+    return served(answer)
 
 
 def test_a_video_behind_http_ends_is_not_opened_again_and_leaves_out_what_was_judged(path: Path) -> None:

@@ -8,16 +8,16 @@ import resource
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, HTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from drawn import write_photographs
-from watched import model, rows, watch_while
+from watched import model, rows, served, watch_while
 
 from stlm_hub.errors import ConfigError, DataError, ImageError
 from stlm_hub.line import folder as folder_module
@@ -32,28 +32,6 @@ from stlm_hub.line.senders import CsvFile, Mqtt, Webhook
 from stlm_hub.line.watch import watch
 
 ROW = Row("0" * 16, "part.png", "2026-01-01T00:00:00.000+00:00", "pass", 0.25, 0.5)
-
-
-@contextmanager
-def served(answer: Callable[[BaseHTTPRequestHandler], None]) -> Iterator[tuple[str, list[str]]]:
-    """A server that answers every request so; yields its address and the methods that it was asked with."""
-    asked: list[str] = []
-
-    class Receiver(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            asked.append(self.command)
-            answer(self)
-
-        do_GET = do_POST
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    server = HTTPServer(("127.0.0.1", 0), Receiver)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_port}/rows", asked
-    server.shutdown()
-    server.server_close()
 
 
 @pytest.mark.parametrize("code", [301, 302, 303, 307, 308])

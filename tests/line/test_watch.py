@@ -12,7 +12,7 @@ import subprocess
 import sys
 import threading
 import time
-from http.server import BaseHTTPRequestHandler, HTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ import cv2
 import numpy as np
 import pytest
 from drawn import texture, write_photographs
-from watched import model, rows, wait_for, watch_while
+from watched import model, rows, served, wait_for, watch_while
 
 from stlm_hub.errors import ConfigError, DataError
 from stlm_hub.line.journal import Journal
@@ -69,33 +69,27 @@ def test_each_photograph_has_one_row_after_kill_9(tmp_path: Path) -> None:
 def test_a_webhook_that_fails_gets_every_row_in_the_end(tmp_path: Path) -> None:
     got: list[str] = []
 
-    class Receiver(BaseHTTPRequestHandler):
-        failures = 1
+    failures = 1
 
-        def do_POST(self) -> None:
-            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            if Receiver.failures:
-                Receiver.failures -= 1
-                self.send_response(503)
-            else:
-                assert self.headers["Idempotency-Key"] == body["id"]
-                got.append(body["id"])
-                self.send_response(204)
-            self.end_headers()
+    def answer(request: BaseHTTPRequestHandler) -> None:
+        nonlocal failures
+        body = json.loads(request.rfile.read(int(request.headers["Content-Length"])))
+        if failures:
+            failures -= 1
+            request.send_response(503)
+        else:
+            assert request.headers["Idempotency-Key"] == body["id"]
+            got.append(body["id"])
+            request.send_response(204)
+        request.end_headers()
 
-        def log_message(self, *_: object) -> None:
-            pass
-
-    server = HTTPServer(("127.0.0.1", 0), Receiver)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
     write_photographs(tmp_path / "photos", 3)
     said: list[str] = []
-    hook = Webhook(f"http://127.0.0.1:{server.server_port}/rows")
-    watch(model(), str(tmp_path / "photos"), tmp_path / "out", once=True, senders=[hook], say=said.append)
-    # What was not delivered before the end is delivered by the next start.
-    watch(model(), str(tmp_path / "photos"), tmp_path / "out", once=True, senders=[hook], say=said.append)
-    server.shutdown()
-    server.server_close()
+    with served(answer) as (url, _):
+        hook = Webhook(url)
+        watch(model(), str(tmp_path / "photos"), tmp_path / "out", once=True, senders=[hook], say=said.append)
+        # What was not delivered before the end is delivered by the next start.
+        watch(model(), str(tmp_path / "photos"), tmp_path / "out", once=True, senders=[hook], say=said.append)
     assert got == [row.id for row in rows(tmp_path / "out")] and len(got) == 3
     assert "webhook does not take rows (HTTP 503); they wait and are sent again." in said
 
