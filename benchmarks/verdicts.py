@@ -42,6 +42,8 @@ NUMBERS = (10, 20, 50, 0)
 RATE = 0.01
 FIGURES = ("i_auroc", "p_auroc", "aupro", "ap")
 """Of each map that the model has; None where there are no masks."""
+CALIBRATED = ("normal", "disturbed", "probe")
+"""Scores that the threshold was chosen by, see `Judging`."""
 
 
 def log_odds_t(scores: np.ndarray) -> float:
@@ -122,6 +124,11 @@ def measure(found: PhotoSet, n: int, steps: int, seed: int, nonconform: Path | N
         "verdicts": {"good": _counts(good_verdicts), "anomalous": _counts(anomalous_verdicts)},
         "best": max(balanced_accuracy(good, anomalous, score) for score in [*good, *anomalous]),
         "rules": {name: _told(*kinds) for name, kinds in rejected.items()},
+        "scores": {
+            "good": _written(good),
+            "anomalous": _written(anomalous),
+            **{kind: _written(getattr(model.judging, f"{kind}_scores")) for kind in CALIBRATED},
+        },
         "maps": {
             name: {key: getattr(of_map, key) for key in FIGURES if getattr(of_map, key) is not None}
             for name, of_map in figures.items()
@@ -147,6 +154,11 @@ def _told(good: np.ndarray, anomalous: np.ndarray) -> dict[str, float]:
         "rejected": 100 * float(good.mean()),
         "missed": 100 * float((~anomalous).mean()),
     }
+
+
+def _written(scores: Sequence[float] | np.ndarray) -> str:
+    """Scores in one line, so that another rule can be tried on them: a list would take a line each."""
+    return " ".join(f"{score:.4f}" for score in scores)
 
 
 def _counts(verdicts: Sequence[str]) -> dict[str, int]:

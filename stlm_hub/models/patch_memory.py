@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -74,6 +75,16 @@ def principal_components(centred: Tensor, channels: int) -> Tensor:
     return vectors[:, -channels:]
 
 
+class LeftOut(NamedTuple):
+    """What a memory does without while it judges a photograph that it knows.
+
+    photographs: K int32, the numbers of those whose entries do not count. replacements: NxC, entries in their place.
+    """
+
+    photographs: Tensor
+    replacements: Tensor
+
+
 class PatchMemory(nn.Module):
     """Features of normal patches, reduced to their principal components, and the backbone that computes them.
 
@@ -98,8 +109,8 @@ class PatchMemory(nn.Module):
         self.register_buffer("components", torch.zeros(in_channels, config.channels))
         self.register_buffer("entries", torch.zeros(config.entries, config.channels))
         self.register_buffer("sources", torch.full((config.entries,), -1, dtype=torch.int32))
-        self.replacements: dict[int, Tensor] = {}
-        """Entries in the place of those of a photograph that does not count, by its number. They are not stored."""
+        self.left_out: dict[int, LeftOut] = {}
+        """What does not count for a photograph that shall not, by its number. It is not stored."""
 
     def patches(self, image: Tensor) -> Tensor:
         """Bx3xHxW RGB in [0, 255], H and W multiples of 16 -> Bx(H/8)x(W/8)xD float32, see `patch_features`."""
@@ -134,8 +145,10 @@ class PatchMemory(nn.Module):
         return (patches - self.mean) @ self.components
 
     def _entries_without(self, photograph: int) -> Tensor:
-        """Entries that are not of this photograph, and what takes its place; all entries for -1."""
+        """Entries that count where this photograph shall not, see `left_out`: all but its own, or all for -1."""
         if photograph < 0:
             return self.entries
-        others = self.entries[self.sources != photograph]
-        return torch.cat([others, self.replacements[photograph]]) if photograph in self.replacements else others
+        if photograph not in self.left_out:
+            return self.entries[self.sources != photograph]
+        numbers, replacements = self.left_out[photograph]
+        return torch.cat([self.entries[~torch.isin(self.sources, numbers)], replacements])

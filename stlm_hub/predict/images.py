@@ -122,6 +122,14 @@ def note_left_out(folder: str | Path, *, recursive: bool = False) -> str:
     return "" if reads_heic() else left_out(_all_images(expanded(folder), recursive))
 
 
+def natural(path: Path) -> list[list[str | int]]:
+    """Sort key that compares runs of digits as numbers. Text and numbers alternate, so they are never compared."""
+    return [
+        [int(piece) if index % 2 else piece for index, piece in enumerate(re.split(r"([0-9]+)", part.casefold()))]
+        for part in path.parts
+    ]
+
+
 def _all_images(root: Path, recursive: bool) -> list[Path]:
     """`list_images`, with HEIC files whether they can be read or not."""
     try:
@@ -137,7 +145,7 @@ def _all_images(root: Path, recursive: bool) -> list[Path]:
     except (OSError, ValueError) as error:
         where = getattr(error, "filename", None) or str(root)  # or a subfolder
         raise ImageError(f"The folder {printable(where)} cannot be read: {reason(error)}.") from None
-    return sorted(found, key=lambda path: (_natural(path.relative_to(root)), str(path)))
+    return sorted(found, key=lambda path: (natural(path.relative_to(root)), str(path)))
 
 
 def _below(root: Path) -> Iterator[Path]:
@@ -153,14 +161,6 @@ def _below(root: Path) -> Iterator[Path]:
             yield path
             if path.is_dir() and not path.name.startswith("."):
                 (links if path.is_symlink() else folders).append(path)
-
-
-def _natural(path: Path) -> list[list[str | int]]:
-    """Sort key that compares runs of digits as numbers. Text and numbers alternate, so they are never compared."""
-    return [
-        [int(piece) if index % 2 else piece for index, piece in enumerate(re.split(r"([0-9]+)", part.casefold()))]
-        for part in path.parts
-    ]
 
 
 def _read_file(path: Path, name: str | None, bits: int | None) -> Picture:

@@ -42,7 +42,7 @@ from .fill_memory import (
     find_candidates,
 )
 from .job import Job
-from .leave_one_out import replacements
+from .leave_block_out import blocks_of, leave_out
 from .machine import circumstances, measure_latency
 from .observer import Observer
 from .trained import Trained, train_network
@@ -160,9 +160,18 @@ def _calibrate(
     normals = choose_photographs(normals, job.training.seed)
     observer.on_message(f"Calibrating on {len(normals)} photographs of good parts.")
     if model.patch_memory is not None and candidates is not None:
-        numbers = [normal.remembered for normal in normals]
-        model.patch_memory.replacements = replacements(
-            model.patch_memory, candidates, numbers, lambda done, total: observer.stop_if_asked()
+        blocks = blocks_of(split.photographs, model.patch_memory, candidates)
+        if len(blocks) < len(split.photographs):
+            observer.on_message(
+                "Photographs that follow each other by their names are alike, so "
+                f"{len(blocks[0])} at a time are left out of the memory that judges them."
+            )
+        needed = {normal.remembered for normal in normals}
+        model.patch_memory.left_out = leave_out(
+            model.patch_memory,
+            candidates,
+            [block for block in blocks if needed & set(block)],
+            lambda done, total: observer.stop_if_asked(),
         )
     found = calibrate(
         model,

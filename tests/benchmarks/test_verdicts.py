@@ -91,7 +91,8 @@ def test_a_row_learns_from_some_photographs_and_judges_the_others(data: Path, mo
         score = {"good": 0.2, "dent": 0.8}[path.parent.name]
         return Prediction(grey(0, 8, 8), np.zeros((8, 8), np.float32), score, 0.5)
 
-    judging = SimpleNamespace(threshold=0.9, normal_scores=(0.1, 0.15, 0.2, 0.3, 0.35, 0.4))
+    calibrated = {"normal_scores": (0.1, 0.15, 0.2, 0.3, 0.35, 0.4), "disturbed_scores": (), "probe_scores": (0.7,)}
+    judging = SimpleNamespace(threshold=0.9, **calibrated)
     model = SimpleNamespace(predict=predict, judging=judging)
     evaluation = SimpleNamespace(figures={"memory": MapFigures(i_auroc=0.9, ap=0.4)})
     monkeypatch.setattr(verdicts, "evaluate", lambda judged, test, thresholds: evaluation)
@@ -105,6 +106,9 @@ def test_a_row_learns_from_some_photographs_and_judges_the_others(data: Path, mo
     assert set(row["rules"]) == {"stlm_hub", *verdicts.RULES}
     assert row["maps"] == {"memory": {"i_auroc": 0.9, "ap": 0.4}}  # what is not known is left out
     assert row["rules"]["highest"]["balanced"] == 100.0
+    assert row["scores"]["good"] == "0.2000 0.2000" and row["scores"]["anomalous"] == "0.8000 0.8000 0.8000"
+    assert row["scores"]["normal"].split()[1] == "0.1500"
+    assert (row["scores"]["disturbed"], row["scores"]["probe"]) == ("", "0.7000")
 
 
 def test_rows_that_were_measured_are_kept(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

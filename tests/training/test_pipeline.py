@@ -37,7 +37,7 @@ from stlm_hub.training import fill_memory, pipeline
 from stlm_hub.training.data import Split, split_normals
 from stlm_hub.training.finetune import held_out_of
 from stlm_hub.training.job import Job
-from stlm_hub.training.leave_one_out import replacements
+from stlm_hub.training.leave_block_out import blocks_of, leave_out
 from stlm_hub.training.observer import Observer
 from stlm_hub.training.options import Options
 from stlm_hub.training.pipeline import run
@@ -144,7 +144,8 @@ def test_all_photographs_calibrate_each_as_if_the_memory_did_not_know_it(finishe
     again.judging = Judging("combined")
     assert again.patch_memory is not None
     candidates = fill_memory.find_candidates(again, split.photographs, job.training.seed, job.nuisance)
-    again.patch_memory.replacements = replacements(again.patch_memory, candidates, range(len(normals)))
+    blocks = blocks_of(split.photographs, again.patch_memory, candidates)
+    again.patch_memory.left_out = leave_out(again.patch_memory, candidates, blocks)
     options: dict[str, Any] = {"nuisance": finished.job.nuisance, "seed": finished.job.training.seed}
     calibrate(again, normals, finished.job.false_alarm_rate, **options)
     # Candidates are seen through the stored float16 weights here.
