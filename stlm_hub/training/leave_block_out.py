@@ -28,11 +28,10 @@ ALIKE = 1.5
 """Neighbours are alike where a patch is nearest to one of them so many times as often as by chance."""
 ORDERS = 39
 """Random orders, none of which may say as much: one in forty would, where neighbours are not alike."""
-FEWEST = 10
-"""Photographs that tell whether neighbours are alike."""
 BLOCKS = 10
-"""Most blocks: each leaves out a tenth of the photographs, as ten-fold cross-validation does."""
-SMALLEST_BLOCK = 3
+"""Each block leaves out a tenth of the photographs: a memory without more of them would know less than the one in use."""
+FEWEST = 20
+"""Photographs of which a tenth is more than one."""
 
 
 def blocks_of(photographs: Sequence[Path], memory: PatchMemory, candidates: Candidates) -> list[list[int]]:
@@ -49,7 +48,7 @@ def blocks_of(photographs: Sequence[Path], memory: PatchMemory, candidates: Cand
     order = sorted(range(len(photographs)), key=lambda number: natural(photographs[number]))
     if len(order) < FEWEST or not neighbours_are_alike(memory, candidates, order):
         return [[number] for number in range(len(order))]
-    return [block.tolist() for block in np.array_split(order, min(BLOCKS, len(order) // SMALLEST_BLOCK))]
+    return [block.tolist() for block in np.array_split(order, BLOCKS)]
 
 
 @torch.inference_mode()

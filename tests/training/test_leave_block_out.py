@@ -99,8 +99,8 @@ def test_neighbours_are_told_by_the_numbers_in_their_names() -> None:
     assert neighbours_are_alike(memory, candidates, shuffled.argsort().tolist())
 
 
-@pytest.mark.parametrize(("photographs", "expected"), [(8, 8), (24, 8), (40, 10)])
-def test_a_block_has_three_photographs_at_least(photographs: int, expected: int) -> None:
+@pytest.mark.parametrize(("photographs", "expected"), [(16, 16), (24, BLOCKS), (40, BLOCKS)])
+def test_no_more_than_a_tenth_is_left_out(photographs: int, expected: int) -> None:
     known, _ = photographed_again(4)
     memory, candidates = filled(known[:photographs])
     assert len(blocks_of(named(range(photographs)), memory, candidates)) == expected
