@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 from importlib.util import find_spec
+from pathlib import Path
+from shutil import which
 from typing import TYPE_CHECKING
 
-from .errors import ConfigError, HubError
+from .errors import ConfigError
 from .model_folder import zoo
-from .runtime.facts import check_export_request, is_export
+from .model_folder.names import is_export
+from .runtime.facts import check_export_request
 
 if TYPE_CHECKING:
     from .runtime.detector import ExportedModel
@@ -24,8 +27,8 @@ def load(
 
     Args:
         name: a folder that `stlm export` wrote, or what `STLM.from_pretrained` takes.
-        device: where it judges. Exports judge on processors, so that one takes PyTorch's place for None and "cpu"
-            alone; `STLM.from_pretrained(name, backend="torch")` judges in PyTorch on a processor, too.
+        device: where it judges; None: a graphics card where there is one. Exports judge on processors, so one takes
+            PyTorch's place there alone; `STLM.from_pretrained(name, backend="torch")` judges in PyTorch anywhere.
         threads: of an exported model; None: as many as the machine has cores.
         bits: that photographs of 16 bits use: 10, 12, 14 or 16; None: what the model knows.
 
@@ -43,6 +46,23 @@ def load(
     return detector
 
 
+def judging_folder(name: str | os.PathLike[str]) -> Path:
+    """The folder of what `load` judges by on a processor: a model, or the export that takes its place.
+
+    Raises:
+        HubError, WeightsError: as of `load`; a model of the Hub is downloaded.
+    """
+    from .runtime.beside import exports_of
+
+    folder = zoo.local_folder(name)
+    if folder is None:
+        from .model_folder import hub
+
+        folder = hub.resolve(name).folder
+    exports = [] if is_export(folder) else exports_of(folder)
+    return exports[0][0] if exports else folder
+
+
 def _load(name: str | os.PathLike[str], device: str | None, threads: int | None) -> STLM | ExportedModel:
     from .runtime.beside import fastest
     from .runtime.detector import ExportedModel
@@ -51,12 +71,30 @@ def _load(name: str | os.PathLike[str], device: str | None, threads: int | None)
     if folder is not None and is_export(folder):
         check_export_request(folder, device=device)
         return ExportedModel.from_folder(folder, threads=threads)
-    if folder is not None and device in (None, "cpu") and (found := fastest(folder, threads)) is not None:
+    on_processor = device == "cpu" or (device is None and not _has_graphics_card())
+    if folder is not None and on_processor and (found := fastest(folder, threads)) is not None:
         return found
-    if folder is None and "/" not in os.fspath(name) and os.fspath(name).partition("@")[0] not in zoo.load_zoo():
-        raise HubError(zoo.unknown_alias(os.fspath(name)))  # before torch is imported
+    if folder is None and isinstance(name, str):
+        zoo.check_name(name)  # before torch is imported
     if find_spec("torch") is None:
-        raise ConfigError(f"{os.fspath(name)} is not an exported model and needs PyTorch: {INSTALL_TORCH}")
+        what = (
+            f"There is no folder {name} here, and a model of the Hub" if folder is None else f"{name} is no export and"
+        )
+        raise ConfigError(f"{what} needs PyTorch: {INSTALL_TORCH}")
     from .stlm import STLM
 
+    if folder is None and threads is not None and on_processor:
+        from .model_folder import hub
+
+        if (found := fastest(hub.resolve(name).folder, threads)) is not None:
+            return found
     return STLM.from_pretrained(name, device=device)
+
+
+def _has_graphics_card() -> bool:
+    """Whether PyTorch would compute on a graphics card. It is imported only where there is NVIDIA's driver."""
+    if find_spec("torch") is None or not (which("nvidia-smi") or Path("/proc/driver/nvidia").exists()):
+        return False
+    import torch
+
+    return torch.cuda.is_available()

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from .model_folder import hub
 from .model_folder.folder import read_folder, write_config, write_judging
-from .model_folder.names import FAMILIARITY_NAME, MEMORY_NAME, REGION_NAME, WEIGHTS_NAME
+from .model_folder.names import FAMILIARITY_NAME, MEMORY_NAME, REGION_NAME, WEIGHTS_NAME, is_export
 from .model_folder.versions import read_one_version, replace
 from .model_folder.weights_file import read_model_weights, write_weights
 from .model_folder.zoo import folder_of
@@ -24,7 +24,7 @@ from .models.stlm.judging import Judging
 from .models.stlm.network import STLMNetwork
 from .runtime.beside import Preferred
 from .runtime.detector import ExportedModel
-from .runtime.facts import check_export_request, is_export
+from .runtime.facts import check_export_request
 from .runtime.judging_model import JudgingModel
 from .validate import expanded
 

@@ -9,6 +9,7 @@ import uuid
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
+from ..detectors import judging_folder
 from ..errors import ConfigError, DataError
 from ..files.fingerprint import file_sha256
 from ..model_folder.names import DECIDING
@@ -186,12 +187,8 @@ def _lasting(model: str) -> str:
 
 
 def _weights(model: str) -> str:
-    """SHA-256 of the files that decide the predictions of a model or an export. A model of the Hub is downloaded."""
-    folder = local_folder(model)
-    if folder is None:
-        from ..model_folder import hub
-
-        folder = hub.resolve(model).folder
+    """SHA-256 of the files that decide the predictions: of a model, or of the export that judges in its place."""
+    folder = judging_folder(model)
     files = [folder / name for name in (*DECIDING, *_GRAPHS) if (folder / name).is_file()]
     return file_sha256(*files)
 

@@ -7,6 +7,9 @@ from typing import Annotated
 
 import typer
 
+from ..model_folder.names import FORMATS, PRECISIONS
+from ..model_folder.zoo import check_name
+from ..validate import check_choice
 from ..wording import number_of
 from .console import needing, say
 from .options import ModelArgument
@@ -23,10 +26,13 @@ def export(
     precision: Annotated[str, typer.Option(help="fp32, bf16 or int8.")] = "fp32",
     photographs: Annotated[
         Path | None,
-        typer.Option(help="Folder of good photographs, not trained on, to compare on; needed for int8."),
+        typer.Option(help="Folder of good photographs, not trained on, to compare on; needed for bf16 and int8."),
     ] = None,
 ) -> None:
     """Exports a model for ONNX Runtime or OpenVINO, after checking that it still judges the same."""
+    check_name(model)
+    check_choice("format", form, FORMATS)
+    check_choice("precision", precision, PRECISIONS)
     with needing("Exporting", "export"):
         from ..export.export import export as run
 

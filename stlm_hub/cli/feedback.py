@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
+from ..model_folder.zoo import check_own
 from .console import needing, say
 from .progress import counted
 
@@ -22,6 +23,7 @@ def accept(
     ] = False,
 ) -> None:
     """Tells a model that parts were good: its memory learns them in seconds, and its threshold counts them."""
+    check_own(model)
     with needing("This", "torch"):
         from ..training.feedback import accept as run
 
@@ -41,9 +43,9 @@ def reject(
     model: OwnModelOption,
 ) -> None:
     """Keeps photographs as known defects. Nothing learns from them; each new threshold shows whether it finds them."""
-    from ..stlm import STLM
-
+    check_own(model)
     with needing("This", "torch"):
+        from ..stlm import STLM
         from ..training.feedback import reject as run
 
     known = run(model, photographs)
@@ -53,6 +55,7 @@ def reject(
 
 def undo(model: OwnModelOption) -> None:
     """Takes back the last `stlm accept` or `stlm reject`, whichever came later."""
+    check_own(model)
     with needing("This", "torch"):
         from ..training.feedback import undo as run
 

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from ..model_folder.zoo import check_own
 from ..wording import number_of
 from .console import say
 from .options import PrivateOption, TokenOption
@@ -23,6 +24,7 @@ def publish(
     ] = False,
 ) -> None:
     """Publishes a model folder on the Hugging Face Hub: repository, card, tag."""
+    check_own(folder)
     from ..model_folder import publish as module
 
     if dry_run:

@@ -20,13 +20,13 @@ from ..errors import ConfigError, DataError
 from ..files.fingerprint import file_sha256
 from ..model_folder import hub
 from ..model_folder.folder import make_parent, making, write_config, write_judging
-from ..model_folder.names import RESULTS_NAME
+from ..model_folder.names import FORMATS, PRECISIONS, RESULTS_NAME, is_export
 from ..models.stlm.config import CONFIG_NAME
 from ..models.stlm.judging import CALIBRATION_NAME
 from ..predict.images import list_images, read_picture
 from ..predict.predictor import infer as torch_infer
 from ..runtime.detector import ExportedModel, infer
-from ..runtime.facts import FORMATS, PRECISIONS, ExportFacts, deciding_sha256, is_export
+from ..runtime.facts import ExportFacts, deciding_sha256
 from ..runtime.kept import kept_exports
 from ..runtime.sessions import INSTALL, is_installed, open_session
 from ..stlm import STLM
@@ -35,12 +35,13 @@ from ..wording import number_of
 from . import parity
 from .graph import write_onnx
 from .openvino_graph import write_openvino
+from .quantise import MOST as MOST_FITTED
 from .quantise import quantise
 
 _OWN = {*FORMATS.values(), "model.bin", CONFIG_NAME, CALIBRATION_NAME, RESULTS_NAME}
 """Files of an export."""
 LEAST = 4
-"""Photographs that int8 needs to measure ranges on."""
+"""Photographs that an export is compared on, and that int8 is fitted to, at the least."""
 
 
 def export(
@@ -60,8 +61,8 @@ def export(
             `load` of the model use it. None: the cache, where they find it, too.
         form: "onnx" for ONNX Runtime, "openvino" for OpenVINO.
         precision: "fp32"; "bf16", OpenVINO alone and only on processors that have it; "int8".
-        photographs: folder of good parts, held out from training, that the two are compared on. None: drawn pictures,
-            which do for fp32 alone.
+        photographs: folder of good parts, held out from training, that the two are compared on; int8 is fitted to
+            others of them. None: drawn pictures, which do for fp32 alone.
         on_image: called with (done, total) after each comparison.
 
     Raises:
@@ -76,12 +77,12 @@ def export(
     local = hub.resolve(name)
     place = kept_exports(local.folder) / f"{form}-{precision}" if output is None else expanded(output)
     model = STLM.from_pretrained(name, device="cpu")
-    good = _photographs(photographs, model.frame_size, model.judging.bits)
+    fitted, good = _photographs(photographs, model, precision)
     make_parent(place.absolute())
     with making(place.absolute()) as beside:
         folder = beside / "export"
         folder.mkdir()
-        _write_graph(model, folder, form, precision, good)
+        _write_graph(model, folder, form, precision, fitted)
         write_config(folder, model.config)
         write_judging(folder, model.judging)
         if precision == "bf16":
@@ -90,7 +91,7 @@ def export(
         found = parity.compare(
             lambda image: next(torch_infer(model, [image], model.judging.shown)),
             lambda image: next(infer(session, model.judging, [image], model.frame_size)),
-            good[: parity.MOST],
+            good,
             model.judging,
             drawn=photographs is None,
             on_image=on_image,
@@ -117,8 +118,6 @@ def _check_request(form: str, precision: str, has_photographs: bool) -> None:
     check_choice("precision", precision, PRECISIONS)
     if not is_installed(form):
         raise ConfigError(f"The export is compared with the model by running it: {INSTALL[form]}")
-    if precision == "int8" and not has_photographs:
-        raise ConfigError("int8 is fitted to photographs of good parts; give a folder of them with --photographs.")
     if precision == "bf16":
         from ..runtime.sessions import has_bfloat16
 
@@ -126,6 +125,11 @@ def _check_request(form: str, precision: str, has_photographs: bool) -> None:
             raise ConfigError("ONNX Runtime does not compute in bf16 on processors; give --format openvino.")
         if not has_bfloat16():
             raise ConfigError("This processor does not compute in bf16; export on one that does, or in fp32 or int8.")
+    if precision != "fp32" and not has_photographs:  # drawn pictures do not tell whether it still finds defects
+        raise ConfigError(
+            f"{precision} is less exact, so it is tried on photographs of good parts; give a folder of them with "
+            "--photographs."
+        )
 
 
 TRIAL = """
@@ -158,24 +162,35 @@ def _check_place(place: Path) -> None:
         raise ConfigError(f"{place} holds {min(others)} beside an export; name another folder, or move it away.")
 
 
-def _photographs(folder: str | os.PathLike[str] | None, size: tuple[int, int], bits: int | None) -> list[np.ndarray]:
+def _photographs(
+    folder: str | os.PathLike[str] | None, model: STLM, precision: str
+) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """Photographs that int8 is fitted to, and others to compare on, HxWx3 uint8 RGB at the network's size."""
     if folder is None:
-        return list(parity.drawn_photographs(size))
-    paths = list_images(expanded(folder))
-    if len(paths) < LEAST:
+        return [], list(parity.drawn_photographs(model.frame_size))
+    paths, least = list_images(expanded(folder)), LEAST * (2 if precision == "int8" else 1)
+    if len(paths) < least:
         raise DataError(
-            f"{folder} holds {number_of(len(paths), 'photograph')}; an export needs {LEAST} or more of good parts."
+            f"{folder} holds {number_of(len(paths), 'photograph')}; an export in {precision} needs {least} or more of "
+            "good parts."
         )
-    return parity.at_network_size([read_picture(path, bits=bits).image for path in paths[: parity.MOST]], size)
+    fitted = paths[::2][:MOST_FITTED] if precision == "int8" else []
+    compared = [path for path in paths if path not in set(fitted)][: parity.MOST]
+    bits, size = model.judging.bits, model.frame_size
+    to_fit, to_compare = (
+        parity.at_network_size([read_picture(path, bits=bits).image for path in some], size)
+        for some in (fitted, compared)
+    )
+    return to_fit, to_compare
 
 
-def _write_graph(model: STLM, folder: Path, form: str, precision: str, good: Sequence[np.ndarray]) -> None:
+def _write_graph(model: STLM, folder: Path, form: str, precision: str, fitted: Sequence[np.ndarray]) -> None:
     with TemporaryDirectory(prefix=".graph-", dir=folder.parent) as name:
         graph = Path(name) / "model.onnx"
         write_onnx(model, graph)
         if precision == "int8":
             quantised = Path(name) / "int8.onnx"
-            quantise(graph, quantised, good)
+            quantise(graph, quantised, fitted)
             graph = quantised
         if form == "onnx":
             graph.replace(folder / FORMATS[form])

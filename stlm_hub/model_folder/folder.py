@@ -16,7 +16,7 @@ from ..models.stlm.config import CONFIG_NAME, STLMConfig
 from ..models.stlm.judging import CALIBRATION_NAME, Judging
 from ..validate import parse_json, read_bytes
 from . import versions
-from .names import FILES, WEIGHTS_NAME
+from .names import FILES, WEIGHTS_NAME, is_export
 
 T = TypeVar("T")
 
@@ -118,7 +118,7 @@ def check_output(output: Path, also: Sequence[str] = ()) -> None:
         raise ConfigError(f"{output} is a file; name a new folder for the model.")
     found = {path.name for path in output.iterdir()} if output.exists() else set()
     found -= _NOBODYS | {versions.PART, *(f".{name}.part" for name in FILES)}  # what an interruption left
-    others = found - {*FILES, *also}
+    others = {name for name in found - {*FILES, *also} if not is_export(output / name)}  # an export is made again
     if found and not found & {CONFIG_NAME, WEIGHTS_NAME}:
         others = found  # a README, say, of something else
     if others:

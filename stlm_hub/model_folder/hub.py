@@ -43,7 +43,7 @@ def resolve(
     names another organisation to download aliases from.
 
     Args:
-        name: alias, `org/repo`, `org/repo@revision` or a folder.
+        name: alias, `org/repo`, `org/repo@revision`, its address on the Hub, or a folder.
         revision: branch, tag or commit; an alias with a revision of its own is no longer checked against zoo.json.
         token: access token of the Hub; None uses the one of `hf auth login`.
         local_files_only: use folders and the cache only.
@@ -55,6 +55,8 @@ def resolve(
         WeightsError: it has no model.safetensors.
     """
     text = os.fspath(name)
+    if isinstance(name, str):
+        text = name = zoo.of_address(name)
     if isinstance(name, str) and "@" in text and zoo.folder_of(text) is None:
         text, _, tail = text.rpartition("@")
         if revision not in (None, tail):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from ..models.stlm.config import CONFIG_NAME as CONFIG_NAME
 from ..models.stlm.judging import CALIBRATION_NAME as CALIBRATION_NAME
 
@@ -27,3 +29,13 @@ MAX_WEIGHT_BYTES = 512 * 2**20
 
 FILES = (*DECIDING, RESULTS_NAME, CARD_NAME)
 """All files of a finished model but its plots."""
+
+FORMATS = {"onnx": "model.onnx", "openvino": "model.xml"}
+"""File formats of an export's graph, with the file that is opened. OpenVINO's weights are in `model.bin` beside it."""
+
+PRECISIONS = ("fp32", "bf16", "int8")
+
+
+def is_export(folder: Path) -> bool:
+    """Whether a folder holds an exported graph."""
+    return any((folder / name).is_file() for name in FORMATS.values())

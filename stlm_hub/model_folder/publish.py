@@ -20,7 +20,7 @@ from . import results
 from .card.card import card_of, write_card
 from .folder import read_folder
 from .local_model import PICKLE_SUFFIXES
-from .names import CARD_NAME, FILES, MEMORY_NAME, RESULTS_NAME, WEIGHT_FILES
+from .names import CARD_NAME, FILES, MEMORY_NAME, RESULTS_NAME, WEIGHT_FILES, is_export
 from .upload import check_repo_id, commit, write_errors
 from .versions import PART, settle
 from .weights_file import read_model_weights
@@ -112,7 +112,8 @@ def check_folder(folder: Path, card: bytes | None = None) -> dict[str, Path]:
     if not folder.is_dir():
         raise HubError(f"There is no folder {folder}; give the folder that STLM.save_pretrained wrote.")
     settle(folder)
-    found = [path for path in sorted(folder.rglob("*")) if path.relative_to(folder).parts[0] != PART]
+    left_out = {PART, *(path.name for path in folder.iterdir() if is_export(path))}  # others export on their machine
+    found = [path for path in sorted(folder.rglob("*")) if path.relative_to(folder).parts[0] not in left_out]
     files = {path.relative_to(folder).as_posix(): path for path in found if path.is_file()}
     for path in found:
         if path.is_symlink():  # it may lead to a file that nobody means to publish

@@ -153,6 +153,30 @@ def check_name(name: str) -> None:
         raise HubError(f"There is no folder {name:.200} here; check the path, or give an alias or org/repo.")
 
 
+def check_own(folder: Path) -> None:
+    """Refuses a folder of a user's own model that is not there, before anything heavy is imported.
+
+    Raises:
+        HubError: it is not there.
+    """
+    if folder_of(folder) is None:
+        raise HubError(
+            f"There is no folder {expanded(folder)} here; name the folder of a model of your own. One of the zoo is "
+            "copied into a folder with: stlm calibrate"
+        )
+
+
+def of_address(name: str) -> str:
+    """`org/repo` or `org/repo@revision` of a web address of the Hub; any other name as it is."""
+    hubs = {"https://huggingface.co/", "https://hf.co/", os.environ.get("HF_ENDPOINT", "").rstrip("/") + "/"} - {"/"}
+    address = name.partition("?")[0].rstrip("/")
+    for hub in hubs:
+        if address.startswith(hub):
+            repo, _, revision = address.removeprefix(hub).partition("/tree/")
+            return f"{repo}@{revision}" if revision else repo
+    return name
+
+
 def unknown_alias(name: str) -> str:
     """The sentence for an alias that is not in the zoo."""
     known = sorted(load_zoo())

@@ -7,6 +7,7 @@ import weakref
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
@@ -23,6 +24,7 @@ CUDA_GRAPHS = "reduce-overhead"
 """Mode of `torch.compile` that records CUDA graphs: launching kernels takes a small network longer than computing."""
 
 _compiled: weakref.WeakKeyDictionary[nn.Module, tuple[Acceleration, Callable[..., Any]]] = weakref.WeakKeyDictionary()
+"""Compiled forward passes, which take the model as their first argument: holding it, they would keep it for ever."""
 
 
 @dataclass(frozen=True)
@@ -83,11 +85,9 @@ def _forward(model: AnomalyMaps, acceleration: Acceleration) -> Callable[..., An
         return model
     kept = _compiled.get(model)
     if kept is None or kept[0] != acceleration:
-        _compiled[model] = kept = (
-            acceleration,
-            torch.compile(model.forward, mode=acceleration.compiled, dynamic=False),
-        )
-    return kept[1]
+        forward = torch.compile(type(model).forward, mode=acceleration.compiled, dynamic=False)
+        _compiled[model] = kept = (acceleration, forward)
+    return partial(kept[1], model)
 
 
 def in_float32(values: Tensor) -> AbstractContextManager[Any]:

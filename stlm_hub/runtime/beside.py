@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ConfigError
+from ..model_folder.names import is_export
 from .detector import ExportedModel
-from .facts import ExportFacts, changed_since, is_export, load_facts
+from .facts import ExportFacts, changed_since, load_facts
 from .kept import all_kept, kept_exports
 from .sessions import is_installed
 
@@ -89,13 +90,18 @@ class Preferred:
 
     def instead_of(self, model: AnomalyMaps) -> ExportedModel | None:
         """The export; None: no export opens, or the model was changed since it was loaded and must judge itself."""
-        if model.judging is not self._judging or model.training or _state(model) != self._loaded:
+        if not self._judges_alike(model) or model.training or _state(model) != self._loaded:
             return None
         with self._lock:
             if self._opened is None and self._folders:
                 folders, self._folders = self._folders, []  # one that does not open is not tried again
                 self._opened = _first_that_opens(folders)
         return self._opened
+
+    def _judges_alike(self, model: AnomalyMaps) -> bool:
+        """Whether a model judges as it did, perhaps photographs of another depth: that is for whoever reads them."""
+        judging = model.judging
+        return judging is self._judging or judging.replace(bits=self._judging.bits) == self._judging
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(None), ()  # None in a copy of the model: it will be changed, or used where the folder is not
@@ -104,4 +110,5 @@ class Preferred:
 def _state(model: AnomalyMaps) -> tuple[str, int, int]:
     """Device of a model's tensors, a hash of their identities, and how often they were changed in place."""
     tensors = list(chain(model.parameters(), model.buffers()))
-    return str(tensors[0].device), hash(tuple(map(id, tensors))), sum(tensor._version for tensor in tensors)
+    changes = sum(tensor._version for tensor in tensors if not tensor.is_inference())  # those count none
+    return str(tensors[0].device), hash(tuple(map(id, tensors))), changes

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 import numpy as np
 
 from ..errors import ConfigError
+from ..model_folder.names import is_export
 from ..models.stlm.area import reached
 from ..models.stlm.config import CONFIG_NAME, STLMConfig
 from ..models.stlm.judging import CALIBRATION_NAME, Judging
@@ -17,7 +18,7 @@ from ..predict.prediction import Prediction
 from ..predict.stream import batches
 from ..predict.verdicts import Inferred, ScoredMap, judge_all
 from ..validate import expanded
-from .facts import ExportFacts, check_unchanged, is_export, load_facts
+from .facts import ExportFacts, check_unchanged, load_facts
 from .judging_model import JudgingModel
 from .sessions import BACKENDS, Session, open_session
 

@@ -11,16 +11,19 @@ from typing import Any
 
 from ..errors import ConfigError, HubError
 from ..files.fingerprint import file_sha256
-from ..model_folder.names import CALIBRATION_NAME, CONFIG_NAME, DECIDING, MAX_WEIGHT_BYTES, RESULTS_NAME
+from ..model_folder.names import (
+    CALIBRATION_NAME,
+    CONFIG_NAME,
+    DECIDING,
+    FORMATS,
+    MAX_WEIGHT_BYTES,
+    PRECISIONS,
+    RESULTS_NAME,
+)
 from ..validate import check_choice, check_fields, check_integer, check_number, check_text, read_json
 
 FORMAT_VERSION = 1
 """Version of an export's folder. It rises when a field changes its meaning; other folders are refused."""
-
-FORMATS = {"onnx": "model.onnx", "openvino": "model.xml"}
-"""File formats of a graph, with the file that is opened. OpenVINO's weights are in `model.bin` beside it."""
-
-PRECISIONS = ("fp32", "bf16", "int8")
 
 _FILES = (*FORMATS.values(), "model.bin", CONFIG_NAME, CALIBRATION_NAME)
 
@@ -135,11 +138,6 @@ def load_facts(folder: Path) -> ExportFacts:
     names = [field.name for field in dataclasses.fields(Parity)]
     parity: Any = check_fields("parity", fields.pop("parity"), names, required=names)
     return ExportFacts(parity=Parity(**parity), **fields)
-
-
-def is_export(folder: Path) -> bool:
-    """Whether a folder holds an exported graph."""
-    return any((folder / name).is_file() for name in FORMATS.values())
 
 
 def check_export_request(

@@ -29,7 +29,7 @@ ALIKE = 1.5
 ORDERS = 39
 """Random orders, none of which may say as much: one in forty would, where neighbours are not alike."""
 BLOCKS = 10
-"""Each block leaves out a tenth of the photographs: a memory without more of them would know less than the one in use."""
+"""Each leaves out a tenth of the photographs: a memory without more of them would know less than the one in use."""
 FEWEST = 20
 """Photographs of which a tenth is more than one."""
 

@@ -22,6 +22,7 @@ from stlm_hub.bulk.score import score
 from stlm_hub.errors import ConfigError, DataError, HubError
 from stlm_hub.model_folder.folder import write_judging
 from stlm_hub.models.stlm.judging import Judging
+from stlm_hub.runtime import beside
 from stlm_hub.stlm import STLM
 
 pytestmark = pytest.mark.usefixtures("toy_streams")
@@ -89,6 +90,20 @@ def test_files_of_16_bits_are_read_as_the_model_or_the_command_says(saved_memory
             row("known", folder, **options)
     with pytest.raises(ConfigError, match="bits must be"):
         row("none", folder, bits=9)
+
+
+def test_an_export_that_comes_in_the_middle_does_not_judge_the_rest(
+    saved_memory_toy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_photographs(tmp_path / "photos", 2)
+    folder = shutil.copytree(saved_memory_toy, tmp_path / "model")
+    score(str(tmp_path / "photos"), str(tmp_path / "rows"), str(folder), workers=0)
+    export = tmp_path / "export"
+    export.mkdir()
+    (export / "model.onnx").write_bytes(b"another graph")
+    monkeypatch.setattr(beside, "exports_of", lambda model: [(export, None)])
+    with pytest.raises(DataError, match="rows of the model as it was before; name another --output"):
+        score(str(tmp_path / "photos"), str(tmp_path / "rows"), str(folder), workers=0)
 
 
 def test_what_is_found(tmp_path: Path) -> None:

@@ -99,10 +99,14 @@ def test_results_say_what_was_compared(exported: Path) -> None:
 def test_int8_is_fitted_to_photographs_and_measured(
     saved_memory_toy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    write_photographs(tmp_path / "good", 6)
-    monkeypatch.setattr(parity, "LARGEST_LOSS", 0.1)  # a toy ranks by chance
+    write_photographs(tmp_path / "good", 8)
+    monkeypatch.setattr(parity, "LARGEST_LOSS", 0.5)  # a toy ranks by chance
+    fitted: list[int] = []
+    quantise = module.quantise
+    monkeypatch.setattr(module, "quantise", lambda *args: (fitted.append(len(args[2])), quantise(*args)))
     made = export(saved_memory_toy, tmp_path / "int8", precision="int8", photographs=tmp_path / "good")
-    assert made.backend == "onnxruntime int8" and made.facts.parity.photographs == 6 and not made.facts.parity.drawn
+    assert made.backend == "onnxruntime int8" and not made.facts.parity.drawn
+    assert fitted == [4] and made.facts.parity.photographs == 4, "int8 is fitted to some and compared on the others"
     assert made.facts.parity.map_difference > 0, "nothing was rounded"
     assert 0 <= made.predict(PICTURES[0]).score <= 1
 
@@ -188,7 +192,10 @@ def test_distances_stay_in_fp32_where_streams_compute_in_bf16(
     openvino = pytest.importorskip("openvino", reason='pip install "stlm_hub[openvino]"')
     monkeypatch.setattr(sessions, "has_bfloat16", lambda: True)  # others widen it: the graph is the same
     monkeypatch.setattr(parity, "LARGEST_LOSS", 0.1)  # a toy ranks by chance
-    made = export(saved_memory_toy, tmp_path / "ov", form="openvino", precision="bf16")
+    with pytest.raises(ConfigError, match="bf16 is less exact, so it is tried on photographs of good parts"):
+        export(saved_memory_toy, tmp_path / "ov", form="openvino", precision="bf16")
+    good = write_photographs(tmp_path / "good", 4)[0].parent
+    made = export(saved_memory_toy, tmp_path / "ov", form="openvino", precision="bf16", photographs=good)
     assert made.backend == "openvino bf16"
     graph = tmp_path / "ov" / "model.xml"
     precise = precise_layers(graph)

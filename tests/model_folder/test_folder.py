@@ -80,6 +80,15 @@ def test_anything_else_may_not(names: tuple[str, ...], told: str, tmp_path: Path
         check_output(tmp_path)
 
 
+def test_an_export_in_the_folder_of_a_model_does_not_keep_it_from_being_made_again(tmp_path: Path) -> None:
+    (tmp_path / "onnx").mkdir()
+    (tmp_path / "config.json").touch()
+    with pytest.raises(ConfigError, match="already holds onnx"):
+        check_output(tmp_path)
+    (tmp_path / "onnx" / "model.onnx").touch()
+    check_output(tmp_path)
+
+
 def test_a_file_is_no_folder(tmp_path: Path) -> None:
     (tmp_path / "model").touch()
     with pytest.raises(ConfigError, match="is a file; name a new folder"):

@@ -195,6 +195,13 @@ def test_a_name_decides_what_is_asked_of_the_hub(
     monkeypatch.setattr(hub, "download", asked.append)
     resolve("org/repo@v1", token="mine", local_files_only=True, force_download=True, check=print)
     assert asked.pop() == Wanted("org/repo", "v1", None, "mine", True, True, print)
+    for address, revision in (("", None), ("/", None), ("/tree/v1", "v1"), ("?library=stlm_hub", None)):
+        resolve(f"https://huggingface.co/org/repo{address}")
+        assert asked.pop() == Wanted("org/repo", revision, None), address
+    monkeypatch.setenv("HF_ENDPOINT", "http://hub.factory:8080/")
+    resolve("http://hub.factory:8080/org/repo")
+    assert asked.pop() == Wanted("org/repo", None, None)
+    monkeypatch.delenv("HF_ENDPOINT")
 
     commit = "a" * 40
     entry = zoo_files.register(saved_toy, "test-bottle", "someone/stlm-test-bottle", "apache-2.0", revision=commit)

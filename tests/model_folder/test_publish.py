@@ -67,6 +67,10 @@ def test_a_dry_run_checks_all_and_says_what_would_be_uploaded(
     before["README.md"] = card.read_bytes()
     assert dry_run(folder, "org/a")["README.md"] == len(before["README.md"]) - len("your-name/part") + len("org/a")
     assert card.read_bytes() == before["README.md"]
+    sizes = dry_run(folder, "org/stlm-part")
+    (folder / "export").mkdir()
+    (folder / "export" / "model.onnx").touch()
+    assert dry_run(folder, "org/stlm-part") == sizes, "an export is of this machine"
     (folder / "notes.docx").write_bytes(b"x")
     with pytest.raises(HubError, match="does not belong to a model"):
         dry_run(folder, "org/stlm-part")

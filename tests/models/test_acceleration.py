@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import gc
+import weakref
 from typing import Any
 
 import numpy as np
@@ -65,6 +67,10 @@ def test_a_compiled_model_is_compiled_once(toy_memory_model: STLM, monkeypatch: 
     found = [model.predict(texture(64, 64)) for _ in range(2)]
     assert [prediction.score for prediction in found] == [expected] * 2 and found[0].backend == "torch compiled"
     assert asked == [{"mode": CUDA_GRAPHS, "dynamic": False}]
+    dead = weakref.ref(model)
+    del model, found
+    gc.collect()
+    assert dead() is None, "what was compiled keeps the model"
 
 
 def test_a_backend_is_known_by_its_name() -> None:

@@ -12,11 +12,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from drawn import texture, write_photographs
 
 import stlm_hub
+from stlm_hub import detectors
 from stlm_hub.errors import ConfigError, HubError
+from stlm_hub.model_folder import hub
 from stlm_hub.model_folder.folder import write_judging
+from stlm_hub.model_folder.local_model import LocalModel
 from stlm_hub.predict.detector import Detector
 from stlm_hub.predict.prediction import Unusable
 from stlm_hub.runtime import beside, sessions
@@ -134,6 +138,41 @@ def test_a_model_with_an_export_in_its_folder_judges_with_it(
     assert stlm_hub.load(model_with_export, device="cuda") == ("in PyTorch", "cuda")
 
 
+def test_a_model_that_is_loaded_without_gradients_judges_with_its_export(model_with_export: Path) -> None:
+    with torch.inference_mode():
+        model = STLM.from_pretrained(model_with_export, device="cpu")
+        assert model.predict(texture(70, 90)).backend == "onnxruntime fp32"
+
+
+def test_another_depth_of_files_changes_nothing_that_is_computed(model_with_export: Path) -> None:
+    model = STLM.from_pretrained(model_with_export, device="cpu")
+    model.judging = model.judging.replace(bits=12)
+    assert model.predict(texture(70, 90)).backend == "onnxruntime fp32"
+
+
+def test_on_a_machine_with_a_graphics_card_pytorch_judges_unless_the_processor_is_asked_for(
+    model_with_export: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(detectors, "which", lambda name: "/usr/bin/nvidia-smi")
+    assert isinstance(stlm_hub.load(model_with_export), ExportedModel), "a driver is no card that can be used"
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert isinstance(stlm_hub.load(model_with_export, device="cpu"), ExportedModel)
+    monkeypatch.setattr(STLM, "from_pretrained", lambda name, device: ("in PyTorch", device))
+    assert stlm_hub.load(model_with_export) == ("in PyTorch", None)
+
+
+def test_an_export_of_a_downloaded_model_computes_with_as_many_threads_as_are_asked_for(
+    model_with_export: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hub, "resolve", lambda name: LocalModel(model_with_export, "org/part", None, {}))
+    opened: list[tuple[Path, int | None]] = []
+    monkeypatch.setattr(ExportedModel, "from_folder", lambda folder, threads: opened.append((folder, threads)))
+    monkeypatch.setattr(STLM, "from_pretrained", lambda name, device: "in PyTorch")
+    stlm_hub.load("org/part", threads=3)
+    assert opened == [(model_with_export / "onnx", 3)]
+    assert detectors.judging_folder("org/part") == model_with_export / "onnx"
+
+
 def test_a_model_that_was_changed_in_memory_judges_with_torch(model_with_export: Path) -> None:
     image = texture(70, 90)
     model = STLM.from_pretrained(model_with_export, device="cpu")
@@ -210,6 +249,12 @@ def test_an_alias_with_a_typing_error_is_refused_before_torch_is_imported() -> N
     assert "Did you mean mvtec-bottle" in done.stdout, done.stderr
     with pytest.raises(HubError, match="Did you mean mvtec-bottle"):
         stlm_hub.load("mvtec-botle")
+
+
+def test_without_pytorch_a_folder_that_is_not_there_is_called_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(detectors, "find_spec", lambda name: None)
+    with pytest.raises(stlm_hub.STLMError, match=r"There is no folder exported/botle here.*needs PyTorch: pip install"):
+        stlm_hub.load("exported/botle")
 
 
 def test_what_is_no_model_is_the_loaders_to_say(tmp_path: Path) -> None:
