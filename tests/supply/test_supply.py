@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from packaging.requirements import Requirement
-from supply import audit, sbom
+from supply import audit, platforms, sbom
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -72,3 +72,19 @@ def test_an_sbom_leaves_out_what_only_developers_need() -> None:
         "numpy": [],
         "root-component": ["Torch"],
     }
+
+
+def test_a_platform_without_a_wheel_is_named(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def run(command: list[str], **options: object) -> subprocess.CompletedProcess[str]:
+        assert command[-1] == ".[runtime]" and "--dry-run" in command
+        lacking = "win_amd64" in command and "3.12" in command
+        return subprocess.CompletedProcess(command, int(lacking), "", "ERROR: No wheel of onnxruntime\n")
+
+    monkeypatch.setattr(platforms.subprocess, "run", run)
+    assert platforms.main() == 1
+    told = capsys.readouterr().out.splitlines()
+    assert told[1] == "Windows, Python 3.12: ERROR: No wheel of onnxruntime"
+    assert [line for line in told if not line.endswith(": ok")] == [told[1]]
+    assert "macOS on ARM, Python 3.13: ok" in told
