@@ -16,7 +16,7 @@ from ..models.stlm.anomaly_maps import AnomalyMaps
 from ..models.stlm.judging import Calibration
 from ..models.stlm.scales import SMALLEST_HEIGHT, MapScale, agreed, in_unit
 from ..pseudo_anomalies.nuisance import Nuisance
-from .familiar import familiarity_limits, joined
+from .familiar import joined, what_is_familiar
 from .normals import Measured, Normal, measure
 from .threshold import check_held_out, choose_threshold, far_out, unusual
 
@@ -79,10 +79,12 @@ def calibrate(
     }
     judged = scores[model.judging.judge_by]
     calibration = thresholds[model.judging.judge_by]
+    familiar = what_is_familiar(model, measured.good.descriptions, measured.disturbed.descriptions)
     model.judging = model.judging.replace(
         calibration=calibration,
         draw_gain=_draw_gain(model, measured, judged, calibration.threshold),
-        familiarity_limits=familiarity_limits(model, measured.good.descriptions, measured.disturbed.descriptions),
+        familiarity_limits=familiar.limits,
+        normal_unfamiliarity=familiar.normal,
         normal_scores=judged.good,
         disturbed_scores=judged.disturbed,
         probe_scores=judged.probes,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -18,10 +19,19 @@ FOLDS = 4
 """Of the cross-validation that measures distances of photographs that were not fitted to."""
 
 
-def familiarity_limits(
-    model: AnomalyMaps, good: Sequence[Description], disturbed: Sequence[Description]
-) -> tuple[float, ...]:
-    """The limits by content and by layout.
+class Familiar(NamedTuple):
+    """What is familiar.
+
+    limits: by content and by layout. normal: of each good photograph, as a model that does not know it has it: the
+    larger of its distances in limits.
+    """
+
+    limits: tuple[float, ...]
+    normal: tuple[float, ...]
+
+
+def what_is_familiar(model: AnomalyMaps, good: Sequence[Description], disturbed: Sequence[Description]) -> Familiar:
+    """The limits from good photographs.
 
     Args:
         model: its familiarity is fitted here, in place, if it has no limits yet.
@@ -42,21 +52,22 @@ def joined(descriptions: Sequence[Description], device: torch.device | None = No
     return Description(*(torch.cat(parts).to(device) for parts in zip(*descriptions, strict=True)))
 
 
-def _fitted(familiarity: Familiarity, good: Description, disturbed: Description) -> tuple[float, ...]:
-    """Fits familiarity, in place, to photographs and copies. Limits are from cross-validated distances."""
+def _fitted(familiarity: Familiarity, good: Description, disturbed: Description) -> Familiar:
+    """Fits familiarity, in place, to photographs and copies. Distances are cross-validated."""
     fold = torch.arange(len(good.content)) % FOLDS
     of_other_folds = Familiarity(good.content.shape[1] // 2)
-    distances = []
+    of_good, of_disturbed = torch.empty(2, len(fold), 2)
     for k in range(FOLDS):
         of_other_folds.fit(joined([_where(good, fold != k), _where(disturbed, fold != k)]))
-        distances.append(of_other_folds(joined([_where(good, fold == k), _where(disturbed, fold == k)])))
+        of_good[fold == k] = of_other_folds(_where(good, fold == k))
+        of_disturbed[fold == k] = of_other_folds(_where(disturbed, fold == k))
     familiarity.fit(joined([good, disturbed], familiarity.content.mean.device))
-    return _limits(torch.cat(distances).numpy())
+    return _in_limits(_limits(torch.cat([of_good, of_disturbed]).numpy()), of_good.numpy())
 
 
 def _widened(
     familiarity: Familiarity, before: tuple[float, ...], good: Description, disturbed: Description
-) -> tuple[float, ...]:
+) -> Familiar:
     """Limits for further photographs of the same part, perhaps in another light: never below those before."""
     distances = familiarity(joined([good, disturbed], familiarity.content.mean.device)).cpu()
     photographs = len(good.content)
@@ -66,7 +77,13 @@ def _widened(
             f"{far} of {photographs} photographs do not look like those that the model learned from. Name photographs "
             "of the same part, or train a model of this one with: stlm finetune"
         )
-    return tuple(max(limit, wider) for limit, wider in zip(before, _limits(distances.numpy()), strict=True))
+    limits = tuple(max(limit, wider) for limit, wider in zip(before, _limits(distances.numpy()), strict=True))
+    return _in_limits(limits, distances[:photographs].numpy())
+
+
+def _in_limits(limits: tuple[float, ...], distances: np.ndarray) -> Familiar:
+    """The limits, with Nx2 distances of good photographs in them."""
+    return Familiar(limits, tuple((distances / np.array(limits)).max(1).tolist()))
 
 
 def _limits(distances: np.ndarray) -> tuple[float, ...]:

@@ -25,7 +25,7 @@ QUIET = 500
 REFERENCE = 20_000
 """Most values that a rank is taken among; later ones are ranked but not kept."""
 BURN_IN = 50
-"""First photographs of the line that serve as reference for familiarity: calibration.json holds no values of it."""
+"""Photographs that a rank is taken among at the least; the first of the line where a calibration has fewer."""
 UNFAMILIAR_SHARE = 0.05
 REJECT_SHARE = 0.2
 """Shares of unfamiliar and of rejected photographs above which a test alarms, in (0, 1)."""
@@ -33,7 +33,7 @@ _POWERS = (0.25, 0.5, 0.75)  # bets on small p-values: densities k p^(k - 1)
 
 ADVICE = {
     "scores": "The scores of good-looking parts have risen: if the parts are good, calibrate (stlm calibrate).",
-    "familiarity": "Photographs look less and less like the first ones: clean the lens or light, then compare.",
+    "familiarity": "Photographs look less and less like good ones: clean the lens or light, then compare.",
     "unfamiliar": "Many photographs are unfamiliar: clean the lens or light, and look at the camera's place.",
     "rejects": "Many parts are rejected on familiar photographs: look at them; if they are good, train again.",
 }
@@ -127,7 +127,7 @@ class Drift:
     """All tests together, on the rows of `stlm watch` in order.
 
     Args:
-        judging: how the model judges; its normal scores are the reference.
+        judging: how the model judges; its normal scores and how unfamiliar they were are the reference.
         reject_share: share of parts that may be rejected, in (0, 1). A line with more defects raises it.
         false_alarm_every: mean number of photographs between two false alarms, at least.
     """
@@ -139,9 +139,10 @@ class Drift:
         # Scores above the threshold are left out here and on the line alike, so ranks stay exchangeable; rejects have
         # a test of their own.
         usual = [score for score in judging.normal_scores if score < judging.threshold]
+        familiar = judging.normal_unfamiliarity
         self.threshold = judging.threshold
         self.scores = Ranks(usual, limit, burn_in=max(0, BURN_IN - len(usual)), seed=1)
-        self.familiarity = Ranks((), limit, burn_in=BURN_IN, seed=2)
+        self.familiarity = Ranks(familiar, limit, burn_in=max(0, BURN_IN - len(familiar)), seed=2)
         self.unfamiliar = Share(UNFAMILIAR_SHARE, limit)
         self.rejects = Share(reject_share, limit)
 

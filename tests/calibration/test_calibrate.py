@@ -261,6 +261,9 @@ def test_photographs_of_the_part_are_familiar_and_others_are_not(toy_memory_mode
     model = copy_of(toy_memory_model)
     calibrate(model, normals_of(paths[:12]), 0.05)
     assert len(model.judging.familiarity_limits) == 2 and min(model.judging.familiarity_limits) > 0
+    known = model.judging.normal_unfamiliarity
+    assert len(known) == 12 and 0 < min(known) < max(known) < 1
+    assert np.mean([model.predict(path).unfamiliarity for path in paths[:12]]) < np.mean(known), "not as unknown ones"
     for prediction in map(model.predict, paths):  # four of them are new
         assert prediction.unfamiliarity < 1 and prediction.verdict != "unfamiliar"
     for level in (0, 255):
@@ -289,6 +292,8 @@ def test_a_model_that_is_calibrated_again_knows_what_it_knew(toy_memory_model: S
     for name, tensor in model.familiarity.state_dict().items():
         assert torch.equal(tensor, before[name]), name
     assert all(now >= then for now, then in zip(model.judging.familiarity_limits, limits, strict=True))
+    expected = [model.predict(path).unfamiliarity for path in good_parts[:5]]
+    assert model.judging.normal_unfamiliarity == pytest.approx(expected, rel=1e-3)
 
 
 def test_photographs_of_another_part_are_refused(

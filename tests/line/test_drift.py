@@ -38,6 +38,17 @@ def test_risen_scores_are_found_within_a_hundred_photographs() -> None:
     assert all(300 < when < 400 and said == ADVICE["scores"] for when, said in found), found
 
 
+def test_a_lens_that_is_dirty_from_the_first_photograph_is_found() -> None:
+    source = random.Random(0)
+    usual = tuple(source.uniform(0.3, 0.7) for _ in range(100))
+    calibrated, before = (Drift(Judging(normal_unfamiliarity=known), false_alarm_every=1000) for known in (usual, ()))
+    rows = [row(0.25, unfamiliarity=source.uniform(0.6, 0.9)) for _ in range(100)]
+    assert ADVICE["familiarity"] in [calibrated.add(one) for one in rows]
+    assert not any(before.add(one) for one in rows), "it has nothing to compare with"
+    clean = Drift(Judging(normal_unfamiliarity=usual), false_alarm_every=1000)
+    assert not any(clean.add(row(0.25, unfamiliarity=source.uniform(0.3, 0.7))) for _ in range(500))
+
+
 def test_rejects_and_unfamiliar_photographs_are_told_apart() -> None:
     for verdict, word in (("reject", "rejects"), ("unfamiliar", "unfamiliar")):
         drift = Drift(Judging(normal_scores=(0.25,) * 60))

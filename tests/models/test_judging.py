@@ -78,14 +78,17 @@ def test_json_round_trip(judging: Judging, tmp_path: Path) -> None:
     assert set(data) | LATER == {field.name for field in dataclasses.fields(Judging)}
 
 
-LATER = {"bits", "careful", "refine", "refine_gain"}
+LATER = {"bits", "careful", "refine", "refine_gain", "normal_unfamiliarity"}
 
 
 def test_what_earlier_versions_do_not_know_is_written_where_it_is_not_the_default() -> None:
-    told = Judging(bits=12, careful=True, refine=False)
+    told = Judging(bits=12, careful=True, refine=False, normal_unfamiliarity=(0.5, 1.25))
     assert [told.to_dict()[name] for name in ("bits", "careful", "refine")] == [12, True, False]
+    assert told.to_dict()["normal_unfamiliarity"] == [0.5, 1.25]
     assert Judging.from_dict(told.to_dict()) == told
     assert not LATER & set(Judging().to_dict())
+    with pytest.raises(ConfigError, match="normal_unfamiliarity must be a number"):
+        Judging(normal_unfamiliarity=(-0.5,))
     with pytest.raises(ConfigError, match="careful must be true or false"):
         Judging.from_dict({"careful": "yes"})
 

@@ -25,9 +25,9 @@ BITS = (10, 12, 14, 16)
 MAX_SCORES = 10_000  # the page draws all of them with each verdict
 
 _SCORES = ("normal_scores", "disturbed_scores", "probe_scores")
-_LATER = {"bits": None, "careful": False, "refine": None, "refine_gain": None}
+_LATER = {"bits": None, "careful": False, "refine": None, "refine_gain": None, "normal_unfamiliarity": ()}
 """Fields that earlier versions of stlm_hub refuse. They are left out if they have these values."""
-_LISTS = ("scales", "familiarity_limits", *_SCORES)
+_LISTS = ("scales", "familiarity_limits", *_SCORES, "normal_unfamiliarity")
 
 
 @dataclass(frozen=True)
@@ -87,6 +87,8 @@ class Judging:
         careful: whether the threshold stays above all photographs, also when it is chosen anew.
         refine: whether Segment Anything outlines what is rejected; None: no, it was not asked for at the calibration.
         refine_gain: its gain on pseudo anomalies; None: not measured.
+        normal_unfamiliarity: of the same normal photographs, as a model that does not know them has it: a distance in
+            familiarity limits. (): not kept, as by earlier versions.
     """
 
     judge_by: str = "aggregation"
@@ -104,6 +106,7 @@ class Judging:
     careful: bool = False
     refine: bool | None = None
     refine_gain: OutlineGain | None = None
+    normal_unfamiliarity: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         check_choice("judge_by", self.judge_by, ANOMALY_MAPS)
@@ -134,12 +137,12 @@ class Judging:
             raise ConfigError("familiarity_limits must be two numbers or none; calibrate the model again.")
         for limit in self.familiarity_limits:
             check_number("familiarity_limits", limit, 1e-9, 1e9)
-        for name in _SCORES:
-            scores = getattr(self, name)
-            if len(scores) > MAX_SCORES:
-                raise ConfigError(f"{name} holds more than {MAX_SCORES} scores; calibrate the model again.")
-            for score in scores:
-                check_number(name, score, 0.0, 1.0)
+        for name, highest in (*((name, 1.0) for name in _SCORES), ("normal_unfamiliarity", 1e9)):
+            values = getattr(self, name)
+            if len(values) > MAX_SCORES:
+                raise ConfigError(f"{name} holds more than {MAX_SCORES} values; calibrate the model again.")
+            for value in values:
+                check_number(name, value, 0.0, highest)
 
     @property
     def drawn(self) -> str:
@@ -190,7 +193,7 @@ class Judging:
         for name, usual in _LATER.items():
             if data[name] == usual:
                 del data[name]
-        return data | {name: list(data[name]) for name in _LISTS}
+        return data | {name: list(data[name]) for name in _LISTS if name in data}
 
     @classmethod
     def from_dict(cls, data: Any) -> Judging:
