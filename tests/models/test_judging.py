@@ -158,7 +158,7 @@ def test_a_top_k_that_is_no_whole_number_in_range_is_refused(value: Any) -> None
         ({"normal_scores": [[0.5]]}, "normal_scores must be a number"),
         ({"disturbed_scores": [-0.5]}, "disturbed_scores must be a number"),
         ({"probe_scores": 1}, "probe_scores in calibration.json must be a list"),
-        ({"normal_scores": [0.5] * (MAX_SCORES + 1)}, f"more than {MAX_SCORES} scores"),
+        ({"normal_scores": [0.5] * (MAX_SCORES + 1)}, f"more than {MAX_SCORES} values"),
         ({"threshold": 0.5}, "calibration.json has no field 'threshold'"),
         ({"_target_": "os.system"}, "calibration.json has no field '_target_'"),
     ],
