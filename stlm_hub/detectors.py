@@ -21,16 +21,22 @@ INSTALL_TORCH = 'pip install "stlm_hub[torch]"'
 
 
 def load(
-    name: str | os.PathLike[str], *, device: str | None = None, threads: int | None = None, bits: int | None = None
+    name: str | os.PathLike[str],
+    *,
+    device: str | None = None,
+    threads: int | None = None,
+    bits: int | None = None,
+    backend: str | None = None,
 ) -> STLM | ExportedModel:
     """Loads a model or an export of one. An export in a model's folder is preferred, where its runtime is installed.
 
     Args:
         name: a folder that `stlm export` wrote, or what `STLM.from_pretrained` takes.
         device: where it judges; None: a graphics card where there is one. Exports judge on processors, so one takes
-            PyTorch's place there alone; `STLM.from_pretrained(name, backend="torch")` judges in PyTorch anywhere.
+            PyTorch's place there alone.
         threads: of an exported model; None: as many as the machine has cores.
         bits: that photographs of 16 bits use: 10, 12, 14 or 16; None: what the model knows.
+        backend: of PyTorch, see `STLM.from_pretrained`; None: an export where there is one, else "torch".
 
     Returns:
         A `stlm_hub.predict.detector.Detector`.
@@ -40,7 +46,7 @@ def load(
         HubError: there is no such model.
         WeightsError: the weights cannot be used.
     """
-    detector = _load(name, device, threads)
+    detector = _load(name, device, threads, backend)
     if bits is not None:
         detector.judging = detector.judging.replace(bits=bits)
     return detector
@@ -63,16 +69,18 @@ def judging_folder(name: str | os.PathLike[str]) -> Path:
     return exports[0][0] if exports else folder
 
 
-def _load(name: str | os.PathLike[str], device: str | None, threads: int | None) -> STLM | ExportedModel:
+def _load(
+    name: str | os.PathLike[str], device: str | None, threads: int | None, backend: str | None
+) -> STLM | ExportedModel:
     from .runtime.beside import fastest
     from .runtime.detector import ExportedModel
 
     folder = zoo.local_folder(name)
     if folder is not None and is_export(folder):
-        check_export_request(folder, device=device)
+        check_export_request(folder, device=device, backend=backend)
         return ExportedModel.from_folder(folder, threads=threads)
-    on_processor = device == "cpu" or (device is None and not _has_graphics_card())
-    if folder is not None and on_processor and (found := fastest(folder, threads)) is not None:
+    export_may_judge = backend is None and not on_graphics_card(device)
+    if folder is not None and export_may_judge and (found := fastest(folder, threads)) is not None:
         return found
     if folder is None and isinstance(name, str):
         zoo.check_name(name)  # before torch is imported
@@ -83,16 +91,18 @@ def _load(name: str | os.PathLike[str], device: str | None, threads: int | None)
         raise ConfigError(f"{what} needs PyTorch: {INSTALL_TORCH}")
     from .stlm import STLM
 
-    if folder is None and threads is not None and on_processor:
+    if folder is None and threads is not None and export_may_judge:
         from .model_folder import hub
 
         if (found := fastest(hub.resolve(name).folder, threads)) is not None:
             return found
-    return STLM.from_pretrained(name, device=device)
+    return STLM.from_pretrained(name, device=device, backend=backend)
 
 
-def _has_graphics_card() -> bool:
-    """Whether PyTorch would compute on a graphics card. It is imported only where there is NVIDIA's driver."""
+def on_graphics_card(device: str | None) -> bool:
+    """Whether `load` puts a model of this `device` on a graphics card. Without NVIDIA's driver PyTorch is not asked."""
+    if device is not None:
+        return device != "cpu"
     if find_spec("torch") is None or not (which("nvidia-smi") or Path("/proc/driver/nvidia").exists()):
         return False
     import torch

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -51,7 +51,8 @@ def judge_on_ray(job: Job, parts: Sequence[Part], workers: int | None) -> Iterat
     Args:
         job: for all workers; each takes `job.threads` processors.
         parts: to judge.
-        workers: number of actors; None: as many as the cluster has processors for.
+        workers: number of actors; None: as many as the cluster has processors for; or graphics cards, of which each
+            takes one, where the job is for them.
 
     Yields:
         Each part once it is written.
@@ -73,7 +74,7 @@ def judge_on_ray(job: Job, parts: Sequence[Part], workers: int | None) -> Iterat
         context = ray.data.DataContext.get_current()
         context.enable_progress_bars = False  # they count blocks; ours counts photographs
         if workers is None:
-            workers = max(1, int(ray.cluster_resources().get("CPU", 1)) // job.threads)
+            workers = _places(ray.cluster_resources(), job)
         items = [{"number": part.number, "paths": [os.fsencode(path) for path in part.paths]} for part in parts]
         judged = ray.data.from_items(items, override_num_blocks=len(items)).map_batches(
             _Actor,
@@ -82,6 +83,7 @@ def judge_on_ray(job: Job, parts: Sequence[Part], workers: int | None) -> Iterat
             batch_format="pyarrow",
             compute=ray.data.ActorPoolStrategy(size=min(workers, len(items))),
             num_cpus=job.threads,
+            num_gpus=1 if _on_card(job) else None,
             max_restarts=MOST_RESTARTS,
             max_task_retries=MOST_RESTARTS,
         )
@@ -95,3 +97,13 @@ def judge_on_ray(job: Job, parts: Sequence[Part], workers: int | None) -> Iterat
     finally:
         if started:
             ray.shutdown()
+
+
+def _places(resources: Mapping[str, float], job: Job) -> int:
+    """For how many workers a cluster has processors, and graphics cards where the job is on one; at least 1."""
+    places = resources.get("CPU", 1) // job.threads
+    return max(1, int(min(places, resources.get("GPU", 0)) if _on_card(job) else places))
+
+
+def _on_card(job: Job) -> bool:
+    return job.device is not None and job.device != "cpu"

@@ -39,6 +39,7 @@ class Job:
         threads: of one worker.
         threshold: in [0, 1]; None: the calibrated one.
         bits: that photographs of 16 bits use, see `read_picture`; None: what the model knows.
+        device, backend: of the model, as `stlm_hub.load` takes them.
     """
 
     model: str
@@ -48,6 +49,8 @@ class Job:
     threads: int
     threshold: float | None = None
     bits: int | None = None
+    device: str | None = None
+    backend: str | None = None
 
 
 @dataclass(frozen=True)
@@ -83,7 +86,7 @@ class PartJudge:
         self.output = Output(job.output)
         self.model: Detector
         if detector is None:
-            loaded = load(job.model, threads=job.threads, bits=job.bits)
+            loaded = load(job.model, device=job.device, threads=job.threads, bits=job.bits, backend=job.backend)
             self.model, self.bits = loaded, loaded.judging.bits
         else:
             self.model, self.bits = detector, job.bits

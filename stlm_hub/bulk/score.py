@@ -9,7 +9,7 @@ import uuid
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from ..detectors import judging_folder
+from ..detectors import judging_folder, on_graphics_card
 from ..errors import ConfigError, DataError
 from ..files.fingerprint import file_sha256
 from ..model_folder.names import DECIDING
@@ -54,6 +54,8 @@ def score(
     maps: bool = False,
     threshold: float | None = None,
     bits: int | None = None,
+    device: str | None = None,
+    backend: str | None = None,
     on_progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Scored:
     """Judges every photograph of the input and writes one row for each.
@@ -63,10 +65,12 @@ def score(
         output: path or address of the output folder, see `output`.
         model: as `stlm_hub.load` takes it; None: the model of the rows that the folder holds already.
         engine: "local": processes of this machine; "ray": actors of a Ray cluster.
-        workers: number of processes or actors; None: one for each processor. 0: this process itself (only "local").
+        workers: number of processes or actors; None: one for each processor, on a graphics card one. 0: this process
+            itself (only "local").
         maps: whether maps are kept, as PNG of 16 bits in Parquet.
         threshold: in [0, 1]; None: the calibrated one.
         bits: that photographs of 16 bits use, see `read_picture`; None: what the model knows.
+        device, backend: of the model, as `stlm_hub.load` takes them. Rows of several are not told apart.
         on_progress: called with (done, total), numbers of photographs of this run.
 
     Raises:
@@ -82,7 +86,8 @@ def score(
     threshold = None if threshold is None else checked_threshold(threshold)
     check_bits(bits)
     processors = _processors()
-    count = processors if workers is None else max(1, workers)
+    usual = 1 if engine == "local" and on_graphics_card(device) else processors
+    count = usual if workers is None else max(1, workers)
     place = Output(output)
     before = place.plan()
     plan, paths = _planned(source, model, maps, count, place, before)
@@ -100,7 +105,7 @@ def score(
     ]
     total = sum(len(part.paths) for part in parts)
     threads = 1 if engine == "ray" else max(1, processors // count)
-    job = Job(plan.model, place.place, uuid.uuid4().hex, maps, threads, threshold, bits)
+    job = Job(plan.model, place.place, uuid.uuid4().hex, maps, threads, threshold, bits, device, backend)
     many = workers if engine == "ray" else count * (workers != 0)
     try:
         with place.used():

@@ -11,6 +11,10 @@ MODEL_HELP = "Model folder, name from `stlm zoo list`, or org/repo or org/repo@r
 ModelArgument = Annotated[str, typer.Argument(help=MODEL_HELP)]
 ModelOption = Annotated[str, typer.Option("--model", "-m", help=MODEL_HELP)]
 DeviceOption = Annotated[str | None, typer.Option(help="cpu, cuda, ...; default: cuda where there is one.")]
+BACKENDS = "torch, torch bf16, torch compiled or torch bf16 compiled"
+BackendOption = Annotated[
+    str | None, typer.Option(help=f"{BACKENDS}; default: an export of the model where there is one, else torch.")
+]
 ThresholdOption = Annotated[
     float | None, typer.Option(help="Score that rejects, from 0 to 1; default: the calibrated one.")
 ]

@@ -16,7 +16,7 @@ from ..model_folder.zoo import check_name
 from ..validate import expanded
 from ..wording import number_of
 from .console import UNUSABLE, VERDICTS, print_note, say
-from .options import MODEL_HELP, BitsOption, DeviceOption, ThresholdOption
+from .options import MODEL_HELP, BackendOption, BitsOption, DeviceOption, ThresholdOption
 from .references import reference_judge, without_references
 from .zero_shot import zero_shot_judge
 
@@ -50,6 +50,7 @@ def predict(
     bits: BitsOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object per line.")] = False,
     device: DeviceOption = None,
+    backend: BackendOption = None,
     zero_shot: Annotated[
         bool,
         typer.Option("--zero-shot", help="Judge by words instead of a model, with CLIP and Segment Anything."),
@@ -60,13 +61,13 @@ def predict(
     ] = None,
 ) -> None:
     """Judges photographs: prints a verdict and a score for each. With --output it draws them, too."""
-    _check_options(zero_shot=zero_shot, words=bool(part or clip), reference=bool(reference), bits=bits)
+    _check_options(zero_shot=zero_shot, words=bool(part or clip), reference=bool(reference), bits=bits, backend=backend)
     if zero_shot:
         judge = zero_shot_judge(part, clip, model, device, quiet=as_json or threshold is not None)
     elif reference:
         judge = reference_judge(reference, model, device, quiet=as_json)
     else:
-        judge = _model_judge(model, device, bits)
+        judge = _model_judge(model, device, bits, backend)
     from .panels import PanelNames, check_output, photographs_of
 
     given = [expanded(path) for path in photographs]
@@ -90,17 +91,18 @@ def predict(
         raise DataError(f"{counts['unusable']} of {number_of(len(paths), 'photograph')} could not be used; see above.")
 
 
-def _check_options(*, zero_shot: bool, words: bool, reference: bool, bits: int | None) -> None:
+def _check_options(*, zero_shot: bool, words: bool, reference: bool, bits: int | None, backend: str | None) -> None:
     """Raises ConfigError for options that do not go together; `words`: --part or --clip."""
     if words and not zero_shot:
         raise ConfigError("--part and --clip belong to --zero-shot; add it, or leave them out.")
     if zero_shot and reference:
         raise ConfigError("--zero-shot needs no photographs of good parts; leave out --zero-shot or --reference.")
-    if (zero_shot or reference) and bits is not None:
-        raise ConfigError("--bits belongs to a model; leave it out with --zero-shot and --reference.")
+    for name, value in (("--bits", bits), ("--backend", backend)):
+        if (zero_shot or reference) and value is not None:
+            raise ConfigError(f"{name} belongs to a model; leave it out with --zero-shot and --reference.")
 
 
-def _model_judge(model: str | None, device: str | None, bits: int | None) -> Judge:
+def _model_judge(model: str | None, device: str | None, bits: int | None, backend: str | None) -> Judge:
     """`predict_many` of a model or an export of one."""
     if model is None:
         raise ConfigError(
@@ -109,7 +111,7 @@ def _model_judge(model: str | None, device: str | None, bits: int | None) -> Jud
     check_name(model)
     from ..detectors import load
 
-    return load(model, device=device, bits=bits).predict_many
+    return load(model, device=device, bits=bits, backend=backend).predict_many
 
 
 def _check_any(given: Sequence[Path], paths: Sequence[Path]) -> None:

@@ -10,7 +10,7 @@ import typer
 from ..model_folder.zoo import check_name
 from ..wording import number_of
 from .console import console, needing, say
-from .options import MODEL_HELP, BitsOption, ThresholdOption
+from .options import MODEL_HELP, BackendOption, BitsOption, DeviceOption, ThresholdOption
 from .progress import progress_bars
 
 QUIET = 30.0
@@ -32,11 +32,14 @@ def score(
     ] = None,
     engine: Annotated[str, typer.Option(help="local (processes of this machine) or ray (a Ray cluster).")] = "local",
     workers: Annotated[
-        int | None, typer.Option(help="Processes, or Ray actors; default: one per core. 0: work in this process.")
+        int | None,
+        typer.Option(help="Processes, or Ray actors; default: one a core, or a graphics card. 0: this process."),
     ] = None,
     maps: Annotated[bool, typer.Option("--maps", help="Write anomaly maps, too.")] = False,
     threshold: ThresholdOption = None,
     bits: BitsOption = None,
+    device: DeviceOption = None,
+    backend: BackendOption = None,
 ) -> None:
     """Judges very many photographs, one Parquet row each. After a crash the same command goes on."""
     if model is not None:
@@ -54,6 +57,8 @@ def score(
             maps=maps,
             threshold=threshold,
             bits=bits,
+            device=device,
+            backend=backend,
             on_progress=progress,
         )
     have = "has a row" if made.photographs == 1 else "have a row each"

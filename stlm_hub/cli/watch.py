@@ -14,7 +14,7 @@ from ..model_folder.zoo import check_name
 from ..validate import expanded
 from ..wording import number_of
 from .console import UNUSABLE, VERDICTS, say
-from .options import BitsOption, DeviceOption, ModelOption, ThresholdOption
+from .options import BackendOption, BitsOption, DeviceOption, ModelOption, ThresholdOption
 
 MEGABYTE = 10**6
 
@@ -45,6 +45,7 @@ def watch(
     ] = 0.2,
     bits: BitsOption = None,
     device: DeviceOption = None,
+    backend: BackendOption = None,
 ) -> None:
     """Judges photographs as they arrive, one row each, until Ctrl-C. After a crash the same command goes on."""
     output = expanded(output)
@@ -63,7 +64,7 @@ def watch(
     if threshold is not None:
         threshold = checked_threshold(threshold)
     hook = None if webhook is None else Webhook(webhook)
-    network = load(model, device=device, bits=bits)
+    network = load(model, device=device, bits=bits, backend=backend)
     senders = [sender for sender in (hook, None if mqtt is None else Mqtt(mqtt)) if sender is not None]
     stopping: list[int] = []
     before = {

@@ -16,8 +16,10 @@ import pyarrow.parquet as pq
 import pytest
 from drawn import texture, write_photographs
 
+from stlm_hub.bulk.cluster import _places
 from stlm_hub.bulk.inputs import find_photographs
 from stlm_hub.bulk.output import Output
+from stlm_hub.bulk.part import Job
 from stlm_hub.bulk.score import score
 from stlm_hub.errors import ConfigError, DataError, HubError
 from stlm_hub.model_folder.folder import write_judging
@@ -104,6 +106,27 @@ def test_an_export_that_comes_in_the_middle_does_not_judge_the_rest(
     monkeypatch.setattr(beside, "exports_of", lambda model: [(export, None)])
     with pytest.raises(DataError, match="rows of the model as it was before; name another --output"):
         score(str(tmp_path / "photos"), str(tmp_path / "rows"), str(folder), workers=0)
+
+
+def test_a_backend_judges_the_rows(saved_memory_toy: Path, tmp_path: Path) -> None:
+    write_photographs(tmp_path / "photos", 3)
+
+    def scores(output: str, **options: Any) -> list[float]:
+        score(str(tmp_path / "photos"), str(tmp_path / output), str(saved_memory_toy), **options)
+        return list(pq.read_table(tmp_path / output).column("score").to_pylist())
+
+    plain, rounded = scores("fp32", workers=0), scores("bf16", workers=0, device="cpu", backend="torch bf16")
+    assert plain != rounded and rounded == pytest.approx(plain, abs=0.05)
+
+
+@pytest.mark.parametrize(
+    ("resources", "device", "workers"),
+    [({"CPU": 9}, None, 4), ({"CPU": 9, "GPU": 2}, "cuda", 2), ({"CPU": 9, "GPU": 2}, "cpu", 4), ({}, "cuda", 1)],
+)
+def test_a_cluster_has_a_worker_for_each_card_or_for_so_many_processors(
+    resources: dict[str, float], device: str | None, workers: int
+) -> None:
+    assert _places(resources, Job("model", "rows", "run", False, threads=2, device=device)) == workers
 
 
 def test_what_is_found(tmp_path: Path) -> None:

@@ -134,7 +134,7 @@ def test_a_model_with_an_export_in_its_folder_judges_with_it(
     assert stlm_hub.load(model_with_export).predict(image).backend == "onnxruntime fp32"
     # Exports judge on processors, which is what "cpu" asks for; another device is PyTorch's.
     assert isinstance(stlm_hub.load(model_with_export, device="cpu"), ExportedModel)
-    monkeypatch.setattr(STLM, "from_pretrained", lambda name, device: ("in PyTorch", device))
+    monkeypatch.setattr(STLM, "from_pretrained", lambda name, device, backend: ("in PyTorch", device))
     assert stlm_hub.load(model_with_export, device="cuda") == ("in PyTorch", "cuda")
 
 
@@ -157,8 +157,17 @@ def test_on_a_machine_with_a_graphics_card_pytorch_judges_unless_the_processor_i
     assert isinstance(stlm_hub.load(model_with_export), ExportedModel), "a driver is no card that can be used"
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     assert isinstance(stlm_hub.load(model_with_export, device="cpu"), ExportedModel)
-    monkeypatch.setattr(STLM, "from_pretrained", lambda name, device: ("in PyTorch", device))
+    monkeypatch.setattr(STLM, "from_pretrained", lambda name, device, backend: ("in PyTorch", device))
     assert stlm_hub.load(model_with_export) == ("in PyTorch", None)
+
+
+def test_a_backend_of_pytorch_is_taken_instead_of_an_export(model_with_export: Path) -> None:
+    for backend in ("torch", "torch bf16"):
+        assert stlm_hub.load(model_with_export, backend=backend).predict(texture(70, 90)).backend == backend
+    with pytest.raises(ConfigError, match="There is no backend 'cuda'; choose one of"):
+        stlm_hub.load(model_with_export, backend="cuda")
+    with pytest.raises(ConfigError, match="is an export, which has one backend of its own"):
+        stlm_hub.load(model_with_export / "onnx", backend="torch")
 
 
 def test_an_export_of_a_downloaded_model_computes_with_as_many_threads_as_are_asked_for(
@@ -167,7 +176,7 @@ def test_an_export_of_a_downloaded_model_computes_with_as_many_threads_as_are_as
     monkeypatch.setattr(hub, "resolve", lambda name: LocalModel(model_with_export, "org/part", None, {}))
     opened: list[tuple[Path, int | None]] = []
     monkeypatch.setattr(ExportedModel, "from_folder", lambda folder, threads: opened.append((folder, threads)))
-    monkeypatch.setattr(STLM, "from_pretrained", lambda name, device: "in PyTorch")
+    monkeypatch.setattr(STLM, "from_pretrained", lambda name, device, backend: "in PyTorch")
     stlm_hub.load("org/part", threads=3)
     assert opened == [(model_with_export / "onnx", 3)]
     assert detectors.judging_folder("org/part") == model_with_export / "onnx"
