@@ -68,7 +68,7 @@ def calibrate(
     measured = measure(model, photographs, nuisance or Nuisance(), seed, on_image)
     names = [name for name in model.available if name not in ("combined", *left_out)]
     raw_scores = {name: _raw_scores(model, name, measured) for name in names}
-    scales = tuple(_scale(name, raw_scores[name], measured, false_alarm_rate, careful) for name in names)
+    scales = tuple(_scale(model, name, raw_scores[name], measured, false_alarm_rate, careful) for name in names)
     model.judging = model.judging.replace(scales=scales, draw_gain=1.0)
     scores = {name: _scores(model, name, raw_scores) for name in (*names, "combined")}
     thresholds = {
@@ -181,13 +181,15 @@ def _raise_trained(scores: ByGroup, trained: np.ndarray) -> None:
             group[trained] += max(0.0, float(np.median(group[~trained]) - np.median(group[trained])))
 
 
-def _scale(name: str, raw_scores: RawScores, measured: Measured, false_alarm_rate: float, careful: bool) -> MapScale:
+def _scale(
+    model: AnomalyMaps, name: str, raw_scores: RawScores, measured: Measured, false_alarm_rate: float, careful: bool
+) -> MapScale:
     """The scale of a map: its typical value, its lift, and the score up to which it calls good photographs normal.
 
     Raises:
         DataError: the map does not vary on the photographs.
     """
-    means = np.array([float(values.mean()) for values in measured.good.values[name]])
+    means = np.array([float(model.mean(values)) for values in measured.good.values[name]])
     typical = float(means[~far_out(means)].mean())  # one dark photograph would raise it above most scores
     height = float(np.median(raw_scores.scores.good)) - typical
     if height < SMALLEST_HEIGHT:

@@ -119,7 +119,7 @@ def measure(
         image = read_picture(normal.path, bits=model.judging.bits).image
         without = [normal.remembered]
         measured.good.add(model.raw(input_of(model, [image]), which, without))
-        copy = photographed_again(image, rng, nuisance)
+        copy = photographed_again(image, rng, nuisance, model.frame_size)
         measured.disturbed.add(model.raw(input_of(model, [copy]), which, without))
         for _ in range(count):
             damaged = _probe(model, resize_image(image, model.frame_size), rng)

@@ -12,6 +12,7 @@ from ..errors import ConfigError
 from ..model_folder.zoo import check_name
 from ..validate import expanded
 from .console import say, say_next_steps
+from .feedback import say_known_defects
 from .options import REFINE_HELP, BitsOption, DeviceOption, IgnoreOption, ModelOption, RegionOption
 from .progress import counted
 from .promise import promise
@@ -61,6 +62,7 @@ def calibrate(
     from ..predict.photographs import check_photographs
     from ..predict.region_mask import looked_at
     from ..stlm import STLM
+    from ..training.feedback import known_defects
     from ..training.recalibrate import recalibrate
 
     output = expanded(output)
@@ -101,6 +103,7 @@ def calibrate(
     if refine in ("auto", "on"):
         say(choice_text(made.judging))
     _say_threshold(network.judging, made.judging, len(found.paths))
+    say_known_defects(known_defects(local.folder, by=output), made.judging.threshold)
     say_next_steps(output, name)
 
 

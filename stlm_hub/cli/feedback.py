@@ -34,7 +34,7 @@ def accept(
     for path, score in zip(made.taken, made.scores, strict=True):
         say(f"{path.name} scored {score:.4f} and is known as good now.")
     say(f"The threshold is {made.after:.4f}; before it was {made.before:.4f}.")
-    _print_known_defects(made.known_defects, made.after)
+    say_known_defects(made.known_defects, made.after)
     _say_undo(model)
 
 
@@ -49,7 +49,7 @@ def reject(
         from ..training.feedback import reject as run
 
     known = run(model, photographs)
-    _print_known_defects(known, STLM.from_pretrained(model).judging.threshold)
+    say_known_defects(known, STLM.from_pretrained(model).judging.threshold)
     _say_undo(model)
 
 
@@ -64,14 +64,15 @@ def undo(model: OwnModelOption) -> None:
         say(f"{name} is no known defect any more.")
     if not made.rejected:
         say(f"The model is as it was before. Its threshold is {made.threshold:.4f}.")
-    _print_known_defects(made.known_defects, made.threshold)
+    say_known_defects(made.known_defects, made.threshold)
 
 
 def _say_undo(model: Path) -> None:
     say(f"Take it back: stlm undo --model {model}")
 
 
-def _print_known_defects(known: list[tuple[str, float]], threshold: float) -> None:
+def say_known_defects(known: list[tuple[str, float]], threshold: float) -> None:
+    """Prints whether each photograph that was rejected is found at a new threshold."""
     for name, score in known:
         verdict = "is found" if score >= threshold else "[bold red]is missed[/]"
         say(f"Known defect {escape(name)} scores {score:.4f} and {verdict}.", markup=True)

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from .console import console, needing, say, say_next_steps
+from .feedback import say_known_defects
 from .options import FoundBitsOption, IgnoreOption, RefineOption, RegionOption
 from .progress import RunProgress
 from .promise import promise
@@ -75,6 +76,7 @@ def finetune(
     """Trains a model of your part from photographs of good parts, and calibrates its threshold."""
     with needing("Fine-tuning", "train"):
         from ..model_folder.folder import read_folder
+        from ..training.feedback import known_defects
         from ..training.finetune import finetune as run
 
     with RunProgress(name) as observer:
@@ -107,4 +109,5 @@ def finetune(
     judging = read_folder(made)[1]
     if judging.calibration is not None:
         say(f"It rejects from a score of {judging.threshold:.4f} on. {promise(None, judging.calibration)}")
+        say_known_defects(known_defects(made), judging.threshold)
     say_next_steps(made, name)

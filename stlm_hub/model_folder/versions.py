@@ -117,7 +117,9 @@ def _settle(folder: Path) -> None:
 
 
 def replace(folder: Path, write: Callable[[Path], None], *, whole: bool) -> None:
-    """Writes files of a model folder, all of them or none; nothing earlier is kept.
+    """Writes files of a model folder, all of them or none; nothing earlier is kept, and nothing can be taken back.
+
+    What `add` kept stays: a known defect is one of the next model, too.
 
     Args:
         folder: it is made where needed.
@@ -137,6 +139,9 @@ def replace(folder: Path, write: Callable[[Path], None], *, whole: bool) -> None
                     new = {file.name for file in part.iterdir()}
                     gone = sorted({*FILES, *PLOTS} - new)
                     _note_removed(part, gone)
+                for step in _steps(folder):
+                    if not (step / _ADDED).is_dir():  # files of the earlier model: beside new ones they are no model
+                        _drop(step)
                 part.rename(folder / NEXT)
             _settle(folder)
     except OSError as error:

@@ -133,7 +133,7 @@ class PatchMemory(nn.Module):
             return smooth(torch.stack(nearest).unsqueeze(1))
 
     def closest(self, patches: Tensor) -> Tensor:
-        """BxhxwxD of `patches` -> B float32: the smallest distance of any patch of an image to any entry.
+        """BxNxD of `patches` -> B float32: the smallest distance of any patch of an image to any entry.
 
         It is 0 up to rounding for an image whose own patches are in the memory.
         """

@@ -46,7 +46,7 @@ def good_folder(folder: Path) -> tuple[Path, str]:
 
 
 def good_members(names: Sequence[str]) -> tuple[list[int], str]:
-    """The good photographs of an archive, by their paths.
+    """The good photographs of an archive, by their paths: those in train/good, or else in a folder such as good.
 
     Args:
         names: paths with "/" between folders.
@@ -60,13 +60,19 @@ def good_members(names: Sequence[str]) -> tuple[list[int], str]:
     folders = [[part.casefold() for part in PurePosixPath(name).parts[:-1]] for name in names]
     good = [i for i, parts in enumerate(folders) if any(a == "train" and is_good(b) for a, b in pairwise(parts))]
     if good:
-        left_out = len(names) - len(good)
-        said = number_of(left_out, "file outside train/good is", "files outside train/good are")
-        return good, f"{said} left out." if left_out else ""
+        return good, _left_out(len(names) - len(good), "train/good")
     wrong = [name for name, parts in zip(names, folders, strict=True) if set(_NOT_FOR_TRAINING) & set(parts)]
     if wrong:
         raise DataError(
             f"{wrong[0]} looks like a test photograph or a mask, and there is no train/good; pack the "
             "good photographs alone."
         )
+    good = [i for i, parts in enumerate(folders) if any(is_good(part) for part in parts)]
+    if good:
+        return good, _left_out(len(names) - len(good), "the folder of good ones")
     return list(range(len(names))), ""
+
+
+def _left_out(count: int, where: str) -> str:
+    said = number_of(count, f"file outside {where} is", f"files outside {where} are")
+    return f"{said} left out." if count else ""

@@ -19,7 +19,8 @@ CAMERAS = {"fixed": 0.3, "normal": 1.0, "rough": 1.7}
 """How much a camera's photographs of one part differ, as a factor of the defaults of `Nuisance`."""
 
 LONGEST_SIDE = 1024
-"""Whole photographs are disturbed at no more than this many pixels on the long side: beyond it noise averages out."""
+"""Whole photographs are disturbed at no more than this many pixels on the long side, or those of a larger frame: what
+has more is brought to a smaller size anyway, where noise averages out."""
 
 
 @dataclass(frozen=True)
@@ -110,16 +111,18 @@ def disturb(image: np.ndarray, rng: np.random.Generator, nuisance: Nuisance) -> 
     return result
 
 
-def photographed_again(image: np.ndarray, rng: np.random.Generator, nuisance: Nuisance) -> np.ndarray:
-    """`disturb` for a whole photograph: no larger than `LONGEST_SIDE`, for what brings it to a smaller size anyway."""
-    return disturb(_bounded(image), rng, nuisance)
+def photographed_again(
+    image: np.ndarray, rng: np.random.Generator, nuisance: Nuisance, frame: tuple[int, int]
+) -> np.ndarray:
+    """`disturb` for a whole photograph that is brought to a frame of this height and width afterwards."""
+    return disturb(_bounded(image, max(LONGEST_SIDE, *frame)), rng, nuisance)
 
 
-def _bounded(image: np.ndarray) -> np.ndarray:
+def _bounded(image: np.ndarray, most: int) -> np.ndarray:
     longest = max(image.shape[:2])
-    if longest <= LONGEST_SIDE:
+    if longest <= most:
         return image
-    height, width = (max(1, round(side * LONGEST_SIDE / longest)) for side in image.shape[:2])
+    height, width = (max(1, round(side * most / longest)) for side in image.shape[:2])
     return cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
 
 

@@ -170,13 +170,13 @@ def undo(folder: Path) -> TakenBack:
     return TakenBack(rejected, STLM.from_pretrained(folder).judging.threshold, known_defects(folder))
 
 
-def known_defects(folder: Path) -> list[tuple[str, float]]:
-    """(name, score) of all rejected photographs, by the model as it is now."""
+def known_defects(folder: Path, by: Path | None = None) -> list[tuple[str, float]]:
+    """(name, score) of all rejected photographs, by the model as it is now; `by`: by the model of another folder."""
     folder = expanded(folder)
     photographs = [path for kept in versions.added(folder) for path in list_images(kept)]
     if not photographs:
         return []
-    model = STLM.from_pretrained(folder)
+    model = STLM.from_pretrained(folder if by is None else by)
     return [(path.name, model.predict(path, refine=False).score) for path in photographs]
 
 

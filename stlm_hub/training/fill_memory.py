@@ -94,19 +94,29 @@ def find_candidates(
     """
     memory = model.patch_memory
     assert memory is not None
-    kept = torch.from_numpy(_cells(model.config.network, _inside(model))).flatten()
     copies = 1 if nuisance is None else 2
     share = -(-max(CANDIDATES, memory.config.entries) // (copies * len(photographs)))
     random = torch.Generator().manual_seed(seed)
     disturbing = np.random.default_rng(seed)
     found, sources = [], []
     for number, image in enumerate(load_each(photographs, on_image, bits=model.judging.bits)):
-        images = [image] if nuisance is None else [image, photographed_again(image, disturbing, nuisance)]
+        images = [image]
+        if nuisance is not None:
+            images.append(photographed_again(image, disturbing, nuisance, model.frame_size))
         pixels = to_input(images, model.frame_size, memory.entries.device)
-        for patches in model.patches(pixels).flatten(1, 2)[:, kept].cpu():
+        for patches in patches_to_remember(model, pixels).cpu():
             found.append(patches[torch.randperm(len(patches), generator=random)[:share]])
             sources += [number] * len(found[-1])
     return Candidates(torch.cat(found), torch.tensor(sources, dtype=torch.int32))
+
+
+def patches_to_remember(model: AnomalyMaps, pixels: Tensor) -> Tensor:
+    """BxNxD float32: the patches of Bx3xHxW images that a memory may hold, those in the region of a model that has one.
+
+    What lies outside is one colour, the same on all photographs.
+    """
+    kept = torch.from_numpy(_cells(model.config.network, _inside(model))).flatten()
+    return model.patches(pixels).flatten(1, 2)[:, kept]
 
 
 def count_patches(network: NetworkConfig, photographs: int, region: np.ndarray | None = None) -> int:

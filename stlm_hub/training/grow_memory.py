@@ -14,6 +14,7 @@ from ..predict.frame import to_input
 from ..predict.images import load_image
 from ..pseudo_anomalies.nuisance import Nuisance, photographed_again
 from ..stlm import STLM
+from .fill_memory import patches_to_remember
 from .recalibrate import KNOWN
 
 NEW_ENTRIES = 256
@@ -29,8 +30,8 @@ def grown(model: STLM, memory: PatchMemory, photographs: Sequence[Path], nuisanc
     entries, sources = memory.entries, memory.sources
     for path in photographs:
         image = load_image(path, bits=model.judging.bits)
-        images = [image, photographed_again(image, rng, nuisance)]
-        patches = model.patches(to_input(images, model.frame_size, entries.device)).flatten(0, 2)
+        images = [image, photographed_again(image, rng, nuisance, model.frame_size)]
+        patches = patches_to_remember(model, to_input(images, model.frame_size, entries.device)).flatten(0, 1)
         reduced = memory.reduced(patches)
         distances = nearest_distances(reduced, entries)
         added: list[torch.Tensor] = []

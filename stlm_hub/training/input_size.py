@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import re
+from itertools import product
 
 from ..errors import ConfigError
 from ..models.stlm.config import MAX_INPUT_SIDE, MAX_TILES, TILE_OVERLAP
@@ -40,10 +41,23 @@ def choose_input(
     if size is not None and (size % STEP or not STEP <= size <= MAX_INPUT_SIDE):
         raise ConfigError(f"The size must be a multiple of {STEP} from {STEP} to {MAX_INPUT_SIDE} px, not {size}.")
     whole, side = _longest(shape, size) if size else _usual(shape), size or USUAL_SIDE
-    if tiles == "auto" and all(own <= COARSEST * framed for own, framed in zip(shape, whole, strict=True)):
+    if tiles == "none":
         return whole, (1, 1)
-    grid = _grid(tiles, shape, side)
-    return ((side, side) if grid != (1, 1) else whole), grid
+    if tiles == "auto":
+        if all(own <= COARSEST * framed for own, framed in zip(shape, whole, strict=True)):
+            return whole, (1, 1)
+        (height, rows), (width, columns) = _finest(shape, side)
+    else:
+        rows, columns = _named(tiles)
+        if (rows, columns) == (1, 1):
+            return whole, (1, 1)
+        height = width = side
+    if not 1 <= rows * columns <= MAX_TILES or side <= TILE_OVERLAP:
+        raise ConfigError(
+            f"{rows}x{columns} tiles of {side} px cannot be: there are 1 to {MAX_TILES}, larger than {TILE_OVERLAP} "
+            "px; set a larger --size or fewer tiles."
+        )
+    return (height, width), (rows, columns)
 
 
 def _usual(shape: tuple[int, int]) -> tuple[int, int]:
@@ -65,25 +79,37 @@ def _longest(shape: tuple[int, int], size: int) -> tuple[int, int]:
     return (shorter, size) if shape[0] < shape[1] else (size, shorter)
 
 
-def _grid(tiles: str, shape: tuple[int, int], side: int) -> tuple[int, int]:
-    """Rows and columns of tiles with this side; arguments as of `choose_input`."""
-    if tiles == "none":
-        return (1, 1)
-    if tiles == "auto":
-        rows, columns = (_tiles_along(length / COARSEST, side) for length in shape)
-    else:
-        named = re.fullmatch(r"(\d{1,3})x(\d{1,3})", tiles)
-        if named is None:
-            raise ConfigError(f'Tiles are "auto", "none" or rows and columns like "3x4", not {tiles!r:.40}.')
-        rows, columns = int(named[1]), int(named[2])
-    if not 1 <= rows * columns <= MAX_TILES or (side <= TILE_OVERLAP and rows * columns > 1):
-        raise ConfigError(
-            f"{rows}x{columns} tiles of {side} px cannot be: there are 1 to {MAX_TILES}, larger than {TILE_OVERLAP} "
-            "px; set a larger --size or fewer tiles."
-        )
-    return (rows, columns)
+def _named(tiles: str) -> tuple[int, int]:
+    """Rows and columns of "3x4"."""
+    named = re.fullmatch(r"(\d{1,3})x(\d{1,3})", tiles)
+    if named is None:
+        raise ConfigError(f'Tiles are "auto", "none" or rows and columns like "3x4", not {tiles!r:.40}.')
+    return int(named[1]), int(named[2])
 
 
-def _tiles_along(length: float, side: int) -> int:
-    """How many overlapping tiles with this side cover a length in pixels."""
-    return max(1, math.ceil((length - TILE_OVERLAP) / (side - TILE_OVERLAP)))
+def _finest(shape: tuple[int, int], side: int) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Side in pixels and number of tiles, down and across, for a frame in which photographs shrink at most four times.
+
+    Of all such frames it is one with nearly the photographs' aspect and few pixels to compute.
+    """
+    frames = product(*(_along(length / COARSEST, side) for length in shape))
+
+    def penalty(frame: tuple[tuple[int, int], ...]) -> float:
+        height, width = (_covered(*axis) for axis in frame)
+        aspect = abs(math.log(width * shape[0] / (height * shape[1])))
+        return aspect + 0.1 * math.log(math.prod(tile * tiles for tile, tiles in frame))
+
+    down, across = min(frames, key=penalty)
+    return down, across
+
+
+def _along(length: float, side: int) -> list[tuple[int, int]]:
+    """Sides of tiles, from three quarters of `side` on, with the smallest number that covers a length, and one more."""
+    sides = range(max(STEP, math.ceil(0.75 * side / STEP) * STEP), side + 1, STEP)
+    least = {one: max(1, math.ceil((length - TILE_OVERLAP) / max(1, one - TILE_OVERLAP))) for one in sides}
+    return [(one, n + more) for one, n in least.items() for more in (0, 1)]
+
+
+def _covered(side: int, tiles: int) -> int:
+    """Pixels that overlapping tiles cover."""
+    return tiles * (side - TILE_OVERLAP) + TILE_OVERLAP

@@ -34,6 +34,7 @@ from ..predict.region_mask import area_on_frame, on_frame
 from ..pseudo_anomalies.nuisance import Nuisance
 from ..stlm import STLM
 from ..validate import expanded
+from .fill_memory import patches_to_remember
 
 KNOWN = 0.05
 """A patch this near to an entry of the memory, as a share of the typical distance, is the same patch."""
@@ -174,7 +175,7 @@ def is_remembered(model: STLM, photograph: Path) -> bool:
     if memory is None or scale is None:
         return False
     image = read_picture(photograph, bits=model.judging.bits).image
-    return float(memory.closest(model.patches(input_of(model, [image])))) < KNOWN * scale.typical
+    return float(memory.closest(patches_to_remember(model, input_of(model, [image])))) < KNOWN * scale.typical
 
 
 def _check_unknown(model: STLM, photographs: Sequence[Path]) -> None:

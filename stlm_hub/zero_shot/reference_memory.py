@@ -126,7 +126,7 @@ class ReferenceMemory:
         for number, (image, framed) in enumerate(zip(images, self._references, strict=True)):
             shown = [np.ascontiguousarray(np.rot90(framed, turn)) for turn in range(TURNS)]
             shown += [
-                resize_image(photographed_again(image, random, nuisance), self.frame_size)
+                resize_image(photographed_again(image, random, nuisance, self.frame_size), self.frame_size)
                 for _ in range(DISTURBED + again)
             ]
             for i, copy in enumerate(shown):

@@ -91,7 +91,8 @@ def refine_map(
         sam: None: `segment_anything()`.
 
     Returns:
-        HxW float32 in [0, 1]. An empty map and one that is extreme nearly everywhere come back as they are.
+        HxW float32 in [0, 1]. An empty map and one that is extreme nearly everywhere come back as they are. Where the
+        map is 0 it stays 0: outside the region of a model that has one.
 
     Raises:
         WeightsError: SAM's weights cannot be had.
@@ -100,7 +101,7 @@ def refine_map(
     for one in refinements(image, anomaly_map, threshold, sam):
         if one.is_trusted:
             _fuse(result, anomaly_map, one)
-    return result
+    return np.where(anomaly_map > 0, result, np.float32(0))
 
 
 def refinements(

@@ -193,5 +193,5 @@ def test_export(stlm: Stlm, odd: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     parity = SimpleNamespace(**figures, seconds=0.1, torch_seconds=0.1)
     made = SimpleNamespace(backend="ONNX Runtime", facts=SimpleNamespace(parity=parity))
     monkeypatch.setattr("stlm_hub.export.export.export", lambda *_, **__: made)
-    code, out, _ = stlm("export", "part", "-o", odd)
+    code, out, _ = stlm("export", "mvtec-bottle", "-o", odd)
     assert code == 0 and f"\n{odd} judges with ONNX Runtime." in out and out.endswith(f"--model {odd}\n")

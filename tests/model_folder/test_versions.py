@@ -225,6 +225,18 @@ def test_a_disk_that_is_full_leaves_the_earlier_model(folder: Path) -> None:
     assert held(folder) == before
 
 
+def test_a_version_of_an_earlier_model_does_not_come_back_into_a_new_one(folder: Path) -> None:
+    """Its memory and thresholds beside other weights would be no model, and nothing would say so."""
+    versions.change(folder, lambda new: (new / "calibration.json").write_text("accepted"))
+    versions.add(folder, lambda new: (new / "defect.png").write_text("a defect"))
+    versions.replace(folder, lambda new: (new / "config.json").write_text("trained again"), whole=True)
+    assert [path.name for kept in versions.added(folder) for path in kept.iterdir()] == ["defect.png"]
+    assert versions.undo(folder) == ["defect.png"]
+    with pytest.raises(ConfigError, match="has no earlier version"):
+        versions.undo(folder)
+    assert (folder / "config.json").read_text() == "trained again"
+
+
 def test_a_removal_names_only_files_of_models(folder: Path, tmp_path: Path) -> None:
     """A folder from a stranger may come with a change that was "cut off"."""
     (tmp_path / "mine.txt").write_text("mine")

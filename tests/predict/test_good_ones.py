@@ -45,6 +45,12 @@ def test_of_an_archive_of_a_data_set_train_good_counts() -> None:
     assert good_members(["a.png", "parts/b.png"]) == ([0, 1], "")
 
 
+def test_of_an_archive_with_good_and_bad_ones_the_good_ones_count() -> None:
+    names = ["part/good/1.png", "part/bad/2.png", "part/Good/3.png", "4.png"]
+    assert good_members(names) == ([0, 2], "2 files outside the folder of good ones are left out.")
+    assert good_members(["OK/1.png", "OK/2.png"]) == ([0, 1], "")
+
+
 def test_an_archive_of_test_photographs_alone_is_refused() -> None:
     with pytest.raises(DataError, match=r"test/crack/2.png looks like a test photograph or a mask"):
         good_members(["a.png", "test/crack/2.png"])

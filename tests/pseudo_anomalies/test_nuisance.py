@@ -115,8 +115,10 @@ def test_photographs_of_any_shape_can_be_disturbed(shape: tuple[int, int]) -> No
 
 def test_a_large_photograph_is_made_smaller_first_and_a_small_one_is_not() -> None:
     rng = np.random.default_rng(0)
-    assert photographed_again(texture(600, 3 * LONGEST_SIDE), rng, NOTHING).shape == (200, LONGEST_SIDE, 3)
-    np.testing.assert_array_equal(photographed_again(texture(50, 60), rng, NOTHING), texture(50, 60))
+    large = texture(600, 3 * LONGEST_SIDE)
+    assert photographed_again(large, rng, NOTHING, (64, 320)).shape == (200, LONGEST_SIDE, 3)
+    assert photographed_again(large, rng, NOTHING, (400, 2 * LONGEST_SIDE)).shape == (400, 2 * LONGEST_SIDE, 3)
+    np.testing.assert_array_equal(photographed_again(texture(50, 60), rng, NOTHING, (64, 64)), texture(50, 60))
 
 
 # ---------------------------------------------------------------- bounds

@@ -125,7 +125,7 @@ def test_a_disturbed_copy_of_each_photograph_is_remembered_too(photographs: list
     torch.testing.assert_close(disturbed.entries, again.entries)
     assert set(disturbed.sources.tolist()) == {0, 1, 2}  # a copy is of the photograph that it shows
     rng = np.random.default_rng(0)
-    copies = [photographed_again(image, rng, darker) for image in loaded(photographs)]
+    copies = [photographed_again(image, rng, darker, (64, 64)) for image in loaded(photographs)]
     full = memory_of(entries=2 * 192)
     with pytest.raises(TrainingError, match="the photographs have 192"):  # copies are no further photographs
         fill(full, photographs, 0, darker)

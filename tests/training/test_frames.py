@@ -12,7 +12,11 @@ from PIL import Image
 from stlm_hub import STLM, finetune
 from stlm_hub.errors import ConfigError, DataError
 from stlm_hub.model_folder import results as model_results
+from stlm_hub.predict.images import load_image
+from stlm_hub.predict.predictor import input_of
+from stlm_hub.training.feedback import accept
 from stlm_hub.training.observer import Observer
+from stlm_hub.training.recalibrate import is_remembered
 
 
 @pytest.fixture(scope="module")
@@ -79,3 +83,43 @@ def test_a_mask_that_does_not_fit_is_refused_before_any_work(long_parts: Path, t
     with pytest.raises(ConfigError, match="Tiles are"):
         finetune(long_parts, "long", steps=0, tiles="few", output=output)
     assert not output.exists()
+
+
+@pytest.fixture(scope="module")
+def round_parts(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Photographs of discs on a bench that is never the same, and a mask of the discs: a third of the frame."""
+    folder = tmp_path_factory.mktemp("round")
+    rng = np.random.default_rng(0)
+    rows, columns = np.ogrid[:128, :128]
+    disc = (rows - 64) ** 2 + (columns - 64) ** 2 < 40**2
+    for i in range(14):
+        pixels = rng.integers(0, 255, (128, 128, 3), np.uint8)
+        pixels[disc] = 150 + rng.integers(-6, 7, (int(disc.sum()), 3))
+        Image.fromarray(pixels).save(folder / f"{i}.png")
+    (folder.parent / "region").mkdir(exist_ok=True)
+    Image.fromarray(disc.astype(np.uint8) * 255).save(folder.parent / "region" / "disc.png")
+    return folder
+
+
+def test_a_small_region_has_a_scale_of_its_own_and_what_lies_outside_is_not_remembered(
+    round_parts: Path, tmp_path: Path
+) -> None:
+    """What is covered is far from a memory that holds none of it, and the same on all photographs."""
+    known, new = tmp_path / "known", sorted(round_parts.iterdir())[10:]
+    known.mkdir()
+    for path in sorted(round_parts.iterdir())[:10]:
+        (known / path.name).symlink_to(path)
+    region = round_parts.parent / "region" / "disc.png"
+    folder = finetune(known, "disc", steps=0, size=128, region=region, memory_entries=200, output=tmp_path / "disc")
+    model = STLM.from_pretrained(folder, device="cpu")
+    scale = model.judging.scale("memory")
+    assert scale is not None and model.region is not None and model.patch_memory is not None
+    grids = model.raw(input_of(model, [load_image(new[0])]), ("memory",)).values["memory"]
+    inside = grids[..., model.region.cells((16, 16))]
+    assert scale.typical == pytest.approx(float(inside.mean()), rel=0.5)
+    assert scale.typical < 0.7 * float(grids.mean()), "what is covered counts"
+
+    assert not any(is_remembered(model, path) for path in new)
+    accept(folder, new[:1])
+    changed = STLM.from_pretrained(folder, device="cpu")
+    assert [is_remembered(changed, path) for path in new] == [True, False, False, False]

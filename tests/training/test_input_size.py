@@ -20,8 +20,10 @@ from stlm_hub.training.input_size import choose_input
         ((500, 1270), 640, "auto", ((256, 640), (1, 1))),
         ((1270, 500), 640, "auto", ((640, 256), (1, 1))),
         ((3000, 4096), None, "none", ((256, 320), (1, 1))),
-        ((3000, 4096), None, "auto", ((256, 256), (4, 5))),
-        ((3000, 4096), 512, "auto", ((512, 512), (2, 3))),
+        ((3000, 4096), None, "auto", ((256, 192), (4, 8))),
+        ((3000, 4096), 512, "auto", ((384, 512), (3, 3))),
+        ((1030, 4000), None, "auto", ((192, 256), (2, 6))),
+        ((2000, 2000), None, "auto", ((192, 192), (4, 4))),
         ((900, 900), None, "2x3", ((256, 256), (2, 3))),
     ],
 )
@@ -32,7 +34,16 @@ def test_aspect_and_tiles_follow_the_photographs(
     assert (input_size, grid) == expected
     frame = NetworkConfig(input_size, tiles=grid).frame_size
     if tiles == "auto" and grid != (1, 1):
-        assert all(4 * framed >= own for own, framed in zip(shape, frame, strict=True))
+        down, across = (own / framed for own, framed in zip(shape, frame, strict=True))
+        assert max(down, across) <= 4 and 0.93 < down / across < 1.07
+
+
+@pytest.mark.parametrize("shape", [(1080, 1920), (1200, 1600), (1040, 2600), (2600, 1040), (2048, 2448), (4000, 6000)])
+def test_a_frame_of_tiles_hardly_distorts(shape: tuple[int, int]) -> None:
+    input_size, grid = choose_input(shape)
+    frame = NetworkConfig(input_size, tiles=grid).frame_size
+    down, across = (own / framed for own, framed in zip(shape, frame, strict=True))
+    assert 2.5 < min(down, across) <= max(down, across) <= 4 and 0.93 < down / across < 1.07
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import cv2
 import numpy as np
 import pytest
@@ -9,6 +11,7 @@ from skimage import data
 
 from stlm_hub.errors import ImageError, WeightsError
 from stlm_hub.predict.prediction import Prediction
+from stlm_hub.zero_shot import refine
 from stlm_hub.zero_shot.cascade import overlap
 from stlm_hub.zero_shot.point_prompts import point_prompts
 from stlm_hub.zero_shot.refine import _core, _Scaled, cascade, refine_map, refined
@@ -49,6 +52,20 @@ def test_the_cascade_raises_the_iou_of_drawn_defects(sam: SegmentAnything) -> No
         after.append(overlap(found.mask, truth))
     assert np.mean(after) > np.mean(before) + 0.2
     assert sum(a > b for a, b in zip(after, before, strict=True)) >= 18
+
+
+def test_nothing_is_outlined_where_a_map_is_zero(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Outside the region of a model it is."""
+    anomaly_map = np.zeros((60, 80), np.float32)
+    anomaly_map[20:40, :40] = 0.9
+
+    def everywhere(result: np.ndarray, before: np.ndarray, one: object) -> None:
+        result[:] = 0.5
+
+    monkeypatch.setattr(refine, "refinements", lambda *args: iter([SimpleNamespace(is_trusted=True)]))
+    monkeypatch.setattr(refine, "_fuse", everywhere)
+    found = refine.refine_map(np.zeros((60, 80, 3), np.uint8), anomaly_map, 0.5)
+    assert found.dtype == np.float32 and np.array_equal(found > 0, anomaly_map > 0)
 
 
 @pytest.mark.parametrize("value", [0.0, 0.9])

@@ -262,11 +262,18 @@ class AnomalyMaps(nn.Module):
         flat = raw.flatten(1)
         if self.region is None:
             return flat.sort(dim=1).values[:, flat.shape[1] // 2]
-        counts = self.region.on_grid((raw.shape[-2], raw.shape[-1])).flatten() >= 0.5
+        counts = self.region.cells((raw.shape[-2], raw.shape[-1])).flatten()
         ordered = flat.masked_fill(~counts, float("-inf")).sort(dim=1, descending=True).values
         # A shape that is read as a number would fix the batch of an exported graph.
         middle = ((counts.sum() - 1).clamp_min(0) // 2).expand(flat.shape[0], 1)
         return ordered.gather(1, middle)[:, 0]
+
+    def mean(self, raw: Tensor) -> Tensor:
+        """Bx1xhxw raw values -> B: the mean in the region that counts."""
+        flat = raw.flatten(1)
+        if self.region is None:
+            return flat.mean(1)
+        return flat[:, self.region.cells((raw.shape[-2], raw.shape[-1])).flatten()].mean(1)
 
     @property
     def _channels(self) -> int:

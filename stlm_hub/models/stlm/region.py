@@ -32,6 +32,10 @@ class Region(nn.Module):
         covered: Tensor = self(image, image.new_tensor(OUTSIDE)[:, None, None])
         return covered
 
+    def cells(self, grid: tuple[int, int]) -> Tensor:
+        """hxw bool: the cells of a coarser grid of which half or more lies in the region."""
+        return self.on_grid(grid) >= 0.5
+
     def on_grid(self, grid: tuple[int, int]) -> Tensor:
         """hxw float32 in [0, 1]: the share of each cell of a coarser grid that lies in the region."""
         return F.adaptive_avg_pool2d(self.inside.float()[None, None], grid)[0, 0]
