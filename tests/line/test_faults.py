@@ -60,7 +60,13 @@ def test_what_answers_a_webhook_need_not_speak_http() -> None:
             Webhook(f"http://127.0.0.1:{server.getsockname()[1]}").send(ROW)
 
 
-@pytest.mark.parametrize("url", ["http://[::1", "http://host:x/", "http://host:0/", "http://me:pw@host/", "http://"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        *("http://[::1", "http://host:x/", "http://host:0/", "http://me:pw@host/", "http://", "http://a b/"),
+        *("http://a..b/", f"http://{'a' * 64}/", "http://ü..example/", "http://host/\udcfc", "http://a^b/"),
+    ],
+)
 def test_an_address_that_is_none_is_refused(url: str) -> None:
     with pytest.raises(ConfigError, match="A webhook is an http") as refused:
         Webhook(url)
@@ -70,7 +76,12 @@ def test_an_address_that_is_none_is_refused(url: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "url", ["mqtt://host:99999/a", "mqtt://[::1/a", "mqtt://host/a#b", "mqtt://host/a/#", "mqtt://h/+/b"]
+    "url",
+    [
+        *("mqtt://host:99999/a", "mqtt://[::1/a", "mqtt://host/a#b", "mqtt://host/a/#", "mqtt://h/+/b"),
+        *("mqtt://host/\udcfc", "mqtt://host/a\0b", "mqtt://\udcfc@host/a", "mqtt://host/" + 65536 * "a"),
+    ],
+    ids=lambda url: ascii(url)[:30],
 )
 def test_a_topic_that_is_none_is_refused(url: str) -> None:
     with pytest.raises(ConfigError, match="A broker is given as"):
