@@ -258,9 +258,12 @@ def test_a_copy_that_keeps_the_time_of_change_is_waited_for(tmp_path: Path) -> N
 
 def test_a_verdict_counts_where_its_picture_cannot_be_kept(tmp_path: Path) -> None:
     write_photographs(tmp_path / "photos", 2)
-    rejects = Rejects(tmp_path / "rejects", 10**6)
-    rejects.folder.rmdir()
-    rejects.folder.touch()  # a file is in its place: nothing can be written there
+
+    class Displaced(Rejects):
+        def open(self) -> None:
+            self.folder.touch()  # a file is in its place: nothing can be written there
+
+    rejects = Displaced(tmp_path / "rejects", 10**6)
     watch(model(0.9), str(tmp_path / "photos"), tmp_path / "out", once=True, rejects=rejects)
     found = rows(tmp_path / "out")
     assert [(row.verdict, row.picture) for row in found] == [("reject", None)] * 2
