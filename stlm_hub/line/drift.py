@@ -23,7 +23,7 @@ FALSE_ALARM_EVERY = 10_000
 QUIET = 500
 """Photographs after an alarm during which its test is silent."""
 REFERENCE = 20_000
-"""Most values that a rank is taken among; later ones are ranked but not kept."""
+"""Most values that a rank is taken among: of more, a random sample; later ones are ranked but not kept."""
 BURN_IN = 50
 """Photographs that a rank is taken among at the least; the first of the line where a calibration has fewer."""
 UNFAMILIAR_SHARE = 0.05
@@ -78,14 +78,16 @@ class Ranks:
         reference: values to begin with.
         limit: of the statistic.
         burn_in: number of first values that only extend the reference.
-        seed: of the smoothing, fixed so that a replay gives the same alarms.
+        seed: of the smoothing and the sample, fixed so that a replay gives the same alarms.
     """
 
     def __init__(self, reference: Sequence[float], limit: float, *, burn_in: int = 0, seed: int = 0) -> None:
-        self.known = sorted(reference)[:REFERENCE]
+        self._random = random.Random(seed)  # noqa: S311 - splits ties and draws the sample, no secret
+        # A random sample of exchangeable values is exchangeable with those of the line. The lowest ones would not be.
+        sample = reference if len(reference) <= REFERENCE else self._random.sample(reference, REFERENCE)
+        self.known = sorted(sample)
         self.burn_in = burn_in
         self.statistic = ShiryaevRoberts(len(_POWERS), limit)
-        self._random = random.Random(seed)  # noqa: S311 - splits ties, no secret
 
     def add(self, value: float) -> bool:
         """Adds the value of one photograph. Returns whether the test alarms."""

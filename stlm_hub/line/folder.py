@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-import queue
+import os
+import stat
 import time
 from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from ..errors import DataError, ImageError
-from ..predict.images import list_images, read_picture
+from ..predict.images import SUFFIXES, list_images, natural, read_picture
+from ..predict.kinds import HEIC_SUFFIXES, reads_heic
+from .changes import Changes
 from .source import Frame
 
 SETTLE = 0.5
@@ -18,15 +21,32 @@ SETTLE = 0.5
 PATIENCE = 10.0
 """Seconds after its last change during which a file that cannot be decoded may be half-written."""
 RESCAN = 10.0
-"""Seconds after which the folder is listed again without a report of changes: network shares send none."""
-
+"""Seconds after which the whole folder is listed again: network shares report no changes, and systems lose some."""
 
 State = tuple[int, int]
 """Size in bytes and time of modification in ns of a file."""
 
 
+@dataclass(frozen=True)
+class Unfinished:
+    """A file that may still be written.
+
+    Args:
+        state: when it was last looked at.
+        since: first look at this state, in seconds of `time.monotonic`.
+        again: next look, likewise.
+    """
+
+    state: State
+    since: float
+    again: float
+
+
 class FolderSource:
     """Photographs that are in a folder or come into it.
+
+    The whole folder is listed at the start and every `RESCAN` seconds. Between, only files are looked at that the
+    system reports as changed, or that are unfinished: a look at 20,000 files takes most of a second.
 
     Args:
         folder: to watch, with its sub-folders.
@@ -53,7 +73,10 @@ class FolderSource:
                 f"{folder} is not a folder; pass a folder, a video file, a camera's number or an rtsp:// URL."
             )
         self.folder, self.done, self.once, self.bits, self.say = folder, done, once, bits, say
-        self._events: queue.Queue[None] = queue.Queue()
+        self._suffixes = set(SUFFIXES) - set(() if reads_heic() else HEIC_SUFFIXES)
+        self._changes = Changes(folder)
+        self._unfinished: dict[Path, Unfinished] = {}
+        self._listing_due = 0.0
 
     def frames(self, stopped: Callable[[], bool]) -> Iterator[Frame]:
         """Yields each photograph once, when it is complete, until `stopped` returns True.
@@ -62,56 +85,72 @@ class FolderSource:
             ImageError: the folder cannot be read, and `once` is set. Without `once` it is waited for.
             DataError: watchdog is not installed.
         """
-        observer = self._observer()
-        unsettled: dict[Path, State] = {}
+        if not self.once:
+            self._start()
         try:
             while not stopped():
-                waiting = False
-                listed = self._listed(stopped)
-                for gone in unsettled.keys() - set(listed):
-                    del unsettled[gone]
-                for path in listed:
+                for path in self._next(stopped):
                     if stopped():
                         return
-                    frame, incomplete = self._complete(path, unsettled)
-                    waiting |= incomplete
+                    frame = self._complete(path)
                     if frame is not None:
                         yield frame
-                if self.once and not waiting:
+                if self.once and not self._unfinished:
                     return
-                self._wait(SETTLE if waiting else RESCAN, stopped)
+                self._wait(stopped)
         finally:
-            if observer is not None:
-                observer.stop()
-                observer.join()
+            self._changes.stop()
 
-    def _complete(self, path: Path, unsettled: dict[Path, State]) -> tuple[Frame | None, bool]:
-        """A photograph if it is new and complete, and whether it must be looked at again.
+    def _start(self) -> None:
+        """Has the system report changes: before the first listing, so that none falls between the two."""
+        try:
+            self._changes.start()
+        except OSError as error:
+            self.say(f"{self.folder} reports no changes ({error.strerror}); it is looked at every {RESCAN:.0f} s.")
 
-        Args:
-            path: of the file.
-            unsettled: state of each incomplete file when it was last looked at; it is brought up to date.
-        """
+    def _next(self, stopped: Callable[[], bool]) -> list[Path]:
+        """The photographs to look at now, in natural order: all of the folder where that is due, or what may be new."""
+        now = time.monotonic()
+        changed = self._changes.take()
+        if self.once or now >= self._listing_due:
+            listed = self._listed(stopped)
+            self._listing_due = time.monotonic() + RESCAN
+            for gone in self._unfinished.keys() - set(listed):
+                del self._unfinished[gone]
+            return listed
+        found = {path for each in changed for path in _files(each) if self._is_photograph(path)}
+        found.update(path for path, unfinished in self._unfinished.items() if unfinished.again <= now)
+        return sorted(found, key=lambda path: (natural(path.relative_to(self.folder)), str(path)))
+
+    def _is_photograph(self, path: Path) -> bool:
+        """Whether `list_images` would list a file at this path."""
+        hidden = any(part.startswith(".") for part in path.relative_to(self.folder).parts)
+        return path.suffix.lower() in self._suffixes and not hidden
+
+    def _complete(self, path: Path) -> Frame | None:
+        """A photograph if it is new and complete. One that may not be complete is unfinished and looked at again."""
+        before = self._unfinished.pop(path, None)
         try:
             status = path.stat()
         except OSError:
-            return None, False  # moved away meanwhile
+            return None  # moved away meanwhile
+        if not stat.S_ISREG(status.st_mode):
+            return None
         state = (status.st_size, status.st_mtime_ns)
         name = photograph_id(path.relative_to(self.folder).as_posix(), *state)
         if name in self.done:
-            unsettled.pop(path, None)
-            return None, False
+            return None
+        now = time.monotonic()
+        since = before.since if before is not None and before.state == state else now
         # A copy may carry the original's time of modification from its first byte on; st_ctime is its own.
         age = time.time() - max(status.st_mtime, status.st_ctime)
-        if unsettled.get(path) != state and age <= SETTLE:
-            unsettled[path] = state
-            return None, True
-        frame = self._read(path, name)
-        half_written = frame.error is not None and 0 <= age < PATIENCE
-        if half_written or _state(path) != state:
-            return None, True
-        unsettled.pop(path, None)
-        return frame, False
+        if age > SETTLE or now - since >= SETTLE:  # the clock of a network share may be ahead
+            frame = self._read(path, name)
+            half_written = frame.error is not None and 0 <= age < PATIENCE
+            if not half_written and _state(path) == state:
+                return frame
+        self._unfinished[path] = Unfinished(state, since, time.monotonic() + SETTLE)
+        return None
 
     def _listed(self, stopped: Callable[[], bool]) -> list[Path]:
         """The photographs of the folder. Waits while it cannot be read: a share may be away, a subfolder just moved."""
@@ -125,7 +164,7 @@ class FolderSource:
                 if not lost:
                     self.say(f"{error} It is looked at again until it can be.")
                     lost = True
-                self._wait(SETTLE, stopped)
+                _pause(SETTLE, stopped)
                 continue
             if lost:
                 self.say(f"The folder {self.folder} can be read again.")
@@ -140,37 +179,36 @@ class FolderSource:
             return Frame(name, str(path), None, str(caught), time.perf_counter() - started)
         return Frame(name, str(path), picture.image, None, time.perf_counter() - started, picture.notes)
 
-    def _observer(self) -> Any:  # watchdog's type depends on the system
-        if self.once:
-            return None
-        try:
-            from watchdog.events import FileSystemEventHandler
-            from watchdog.observers import Observer
-        except ImportError as error:
-            raise DataError(f'Watching a folder needs {error.name}: pip install "stlm_hub[line]"') from None
-        handler = FileSystemEventHandler()
-        handler.on_any_event = lambda event: self._events.put(None)  # type: ignore[method-assign]
-        observer = Observer()
-        observer.schedule(handler, str(self.folder), recursive=True)
-        try:
-            observer.start()
-        except OSError as error:  # a system watches only so many folders at once
-            self.say(f"{self.folder} reports no changes ({error.strerror}); it is looked at every {RESCAN:.0f} s.")
-            return None
-        return observer
+    def _wait(self, stopped: Callable[[], bool]) -> None:
+        """Waits until something changes in the folder, an unfinished file is due or the whole folder is."""
+        until = min([self._listing_due, *(unfinished.again for unfinished in self._unfinished.values())])
+        while not stopped() and (left := until - time.monotonic()) > 0:
+            if self._changes.wait(min(left, 0.2)):
+                time.sleep(0.05)  # takes a burst of events together
+                return
 
-    def _wait(self, seconds: float, stopped: Callable[[], bool]) -> None:
-        """Waits until something changes in the folder, at most so many seconds."""
-        until = time.monotonic() + seconds
-        while not stopped() and time.monotonic() < until:
-            try:
-                self._events.get(timeout=0.2)
-            except queue.Empty:
-                continue
-            time.sleep(0.05)  # takes a burst of events together
-            while not self._events.empty():
-                self._events.get_nowait()
-            return
+
+def _files(path: Path) -> Iterator[Path]:
+    """A file itself; all files of a folder, which came with what it holds.
+
+    Links to folders are not followed: a photograph that is listed already would get a second name.
+    """
+    try:
+        came_as_folder = stat.S_ISDIR(path.lstat().st_mode)
+    except OSError:  # gone, or a share that does not answer
+        return
+    if not came_as_folder:
+        yield path
+        return
+    for folder, _, names in os.walk(path):
+        yield from (Path(folder, name) for name in names)
+
+
+def _pause(seconds: float, stopped: Callable[[], bool]) -> None:
+    """Sleeps for so many seconds, or until `stopped` returns True."""
+    until = time.monotonic() + seconds
+    while not stopped() and time.monotonic() < until:
+        time.sleep(0.1)
 
 
 def photograph_id(name: str, *facts: int) -> str:

@@ -23,6 +23,9 @@ JOURNAL_NAME = "verdicts.jsonl"
 class Journal:
     """A journal that is open for appending. Opening it cuts off a half-written last line.
 
+    A journal that was made here is removed if an exception ends it before its first row, with the folders that were
+    made for it: a start that is refused leaves nothing behind.
+
     Attributes:
         ids: of all photographs that have a row.
 
@@ -36,12 +39,13 @@ class Journal:
     def __init__(self, folder: Path) -> None:
         self.path = folder / JOURNAL_NAME
         try:
+            self._made = [path for path in (self.path, folder, *folder.parents) if not path.exists()]
             folder.mkdir(parents=True, exist_ok=True)
             self._file: IO[bytes] = self.path.open("a+b")
         except OSError as error:
             raise DataError(f"{folder} cannot be written ({error.strerror}); name another --output.") from None
         try:
-            _lock(self._file)
+            _lock(self._file, self.path)
         except OSError:
             self._file.close()
             raise DataError(f"Another stlm watch writes to {folder}; stop it, or name another --output.") from None
@@ -82,8 +86,16 @@ class Journal:
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if kind is not None and not self.ids:
+            self._remove()
         with contextlib.suppress(OSError):  # half a row is left; `append` has raised for it
             self._file.close()
+
+    def _remove(self) -> None:
+        """Removes the file and the folders that were made for it, as long as nothing else is in them."""
+        with contextlib.suppress(OSError):
+            for path in self._made:
+                path.unlink() if path == self.path else path.rmdir()
 
 
 def read_rows(path: Path, after: int = 0) -> Iterator[tuple[int, Row]]:
@@ -104,14 +116,16 @@ def read_rows(path: Path, after: int = 0) -> Iterator[tuple[int, Row]]:
             yield after, Row.from_json(line)
 
 
-def _lock(file: IO[bytes]) -> None:
+def _lock(file: IO[bytes], path: Path) -> None:
     """Locks the file for this process. The system unlocks it however the process ends.
 
     Raises:
-        OSError: another process holds it.
+        OSError: another process holds it, or has just removed it from this path.
     """
     try:
         import fcntl
-    except ImportError:  # Windows: the file is not locked, the guide says so
+    except ImportError:  # Windows: the file is not locked, docs/deploy.md says so
         return
     fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
+    if not os.path.samestat(os.fstat(file.fileno()), path.stat()):
+        raise FileNotFoundError(path)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Protocol
 
 from ..errors import DataError
+from ..predict.printable import reason
 from .journal import JOURNAL_NAME, read_rows
 from .row import Row
 
@@ -41,7 +42,7 @@ class Outbox:
     Args:
         folder: of the journal.
         sender: that delivers rows.
-        say: called with a sentence when the receiver is lost and when it is back.
+        say: called with a sentence when rows do not reach the receiver, and when all have.
 
     Raises:
         DataError: the file with the offset is damaged.
@@ -81,33 +82,35 @@ class Outbox:
         while True:
             self._wake.clear()  # first: a stop that comes after it wakes again
             last = self._stop.is_set()
-            for offset, row in read_rows(self.journal, self.offset):
-                if not self._deliver(row):
-                    return
-                self.offset = offset
-                with contextlib.suppress(OSError):  # the journal reports a full disk; the row may be sent twice
-                    _keep(self.place, offset)
-            if last:
+            if not self._deliver() or last:
                 return
             self._wake.wait()
 
-    def _deliver(self, row: Row) -> bool:
-        """Sends a row until the receiver has it. False: the outbox was stopped first."""
+    def _deliver(self) -> bool:
+        """Sends all rows that wait, however often that must be tried. False: the outbox was stopped first."""
         pause, lost = FIRST_RETRY, False
         while True:
             try:
-                self.sender.send(row)
-            except OSError as error:
+                for offset, row in read_rows(self.journal, self.offset):
+                    self.sender.send(row)
+                    self._delivered_to(offset)
+                    pause = FIRST_RETRY
+                if lost:
+                    self.say(f"The rows that waited have reached {self.sender.name}.")
+                return True
+            except Exception as error:  # whatever it is: without this thread no row would be delivered any more
                 if not lost:
-                    self.say(f"{self.sender.name} does not take rows ({error}); they wait and are sent again.")
+                    self.say(f"Rows do not reach {self.sender.name} ({reason(error)}); they wait and are sent again.")
                     lost = True
-                if self._stop.wait(pause):
-                    return False
-                pause = min(LAST_RETRY, 2 * pause)
-                continue
-            if lost:
-                self.say(f"{self.sender.name} takes rows again.")
-            return True
+            if self._stop.wait(pause):
+                return False
+            pause = min(LAST_RETRY, 2 * pause)
+
+    def _delivered_to(self, offset: int) -> None:
+        """Notes that the receiver has the rows up to this offset in bytes."""
+        self.offset = offset
+        with contextlib.suppress(OSError):  # the journal reports a full disk; the row may be sent twice
+            _keep(self.place, offset)
 
 
 def _offset(place: Path, journal: Path) -> int:

@@ -14,24 +14,28 @@ _OWN = re.compile(r"reject_[0-9a-f]{16}\.jpg")
 
 
 class Rejects:
-    """The folder of kept rejects.
+    """The folder of kept rejects, which `open` makes.
 
     Args:
-        folder: is made if it is missing; what else it holds is left alone.
+        folder: what else it holds is left alone.
         most_bytes: limit of all kept pictures together. The newest one stays even if it is larger.
-
-    Raises:
-        DataError: it cannot be written.
     """
 
     def __init__(self, folder: Path, most_bytes: int) -> None:
-        folder = expanded(folder)
-        self.folder, self.most_bytes = folder, most_bytes
+        self.folder, self.most_bytes = expanded(folder), most_bytes
+        self._sizes: dict[Path, int] = {}
+
+    def open(self) -> None:
+        """Makes the folder if it is missing, and deletes what is above the limit.
+
+        Raises:
+            DataError: it cannot be written.
+        """
         try:
-            folder.mkdir(parents=True, exist_ok=True)
+            self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise DataError(f"{folder} cannot be written ({error.strerror}); name another folder.") from None
-        own = [path for path in folder.iterdir() if _OWN.fullmatch(path.name) and path.is_file()]
+            raise DataError(f"{self.folder} cannot be written ({error.strerror}); name another folder.") from None
+        own = [path for path in self.folder.iterdir() if _OWN.fullmatch(path.name) and path.is_file()]
         self._sizes = {path: path.stat().st_size for path in sorted(own, key=_age)}
         self._trim()
 

@@ -13,7 +13,7 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 from typing import Any
-from urllib.parse import SplitResult, unquote, urlsplit
+from urllib.parse import SplitResult, quote, unquote, urlsplit, urlunsplit
 
 from ..errors import ConfigError, DataError
 from ..files.spreadsheet import harmless
@@ -91,12 +91,35 @@ def _is_table(data: bytes) -> bool:
 
 
 def _split(url: str) -> SplitResult | None:
-    """The parts of an address; None: it has no host, or no valid port."""
+    """The parts of an address; None: it has no host, no valid port, or bytes that are no text."""
     try:
+        url.encode()
         parts = urlsplit(url)
         return parts if parts.hostname and parts.port != 0 else None
     except ValueError:
         return None
+
+
+def _ascii(parts: SplitResult) -> str | None:
+    """An address as HTTP sends it: its host by IDNA, what else is not ASCII in percent; None: its host is no name.
+
+    What stands in percent already stays.
+    """
+    try:
+        host = str(parts.hostname).encode("idna").decode()
+        path, query = (quote(text, safe="/%:@!$&'()*+,;=?~") for text in (parts.path, parts.query))
+    except UnicodeError:
+        return None
+    if not re.fullmatch(r"[\w.:%-]+", host):
+        return None
+    place = f"[{host}]" if ":" in host else host
+    port = "" if parts.port is None else f":{parts.port}"
+    return urlunsplit((parts.scheme, place + port, path, query, ""))
+
+
+def _is_topic(text: str) -> bool:
+    """Whether MQTT takes this as the topic of a row: + and # are wildcards of subscribers, a row goes to one topic."""
+    return bool(re.fullmatch(r"[^+#\x00]+", text)) and len(text.encode()) <= 65535
 
 
 def _shown(url: str) -> str:
@@ -115,7 +138,7 @@ class Webhook:
     """POSTs each row as JSON with its id in the header Idempotency-Key. Any answer of 200 to 299 is a success.
 
     Args:
-        url: http:// or https:// address.
+        url: http:// or https:// address; what is not ASCII in it is encoded.
 
     Raises:
         ConfigError: it is no such address, or contains a user.
@@ -125,9 +148,11 @@ class Webhook:
 
     def __init__(self, url: str) -> None:
         parts = _split(url)
-        if parts is None or parts.scheme not in ("http", "https") or parts.username is not None:
+        refused = parts is None or parts.scheme not in ("http", "https") or parts.username is not None
+        address = None if parts is None or refused else _ascii(parts)
+        if address is None:
             raise ConfigError(f"A webhook is an http:// or https:// address without a user, not {_shown(url)}.")
-        self.url = url
+        self.url = address
         self._opener = urllib.request.build_opener(_NoRedirect)
 
     def send(self, row: Row) -> None:
@@ -169,8 +194,7 @@ class Mqtt:
     def __init__(self, url: str) -> None:
         parts = _split(url)
         self.topic = "" if parts is None else parts.path.lstrip("/")
-        # + and # are wildcards of subscribers; a row goes to one topic.
-        if parts is None or parts.scheme not in ("mqtt", "mqtts") or not self.topic or "+" in self.topic or "#" in url:
+        if parts is None or parts.scheme not in ("mqtt", "mqtts") or "#" in url or not _is_topic(self.topic):
             raise ConfigError(f"A broker is given as mqtt://host/topic or mqtts://host/topic, not {_shown(url)}.")
         try:
             from paho.mqtt.client import Client
@@ -180,11 +204,10 @@ class Mqtt:
         import threading
 
         answered = threading.Event()
-        refusal: list[str] = []
+        self._refusal: str | None = None
 
         def connected(_client: Any, _data: Any, _flags: Any, reason: Any, _properties: Any) -> None:
-            if reason.is_failure:
-                refusal.append(str(reason))
+            self._refusal = str(reason) if reason.is_failure else None
             answered.set()
 
         self._client = Client(CallbackAPIVersion.VERSION2)
@@ -204,9 +227,9 @@ class Mqtt:
             ) from None
         self._client.loop_start()
         answered.wait(TIMEOUT)
-        if refusal or not answered.is_set():
+        if self._refusal or not answered.is_set():
             self.close()
-            answer = refusal[0] if refusal else "no answer"
+            answer = self._refusal or "no answer"
             raise ConfigError(f"The broker {where} refuses ({answer}); check the user and STLM_MQTT_PASSWORD.")
 
     def send(self, row: Row) -> None:
@@ -216,9 +239,9 @@ class Mqtt:
             OSError: the broker is away or does not confirm in time.
         """
         if not self._client.is_connected():
-            raise OSError("the broker is away")
-        message = self._client.publish(self.topic, row.to_json(), qos=1)
+            raise OSError("the broker is away" if self._refusal is None else f"the broker refuses: {self._refusal}")
         try:
+            message = self._client.publish(self.topic, row.to_json(), qos=1)
             message.wait_for_publish(TIMEOUT)
             confirmed = message.is_published()
         except (RuntimeError, ValueError) as error:  # the connection was lost meanwhile

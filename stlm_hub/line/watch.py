@@ -101,7 +101,8 @@ def watch(
         Number of rows that were written.
 
     Raises:
-        DataError: source, output, table or folder of rejects cannot be used.
+        DataError: source, output, table or folder of rejects cannot be used. A source that cannot be used leaves no
+            output behind that was not there.
     """
     written = 0
     with ExitStack() as stack:
@@ -118,6 +119,8 @@ def watch(
         table = None if csv is None else CsvFile(csv, journal.path)
         if table is not None:
             stack.callback(table.close)
+        if rejects is not None:  # late, as it stays: what is refused before it leaves nothing behind
+            rejects.open()
         outboxes = [Outbox(output, sender, say) for sender in senders]
         for outbox in outboxes:
             outbox.start()

@@ -30,3 +30,11 @@ def test_all_advice_on_a_photograph_is_told(
     assert [row.advice for row in rows(output)] == [advice]
     with (output / "rows.csv").open(newline="", encoding="utf-8") as file:
         assert [row["advice"] for row in csv.DictReader(file)] == [advice]
+
+
+@pytest.mark.usefixtures("toy_streams")
+def test_a_source_that_is_not_there_leaves_no_folder_behind(stlm: Stlm, saved_toy: Path, tmp_path: Path) -> None:
+    made = ["-o", tmp_path / "new" / "out", "--rejects", tmp_path / "new" / "rejects", "--csv", tmp_path / "rows.csv"]
+    code, _, said = stlm("watch", tmp_path / "none", "-m", saved_toy, *made)
+    assert code == 1 and "is not a folder; pass a folder, a video file" in " ".join(said.split())
+    assert not list(tmp_path.iterdir())

@@ -6,6 +6,7 @@ import random
 
 import pytest
 
+from stlm_hub.line import drift as module
 from stlm_hub.line.drift import ADVICE, Drift, Ranks, Share
 from stlm_hub.line.row import Row
 from stlm_hub.model_folder.zoo import CHECKOUT
@@ -82,6 +83,19 @@ def test_p_values_are_uniform_while_nothing_changes() -> None:
         values.append(ranks.p_value(value))
         ranks.add(value)
     assert abs(sum(values) / 2000 - 0.5) < 0.03 and 0.07 < sum(v < 0.1 for v in values) / 2000 < 0.14
+
+
+def test_more_calibration_scores_than_are_kept_make_no_false_alarm(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "REFERENCE", 500)
+    source = random.Random(0)
+    # In the order of photographs, whose light was changed once: no part of them stands for all.
+    scores = [source.gauss(0.2 if i < 1000 else 0.3, 0.02) for i in range(2000)]
+    ranks, again = Ranks(scores, 10_000, seed=1), Ranks(scores, 10_000, seed=1)
+    assert len(ranks.known) == 500 and ranks.known == again.known
+    assert abs(sum(score < 0.25 for score in ranks.known) / 500 - 0.5) < 0.1
+    line = [source.choice(scores) for _ in range(2000)]
+    assert abs(sum(map(ranks.p_value, line)) / 2000 - 0.5) < 0.05
+    assert not any(ranks.add(score) for score in line)
 
 
 # Not of the bottle: since lifts are taken off, other light hardly moves its scores.

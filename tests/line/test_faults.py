@@ -60,7 +60,13 @@ def test_what_answers_a_webhook_need_not_speak_http() -> None:
             Webhook(f"http://127.0.0.1:{server.getsockname()[1]}").send(ROW)
 
 
-@pytest.mark.parametrize("url", ["http://[::1", "http://host:x/", "http://host:0/", "http://me:pw@host/", "http://"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        *("http://[::1", "http://host:x/", "http://host:0/", "http://me:pw@host/", "http://", "http://a b/"),
+        *("http://a..b/", f"http://{'a' * 64}/", "http://ü..example/", "http://host/\udcfc", "http://a^b/"),
+    ],
+)
 def test_an_address_that_is_none_is_refused(url: str) -> None:
     with pytest.raises(ConfigError, match="A webhook is an http") as refused:
         Webhook(url)
@@ -70,7 +76,12 @@ def test_an_address_that_is_none_is_refused(url: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "url", ["mqtt://host:99999/a", "mqtt://[::1/a", "mqtt://host/a#b", "mqtt://host/a/#", "mqtt://h/+/b"]
+    "url",
+    [
+        *("mqtt://host:99999/a", "mqtt://[::1/a", "mqtt://host/a#b", "mqtt://host/a/#", "mqtt://h/+/b"),
+        *("mqtt://host/\udcfc", "mqtt://host/a\0b", "mqtt://\udcfc@host/a", "mqtt://host/" + 65536 * "a"),
+    ],
+    ids=lambda url: ascii(url)[:30],
 )
 def test_a_topic_that_is_none_is_refused(url: str) -> None:
     with pytest.raises(ConfigError, match="A broker is given as"):
@@ -247,9 +258,12 @@ def test_a_copy_that_keeps_the_time_of_change_is_waited_for(tmp_path: Path) -> N
 
 def test_a_verdict_counts_where_its_picture_cannot_be_kept(tmp_path: Path) -> None:
     write_photographs(tmp_path / "photos", 2)
-    rejects = Rejects(tmp_path / "rejects", 10**6)
-    rejects.folder.rmdir()
-    rejects.folder.touch()  # a file is in its place: nothing can be written there
+
+    class Displaced(Rejects):
+        def open(self) -> None:
+            self.folder.touch()  # a file is in its place: nothing can be written there
+
+    rejects = Displaced(tmp_path / "rejects", 10**6)
     watch(model(0.9), str(tmp_path / "photos"), tmp_path / "out", once=True, rejects=rejects)
     found = rows(tmp_path / "out")
     assert [(row.verdict, row.picture) for row in found] == [("reject", None)] * 2

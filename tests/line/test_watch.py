@@ -1,20 +1,16 @@
-"""`stlm watch` end to end: kill -9 and restart, a webhook that fails, a real broker, a video, a half-written file."""
+"""`stlm watch` end to end: kill -9 and restart, a webhook that fails, a video, a half-written file."""
 
 from __future__ import annotations
 
 import csv
 import json
 import os
-import shutil
 import signal
-import socket
 import subprocess
 import sys
-import threading
 import time
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
@@ -91,39 +87,7 @@ def test_a_webhook_that_fails_gets_every_row_in_the_end(tmp_path: Path) -> None:
         # What was not delivered before the end is delivered by the next start.
         watch(model(), str(tmp_path / "photos"), tmp_path / "out", once=True, senders=[hook], say=said.append)
     assert got == [row.id for row in rows(tmp_path / "out")] and len(got) == 3
-    assert "webhook does not take rows (HTTP 503); they wait and are sent again." in said
-
-
-@pytest.mark.skipif(
-    shutil.which("mosquitto", path=os.environ["PATH"] + ":/usr/sbin") is None, reason="mosquitto is not installed"
-)
-def test_a_broker_gets_every_row(tmp_path: Path) -> None:
-    from paho.mqtt.subscribe import simple
-
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    program = shutil.which("mosquitto", path=os.environ["PATH"] + ":/usr/sbin")
-    assert program is not None
-    with pytest.raises(ConfigError, match="cannot be reached"):
-        Mqtt(f"mqtt://127.0.0.1:{port}/line/1")
-    broker = subprocess.Popen([program, "-p", str(port)], stderr=subprocess.DEVNULL)
-    try:
-        wait_for(lambda: socket.socket().connect_ex(("127.0.0.1", port)) == 0)
-        got: list[Any] = []
-        listener = threading.Thread(
-            target=lambda: got.extend(simple("line/1", qos=1, msg_count=3, hostname="127.0.0.1", port=port))
-        )
-        listener.start()
-        time.sleep(0.5)
-        write_photographs(tmp_path / "photos", 3)
-        sender = Mqtt(f"mqtt://127.0.0.1:{port}/line/1")
-        watch(model(), str(tmp_path / "photos"), tmp_path / "out", once=True, senders=[sender])
-        listener.join(10)
-        assert [json.loads(message.payload)["id"] for message in got] == [row.id for row in rows(tmp_path / "out")]
-    finally:
-        broker.terminate()
-        broker.wait()
+    assert "Rows do not reach webhook (HTTP 503); they wait and are sent again." in said
 
 
 def test_a_video_goes_on_where_it_was_cut_off(tmp_path: Path) -> None:
@@ -203,8 +167,6 @@ def test_a_table_does_not_write_into_a_file_of_somebody_elses(tmp_path: Path, da
 
 
 def test_what_cannot_be_used_is_said(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="is not a folder; pass a folder, a video file"):
-        watch(model(), str(tmp_path / "none"), tmp_path / "out")
     with Journal(tmp_path / "out"), pytest.raises(DataError, match="Another stlm watch"):
         Journal(tmp_path / "out")
     (tmp_path / "text.txt").write_text("no video")
@@ -213,6 +175,49 @@ def test_what_cannot_be_used_is_said(tmp_path: Path) -> None:
     for wrong in (lambda: Webhook("ftp://x"), lambda: Mqtt("mqtt://host"), lambda: Mqtt("mqtt://host/#")):
         with pytest.raises(ConfigError):
             wrong()
+
+
+@pytest.mark.parametrize("there", [False, True])
+def test_a_start_that_is_refused_leaves_nothing_behind(there: bool, tmp_path: Path) -> None:
+    write_photographs(tmp_path / "photos", 1)
+    (tmp_path / "foreign.csv").write_text("part,size\n")
+    output = tmp_path / "new" / "out"
+    if there:
+        output.mkdir(parents=True)
+        (output / "notes.txt").touch()
+    before = sorted(tmp_path.rglob("*"))
+    rejects = Rejects(tmp_path / "new" / "rejects", 10**6)
+    for source, table, words in (
+        ("none", None, "is not a folder; pass a folder, a video file"),
+        ("foreign.csv", None, "no video that OpenCV can read"),
+        ("photos", tmp_path / "foreign.csv", "is no table of stlm watch"),
+    ):
+        with pytest.raises(DataError, match=words):
+            watch(model(), str(tmp_path / source), output, once=True, csv=table, rejects=rejects)
+        assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_refused_start_leaves_the_rows_of_an_earlier_one(tmp_path: Path) -> None:
+    write_photographs(tmp_path / "photos", 1)
+    watch(model(), str(tmp_path / "photos"), tmp_path / "out", once=True)
+    with pytest.raises(DataError, match="is not a folder"):
+        watch(model(), str(tmp_path / "none"), tmp_path / "out")
+    assert len(rows(tmp_path / "out")) == 1
+
+
+def test_a_journal_that_is_removed_while_another_opens_it_is_not_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fcntl = pytest.importorskip("fcntl")
+    lock = fcntl.flock
+
+    def late(*arguments: int) -> None:
+        (tmp_path / "out" / "verdicts.jsonl").unlink()
+        lock(*arguments)
+
+    monkeypatch.setattr(fcntl, "flock", late)
+    with pytest.raises(DataError, match="Another stlm watch writes to"):
+        Journal(tmp_path / "out")
 
 
 def test_no_cell_of_the_table_is_a_formula_and_a_note_is_in_its_row(
