@@ -54,18 +54,20 @@ def provenance_of(recipe: Recipe, command: Command, repo_id: str, root: Path) ->
 
 def dataset_facts(recipe: Recipe, category: Category) -> DatasetFacts:
     """What is known of the photographs besides their number."""
+    height, width = load_image(category.train[0]).shape[:2]
     return DatasetFacts(
         name=recipe.dataset,
         license="cc0-1.0" if recipe.family == "sample" else recipe.license,
         homepage=recipe.homepage,
         split=category.split,
-        note=_note(recipe, category.train[0]),
+        note=_note(recipe, category.train[0], (height, width)),
+        photograph=(height, width),
     )
 
 
-def _note(recipe: Recipe, photograph: Path) -> str:
+def _note(recipe: Recipe, photograph: Path, shape: tuple[int, int]) -> str:
     """What the recipe says of the figures, and whether the photographs were scaled down, which has to be said too."""
-    height, width = load_image(photograph).shape[:2]
+    height, width = shape
     changes = [f"scaled down to {width}x{height} px"] if max(height, width) < recipe.original_size else []
     if recipe.original_suffix and photograph.suffix.lower() != recipe.original_suffix:
         changes.append(f"stored as {photograph.suffix.lower()} instead of {recipe.original_suffix}")

@@ -9,9 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
-from PIL import Image
 
 import train.__main__ as main
 from stlm_hub.errors import ConfigError, DataError
@@ -156,11 +154,8 @@ def test_options_reach_the_run_and_the_command(visa_root: Path, tmp_path: Path, 
 
 def test_photographs_at_their_own_size_need_no_note(tmp_path: Path) -> None:
     for side, noted in {699: True, 700: False}.items():
-        Image.fromarray(np.zeros((side, 600), np.uint8)).save(tmp_path / "x.png")
-        assert bool(describe._note(load_recipe("mvtec-cable", "paper-gpu"), tmp_path / "x.png")) == noted
-    Image.fromarray(np.zeros((512, 512), np.uint8)).save(tmp_path / "x.png")
-    Image.fromarray(np.zeros((512, 512), np.uint8)).save(tmp_path / "x.jpg")
-    note = describe._note(load_recipe("mvtec-cable", "paper-gpu"), tmp_path / "x.jpg")
+        assert bool(describe._note(load_recipe("mvtec-cable", "paper-gpu"), tmp_path / "x.png", (side, 600))) == noted
+    note = describe._note(load_recipe("mvtec-cable", "paper-gpu"), tmp_path / "x.jpg", (512, 512))
     assert "scaled down to 512x512 px and stored as .jpg instead of .png; the data set" in note
-    note = describe._note(load_recipe("dagm-class1", "cpu"), tmp_path / "x.png")
+    note = describe._note(load_recipe("dagm-class1", "cpu"), tmp_path / "x.png", (512, 512))
     assert "ellipses" in note and "scaled down" not in note
