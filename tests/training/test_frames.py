@@ -62,6 +62,7 @@ def test_streams_and_memory_learn_from_tiles_and_look_where_they_are_told(
     assert "--tiles 1x2" in command and "--region FILE" in command and "--minimum-area 30" in command
     card = (folder / "README.md").read_text()
     assert "1 x 2 tiles of 128 px" in card and "about 4 px of a photograph of 200 x 100 px" in card
+    assert "about 1/24 of the width, or 1/16 of the height, can be missed" in card
 
     image = np.array(Image.open(long_parts / "part_0.png"))
     other = image.copy()
