@@ -23,8 +23,15 @@ from stlm_hub.predict.prediction import Prediction
 def model(score: float = 0.25) -> Any:
     """Gives every photograph one score."""
 
-    def predict(image: np.ndarray, *, threshold: float | None = None, refine: bool | None = None) -> Prediction:
-        return Prediction(image, np.full(image.shape[:2], score, np.float32), score, threshold or 0.5)
+    def predict(
+        image: np.ndarray,
+        *,
+        threshold: float | None = None,
+        review_threshold: float | None = None,
+        refine: bool | None = None,
+    ) -> Prediction:
+        map_ = np.full(image.shape[:2], score, np.float32)
+        return Prediction(image, map_, score, threshold or 0.5, review_threshold=review_threshold)
 
     return SimpleNamespace(judging=Judging(), predict=predict)
 

@@ -18,6 +18,10 @@ BackendOption = Annotated[
 ThresholdOption = Annotated[
     float | None, typer.Option(help="Score that rejects, from 0 to 1; default: the calibrated one.")
 ]
+ReviewOption = Annotated[
+    float | None,
+    typer.Option(help="Score from which to say review, below the threshold; default: the calibrated one."),
+]
 BITS_HELP = "Bits that the camera uses in 16-bit files: 10, 12, 14 or 16."
 BitsOption = Annotated[int | None, typer.Option(help=f"{BITS_HELP} Default: as the model was made.")]
 FoundBitsOption = Annotated[int | None, typer.Option(help=f"{BITS_HELP} Default: found on the photographs.")]

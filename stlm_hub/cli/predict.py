@@ -16,7 +16,7 @@ from ..model_folder.zoo import check_name
 from ..validate import expanded
 from ..wording import number_of
 from .console import UNUSABLE, VERDICTS, print_note, say
-from .options import MODEL_HELP, BackendOption, BitsOption, DeviceOption, ThresholdOption
+from .options import MODEL_HELP, BackendOption, BitsOption, DeviceOption, ReviewOption, ThresholdOption
 from .references import reference_judge, without_references
 from .zero_shot import zero_shot_judge
 
@@ -36,10 +36,7 @@ def predict(
         Path | None, typer.Option("--output", "-o", help="Folder for a picture of each: photograph, heatmap, outline.")
     ] = None,
     threshold: ThresholdOption = None,
-    review: Annotated[
-        float | None,
-        typer.Option(help="Score from which to say review, below the threshold; default: the calibrated one."),
-    ] = None,
+    review: ReviewOption = None,
     refine: Annotated[
         bool | None,
         typer.Option(

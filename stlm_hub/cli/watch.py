@@ -14,7 +14,7 @@ from ..model_folder.zoo import check_name
 from ..validate import expanded
 from ..wording import number_of
 from .console import UNUSABLE, VERDICTS, say
-from .options import BackendOption, BitsOption, DeviceOption, ModelOption, ThresholdOption
+from .options import BackendOption, BitsOption, DeviceOption, ModelOption, ReviewOption, ThresholdOption
 
 MEGABYTE = 10**6
 
@@ -40,6 +40,7 @@ def watch(
     every: Annotated[float, typer.Option(min=0.0, help="Seconds between frames of a camera or video.")] = 1.0,
     once: Annotated[bool, typer.Option("--once", help="Judge what the folder holds now, then end.")] = False,
     threshold: ThresholdOption = None,
+    review: ReviewOption = None,
     reject_share: Annotated[
         float, typer.Option(min=0.001, max=0.9, help="Warn of drift when a larger share than this is rejected.")
     ] = 0.2,
@@ -59,12 +60,13 @@ def watch(
     from ..line.row import Row
     from ..line.senders import Mqtt, Webhook
     from ..line.watch import watch as run
-    from ..predict.prediction import checked_threshold
+    from ..predict.prediction import checked_review, checked_threshold
 
     if threshold is not None:
         threshold = checked_threshold(threshold)
     hook = None if webhook is None else Webhook(webhook)
     network = load(model, device=device, bits=bits, backend=backend)
+    checked_review(review, network.judging.threshold if threshold is None else threshold)
     senders = [sender for sender in (hook, None if mqtt is None else Mqtt(mqtt)) if sender is not None]
     stopping: list[int] = []
     before = {
@@ -88,6 +90,7 @@ def watch(
             source,
             output,
             threshold=threshold,
+            review_threshold=review,
             every=every,
             once=once,
             csv=csv,

@@ -69,6 +69,7 @@ def watch(
     output: Path,
     *,
     threshold: float | None = None,
+    review_threshold: float | None = None,
     every: float = 1.0,
     once: bool = False,
     csv: Path | None = None,
@@ -85,7 +86,7 @@ def watch(
         model: a PyTorch or an exported one.
         source: see `open_source`.
         output: folder of the journal.
-        threshold: in [0, 1]; None: the calibrated one.
+        threshold, review_threshold: in [0, 1]; None: the calibrated ones.
         every: seconds from frame to frame of a camera or a video.
         once: end when a folder holds nothing new.
         csv: file for the same rows as a table.
@@ -126,7 +127,7 @@ def watch(
             outbox.start()
             stack.callback(_stop, outbox, say)
         for frame in opened.frames(stopped):
-            row = _judged_row(model, frame, threshold, rejects)
+            row = _judged_row(model, frame, threshold, review_threshold, rejects)
             if drift is not None:
                 row = dataclasses.replace(row, advice=drift.add(row))
             journal.append(row)
@@ -152,7 +153,13 @@ def _check_apart(source: Path, rejects: Path) -> None:
         )
 
 
-def _judged_row(model: JudgingModel, frame: Frame, threshold: float | None, rejects: Rejects | None) -> Row:
+def _judged_row(
+    model: JudgingModel,
+    frame: Frame,
+    threshold: float | None,
+    review_threshold: float | None,
+    rejects: Rejects | None,
+) -> Row:
     """The row of one photograph: its verdict, or the error of a photograph that cannot be judged."""
     started = time.perf_counter()
     row = Row(frame.id, frame.path, datetime.now(timezone.utc).isoformat(timespec="milliseconds"), error=frame.error)
@@ -160,7 +167,8 @@ def _judged_row(model: JudgingModel, frame: Frame, threshold: float | None, reje
     if frame.image is None:
         return dataclasses.replace(row, seconds=round(frame.seconds, 4))
     try:
-        judged = model.predict(frame.image, threshold=threshold, refine=False)  # outlines would take seconds
+        # Outlines would take seconds.
+        judged = model.predict(frame.image, threshold=threshold, review_threshold=review_threshold, refine=False)
     except STLMError as error:
         return dataclasses.replace(row, error=str(error), seconds=round(frame.seconds, 4))
     picture, notes = None, list(frame.notes)

@@ -33,7 +33,7 @@ from watched import model
 from stlm_hub.line.watch import watch
 slow = model()
 judge = slow.predict
-def predict(image, *, threshold=None, refine=None):
+def predict(image, *, threshold=None, review_threshold=None, refine=None):
     time.sleep(0.05)
     return judge(image, threshold=threshold)
 slow.predict = predict
