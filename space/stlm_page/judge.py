@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,12 @@ from stlm_hub.predict.photographs import Photographs, check_photographs
 from stlm_hub.predict.prediction import Prediction
 from stlm_hub.predict.region_mask import looked_at
 from stlm_hub.training.finetune import finetune
+from stlm_hub.training.observer import Observer
 from stlm_hub.training.recalibrate import recalibrate
 
 from .errors import explained
 from .models import Models
+from .unusual import Unusual, drawn
 from .worker import ON_ZERO_GPU, in_turn
 
 MAX_REMEMBERED = 200
@@ -97,15 +100,26 @@ def _recalibrate(
     return output
 
 
-def remember_on_gpu(photographs: Path, output: Path, name: str, false_alarm_rate: float, look: dict[str, Path]) -> Path:
+def remember_on_gpu(
+    photographs: Path,
+    output: Path,
+    name: str,
+    false_alarm_rate: float,
+    look: dict[str, Path],
+    leave_out: Sequence[str] = (),
+) -> list[Unusual]:
     """A model that judges by a memory of good photographs alone, in seconds: `stlm finetune --steps 0`.
 
     Args:
         photographs: folder of good photographs.
-        output: the model folder to write, which is returned.
+        output: the model folder to write.
         name: of the model.
         false_alarm_rate: share of good parts that may be judged anomalous.
         look: see `recalibrate_on_gpu`.
+        leave_out: names of photographs in the folder that are not good after all.
+
+    Returns:
+        What is unusual among the photographs.
 
     Raises:
         STLMError: the photographs cannot be used, or are too many for the seconds that the card is lent for.
@@ -116,7 +130,7 @@ def remember_on_gpu(photographs: Path, output: Path, name: str, false_alarm_rate
             f"These are {len(paths)} photographs; the graphics card is lent for seconds, which are enough for "
             f"{MAX_REMEMBERED}. Leave some out, or run `stlm finetune FOLDER --steps 0` on your own computer."
         )
-    return in_turn(lambda: _remember(paths, output, name, false_alarm_rate, look))
+    return in_turn(lambda: _remember(paths, output, name, false_alarm_rate, look, leave_out))
 
 
 def seconds_to_remember(photographs: list[Path], *_: object) -> int:
@@ -125,9 +139,17 @@ def seconds_to_remember(photographs: list[Path], *_: object) -> int:
 
 
 @spaces.GPU(duration=seconds_to_remember)
-def _remember(photographs: list[Path], output: Path, name: str, false_alarm_rate: float, look: dict[str, Path]) -> Path:
+def _remember(
+    photographs: list[Path],
+    output: Path,
+    name: str,
+    false_alarm_rate: float,
+    look: dict[str, Path],
+    leave_out: Sequence[str],
+) -> list[Unusual]:
+    found: list[Unusual] = []  # returned: what else a slice of ZeroGPU has in memory is gone with it
     with explained():
-        return finetune(
+        finetune(
             photographs[0].parent,
             name,
             output=output,
@@ -135,8 +157,11 @@ def _remember(photographs: list[Path], output: Path, name: str, false_alarm_rate
             false_alarm_rate=false_alarm_rate,
             region=look.get("region"),
             ignore=look.get("ignore"),
+            leave_out=leave_out,
+            observer=Observer(on_unusual=lambda name, prediction: found.append(drawn(name, prediction))),
             **_QUICK,
         )
+    return found
 
 
 @spaces.GPU(duration=seconds_on_gpu)

@@ -11,8 +11,11 @@ from pathlib import Path
 import pandas as pd
 
 from stlm_hub.model_folder.card.text import markdown
+from stlm_hub.predict.prediction import Prediction
 from stlm_hub.training.loop import StepReport
 from stlm_hub.training.observer import Observer
+
+from .unusual import Unusual, drawn
 
 POLL = 1.0  # seconds between looks at the run
 CURVE_POINTS = 200
@@ -26,6 +29,7 @@ class Progress:
     losses: list[float] = field(default_factory=list)
     last: StepReport | None = None
     message: str = "Looking at the photographs"
+    unusual: list[Unusual] = field(default_factory=list)
 
     def on_step(self, report: StepReport) -> None:
         self.steps.append(report.step)
@@ -37,6 +41,9 @@ class Progress:
 
     def on_image(self, done: int, total: int) -> None:
         self.message, self.last = f"Photograph {done} of {total}.", None
+
+    def on_unusual(self, name: str, prediction: Prediction) -> None:
+        self.unusual.append(drawn(name, prediction))
 
     def curve(self) -> pd.DataFrame:
         """The loss over the steps, thinned to what a screen can show."""
@@ -70,7 +77,8 @@ def follow(work: Callable[[Observer], Path], progress: Progress, stopped: thread
 
     def run() -> None:
         try:
-            outcome.put(work(Observer(progress.on_step, progress.on_image, progress.on_message, stopped.is_set)))
+            told = (progress.on_step, progress.on_image, progress.on_message)
+            outcome.put(work(Observer(*told, stopped.is_set, progress.on_unusual)))
         except BaseException as error:
             outcome.put(error)
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from ..errors import DataError, ImageError
+from ..errors import ConfigError, DataError, ImageError
 from ..validate import expanded
 from ..wording import number_of
 from .depth import depth_of
@@ -109,6 +109,23 @@ def check_photographs(
         *_size_notes(sizes),
     ]
     return Photographs(list(sizes), duplicates, (height, width), depth, [text for text in notes if text])
+
+
+def remaining(paths: Sequence[Path], leave_out: Sequence[str], folder: Path) -> list[Path]:
+    """The photographs of a folder but for those to leave out, by their names.
+
+    Raises:
+        ConfigError: a photograph to leave out does not exist.
+        DataError: too few are left.
+    """
+    names = {path.name for path in paths}
+    if unknown := [name for name in leave_out if name not in names]:
+        raise ConfigError(f"There is no photograph {unknown[0]} in {folder} that could be left out.")
+    left = [path for path in paths if path.name not in leave_out]
+    if len(left) < MIN_TRAINING_PHOTOGRAPHS:
+        are = number_of(len(left), "photograph is", "photographs are")
+        raise DataError(f"{are} left; training needs at least {MIN_TRAINING_PHOTOGRAPHS}.")
+    return left
 
 
 @dataclass

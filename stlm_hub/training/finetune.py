@@ -10,12 +10,12 @@ from pathlib import Path
 
 from ..calibration.outlines import check_refine
 from ..calibration.threshold import DEFAULT_FALSE_ALARM_RATE, MIN_HELD_OUT, check_false_alarm_rate
-from ..errors import ConfigError, DataError
+from ..errors import ConfigError
 from ..model_folder.folder import check_output
 from ..model_folder.names import PLOTS
 from ..model_folder.provenance import DatasetFacts, Provenance
 from ..models.stlm.config import NetworkConfig, size_text, smallest_defect
-from ..predict.photographs import MIN_TRAINING_PHOTOGRAPHS, check_photographs
+from ..predict.photographs import check_photographs, remaining
 from ..predict.region_mask import area_on_frame, looked_at, on_frame
 from ..pseudo_anomalies.nuisance import of_camera
 from ..pseudo_anomalies.textures import TextureSource
@@ -203,13 +203,7 @@ def _read(folder: Path, options: Options, observer: Observer) -> _Photographs:
         ConfigError: a photograph to leave out does not exist.
     """
     checked = check_photographs(folder, bits=options.bits)
-    names = {path.name for path in checked.paths}
-    if unknown := [name for name in options.leave_out if name not in names]:
-        raise ConfigError(f"There is no photograph {unknown[0]} in {folder} that could be left out.")
-    paths = [path for path in checked.paths if path.name not in options.leave_out]
-    if len(paths) < MIN_TRAINING_PHOTOGRAPHS:
-        left = number_of(len(paths), "photograph is", "photographs are")
-        raise DataError(f"{left} left; training needs at least {MIN_TRAINING_PHOTOGRAPHS}.")
+    paths = remaining(checked.paths, options.leave_out, folder)
     for duplicate, original in checked.duplicates:
         observer.on_message(f"{duplicate.name} is the same frame as {original.name} and is left out.")
     for note in checked.notes:

@@ -1,4 +1,4 @@
-"""Callbacks of a long run: for steps, photographs and messages, and one that can stop it."""
+"""Callbacks of a long run: for steps, photographs, messages and what is unusual, and one that can stop it."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from ..errors import TrainingError
+from ..predict.prediction import Prediction
 from .loop import StepReport
 
 
@@ -19,12 +20,15 @@ class Observer:
         on_image: called with (done, total) after each photograph.
         on_message: called with a sentence when a new part of the work begins.
         should_stop: called after each step and photograph. True ends the run; the same call goes on from there.
+        on_unusual: called with name and prediction of each unusual good photograph that is drawn, the most unusual
+            first.
     """
 
     on_step: Callable[[StepReport], None] | None = None
     on_image: Callable[[int, int], None] | None = None
     on_message: Callable[[str], None] = field(default=lambda message: None)
     should_stop: Callable[[], bool] | None = None
+    on_unusual: Callable[[str, Prediction], None] = field(default=lambda name, prediction: None)
 
     def stop_if_asked(self) -> None:
         """Raises TrainingError if `should_stop` returns True."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import shutil
 import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import torch
@@ -192,9 +193,7 @@ def _calibrate(
     if found.unusual:
         names = ", ".join(path.name for path, _ in found.unusual)
         job.work.mkdir(parents=True, exist_ok=True)
-        known_as = {normal.path: normal.remembered for normal in normals}
-        # As they were scored: a memory that knows a photograph finds nothing unusual in it.
-        judged = ((path.name, _judge_left_out(model, path, known_as[path])) for path, _ in found.unusual)
+        judged = _judge_unusual(model, [path for path, _ in found.unusual], normals, observer)
         picture = write_unusual(job.work / "unusual.png", judged)
         observer.on_message(
             f"Unusual for good parts, so the threshold does not count them: {names}. Look at {picture}."
@@ -202,9 +201,15 @@ def _calibrate(
     return {name: calibration.threshold for name, calibration in found.thresholds.items()}
 
 
-def _judge_left_out(model: STLM, path: Path, number: int) -> Prediction:
-    """What a model says of a photograph that its memory holds under this number, as if it did not."""
-    return judge_without(model, read_picture(path, bits=model.judging.bits).image, number)
+def _judge_unusual(
+    model: STLM, paths: Sequence[Path], normals: Sequence[Normal], observer: Observer
+) -> Iterator[tuple[str, Prediction]]:
+    """Names and predictions of photographs, as they were scored: a memory that knows one finds nothing in it."""
+    known_as = {normal.path: normal.remembered for normal in normals}
+    for path in paths:
+        prediction = judge_without(model, read_picture(path, bits=model.judging.bits).image, known_as[path])
+        observer.on_unusual(path.name, prediction)
+        yield path.name, prediction
 
 
 def _evaluate(job: Job, model: STLM, thresholds: dict[str, float], observer: Observer) -> Evaluation | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,7 @@ from stlm_hub.predict.prediction import Prediction
 from stlm_hub.samples.parts import write_samples
 from stlm_hub.starting_weights.starting_weights import StartingWeights
 from stlm_hub.stlm import STLM
+from stlm_page import your_part_tab
 from stlm_page.judge import MODELS
 from stlm_page.models import LoadedModel
 
@@ -72,6 +74,21 @@ def page_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = tmp_path / "cache"
     monkeypatch.setenv("GRADIO_TEMP_DIR", str(folder))
     return folder
+
+
+@pytest.fixture
+def scratch_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """What "Your part" makes for the visitor, under one folder."""
+    root = tmp_path / "scratch"
+    root.mkdir()
+
+    def folder() -> Path:
+        made = root / f"visit-{len(list(root.iterdir()))}"
+        made.mkdir()
+        return made
+
+    monkeypatch.setattr(your_part_tab, "SCRATCH", SimpleNamespace(folder=folder))
+    return root
 
 
 @pytest.fixture

@@ -18,19 +18,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 from hub_server import TOKEN, HubServer
+from in_browser import AXE, JUDGED, WIDTHS, expect_accessible, picture
 from PIL import Image
 
-from benchmarks.page_process import ROOT, Page, chromium
+from benchmarks.page_process import Page, chromium
 from stlm_hub.stlm import STLM
 
 sync_api = pytest.importorskip("playwright.sync_api")
 expect = sync_api.expect
 
-AXE = ROOT / ".venv" / "axe" / "package" / "axe.min.js"
-ARTEFACTS = ROOT / "artefacts"
-WIDTHS = {"narrow": 360, "wide": 1440}
 THEMES = ("light", "dark")
-JUDGED = 60_000  # ms until a verdict must be there, on a busy machine
 TRAINED = 240_000
 
 if os.environ.get("STLM_REQUIRE_BROWSER") and not (chromium() and AXE.is_file()):
@@ -77,29 +74,6 @@ def upload(tab: sync_api.Page, path: Path) -> None:
 
 def expect_verdict(tab: sync_api.Page, words: str) -> None:
     expect(tab.locator("#verdict .word")).to_contain_text(words, timeout=JUDGED)
-
-
-def picture(tab: sync_api.Page, name: str) -> None:
-    ARTEFACTS.mkdir(exist_ok=True)
-    tab.wait_for_timeout(400)  # transitions
-    tab.screenshot(path=ARTEFACTS / f"{name}.png", full_page=True)
-
-
-def expect_accessible(tab: sync_api.Page, name: str) -> None:
-    """No serious violation that axe-core knows of, and nothing wider than the screen."""
-    if not AXE.is_file():
-        pytest.skip("axe-core is not installed; `make browser` installs it")
-    tab.add_script_tag(content=AXE.read_text(encoding="utf-8"))
-    found = tab.evaluate("async () => (await axe.run(document, {resultTypes: ['violations']})).violations")
-    bad = [
-        f"{v['id']} ({v['impact']}): {node['target']} {node['html'][:160]} {node.get('failureSummary', '')[:200]}"
-        for v in found
-        if v["impact"] in ("serious", "critical")
-        for node in v["nodes"]
-    ]
-    assert not bad, f"{name}:\n" + "\n".join(bad)
-    overflow = tab.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
-    assert overflow <= 0, f"{name}: the page is {overflow} px wider than the screen"
 
 
 @pytest.mark.parametrize("theme", THEMES)

@@ -22,12 +22,14 @@ from stlm_page.judge import MODELS
 from stlm_page.long_run import Progress
 from stlm_page.where_to_look import EVERYWHERE
 from stlm_page.your_part_form import ANEW, QUICK, STEPS, TIME
-from stlm_page.your_part_tab import Made, make_in_seconds, offer, push_to_hub
+from stlm_page.your_part_result import Made, Wanted
+from stlm_page.your_part_tab import make_in_seconds, offer, push_to_hub
 
 pytestmark = pytest.mark.usefixtures("page_cache")
 
 VISITOR: Any = SimpleNamespace(session_hash="x")
-STATUS, CURVE, SCALE, FINISHED, ARCHIVE, MADE, START, STOP = range(8)
+WANTED = Wanted("line-2", TIME)
+STATUS, CURVE, SCALE, FINISHED, ARCHIVE, MADE, _UNUSUAL, _GALLERY, _NAMES, START, STOP = range(11)
 WritePhotographs = Callable[..., list[Path]]
 
 
@@ -37,21 +39,6 @@ def sent(paths: list[Path]) -> list[dict[str, Any]]:
 
 def calibrate(files: list[dict[str, Any]], base: str, name: str, percent: float) -> Iterator[list[Any]]:
     return make_in_seconds(files, base, name, percent, ANEW, EVERYWHERE, None, VISITOR)
-
-
-@pytest.fixture
-def scratch_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """What the page makes for the visitor, under one folder."""
-    root = tmp_path / "scratch"
-    root.mkdir()
-
-    def folder() -> Path:
-        made = root / f"visit-{len(list(root.iterdir()))}"
-        made.mkdir()
-        return made
-
-    monkeypatch.setattr(your_part_tab, "SCRATCH", SimpleNamespace(folder=folder))
-    return root
 
 
 @pytest.mark.parametrize(("seconds_only", "choices"), [(True, [QUICK, ANEW]), (False, [QUICK, TIME, STEPS])])
@@ -103,7 +90,7 @@ def test_calibration_ends_with_a_model_that_can_be_used(
     first, last = calibrate(sent(write_photographs(tmp_path / "good", 5)), own_model, "line-2", 5.0)
     assert own_model in first[STATUS] and not first[START]["interactive"] and not first[STOP]["interactive"]
     made = last[MADE]
-    assert isinstance(made, Made) and made.name == "line-2" and made.model != own_model
+    assert isinstance(made, Made) and made.wanted.name == "line-2" and made.model != own_model
     calibration = MODELS.get(made.model).network.calibration
     assert calibration is not None and calibration.n == 5 and calibration.false_alarm_rate == pytest.approx(0.05)
     assert "line-2 is finished" in last[STATUS] and "Of 5 good photographs 0 reach it" in last[STATUS]
@@ -113,7 +100,7 @@ def test_calibration_ends_with_a_model_that_can_be_used(
         assert names <= set(archive.namelist())
     assert not list(scratch_folders.rglob("*.png"))  # the visitor's photographs are not kept
     shown = offer(made)
-    assert shown["value"] == made.model and (f"{made.name} · made here", made.model) in shown["choices"]
+    assert shown["value"] == made.model and (f"{made.wanted.name} · made here", made.model) in shown["choices"]
 
 
 @pytest.mark.parametrize(
@@ -174,7 +161,7 @@ def fails(observer: Observer) -> Path:
 
 def test_a_training_that_fails_is_not_called_stopped(tmp_path: Path) -> None:
     shown = []
-    running = your_part_tab._train(fails, Progress(), "line-2", tmp_path, VISITOR)
+    running = your_part_tab._train(fails, Progress(), WANTED, tmp_path, VISITOR)
     with pytest.raises(TrainingError, match="not finite"):
         for each in running:
             shown.append(each)
@@ -190,7 +177,7 @@ def test_a_training_that_its_visitor_stops_is_called_stopped(tmp_path: Path) -> 
         assert observer.should_stop and observer.should_stop()
         raise TrainingError("Training stopped after step 1 of 9.")
 
-    running = your_part_tab._train(work, Progress(), "line-2", tmp_path, VISITOR)
+    running = your_part_tab._train(work, Progress(), WANTED, tmp_path, VISITOR)
     next(running)
     your_part_tab.STOPS.ask(VISITOR)
     asked.set()
@@ -218,7 +205,7 @@ def test_pushing_needs_a_repository_and_a_token(
 ) -> None:
     monkeypatch.setattr(your_part_tab, "publish", lambda *_, **__: pytest.fail("it was published"))
     with pytest.raises(gr.Error, match=sentence):
-        push_to_hub(Made("part", "own-1", tmp_path), repo, token, True)
+        push_to_hub(Made(WANTED, "own-1", tmp_path), repo, token, True)
 
 
 def test_what_an_upload_that_cannot_be_used_has_left_is_deleted(

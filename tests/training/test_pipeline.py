@@ -166,6 +166,7 @@ def test_an_unusual_photograph_is_drawn_as_it_was_scored(
     """By a memory that knows it, nothing would be marked."""
     path = finished.job.split.held_out[0]
     drawn: list[tuple[str, Prediction]] = []
+    told: list[tuple[str, Prediction]] = []
 
     def found_unusual(*args: Any, **options: Any) -> Calibrated:
         return dataclasses.replace(calibrate(*args, **options), unusual=[(path, 0.9)])
@@ -178,8 +179,10 @@ def test_an_unusual_photograph_is_drawn_as_it_was_scored(
     monkeypatch.setattr(pipeline, "write_unusual", kept)
     output = tmp_path / "model"
     everything = PatchMemoryConfig(entries=600, channels=16)
-    run(finished.again(output, patch_memory=everything, trained=trained, test=None))
+    observer = Observer(on_unusual=lambda *unusual: told.append(unusual))
+    run(finished.again(output, patch_memory=everything, trained=trained, test=None), observer)
     ((name, prediction),) = drawn
+    assert told == drawn
     model = STLM.from_pretrained(output, device="cpu")
     assert name == path.name and prediction.score > model.predict(path).score + 0.01
     assert prediction.score == pytest.approx(model.judging.normal_scores[0], abs=1e-4)
