@@ -90,9 +90,9 @@ def calibrate(marker: str, model: str, photographs: str, output: str) -> None:
 def watch(photographs: str, output: str) -> None:
     """Judges a folder to its end."""
 
-    def predict(image: np.ndarray, *, threshold: float | None = None, refine: bool | None = None) -> Prediction:
+    def predict(image: np.ndarray, **options: Any) -> Prediction:
         time.sleep(0.01)
-        return Prediction(image, np.full(image.shape[:2], 0.25, np.float32), 0.25, threshold or 0.5)
+        return Prediction(image, np.full(image.shape[:2], 0.25, np.float32), 0.25, 0.5)
 
     model: Any = SimpleNamespace(judging=Judging(), predict=predict)
     watch_folder(model, photographs, Path(output), once=True, csv=Path(output) / "rows.csv")
