@@ -79,7 +79,7 @@ def _load(
     if folder is not None and is_export(folder):
         check_export_request(folder, device=device, backend=backend)
         return ExportedModel.from_folder(folder, threads=threads)
-    export_may_judge = backend is None and not on_graphics_card(device)
+    export_may_judge = backend is None and not _on_graphics_card(device)
     if folder is not None and export_may_judge and (found := fastest(folder, threads)) is not None:
         return found
     if folder is None and isinstance(name, str):
@@ -99,8 +99,14 @@ def _load(
     return STLM.from_pretrained(name, device=device, backend=backend)
 
 
-def on_graphics_card(device: str | None) -> bool:
-    """Whether `load` puts a model of this `device` on a graphics card. Without NVIDIA's driver PyTorch is not asked."""
+def judges_on_graphics_card(name: str | os.PathLike[str], device: str | None) -> bool:
+    """Whether what `load` returns for this name and device judges on a graphics card; an export never does."""
+    folder = zoo.local_folder(name)
+    return not (folder is not None and is_export(folder)) and _on_graphics_card(device)
+
+
+def _on_graphics_card(device: str | None) -> bool:
+    """Whether a model of this `device` is put on a graphics card. Without NVIDIA's driver PyTorch is not asked."""
     if device is not None:
         return device != "cpu"
     if find_spec("torch") is None or not (which("nvidia-smi") or Path("/proc/driver/nvidia").exists()):

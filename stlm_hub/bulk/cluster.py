@@ -106,4 +106,4 @@ def _places(resources: Mapping[str, float], job: Job) -> int:
 
 
 def _on_card(job: Job) -> bool:
-    return job.device is not None and job.device != "cpu"
+    return job.device not in (None, "cpu")

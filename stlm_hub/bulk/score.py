@@ -9,7 +9,7 @@ import uuid
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from ..detectors import judging_folder, on_graphics_card
+from ..detectors import judges_on_graphics_card, judging_folder
 from ..errors import ConfigError, DataError
 from ..files.fingerprint import file_sha256
 from ..model_folder.names import DECIDING
@@ -86,11 +86,12 @@ def score(
     threshold = None if threshold is None else checked_threshold(threshold)
     check_bits(bits)
     processors = _processors()
-    usual = 1 if engine == "local" and on_graphics_card(device) else processors
-    count = usual if workers is None else max(1, workers)
     place = Output(output)
     before = place.plan()
-    plan, paths = _planned(source, model, maps, count, place, before)
+    judge = _judge(model, before)
+    usual = 1 if engine == "local" and judges_on_graphics_card(judge, device) else processors
+    count = usual if workers is None else max(1, workers)
+    plan, paths = _planned(source, judge, maps, count, place, before)
     plan = dataclasses.replace(plan, threshold=threshold, bits=bits)
     if before is not None:
         _check_same(place, before, plan)
@@ -119,20 +120,27 @@ def score(
     return Scored(plan.photographs, plan.photographs - total, errors)
 
 
+def _judge(model: str | None, before: Plan | None) -> str:
+    """The model that judges: the one that is named, or that of the rows that the folder holds already."""
+    if model is not None:
+        return _lasting(model)
+    if before is None:
+        raise ConfigError("Which model is to judge? Name it with --model.")
+    return before.model
+
+
 def _planned(
-    source: str, model: str | None, maps: bool, workers: int, place: Output, before: Plan | None
+    source: str, judge: str, maps: bool, workers: int, place: Output, before: Plan | None
 ) -> tuple[Plan, list[str]]:
     """The plan of this run, and the paths of its photographs.
 
     Args:
-        source, model, maps: see `score`.
+        source, maps: see `score`.
+        judge: the model.
         workers: number of workers, which decides the size of the parts.
         place: the output folder.
         before: the plan that the folder holds; its size of parts is kept.
     """
-    if model is None and before is None:
-        raise ConfigError("Which model is to judge? Name it with --model.")
-    judge = before.model if model is None and before is not None else _lasting(model or "")
     weights = _weights(judge)
     own = f"{place.place}/"  # what lies in the output folder is not part of the input
     paths = [path for path in find_photographs(source) if not path.startswith(own)]

@@ -11,8 +11,6 @@ if TYPE_CHECKING:
 
 WORSE = 0.1
 """Growth of the share of painted defects missed, above which a new threshold is warned of."""
-
-
 MOST = 0.5
 """Share of painted defects missed, above which photographs of good parts are said to hide them."""
 

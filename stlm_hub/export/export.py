@@ -175,13 +175,14 @@ def _photographs(
             "good parts."
         )
     fitted = paths[::2][:MOST_FITTED] if precision == "int8" else []
-    compared = [path for path in paths if path not in set(fitted)][: parity.MOST]
-    bits, size = model.judging.bits, model.frame_size
-    to_fit, to_compare = (
-        parity.at_network_size([read_picture(path, bits=bits).image for path in some], size)
-        for some in (fitted, compared)
-    )
-    return to_fit, to_compare
+    left_out = set(fitted)
+    compared = [path for path in paths if path not in left_out][: parity.MOST]
+
+    def read(some: Sequence[Path]) -> list[np.ndarray]:
+        images = [read_picture(path, bits=model.judging.bits).image for path in some]
+        return parity.at_network_size(images, model.frame_size)
+
+    return read(fitted), read(compared)
 
 
 def _write_graph(model: STLM, folder: Path, form: str, precision: str, fitted: Sequence[np.ndarray]) -> None:

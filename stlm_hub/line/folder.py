@@ -11,8 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import DataError, ImageError
-from ..predict.images import SUFFIXES, list_images, natural, read_picture
-from ..predict.kinds import HEIC_SUFFIXES, reads_heic
+from ..predict.images import in_order, is_listed, list_images, read_picture
 from .changes import Changes
 from .source import Frame
 
@@ -73,7 +72,6 @@ class FolderSource:
                 f"{folder} is not a folder; pass a folder, a video file, a camera's number or an rtsp:// URL."
             )
         self.folder, self.done, self.once, self.bits, self.say = folder, done, once, bits, say
-        self._suffixes = set(SUFFIXES) - set(() if reads_heic() else HEIC_SUFFIXES)
         self._changes = Changes(folder)
         self._unfinished: dict[Path, Unfinished] = {}
         self._listing_due = 0.0
@@ -118,14 +116,9 @@ class FolderSource:
             for gone in self._unfinished.keys() - set(listed):
                 del self._unfinished[gone]
             return listed
-        found = {path for each in changed for path in _files(each) if self._is_photograph(path)}
+        found = {path for each in changed for path in _files(each) if is_listed(path, self.folder)}
         found.update(path for path, unfinished in self._unfinished.items() if unfinished.again <= now)
-        return sorted(found, key=lambda path: (natural(path.relative_to(self.folder)), str(path)))
-
-    def _is_photograph(self, path: Path) -> bool:
-        """Whether `list_images` would list a file at this path."""
-        hidden = any(part.startswith(".") for part in path.relative_to(self.folder).parts)
-        return path.suffix.lower() in self._suffixes and not hidden
+        return in_order(found, self.folder)
 
     def _complete(self, path: Path) -> Frame | None:
         """A photograph if it is new and complete. One that may not be complete is unfinished and looked at again."""

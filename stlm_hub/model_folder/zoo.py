@@ -11,7 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..errors import HubError
+from ..errors import ConfigError, HubError
 from ..validate import expanded
 from .names import DECIDING, WEIGHTS_NAME
 
@@ -157,10 +157,10 @@ def check_own(folder: Path) -> None:
     """Refuses a folder of a user's own model that is not there, before anything heavy is imported.
 
     Raises:
-        HubError: it is not there.
+        ConfigError: it is not there.
     """
     if folder_of(folder) is None:
-        raise HubError(
+        raise ConfigError(
             f"There is no folder {expanded(folder)} here; name the folder of a model of your own. One of the zoo is "
             "copied into a folder with: stlm calibrate"
         )

@@ -22,7 +22,7 @@ import re
 import stat
 import warnings
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TypeAlias
@@ -113,13 +113,22 @@ def list_images(folder: str | Path, *, recursive: bool = False) -> list[Path]:
     Raises:
         ImageError: the folder does not exist, is a file or cannot be read.
     """
-    unread = () if reads_heic() else HEIC_SUFFIXES
-    return [path for path in _all_images(expanded(folder), recursive) if path.suffix.lower() not in unread]
+    return [path for path in _all_images(expanded(folder), recursive) if _is_read(path)]
 
 
 def note_left_out(folder: str | Path, *, recursive: bool = False) -> str:
     """A sentence on the HEIC files of a folder that `list_images` leaves out; "": it leaves out none."""
     return "" if reads_heic() else left_out(_all_images(expanded(folder), recursive))
+
+
+def is_listed(path: Path, root: Path) -> bool:
+    """Whether `list_images(root, recursive=True)` lists a file at this path, by its name."""
+    return _is_image(path, root) and _is_read(path)
+
+
+def in_order(paths: Iterable[Path], root: Path) -> list[Path]:
+    """Paths below a folder in natural order."""
+    return sorted(paths, key=lambda path: (natural(path.relative_to(root)), str(path)))
 
 
 def natural(path: Path) -> list[list[str | int]]:
@@ -136,16 +145,22 @@ def _all_images(root: Path, recursive: bool) -> list[Path]:
         if not stat.S_ISDIR(root.stat().st_mode):
             raise ImageError(f"{printable(str(root))} is a file; pass the folder that holds the pictures.")
         found = [
-            path
-            for path in (_below(root) if recursive else root.iterdir())
-            if path.suffix.lower() in SUFFIXES
-            and not any(part.startswith(".") for part in path.relative_to(root).parts)
-            and path.is_file()
+            path for path in (_below(root) if recursive else root.iterdir()) if _is_image(path, root) and path.is_file()
         ]
     except (OSError, ValueError) as error:
         where = getattr(error, "filename", None) or str(root)  # or a subfolder
         raise ImageError(f"The folder {printable(where)} cannot be read: {reason(error)}.") from None
-    return sorted(found, key=lambda path: (natural(path.relative_to(root)), str(path)))
+    return in_order(found, root)
+
+
+def _is_read(path: Path) -> bool:
+    """Whether a picture of this name can be read here."""
+    return path.suffix.lower() not in HEIC_SUFFIXES or reads_heic()
+
+
+def _is_image(path: Path, root: Path) -> bool:
+    """Whether a name is that of a picture, and neither it nor a folder between it and the root is hidden."""
+    return path.suffix.lower() in SUFFIXES and not any(part.startswith(".") for part in path.relative_to(root).parts)
 
 
 def _below(root: Path) -> Iterator[Path]:

@@ -101,7 +101,11 @@ class Preferred:
     def _judges_alike(self, model: AnomalyMaps) -> bool:
         """Whether a model judges as it did, perhaps photographs of another depth: that is for whoever reads them."""
         judging = model.judging
-        return judging is self._judging or judging.replace(bits=self._judging.bits) == self._judging
+        if judging is not self._judging:
+            if judging.replace(bits=self._judging.bits) != self._judging:
+                return False
+            self._judging = judging  # compared value by value once, not for each photograph
+        return True
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(None), ()  # None in a copy of the model: it will be changed, or used where the folder is not

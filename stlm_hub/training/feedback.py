@@ -27,6 +27,7 @@ from ..model_folder.provenance import Command
 from ..model_folder.results import Results
 from ..model_folder.weights_file import write_weights
 from ..model_folder.write import file_facts, write_results
+from ..model_folder.zoo import check_own
 from ..models.patch_memory import PatchMemory
 from ..models.stlm.judging import Judging
 from ..predict.images import list_images, load_image
@@ -225,11 +226,7 @@ def _widened(limits: tuple[float, ...], distances: np.ndarray) -> tuple[float, .
 
 def _load(folder: Path) -> tuple[STLM, Results | None]:
     """A model in PyTorch and its results, if it has any. Raises ConfigError if there is no such folder."""
-    if not folder.is_dir():
-        raise ConfigError(
-            f"There is no folder {folder}; name the folder of a model of your own. One of the zoo is copied into a "
-            "folder with: stlm calibrate"
-        )
+    check_own(folder)
     return STLM.from_pretrained(folder, backend="torch"), hub.results_of(hub.resolve(folder))
 
 

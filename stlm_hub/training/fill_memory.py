@@ -115,8 +115,9 @@ def patches_to_remember(model: AnomalyMaps, pixels: Tensor) -> Tensor:
 
     What lies outside is one colour, the same on all photographs.
     """
-    kept = torch.from_numpy(_cells(model.config.network, _inside(model))).flatten()
-    return model.patches(pixels).flatten(1, 2)[:, kept]
+    patches = model.patches(pixels)
+    flat = patches.flatten(1, 2)
+    return flat if model.region is None else flat[:, model.region.cells((patches.shape[1], patches.shape[2])).flatten()]
 
 
 def count_patches(network: NetworkConfig, photographs: int, region: np.ndarray | None = None) -> int:

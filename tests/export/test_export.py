@@ -99,14 +99,14 @@ def test_results_say_what_was_compared(exported: Path) -> None:
 def test_int8_is_fitted_to_photographs_and_measured(
     saved_memory_toy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    write_photographs(tmp_path / "good", 8)
-    monkeypatch.setattr(parity, "LARGEST_LOSS", 0.5)  # a toy ranks by chance
+    write_photographs(tmp_path / "good", 24)
+    monkeypatch.setattr(parity, "LARGEST_LOSS", 0.1)  # a toy ranks by chance
     fitted: list[int] = []
     quantise = module.quantise
     monkeypatch.setattr(module, "quantise", lambda *args: (fitted.append(len(args[2])), quantise(*args)))
     made = export(saved_memory_toy, tmp_path / "int8", precision="int8", photographs=tmp_path / "good")
     assert made.backend == "onnxruntime int8" and not made.facts.parity.drawn
-    assert fitted == [4] and made.facts.parity.photographs == 4, "int8 is fitted to some and compared on the others"
+    assert fitted == [12] and made.facts.parity.photographs == 12, "int8 is fitted to some and compared on the others"
     assert made.facts.parity.map_difference > 0, "nothing was rounded"
     assert 0 <= made.predict(PICTURES[0]).score <= 1
 

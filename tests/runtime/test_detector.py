@@ -159,6 +159,8 @@ def test_on_a_machine_with_a_graphics_card_pytorch_judges_unless_the_processor_i
     assert isinstance(stlm_hub.load(model_with_export, device="cpu"), ExportedModel)
     monkeypatch.setattr(STLM, "from_pretrained", lambda name, device, backend: ("in PyTorch", device))
     assert stlm_hub.load(model_with_export) == ("in PyTorch", None)
+    assert detectors.judges_on_graphics_card(model_with_export, None)
+    assert not detectors.judges_on_graphics_card(model_with_export / "onnx", None), "an export keeps to processors"
 
 
 def test_a_backend_of_pytorch_is_taken_instead_of_an_export(model_with_export: Path) -> None:
