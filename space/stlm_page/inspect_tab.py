@@ -1,4 +1,4 @@
-"""Inspect: one photograph in, verdict, heatmap and outline out; another threshold re-judges without the model."""
+"""Inspect: one photograph in, verdict, heatmap and outline out; other thresholds re-judge without the model."""
 
 from __future__ import annotations
 
@@ -92,6 +92,15 @@ def build(model: gr.Dropdown, examples: list[tuple[Path, str]], example_model: s
                 elem_id="threshold",
                 visible=False,
             )
+            review = gr.Slider(
+                0,
+                1,
+                value=0.5,
+                step=STEP,
+                label="Review: a score from here to the threshold is worth a second look",
+                elem_id="review",
+                visible=False,
+            )
             rate = gr.Markdown("", elem_id="rate")
             compare = compare_field("compare")
             legend = gr.Markdown(LEGEND, visible=False, elem_classes="hint")
@@ -103,7 +112,7 @@ def build(model: gr.Dropdown, examples: list[tuple[Path, str]], example_model: s
                         gr.DownloadButton(text, size="sm", elem_id=f"download-{kind}")
                         for kind, text in (("panel", "Panel (PNG)"), ("mask", "Mask (PNG)"), ("json", "Verdict (JSON)"))
                     ]
-                correct = correction.build(_shown, [judged, slider, sharp])
+                correct = correction.build(_shown, [judged, slider, review, sharp])
         with gr.Column(min_width=300):  # below the photograph, but on a phone below its verdict: see the style sheet
             gr.Markdown(f"{SUFFIXES_HINT}. Files are deleted within an hour.", elem_classes="hint")
             if examples:
@@ -120,11 +129,11 @@ def build(model: gr.Dropdown, examples: list[tuple[Path, str]], example_model: s
                     elem_id="examples",
                 )
 
-    shown = [judged, words, slider, rate, compare, outline, legend, downloads]
-    run: dict[str, Any] = {"fn": inspect, "inputs": [photo, model, slider, judged, sharp, switched]}
+    shown = [judged, words, slider, review, rate, compare, outline, legend, downloads]
+    run: dict[str, Any] = {"fn": inspect, "inputs": [photo, model, slider, review, judged, sharp, switched]}
     run |= {"outputs": [*shown, sharp, switched], **PRIVATE}
     run |= {"preprocess": False, "concurrency_id": "model"}
-    write: dict[str, Any] = {"fn": prepare_files, "inputs": [judged, slider, sharp]}
+    write: dict[str, Any] = {"fn": prepare_files, "inputs": [judged, slider, review, sharp]}
     write |= {"outputs": [downloads, *files], **SILENT}
     failed: dict[str, Any] = {"fn": no_verdict, "inputs": None, "outputs": shown, **SILENT}
     judging = photo.change(**run, show_progress="full", show_progress_on=[words], trigger_mode="always_last")
@@ -132,9 +141,11 @@ def build(model: gr.Dropdown, examples: list[tuple[Path, str]], example_model: s
     judging.success(**write)
     photo.change(**correct.close)
     photo.change(None, js=TO_PHOTOGRAPH, **SILENT)  # its verdict is then in view, wherever it came from
-    again: dict[str, Any] = {"fn": judge_again, "inputs": [judged, slider, sharp], "concurrency_limit": 2, **PRIVATE}
-    again |= {"outputs": [words, rate, compare, outline], "trigger_mode": "always_last"}
-    slider.input(**again, show_progress="hidden").success(**write, trigger_mode="always_last")
+    again: dict[str, Any] = {"fn": judge_again, "inputs": [judged, slider, review, sharp], "concurrency_limit": 2}
+    again |= {"outputs": [review, words, rate, compare, outline], "trigger_mode": "always_last", **PRIVATE}
+    moved = again | {"fn": move_threshold, "inputs": [judged, slider, sharp]}
+    slider.input(**moved, show_progress="hidden").success(**write, trigger_mode="always_last")
+    review.input(**again, show_progress="hidden").success(**write, trigger_mode="always_last")
     sharp.input(**again, show_progress_on=[outline]).success(**write, trigger_mode="always_last")
     if examples:
         paths = [str(path) for path, _ in examples]
@@ -148,9 +159,15 @@ def build(model: gr.Dropdown, examples: list[tuple[Path, str]], example_model: s
 
 @user_errors
 def inspect(
-    photo: dict[str, Any] | None, name: str, threshold: float, judged: Judged | None, sharp: bool, switched: str
+    photo: dict[str, Any] | None,
+    name: str,
+    threshold: float,
+    review: float,
+    judged: Judged | None,
+    sharp: bool,
+    switched: str,
 ) -> Iterator[list[Any]]:
-    """Judges the photograph unless that was just done; a threshold that was moved stays while the model does.
+    """Judges the photograph unless that was just done; thresholds that were moved stay while the model does.
 
     The switch of outlines begins as the model chose, and is the visitor's until there is another model.
 
@@ -163,7 +180,7 @@ def inspect(
         return
     path = uploaded_path(photo)
     if judged is not None and (judged.model, judged.path) == (name, str(path)) and KEPT.get(judged.token):
-        yield [gr.skip()] * 10
+        yield [gr.skip()] * 11
         return
     model = MODELS.get(name)
     sharp = sharp if switched == name else starts_sharp(model)
@@ -175,16 +192,14 @@ def inspect(
     kept = Kept(prediction, name, title, time.perf_counter() - started)
     token = KEPT.put(kept, replaces=judged.token if judged else None)
     if judged is not None and judged.model == name:
-        slider = gr.update(visible=True)
-        prediction = prediction.with_threshold(_unrounded(threshold, model))
-    else:
-        slider = gr.update(value=round(prediction.threshold, STEP_DIGITS), visible=True)
-    words = [verdict(prediction, model, kept.seconds), slider, threshold_words(model, prediction.threshold)]
+        prediction = prediction.with_threshold(*_thresholds(threshold, review, model))
+    sliders = [_slider(prediction.threshold), _slider(_review(prediction))]
+    words = [verdict(prediction, model, kept.seconds), *sliders, threshold_words(model, prediction.threshold)]
     switch = gr.skip() if switched == name else gr.update(value=sharp)
     now = Judged(name, str(path), token)
     yield [now, *words, *[gr.skip()] * 3, gr.update(visible=False), switch, name]
     drawn = _pictures(sharper_if(sharp, kept, prediction))
-    yield [*[gr.skip()] * 4, *drawn, gr.update(visible=True), *[gr.skip()] * 3]
+    yield [*[gr.skip()] * 5, *drawn, gr.update(visible=True), *[gr.skip()] * 3]
 
 
 def no_verdict() -> list[Any]:
@@ -193,24 +208,29 @@ def no_verdict() -> list[Any]:
 
 
 @user_errors
-def judge_again(judged: Judged | None, threshold: float, sharp: bool) -> list[Any]:
-    """The same prediction at another threshold, or with sharper outlines; the model does not run."""
+def judge_again(judged: Judged | None, threshold: float, review: float | None, sharp: bool) -> list[Any]:
+    """The same prediction at other thresholds, or with sharper outlines; the model does not run."""
     if judged is None:
-        return [gr.skip()] * 4
-    kept, model, prediction = _judged_at(judged, threshold, sharp)
+        return [gr.skip()] * 5
+    kept, model, prediction = _judged_at(judged, threshold, review, sharp)
     words = [verdict(prediction, model, kept.seconds), threshold_words(model, prediction.threshold)]
-    return [*words, *_pictures(prediction)]
+    return [_slider(_review(prediction)), *words, *_pictures(prediction)]
+
+
+def move_threshold(judged: Judged | None, threshold: float, sharp: bool) -> list[Any]:
+    """`judge_again` at another threshold, which the review threshold follows in proportion."""
+    return judge_again(judged, threshold, None, sharp)
 
 
 @user_errors
-def prepare_files(judged: Judged | None, threshold: float, sharp: bool) -> list[Any]:
+def prepare_files(judged: Judged | None, threshold: float, review: float, sharp: bool) -> list[Any]:
     """Panel, mask and JSON of what is shown, after it is shown: nobody waits for them.
 
     The row of buttons comes with them: a button without its file would download nothing.
     """
     if judged is None:
         return [gr.skip()] * 4
-    kept, model, prediction = _judged_at(judged, threshold, sharp)
+    kept, model, prediction = _judged_at(judged, threshold, review, sharp)
     with PHOTOGRAPHS.one():
         return [
             gr.update(visible=True),
@@ -248,31 +268,52 @@ def predict(photo: str, model: str = "sample-brick", threshold: float | None = N
         return facts(prediction, loaded, title, model), panel_png(prediction, title), mask_png(prediction, title)
 
 
-def _shown(judged: Judged | None, threshold: float, sharp: bool) -> Kept | None:
+def _shown(judged: Judged | None, threshold: float, review: float, sharp: bool) -> Kept | None:
     """What is kept of a visitor's photograph, with the prediction as it is shown."""
     if judged is None:
         return None
-    kept, _, prediction = _judged_at(judged, threshold, sharp)
+    kept, _, prediction = _judged_at(judged, threshold, review, sharp)
     return replace(kept, prediction=prediction)
 
 
-def _judged_at(judged: Judged, threshold: float, sharp: bool) -> tuple[Kept, LoadedModel, Prediction]:
-    """What is kept of a visitor's photograph, its model, and the prediction at the slider's threshold."""
+def _judged_at(
+    judged: Judged, threshold: float, review: float | None, sharp: bool
+) -> tuple[Kept, LoadedModel, Prediction]:
+    """What is kept of a visitor's photograph, its model, and the prediction at the sliders' thresholds.
+
+    Without a review threshold it moves with the other.
+    """
     kept = KEPT.get(judged.token)
     if kept is None:
         raise gr.Error("This photograph is no longer kept here; add it again.", print_exception=False)
     model = MODELS.get(kept.model)
-    prediction = kept.prediction.with_threshold(_unrounded(threshold, model))
+    prediction = kept.prediction.with_threshold(*_thresholds(threshold, review, model))
     return kept, model, sharper_if(sharp, kept, prediction)
 
 
-def _unrounded(slider: float, model: LoadedModel) -> float:
-    """The slider moves in steps; where it stands on the calibrated threshold, exactly that one is meant."""
-    return model.threshold if abs(slider - model.threshold) <= STEP / 2 else slider
+def _thresholds(threshold: float, review: float | None, model: LoadedModel) -> tuple[float, float | None]:
+    """What the sliders mean: they move in steps, and a review threshold above the other is the other."""
+    judging = model.network.judging
+    threshold = _unrounded(threshold, judging.threshold)
+    return threshold, None if review is None else min(threshold, _unrounded(review, judging.review_threshold))
+
+
+def _unrounded(slider: float, calibrated: float) -> float:
+    """Where a slider stands on the calibrated threshold, exactly that one is meant."""
+    return calibrated if abs(slider - calibrated) <= STEP / 2 else slider
+
+
+def _review(prediction: Prediction) -> float:
+    return prediction.threshold if prediction.review_threshold is None else prediction.review_threshold
+
+
+def _slider(threshold: float) -> dict[str, Any]:
+    moved: dict[str, Any] = gr.update(value=round(threshold, STEP_DIGITS), visible=True)
+    return moved
 
 
 def _nothing(words: str) -> list[Any]:
-    return [None, empty_verdict(words), gr.update(visible=False), "", *[gr.update(visible=False)] * 4]
+    return [None, empty_verdict(words), *[gr.update(visible=False)] * 2, "", *[gr.update(visible=False)] * 4]
 
 
 def _pictures(prediction: Prediction) -> list[Any]:

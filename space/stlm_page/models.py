@@ -56,6 +56,11 @@ class LoadedModel:
         return list(self.network.judging.normal_scores)
 
     @property
+    def probe_scores(self) -> list[float]:
+        """Anomaly scores of pseudo anomalies painted on good photographs; empty where they are not known."""
+        return list(self.network.judging.probe_scores)
+
+    @property
     def bytes(self) -> int:
         return sum(p.numel() * p.element_size() for p in self.network.state_dict().values())
 

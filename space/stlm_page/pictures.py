@@ -78,9 +78,18 @@ def verdict(prediction: Prediction, model: LoadedModel, seconds: float) -> str:
     height, width = prediction.anomaly_map.shape
     return (
         f"{verdict_heading(prediction)}"
-        f"<p>{_why(prediction)}</p>{score_scale(model.normal_scores, prediction.threshold, prediction.score)}"
-        f"{_notes(prediction)}"
-        f'<p class="small">{_legend(model)} Judged in {1000 * seconds:.0f} ms; {width} x {height} px.</p></section>'
+        f"<p>{_why(prediction)}</p>{_scale(prediction, model)}{_notes(prediction)}"
+        f'<p class="small">{legend(model)} Judged in {1000 * seconds:.0f} ms; {width} x {height} px.</p></section>'
+    )
+
+
+def _scale(prediction: Prediction, model: LoadedModel) -> str:
+    return score_scale(
+        model.normal_scores,
+        prediction.threshold,
+        prediction.score,
+        probe_scores=model.probe_scores,
+        review_threshold=prediction.review_threshold,
     )
 
 
@@ -132,7 +141,7 @@ def threshold_words(model: LoadedModel, threshold: float) -> str:
 
 def _missed_probes(model: LoadedModel, threshold: float) -> str:
     """What a threshold costs: the share of pseudo anomalies below it."""
-    probes = model.network.judging.probe_scores
+    probes = model.probe_scores
     if not probes:
         return ""
     missed = sum(score < threshold for score in probes) / len(probes)
@@ -192,9 +201,13 @@ def empty_verdict(text: str) -> str:
     return f'<section class="verdict empty" role="status" aria-label="Verdict"><p>{escape(text)}</p></section>'
 
 
-def _legend(model: LoadedModel) -> str:
-    n = len(model.normal_scores)
-    return f"Bars: scores of {n} photographs of good parts." if n else ""
+def legend(model: LoadedModel) -> str:
+    """What the bars of the scale are."""
+    good, painted = len(model.normal_scores), len(model.probe_scores)
+    if not good:
+        return ""
+    other = f", orange of {painted} faint defects painted on them" if painted else ""
+    return f"Blue bars: scores of {good} photographs of good parts{other}."
 
 
 def _number(value: float) -> str:

@@ -14,7 +14,8 @@ from stlm_hub.model_folder.card.text import markdown
 from . import unusual
 from .judge import MODELS
 from .long_run import Progress
-from .pictures import threshold_words
+from .models import LoadedModel
+from .pictures import legend, threshold_words
 from .scale import score_scale
 from .your_part_form import MINUTES
 
@@ -107,7 +108,7 @@ def finished(folder: Path, wanted: Wanted, progress: Progress) -> list[Any]:
     return [
         f"**{wanted.name} is finished.** {memory}{threshold_words(model, model.threshold)}{without}",
         gr.update(value=progress.curve(), visible=True) if progress.steps else gr.skip(),
-        gr.update(value=_SCALE.format(score_scale(model.normal_scores, model.threshold)), visible=True),
+        gr.update(value=_scale(model), visible=True),
         gr.update(visible=True),
         shutil.make_archive(str(folder.parent / wanted.name), "zip", folder),
         Made(wanted, own, folder, tuple(one.name for one in progress.unusual)),
@@ -116,9 +117,19 @@ def finished(folder: Path, wanted: Wanted, progress: Progress) -> list[Any]:
     ]
 
 
+def _scale(model: LoadedModel) -> str:
+    judging = model.network.judging
+    drawn = score_scale(
+        judging.normal_scores,
+        judging.threshold,
+        probe_scores=judging.probe_scores,
+        review_threshold=judging.review_threshold,
+    )
+    return f'{drawn}<p class="hint">{legend(model)}</p>'
+
+
 def _buttons(start: bool, stop: bool) -> list[Any]:
     return [gr.update(interactive=start), gr.update(interactive=stop)]
 
 
-_SCALE = '{}<p class="hint">Bars: scores of the good photographs.</p>'
 _BY_MEMORY = "It judges by a memory of good parts alone, without training. "

@@ -38,8 +38,8 @@ def upload(page: Page, name: str, data: bytes) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("handler", "data"),
     [
-        ("inspect", ["FILE", "sample-brick", 0.5, None, False, ""]),
-        ("inspect_1", ["FILE", "sample-brick", 0.5, None, False, ""]),
+        ("inspect", ["FILE", "sample-brick", 0.5, 0.5, None, False, ""]),
+        ("inspect_1", ["FILE", "sample-brick", 0.5, 0.5, None, False, ""]),
         ("judge_all", [["FILE"], "sample-brick"]),
         ("train", [["FILE"], "my-part", 1, "Number of steps", 1, 1, 256, "any way", "everywhere", None]),
         ("choose_1", [["FILE"], "only at what I mark", None]),
@@ -72,7 +72,7 @@ def test_a_photograph_is_not_judged_past_the_queue(page: Page, photographs: Path
     file = {"path": kept if isinstance(kept, str) else kept["path"], "meta": {"_type": "gradio.FileData"}}
     for body in (
         {"data": [file, "sample-brick", None]},
-        {"data": [file, "sample-brick", 0.5, None, False, ""], "fn_index": number, "session_hash": "x"},
+        {"data": [file, "sample-brick", 0.5, 0.5, None, False, ""], "fn_index": number, "session_hash": "x"},
     ):
         with pytest.raises(urllib.error.HTTPError) as refused:
             page.post(f"/gradio_api/{route}/predict", body)
@@ -110,7 +110,7 @@ def test_a_photograph_of_thousands_of_scans_keeps_nobody_waiting(page: Page) -> 
     jpeg += segment(0xC4, b"\x10" + bytes([1] + [0] * 15) + b"\xe0")
     jpeg += (segment(0xDA, b"\1\1\0\1\x3f\0") + bytes(38)) * 5000 + b"\xff\xd9"  # 40 megapixels, 240 kB
     started = time.monotonic()
-    answer = page.event("inspect", [upload(page, "part.jpg", jpeg), "sample-brick", 0.5, None, False, ""])
+    answer = page.event("inspect", [upload(page, "part.jpg", jpeg), "sample-brick", 0.5, 0.5, None, False, ""])
     assert "part.jpg is a JPEG of more than 100 scans" in answer["output"]["error"]
     assert time.monotonic() - started < 20
 
@@ -118,7 +118,7 @@ def test_a_photograph_of_thousands_of_scans_keeps_nobody_waiting(page: Page) -> 
 @pytest.mark.parametrize(
     ("handler", "data"),
     [
-        ("inspect", ["FILE", "sample-brick", 0.5, None, False, ""]),
+        ("inspect", ["FILE", "sample-brick", 0.5, 0.5, None, False, ""]),
         ("judge_all", [["FILE"], "sample-brick"]),
         ("predict", ["FILE", "sample-brick", None]),
         ("describe", ["FILE"]),  # of any component: the list of models takes text

@@ -139,6 +139,30 @@ def test_the_threshold_judges_again_without_the_model(open_page, photographs: Pa
     picture(tab, "threshold-low")
 
 
+def test_scores_from_the_review_threshold_on_are_for_review(open_page, photographs: Path) -> None:
+    tab = open_page()
+    upload(tab, photographs / "crack.png")
+    expect_verdict(tab, "Reject")
+    review = tab.locator("#review input[type=number]")
+    calibrated = float(review.input_value())
+    number = tab.locator("#threshold input[type=number]")
+    number.fill("0.95")
+    number.press("Tab")
+    expect_verdict(tab, "Pass")
+    expect(review).not_to_have_value(str(calibrated))  # it moves along
+    review.fill("0.3")
+    review.press("Tab")
+    expect_verdict(tab, "Review")
+    expect(tab.locator("#verdict svg")).to_have_attribute(
+        "aria-label", re.compile("Scores from 0.3 to it are for review")
+    )
+    review.fill("0.99")  # above the threshold: then nothing is for review
+    review.press("Tab")
+    expect_verdict(tab, "Pass")
+    expect(review).to_have_value("0.95")
+    picture(tab, "review")
+
+
 def test_downloads_are_of_what_is_shown(open_page, photographs: Path) -> None:
     tab = open_page()
     upload(tab, photographs / "hole.png")

@@ -22,7 +22,18 @@ from stlm_page.guard import Guard, hosts_of, is_answered
 pytestmark = pytest.mark.timeout(300)
 
 HANDLERS = (
-    *("inspect", "inspect_1", "judge_again", "prepare_files", "judge_all", "train", "calibrate", "describe", "offer"),
+    *(
+        "inspect",
+        "inspect_1",
+        "judge_again",
+        "move_threshold",
+        "prepare_files",
+        "judge_all",
+        "train",
+        "calibrate",
+        "describe",
+        "offer",
+    ),
     *("push_to_hub", "choose", "ask", "no_verdict"),
 )
 

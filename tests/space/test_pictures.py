@@ -165,7 +165,7 @@ def test_the_verdict_on_an_anomalous_part(make_prediction: MakePrediction, make_
     assert root.get("class") == "verdict anomalous" and root.get("role") == "status"
     assert "Reject" in text and "score 0.9 reaches the threshold 0.5" in text
     assert "4.2 % of it is marked" in text and "Judged in 123 ms; 80 x 60 px" in text
-    assert "Bars: scores of 9 photographs of good parts." in text
+    assert "Blue bars: scores of 9 photographs of good parts." in text
     assert len(root.findall("svg")) == 1
 
 

@@ -16,8 +16,14 @@ EXTREMES = (0.0, 1e-6, 1e-3, 0.5, 1 - 1e-6, 1.0)
 CHARACTER = {"tick-text": 6.2, "threshold-text": 6.6, "score-text": 7.2}  # units a character takes, at most
 
 
-def drawn(scores: Sequence[float], threshold: float, score: float | None = None) -> ElementTree.Element:
-    return ElementTree.fromstring(score_scale(scores, threshold, score))
+def drawn(
+    scores: Sequence[float],
+    threshold: float,
+    score: float | None = None,
+    probes: Sequence[float] = (),
+    review: float | None = None,
+) -> ElementTree.Element:
+    return ElementTree.fromstring(score_scale(scores, threshold, score, probe_scores=probes, review_threshold=review))
 
 
 def number(element: ElementTree.Element, name: str) -> float:
@@ -58,7 +64,7 @@ def corners(element: ElementTree.Element) -> list[tuple[float, float]]:
     ids=["none", "some", "zeros", "ones", "both", "one"],
 )
 def test_nothing_leaves_the_drawing(scores: list[float], threshold: float, score: float | None) -> None:
-    svg = drawn(scores, threshold, score)
+    svg = drawn(scores, threshold, score, probes=[*scores, 0.7], review=0.3)
     assert svg.get("viewBox") == f"0 0 {WIDTH} {HEIGHT}"
     assert len(svg) >= 6
     for element in svg:
@@ -123,3 +129,25 @@ def test_a_bar_stands_where_its_score_is_marked(score: float) -> None:
     (bar,), (mark,) = of_class(svg, "bar"), of_class(svg, "score")
     (left, _), (right, _) = corners(bar)
     assert left - 0.6 <= number(mark, "x1") <= right + 0.6
+
+
+def test_painted_defects_and_the_band_for_review_are_drawn_and_said() -> None:
+    svg = drawn([0.1] * 8 + [0.2] * 2, 0.5, 0.9, probes=[0.2] * 3 + [0.8] * 3, review=0.4)
+    tall, small = of_class(svg, "bar")
+    probes = of_class(svg, "bar probe")
+    assert [number(bar, "height") for bar in probes] == pytest.approx([number(tall, "height") * 0.5 / 0.8] * 2, abs=0.2)
+    assert number(probes[0], "x") == number(small, "x")
+    (below,), (review,), (above,) = of_class(svg, "below"), of_class(svg, "review"), of_class(svg, "above")
+    assert number(below, "x") + number(below, "width") == pytest.approx(number(review, "x"), abs=0.1)
+    assert number(review, "x") + number(review, "width") == pytest.approx(number(above, "x"), abs=0.1)
+    assert number(review, "width") > 0
+    assert svg.get("aria-label") == (
+        "Scale of the anomaly score. 10 normal parts lie from 0.1 to 0.2. 6 painted defects lie from 0.2 to 0.8. The "
+        "threshold is at 0.5. Scores from 0.4 to it are for review. This photograph is at 0.9."
+    )
+
+
+def test_a_review_threshold_at_or_above_the_other_has_no_band() -> None:
+    for review in (0.5, 0.6):
+        svg = drawn(NORMAL, 0.5, review=review)
+        assert not of_class(svg, "review") and "review" not in (svg.get("aria-label") or "")

@@ -68,9 +68,9 @@ def test_the_switch_begins_as_the_model_chose(
     path = save_file_to_cache(photographs / "crack.png", str(page_cache))
     photo = {"path": path, "orig_name": "crack.png"}
     try:
-        first, _ = inspect_tab.inspect(photo, own_model, 0.5, None, False, "")
+        first, _ = inspect_tab.inspect(photo, own_model, 0.5, 0.5, None, False, "")
         assert first[-2:] == [{"value": on, "__type__": "update"}, own_model]
-        kept, _ = inspect_tab.inspect(photo, own_model, 0.5, None, not on, own_model)  # the visitor's wish stays
+        kept, _ = inspect_tab.inspect(photo, own_model, 0.5, 0.5, None, not on, own_model)  # the visitor's wish stays
         assert kept[-2:] == [gr.skip(), own_model]
     finally:
         model.network.judging = before

@@ -100,7 +100,7 @@ def test_at_most_two_photographs_are_decoded_at_once_whoever_asks(
             failed.append(error)
 
     visitor: Any = SimpleNamespace(session_hash="slots")
-    work: list[Callable[[], Any]] = [lambda: list(inspect_tab.inspect(file, own_model, 0.5, None, False, ""))] * 3
+    work: list[Callable[[], Any]] = [lambda: list(inspect_tab.inspect(file, own_model, 0.5, 0.5, None, False, ""))] * 3
     work += [lambda: inspect_tab.predict(path, own_model, None)] * 3
     work += [lambda: list(batch_tab.judge_all([file] * 3, own_model, visitor))] * 3
     threads = [threading.Thread(target=run, args=(each,)) for each in work]
@@ -116,4 +116,4 @@ def test_a_photograph_that_cannot_be_read_gives_its_slot_back(page_cache: Path, 
     path = save_file_to_cache(tmp_path / "notes.png", str(page_cache))
     for _ in range(5):
         with pytest.raises(Exception, match=r"notes\.png is not a PNG"):
-            list(inspect_tab.inspect({"path": path, "orig_name": "notes.png"}, own_model, 0.5, None, False, ""))
+            list(inspect_tab.inspect({"path": path, "orig_name": "notes.png"}, own_model, 0.5, 0.5, None, False, ""))

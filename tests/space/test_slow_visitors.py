@@ -103,7 +103,7 @@ def test_who_goes_away_leaves_no_work_behind(page: Page, sent: list[Expected], a
             data = {"data": [file, MODEL, None]}
             ways = ("/gradio_api/call/predict", "/gradio_api/call/predict/{event}")
         else:
-            data = {"data": [file, MODEL, 0.5, None, False], "fn_index": names.index("inspect")}
+            data = {"data": [file, MODEL, 0.5, 0.5, None, False, ""], "fn_index": names.index("inspect")}
             ways = ("/gradio_api/queue/join", "/gradio_api/queue/data?session_hash={session}")
         leave_while_waiting(page.url, data, *ways)
     seconds = slowest(ask(page, sent))
