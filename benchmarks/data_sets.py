@@ -11,6 +11,7 @@ from stlm_hub.errors import DataError
 from stlm_hub.evaluation.evaluate import TestSet, check_both_kinds
 from stlm_hub.evaluation.test_folder import read_test_set
 from stlm_hub.predict.images import list_images
+from stlm_hub.samples.parts import write_samples
 
 MVTEC = ("bottle", "pill", "screw", "grid", "toothbrush")
 SETS = {
@@ -69,3 +70,9 @@ def read_set(data: Path, name: str) -> PhotoSet:
     test = read_test_set(folder)
     check_both_kinds(test, folder)
     return PhotoSet(name, list_images(folder / "train" / "good"), test)
+
+
+def drawn_set(folder: Path) -> PhotoSet:
+    """The sample photographs that the zoo's `sample-brick` learned from and is tested with, written to a folder."""
+    written = write_samples(folder)
+    return PhotoSet(written.name, list_images(written / "train" / "good"), read_test_set(written))

@@ -4,8 +4,9 @@
 
 The floor is what the multiply-adds of the graph would take in a plain matrix product of the same type on this machine;
 each time is given as a ratio to PyTorch's and as a fraction of that floor. `--work` prints multiply-adds and bytes of
-each type of node. `--device cuda` measures PyTorch in batches on a graphics card, with the 50th and 95th percentile and
-the peak of memory. Other methods need their own environment: `make peers`.
+each type of node, and how long one thread takes for either at the rates of a matrix product and of a copy. `--device
+cuda` measures PyTorch in batches on a graphics card, with the 50th and 95th percentile and the peak of memory. Other
+methods need their own environment: `make peers`.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
 from benchmarks.figures import command_line, machine  # noqa: E402
-from benchmarks.latency_job import SIDE, Job  # noqa: E402
+from benchmarks.latency_job import COPIED, SIDE, Job  # noqa: E402
 from benchmarks.latency_work import work_of  # noqa: E402
 from stlm_hub.cli.console import console, exit_on_error, say  # noqa: E402
 from stlm_hub.errors import ConfigError  # noqa: E402
@@ -188,6 +189,20 @@ def rates(threads: int, clock: str) -> dict[str, float]:
     return {precision: 2 * SIDE**3 / _median(measure(job)) for precision, job in jobs.items()}
 
 
+def show_work(name: str, size: int, graph: Path) -> None:
+    """Prints what each type of node of a graph has to do, and how long one thread takes at the machine's own rates."""
+    products = rates(1, "wall")["fp32"]
+    moved = 2 * COPIED / _median(measure(Job("copy")))  # read once, written once
+    rows = [
+        row
+        | {"ms of multiply-adds": round(2e12 * row["gmacs"] / products, 1)}
+        | {"ms of bytes": round(1e9 * row["mb"] / moved, 1)}
+        for row in work_of(graph)
+    ]
+    say(f"One thread: {products / 1e9:.0f} GFLOPS in fp32, {moved / 1e9:.1f} GB/s.")
+    _show(rows, f"{name} at {size} px")
+
+
 @dataclass(frozen=True)
 class Plan:
     """What is measured: a model at some sizes with some numbers of threads, alone and beside a busy process."""
@@ -292,8 +307,7 @@ def main(
     sizes, counts = size or [256, 384, 512, 1024], threads or [1, 2]
     if work:
         for side in sizes:
-            made = make_graphs(graphs, model, side)
-            _show(work_of(made["fp32"]), f"{model} at {side} px")
+            show_work(model, side, make_graphs(graphs, model, side)["fp32"])
         return
     if device == "cuda":
         if not torch.cuda.is_available():

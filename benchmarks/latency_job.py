@@ -17,8 +17,8 @@ class Job:
     """What is measured.
 
     Args:
-        backend: "torch", "onnx", "openvino"; "matmul" for the floor; "peer" for another method in PyTorch, "convert" to
-            write its graph for OpenVINO.
+        backend: "torch", "onnx", "openvino"; "matmul" and "copy" for the floor; "peer" for another method in PyTorch,
+            "convert" to write its graph for OpenVINO.
         graph: file of an exported graph; "": none is needed.
         model: name of the model, for torch; of the method, for "peer" and "convert".
         size: side of the input in pixels.
@@ -48,11 +48,13 @@ class Job:
 
 SIDE = 2048
 """Of the square matrices whose product is the floor's measure."""
+COPIED = 2**28
+"""Bytes that are copied to measure how fast memory moves: more than any cache holds."""
 
 
 def run(job: Job) -> dict[str, float | list[float]]:
     """Seconds of each counted run; on a graphics card its peak memory in MB, too."""
-    makers = {"torch": _torch, "matmul": _matmul, "peer": _peer, "convert": _convert}
+    makers = {"torch": _torch, "matmul": _matmul, "copy": _copy, "peer": _peer, "convert": _convert}
     act = makers.get(job.backend, _graph)(job)
     act()
     clock = time.process_time if job.clock == "cpu" else time.perf_counter
@@ -127,6 +129,12 @@ def _matmul(job: Job) -> Callable[[], object]:
     dtype = torch.bfloat16 if job.precision == "bf16" else torch.float32
     a, b = torch.randn(SIDE, SIDE, dtype=dtype), torch.randn(SIDE, SIDE, dtype=dtype)
     return lambda: a @ b
+
+
+def _copy(job: Job) -> Callable[[], object]:
+    a = np.ones(COPIED, np.uint8)
+    b = np.empty_like(a)
+    return lambda: np.copyto(b, a)
 
 
 def _matmul_int8(job: Job) -> Callable[[], object]:

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import math
 import sys
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -30,7 +31,7 @@ ROOT = Path(__file__).resolve().parents[1]
 if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
-from benchmarks.data_sets import MVTEC, SETS, read_set  # noqa: E402
+from benchmarks.data_sets import MVTEC, SETS, PhotoSet, drawn_set, read_set  # noqa: E402
 from benchmarks.figures import read_rows, write_rows  # noqa: E402
 from benchmarks.robustness_peers import PEERS_PYTHON, peer_judge  # noqa: E402
 from stlm_hub.cli.console import console, exit_on_error, say  # noqa: E402
@@ -40,6 +41,8 @@ from stlm_hub.pseudo_anomalies.foreground import foreground  # noqa: E402
 from stlm_hub.stlm import STLM  # noqa: E402
 
 SCIKIT_IMAGE = ("astronaut", "chelsea", "coffee", "rocket", "page", "text", "coins", "clock", "camera", "moon")
+SAMPLE = "sample-brick"
+"""The model of sample photographs, which are drawn for it."""
 UPRIGHT = ("toothbrush", "pill")
 """Parts that never lie turned in their good photographs, so that upside down is foreign."""
 
@@ -148,22 +151,21 @@ Judge = Callable[[Sequence[np.ndarray]], list[str]]
 """Photographs, HxWx3 uint8 RGB each -> a verdict for each."""
 
 
-def measure(name: str, judge: Judge, data: Path, part: str, limit: int) -> dict[str, Any]:
+def measure(name: str, judge: Judge, found: PhotoSet, data: Path, limit: int) -> dict[str, Any]:
     """The row of one model.
 
     Args:
         name: of the model.
         judge: what the model says; called once, with all images.
-        data: folder with the sets.
-        part: name of the set.
+        found: photographs of its part.
+        data: folder with the sets, for other parts.
         limit: most good and most anomalous test photographs.
     """
-    found = read_set(data, part)
     rng = np.random.default_rng(0)
     good = [load_image(found.good[i]) for i in rng.permutation(len(found.good))[:limit]]
     bad = [load_image(found.anomalous[i]) for i in rng.permutation(len(found.anomalous))[:limit]]
     changed = [change(image) for change in DISTURBANCES.values() for image in (*good, *bad)]
-    others = list(foreign(data, part, found.good))
+    others = list(foreign(data, found.name, found.good))
     verdicts = iter(judge([*changed, *(image for _, image in others)]))
     disturbances = {}
     for disturbance in DISTURBANCES:
@@ -215,7 +217,7 @@ def show(rows: Sequence[dict[str, Any]]) -> None:
 def main(
     data: Annotated[Path, typer.Option(help="Folder with the sets, see data_sets.py.")],
     output: Annotated[Path, typer.Option(help="JSON file; the rows of models that are measured anew are replaced.")],
-    model: Annotated[list[str] | None, typer.Option(help="Models, NAME or NAME=SET; default: MVTec AD's.")] = None,
+    model: Annotated[list[str] | None, typer.Option(help="Models, NAME or NAME=SET; default: the zoo's.")] = None,
     limit: Annotated[int, typer.Option(help="Good and anomalous photographs of each model.")] = 20,
     peer: Annotated[list[str] | None, typer.Option(help="METHOD=SET, e.g. patchcore=bottle; needs: make peers")] = None,
     peers_python: Annotated[Path, typer.Option(help="Python of the peers' environment.")] = PEERS_PYTHON,
@@ -227,15 +229,18 @@ def main(
         rows[:] = [r for r in rows if r["model"] != row["model"]] + [row]
         write_rows(output, "benchmarks/robustness.py", rows)
 
-    for given in model or ([] if peer else [f"mvtec-{part}" for part in MVTEC]):
+    for given in model or ([] if peer else [SAMPLE, *(f"mvtec-{part}" for part in MVTEC)]):
         name, _, part = given.partition("=")
-        found = STLM.from_pretrained(name)
-        keep(measure(name, judge_of(found), data, part or name.removeprefix("mvtec-"), limit))
+        judge = judge_of(STLM.from_pretrained(name))
+        with tempfile.TemporaryDirectory(prefix="stlm-samples-") as scratch:
+            drawn = name == SAMPLE and not part
+            found = drawn_set(Path(scratch)) if drawn else read_set(data, part or name.removeprefix("mvtec-"))
+            keep(measure(name, judge, found, data, limit))
     for given in peer or []:
         method, _, part = given.partition("=")
-        size = max(STLM.from_pretrained(f"mvtec-{part}").config.network.frame_size)
-        with peer_judge(peers_python, method, read_set(data, part).train, size) as judge:
-            keep(measure(f"{method}, {part}", judge, data, part, limit))
+        size, found = max(STLM.from_pretrained(f"mvtec-{part}").config.network.frame_size), read_set(data, part)
+        with peer_judge(peers_python, method, found.train, size) as judge:
+            keep(measure(f"{method}, {part}", judge, found, data, limit))
     show(rows)
 
 

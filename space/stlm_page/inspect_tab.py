@@ -13,7 +13,7 @@ import gradio as gr
 from stlm_hub.predict.images import read_picture
 from stlm_hub.predict.prediction import Prediction, noted
 
-from . import correction
+from . import correction, sliders
 from .errors import user_errors
 from .events import PRIVATE, SILENT
 from .fields import compare_field, outline_field, photo_field
@@ -41,7 +41,6 @@ LEGEND = (
     "Orange to yellow: at or above the threshold. Blue: below it. Plain photograph: far below it. The colours mean the "
     "same on every photograph."
 )
-STEP, STEP_DIGITS = 0.001, 3  # of the slider
 TO_PHOTOGRAPH = """() => {
   const top = document.getElementById("verdict").getBoundingClientRect().top;
   const hidden = top < 0 || top > innerHeight;
@@ -83,24 +82,7 @@ def build(model: gr.Dropdown, examples: list[tuple[Path, str]], example_model: s
             photo = photo_field("Photograph", "photo")
         with gr.Column(min_width=300, elem_id="inspect-result"):
             words = gr.HTML(empty_verdict(WAITING), elem_id="verdict", padding=False)
-            slider = gr.Slider(
-                0,
-                1,
-                value=0.5,
-                step=STEP,
-                label="Threshold: a score at or above it is judged anomalous",
-                elem_id="threshold",
-                visible=False,
-            )
-            review = gr.Slider(
-                0,
-                1,
-                value=0.5,
-                step=STEP,
-                label="Review: a score from here to the threshold is worth a second look",
-                elem_id="review",
-                visible=False,
-            )
+            threshold, review = sliders.build()
             rate = gr.Markdown("", elem_id="rate")
             compare = compare_field("compare")
             legend = gr.Markdown(LEGEND, visible=False, elem_classes="hint")
@@ -112,7 +94,7 @@ def build(model: gr.Dropdown, examples: list[tuple[Path, str]], example_model: s
                         gr.DownloadButton(text, size="sm", elem_id=f"download-{kind}")
                         for kind, text in (("panel", "Panel (PNG)"), ("mask", "Mask (PNG)"), ("json", "Verdict (JSON)"))
                     ]
-                correct = correction.build(_shown, [judged, slider, review, sharp])
+                correct = correction.build(_shown, [judged, threshold, review, sharp])
         with gr.Column(min_width=300):  # below the photograph, but on a phone below its verdict: see the style sheet
             gr.Markdown(f"{SUFFIXES_HINT}. Files are deleted within an hour.", elem_classes="hint")
             if examples:
@@ -129,11 +111,11 @@ def build(model: gr.Dropdown, examples: list[tuple[Path, str]], example_model: s
                     elem_id="examples",
                 )
 
-    shown = [judged, words, slider, review, rate, compare, outline, legend, downloads]
-    run: dict[str, Any] = {"fn": inspect, "inputs": [photo, model, slider, review, judged, sharp, switched]}
+    shown = [judged, words, threshold, review, rate, compare, outline, legend, downloads]
+    run: dict[str, Any] = {"fn": inspect, "inputs": [photo, model, threshold, review, judged, sharp, switched]}
     run |= {"outputs": [*shown, sharp, switched], **PRIVATE}
     run |= {"preprocess": False, "concurrency_id": "model"}
-    write: dict[str, Any] = {"fn": prepare_files, "inputs": [judged, slider, review, sharp]}
+    write: dict[str, Any] = {"fn": prepare_files, "inputs": [judged, threshold, review, sharp]}
     write |= {"outputs": [downloads, *files], **SILENT}
     failed: dict[str, Any] = {"fn": no_verdict, "inputs": None, "outputs": shown, **SILENT}
     judging = photo.change(**run, show_progress="full", show_progress_on=[words], trigger_mode="always_last")
@@ -141,10 +123,10 @@ def build(model: gr.Dropdown, examples: list[tuple[Path, str]], example_model: s
     judging.success(**write)
     photo.change(**correct.close)
     photo.change(None, js=TO_PHOTOGRAPH, **SILENT)  # its verdict is then in view, wherever it came from
-    again: dict[str, Any] = {"fn": judge_again, "inputs": [judged, slider, review, sharp], "concurrency_limit": 2}
+    again: dict[str, Any] = {"fn": judge_again, "inputs": [judged, threshold, review, sharp], "concurrency_limit": 2}
     again |= {"outputs": [review, words, rate, compare, outline], "trigger_mode": "always_last", **PRIVATE}
-    moved = again | {"fn": move_threshold, "inputs": [judged, slider, sharp]}
-    slider.input(**moved, show_progress="hidden").success(**write, trigger_mode="always_last")
+    moved = again | {"fn": move_threshold, "inputs": [judged, threshold, sharp]}
+    threshold.input(**moved, show_progress="hidden").success(**write, trigger_mode="always_last")
     review.input(**again, show_progress="hidden").success(**write, trigger_mode="always_last")
     sharp.input(**again, show_progress_on=[outline]).success(**write, trigger_mode="always_last")
     if examples:
@@ -192,9 +174,9 @@ def inspect(
     kept = Kept(prediction, name, title, time.perf_counter() - started)
     token = KEPT.put(kept, replaces=judged.token if judged else None)
     if judged is not None and judged.model == name:
-        prediction = prediction.with_threshold(*_thresholds(threshold, review, model))
-    sliders = [_slider(prediction.threshold), _slider(_review(prediction))]
-    words = [verdict(prediction, model, kept.seconds), *sliders, threshold_words(model, prediction.threshold)]
+        prediction = prediction.with_threshold(*sliders.meant(threshold, review, model.network.judging))
+    moved = sliders.shown(prediction)
+    words = [verdict(prediction, model, kept.seconds), *moved, threshold_words(model, prediction.threshold)]
     switch = gr.skip() if switched == name else gr.update(value=sharp)
     now = Judged(name, str(path), token)
     yield [now, *words, *[gr.skip()] * 3, gr.update(visible=False), switch, name]
@@ -214,7 +196,8 @@ def judge_again(judged: Judged | None, threshold: float, review: float | None, s
         return [gr.skip()] * 5
     kept, model, prediction = _judged_at(judged, threshold, review, sharp)
     words = [verdict(prediction, model, kept.seconds), threshold_words(model, prediction.threshold)]
-    return [_slider(_review(prediction)), *words, *_pictures(prediction)]
+    stays = review is not None and review <= threshold  # a slider that is being dragged is left alone
+    return [gr.skip() if stays else sliders.shown(prediction)[1], *words, *_pictures(prediction)]
 
 
 def move_threshold(judged: Judged | None, threshold: float, sharp: bool) -> list[Any]:
@@ -287,29 +270,8 @@ def _judged_at(
     if kept is None:
         raise gr.Error("This photograph is no longer kept here; add it again.", print_exception=False)
     model = MODELS.get(kept.model)
-    prediction = kept.prediction.with_threshold(*_thresholds(threshold, review, model))
+    prediction = kept.prediction.with_threshold(*sliders.meant(threshold, review, model.network.judging))
     return kept, model, sharper_if(sharp, kept, prediction)
-
-
-def _thresholds(threshold: float, review: float | None, model: LoadedModel) -> tuple[float, float | None]:
-    """What the sliders mean: they move in steps, and a review threshold above the other is the other."""
-    judging = model.network.judging
-    threshold = _unrounded(threshold, judging.threshold)
-    return threshold, None if review is None else min(threshold, _unrounded(review, judging.review_threshold))
-
-
-def _unrounded(slider: float, calibrated: float) -> float:
-    """Where a slider stands on the calibrated threshold, exactly that one is meant."""
-    return calibrated if abs(slider - calibrated) <= STEP / 2 else slider
-
-
-def _review(prediction: Prediction) -> float:
-    return prediction.threshold if prediction.review_threshold is None else prediction.review_threshold
-
-
-def _slider(threshold: float) -> dict[str, Any]:
-    moved: dict[str, Any] = gr.update(value=round(threshold, STEP_DIGITS), visible=True)
-    return moved
 
 
 def _nothing(words: str) -> list[Any]:
