@@ -25,6 +25,8 @@ HIGHEST_RATE_OF_FEW = 0.2
 """In the place of `HIGHEST_RATE` where most pseudo anomalies would pass and a tenth is no photograph: one of nine."""
 REVIEW_RATE = 0.1
 """Share of good photographs at or above the review threshold, those judged anomalous among them."""
+CAREFUL = 0.5
+"""Lowest threshold of a careful model: the score of a photograph that is at the limit of every map, see `in_unit`."""
 CONFIDENCE = 0.95
 EDGE = 1e-6
 """Scores this near to 0 or 1 have finite log-odds, too."""
@@ -63,7 +65,8 @@ def choose_threshold(
         disturbed: scores of the same photographs, disturbed.
         probes: scores of pseudo anomalies on such photographs.
         careful: for parts that will differ from the photographs more than these do from one another. Probes then do not
-            lower the threshold, and at most twice as many photographs are reviewed as rejected.
+            lower the threshold, it is at least `CAREFUL`, and what is reviewed is the order statistic of twice the
+            rate.
 
     Raises:
         DataError: fewer than 4 scores, a score outside [0, 1] or a rate outside (0, 0.5].
@@ -79,6 +82,7 @@ def choose_threshold(
     if balanced:
         threshold = _balanced(good, usual_good, usual_copies, painted, threshold)
     if careful:
+        threshold = max(threshold, CAREFUL)
         review = order_statistic(usual, 2 * false_alarm_rate)
     else:
         review = order_statistic(usual_good, max(REVIEW_RATE, _rate_of_second_highest(usual_good)))

@@ -6,7 +6,8 @@ a new one. Its entries are therefore replaced as they were chosen, by the farthe
 
 Nor is it enough where a part was photographed several times, or one day's parts are alike: the others would know it
 better than they know a new part. There a block of neighbours is left out together (block cross-validation, Roberts et
-al. 2017, doi 10.1111/ecog.02881). Names of files tell who is whose neighbour.
+al. 2017, doi 10.1111/ecog.02881). Names of files tell who is whose neighbour. A careful model, whose new parts will
+differ more, leaves out with each photograph those that know it best.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -34,8 +36,15 @@ FEWEST = 20
 """Photographs of which a tenth is more than one."""
 
 
-def blocks_of(photographs: Sequence[Path], memory: PatchMemory, candidates: Candidates) -> list[list[int]]:
-    """Numbers of the photographs that are left out together.
+class Block(NamedTuple):
+    """Numbers of photographs that are judged, and of those that are left out meanwhile, the judged ones among them."""
+
+    judged: list[int]
+    left_out: list[int]
+
+
+def blocks_of(photographs: Sequence[Path], memory: PatchMemory, candidates: Candidates) -> list[Block]:
+    """Photographs that are left out together.
 
     Args:
         photographs: by their numbers in the memory.
@@ -47,8 +56,23 @@ def blocks_of(photographs: Sequence[Path], memory: PatchMemory, candidates: Cand
     """
     order = sorted(range(len(photographs)), key=lambda number: natural(photographs[number]))
     if len(order) < FEWEST or not neighbours_are_alike(memory, candidates, order):
-        return [[number] for number in range(len(order))]
-    return [block.tolist() for block in np.array_split(order, BLOCKS)]
+        return [Block([number], [number]) for number in range(len(order))]
+    return [Block(block.tolist(), block.tolist()) for block in np.array_split(order, BLOCKS)]
+
+
+@torch.inference_mode()
+def best_known_blocks(photographs: int, memory: PatchMemory, candidates: Candidates) -> list[Block]:
+    """With each photograph those that hold the nearest entries of most of its patches, a tenth of all, at least one.
+
+    Args:
+        photographs: their number.
+        memory, candidates: as of `blocks_of`.
+    """
+    own, nearest = _nearest_others(memory, candidates)
+    known = torch.zeros(photographs, photographs)
+    known.index_put_((own, nearest), torch.ones(len(own)), accumulate=True)
+    companions = known.argsort(dim=1, descending=True)[:, : max(1, photographs // BLOCKS)].tolist()
+    return [Block([number], [number, *others]) for number, others in enumerate(companions)]
 
 
 @torch.inference_mode()
@@ -59,15 +83,8 @@ def neighbours_are_alike(memory: PatchMemory, candidates: Candidates, order: Seq
         memory, candidates: as of `blocks_of`.
         order: numbers of all photographs, neighbours beside each other.
     """
-    own, sources = candidates.sources.long(), memory.sources.cpu().long()
-    points, entries = _reduced(memory, candidates), memory.entries.cpu()
-    nearest = torch.cat(
-        [
-            sources[distances.masked_fill_(of_patch[:, None] == sources, torch.inf).argmin(1)]
-            for of_patch, distances in zip(_parts(own, entries), _distances(points, entries), strict=True)
-        ]
-    )
-    counts = torch.bincount(sources, minlength=len(order)).float()
+    own, nearest = _nearest_others(memory, candidates)
+    counts = torch.bincount(memory.sources.cpu().long(), minlength=len(order)).float()
     alikeness = partial(_alikeness, own, nearest, counts)
     as_named = alikeness(torch.tensor(order))
     random = torch.Generator().manual_seed(len(order))
@@ -95,7 +112,7 @@ def _alikeness(own: Tensor, nearest: Tensor, counts: Tensor, order: Tensor) -> f
 def leave_out(
     memory: PatchMemory,
     candidates: Candidates,
-    blocks: Sequence[Sequence[int]],
+    blocks: Sequence[Block],
     on_block: Callable[[int, int], None] | None = None,
 ) -> dict[int, LeftOut]:
     """What is left out for each photograph of some blocks, and what takes its place: see `PatchMemory.left_out`.
@@ -103,19 +120,19 @@ def leave_out(
     Args:
         memory: that was filled from the candidates.
         candidates: of all photographs.
-        blocks: numbers of the photographs that are left out together.
+        blocks: which photographs are left out for which.
         on_block: called with (done, total) after each block.
 
     Returns:
-        By the number of each photograph; the same for a whole block. There are as many replacements as entries of the
-        block, or fewer where the other photographs have no more.
+        By the number of each judged photograph; the same for a whole block. There are as many replacements as entries
+        of the block, or fewer where the other photographs have no more.
     """
     device = memory.entries.device
     points, entries, sources = _reduced(memory, candidates), memory.entries.cpu(), memory.sources.cpu()
     squares, closest = _nearest_entries(points, entries)
     found: dict[int, LeftOut] = {}
     for done, block in enumerate(blocks, start=1):
-        numbers = torch.tensor(block, dtype=sources.dtype)
+        numbers = torch.tensor(block.left_out, dtype=sources.dtype)
         own = torch.isin(sources, numbers)
         others = entries[~own]
         without = squares.clone()
@@ -124,10 +141,21 @@ def leave_out(
             without[bereft] = nearest_distances(points[bereft], others).square() if len(others) else torch.inf
         without[torch.isin(candidates.sources, numbers)] = -torch.inf
         replacements = points[farthest_first(points, int(own.sum()), without)]
-        found |= dict.fromkeys(block, LeftOut(numbers.to(device), replacements.to(device)))
+        found |= dict.fromkeys(block.judged, LeftOut(numbers.to(device), replacements.to(device)))
         if on_block:
             on_block(done, len(blocks))
     return found
+
+
+def _nearest_others(memory: PatchMemory, candidates: Candidates) -> tuple[Tensor, Tensor]:
+    """Of each candidate the number of its photograph, and that of its nearest entry of another photograph: N int64."""
+    own, sources = candidates.sources.long(), memory.sources.cpu().long()
+    points, entries = _reduced(memory, candidates), memory.entries.cpu()
+    nearest = [
+        sources[distances.masked_fill_(of_patch[:, None] == sources, torch.inf).argmin(1)]
+        for of_patch, distances in zip(_parts(own, entries), _distances(points, entries), strict=True)
+    ]
+    return own, torch.cat(nearest)
 
 
 def _reduced(memory: PatchMemory, candidates: Candidates) -> Tensor:

@@ -43,7 +43,7 @@ from .fill_memory import (
     find_candidates,
 )
 from .job import Job
-from .leave_block_out import blocks_of, leave_out
+from .leave_block_out import best_known_blocks, blocks_of, leave_out
 from .machine import circumstances, measure_latency
 from .observer import Observer
 from .trained import Trained, train_network
@@ -161,17 +161,20 @@ def _calibrate(
     normals = choose_photographs(normals, job.training.seed)
     observer.on_message(f"Calibrating on {len(normals)} photographs of good parts.")
     if model.patch_memory is not None and candidates is not None:
-        blocks = blocks_of(split.photographs, model.patch_memory, candidates)
+        if job.careful:
+            blocks = best_known_blocks(len(split.photographs), model.patch_memory, candidates)
+        else:
+            blocks = blocks_of(split.photographs, model.patch_memory, candidates)
         if len(blocks) < len(split.photographs):
             observer.on_message(
                 "Photographs that follow each other by their names are alike, so "
-                f"{len(blocks[0])} at a time are left out of the memory that judges them."
+                f"{len(blocks[0].left_out)} at a time are left out of the memory that judges them."
             )
         needed = {normal.remembered for normal in normals}
         model.patch_memory.left_out = leave_out(
             model.patch_memory,
             candidates,
-            [block for block in blocks if needed & set(block)],
+            [block for block in blocks if needed & set(block.judged)],
             lambda done, total: observer.stop_if_asked(),
         )
     found = calibrate(

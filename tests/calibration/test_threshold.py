@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from stlm_hub.calibration.threshold import (
+    CAREFUL,
     HIGHEST_DISTURBED_RATE,
     HIGHEST_RATE,
     MIN_HELD_OUT,
@@ -23,6 +24,7 @@ from stlm_hub.calibration.threshold import (
 )
 from stlm_hub.errors import DataError
 from stlm_hub.models.stlm.judging import Calibration
+from stlm_hub.models.stlm.scales import in_unit
 
 
 def just_above(value: float) -> float:
@@ -265,10 +267,18 @@ def test_a_rate_above_the_highest_is_left_to_whoever_asks_for_it() -> None:
 
 
 def test_a_careful_threshold_knows_the_copies_and_looks_twice_at_twice_the_rate() -> None:
+    scores, copies = spaced(50, 0.1, 0.6), spaced(49, 0.2, 0.65)
+    found = choose_threshold(scores, 0.1, disturbed=copies, probes=[0.2] * 9, careful=True)
+    assert found.threshold == of_rank(scores + copies, "0.1") > CAREFUL
+    assert found.review_threshold == of_rank(scores + copies, "0.2")
+
+
+def test_a_careful_threshold_is_never_below_the_limit_of_all_maps() -> None:
     scores, copies = spaced(50, 0.1, 0.4), spaced(49, 0.2, 0.45)
     found = choose_threshold(scores, 0.1, disturbed=copies, probes=[0.2] * 9, careful=True)
-    assert found.threshold == of_rank(scores + copies, "0.1")
+    assert found.threshold == CAREFUL == in_unit(np.array(1.0))
     assert found.review_threshold == of_rank(scores + copies, "0.2")
+    assert choose_threshold(scores, 0.1, disturbed=copies).threshold < CAREFUL
 
 
 def test_what_scores_exactly_the_threshold_reaches_it() -> None:

@@ -12,7 +12,14 @@ from torch import Tensor
 from stlm_hub.models.patch_memory import PatchMemory, nearest_distances
 from stlm_hub.models.stlm.config import PatchMemoryConfig
 from stlm_hub.training.fill_memory import Candidates, farthest_first, greedy_coreset
-from stlm_hub.training.leave_block_out import BLOCKS, blocks_of, leave_out, neighbours_are_alike
+from stlm_hub.training.leave_block_out import (
+    BLOCKS,
+    Block,
+    best_known_blocks,
+    blocks_of,
+    leave_out,
+    neighbours_are_alike,
+)
 
 PHOTOGRAPHS, PATCHES, ENTRIES, CHANNELS = 40, 200, 240, 3
 
@@ -36,9 +43,14 @@ def farthest(memory: PatchMemory, points: Tensor, without: int) -> float:
     return float(nearest_distances(points, memory._entries_without(without)).max())
 
 
-def alone(n: int) -> list[list[int]]:
+def together(*numbers: int) -> Block:
+    """A block whose photographs are all judged."""
+    return Block([*numbers], [*numbers])
+
+
+def alone(n: int) -> list[Block]:
     """Each photograph as a block of its own."""
-    return [[number] for number in range(n)]
+    return [together(number) for number in range(n)]
 
 
 def named(numbers: Iterable[int]) -> list[Path]:
@@ -82,9 +94,24 @@ def test_a_part_that_was_photographed_four_times_is_as_far_as_a_new_one_in_block
     memory.left_out = leave_out(memory, candidates, alone(PHOTOGRAPHS))
     assert distances(memory, known) < 0.5 * expected, "leaving photographs out one by one would do"
     blocks = blocks_of(named(range(PHOTOGRAPHS)), memory, candidates)
-    assert [len(block) for block in blocks] == [4] * BLOCKS
+    assert [len(block.left_out) for block in blocks] == [4] * BLOCKS
     memory.left_out = leave_out(memory, candidates, blocks)
     assert abs(distances(memory, known) / expected - 1) < 0.1
+
+
+def test_a_careful_model_leaves_out_what_is_alike_whatever_the_names_say() -> None:
+    known, new = photographed_again(4)
+    shuffled = torch.randperm(PHOTOGRAPHS, generator=torch.Generator().manual_seed(4))
+    memory, candidates = filled(known[shuffled])
+    expected = sum(farthest(memory, points, -1) for points in new) / PHOTOGRAPHS
+    blocks = best_known_blocks(PHOTOGRAPHS, memory, candidates)
+    for number, block in enumerate(blocks):
+        assert block.judged == [number] and len(set(block.left_out)) == 1 + PHOTOGRAPHS // BLOCKS
+        part = int(shuffled[number]) // 4
+        assert {int(shuffled[other]) // 4 for other in block.left_out[:4]} == {part}, "the other three of the same part"
+    memory.left_out = leave_out(memory, candidates, blocks)
+    assert abs(distances(memory, known[shuffled]) / expected - 1) < 0.1
+    assert [len(block.left_out) for block in best_known_blocks(8, *filled(known[:8]))] == [2] * 8
 
 
 def test_neighbours_are_told_by_the_numbers_in_their_names() -> None:
@@ -92,7 +119,7 @@ def test_neighbours_are_told_by_the_numbers_in_their_names() -> None:
     shuffled = torch.randperm(PHOTOGRAPHS, generator=torch.Generator().manual_seed(4))
     memory, candidates = filled(known[shuffled])
     blocks = blocks_of(named(shuffled.tolist()), memory, candidates)
-    taken = [sorted(int(shuffled[number]) for number in block) for block in blocks]
+    taken = [sorted(int(shuffled[number]) for number in block.judged) for block in blocks]
     assert taken == [[*range(first, first + 4)] for first in range(0, PHOTOGRAPHS, 4)]
     assert blocks_of(named(range(PHOTOGRAPHS)), memory, candidates) == alone(PHOTOGRAPHS), "names that tell nothing"
     assert not neighbours_are_alike(memory, candidates, [*range(PHOTOGRAPHS)])
@@ -109,7 +136,7 @@ def test_no_more_than_a_tenth_is_left_out(photographs: int, expected: int) -> No
 def test_what_takes_the_place_are_patches_of_other_photographs_as_many_as_are_left_out() -> None:
     points = torch.rand(5, 20, CHANNELS, generator=torch.Generator().manual_seed(1))
     memory, candidates = filled(points, entries=30)
-    memory.left_out = found = leave_out(memory, candidates, [[3, 1], [0]])
+    memory.left_out = found = leave_out(memory, candidates, [together(3, 1), together(0)])
     assert list(found) == [3, 1, 0]
     for block in ([1, 3], [0]):
         for number in block:
@@ -127,13 +154,13 @@ def test_a_photograph_of_which_nothing_is_remembered_is_replaced_by_nothing() ->
     points = torch.cat([torch.rand(3, 9, CHANNELS), torch.full((1, 9, CHANNELS), 0.5)])
     memory, candidates = filled(points, entries=4)
     assert 3 not in memory.sources
-    assert leave_out(memory, candidates, [[3]])[3].replacements.shape == (0, CHANNELS)
+    assert leave_out(memory, candidates, [together(3)])[3].replacements.shape == (0, CHANNELS)
 
 
 def test_where_everything_is_remembered_nothing_new_takes_the_place() -> None:
     points = torch.rand(3, 4, CHANNELS, generator=torch.Generator().manual_seed(2))
     memory, candidates = filled(points, entries=12)
-    out = leave_out(memory, candidates, [[0]])[0]
+    out = leave_out(memory, candidates, [together(0)])[0]
     assert nearest_distances(out.replacements, memory.entries[memory.sources != 0]).max() < 1e-3
 
 
