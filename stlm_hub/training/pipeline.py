@@ -28,6 +28,7 @@ from ..model_folder.names import WEIGHTS_NAME
 from ..model_folder.provenance import Circumstances, Photographs, TestPhotographs
 from ..model_folder.results import Results
 from ..model_folder.write import file_facts, write_results
+from ..models.patch_memory import PatchMemory
 from ..models.stlm.judging import Judging
 from ..predict.images import read_picture
 from ..predict.photographs import few
@@ -161,22 +162,7 @@ def _calibrate(
     normals = choose_photographs(normals, job.training.seed)
     observer.on_message(f"Calibrating on {len(normals)} photographs of good parts.")
     if model.patch_memory is not None and candidates is not None:
-        if job.careful:
-            blocks = best_known_blocks(len(split.photographs), model.patch_memory, candidates)
-        else:
-            blocks = blocks_of(split.photographs, model.patch_memory, candidates)
-        if len(blocks) < len(split.photographs):
-            observer.on_message(
-                "Photographs that follow each other by their names are alike, so "
-                f"{len(blocks[0].left_out)} at a time are left out of the memory that judges them."
-            )
-        needed = {normal.remembered for normal in normals}
-        model.patch_memory.left_out = leave_out(
-            model.patch_memory,
-            candidates,
-            [block for block in blocks if needed & set(block.judged)],
-            lambda done, total: observer.stop_if_asked(),
-        )
+        _leave_out(job, model.patch_memory, candidates, normals, observer)
     found = calibrate(
         model,
         normals,
@@ -202,6 +188,30 @@ def _calibrate(
             f"Unusual for good parts, so the threshold does not count them: {names}. Look at {picture}."
         )
     return {name: calibration.threshold for name, calibration in found.thresholds.items()}
+
+
+def _leave_out(
+    job: Job, memory: PatchMemory, candidates: Candidates, normals: Sequence[Normal], observer: Observer
+) -> None:
+    """Has the memory judge each of these photographs as if it did not know it."""
+    photographs = job.split.photographs
+    if job.careful:
+        blocks = best_known_blocks(len(photographs), memory, candidates)
+        observer.on_message("Each is judged by a memory without the tenth of the others that is most like it.")
+    else:
+        blocks = blocks_of(photographs, memory, candidates)
+    if len(blocks) < len(photographs):
+        observer.on_message(
+            "Photographs that follow each other by their names are alike, so "
+            f"{len(blocks[0].left_out)} at a time are left out of the memory that judges them."
+        )
+    needed = {normal.remembered for normal in normals}
+    memory.left_out = leave_out(
+        memory,
+        candidates,
+        [block for block in blocks if needed & set(block.judged)],
+        lambda done, total: observer.stop_if_asked(),
+    )
 
 
 def _judge_unusual(
