@@ -161,7 +161,7 @@ def test_what_a_judge_says_is_counted_by_disturbance_and_by_kind(data: Path, mon
     def judge(images: list[np.ndarray]) -> list[str]:
         return ["unfamiliar" if image.max() == 0 else "review" for image in images]
 
-    row = robustness.measure("a model", judge, data, "part", 2)
+    row = robustness.measure("a model", judge, read_set(data, "part"), data, 2)
     assert row["disturbances"] == {
         "as it is": {"rejected": 0, "unfamiliar": 0, "missed": 2},
         "gain -15 %": {"rejected": 0, "unfamiliar": 2, "missed": 0},
