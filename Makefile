@@ -76,7 +76,7 @@ peers: $(PEERS)/.done
 
 $(PEERS)/.done: pyproject.toml benchmarks/peers-requirements.txt
 	$(PYTHON) -m venv $(PEERS)
-	$(PEERS)/bin/pip install --quiet -e . -r benchmarks/peers-requirements.txt
+	$(PEERS)/bin/pip install --quiet -e ".[torch]" -r benchmarks/peers-requirements.txt
 	touch $@
 
 # An npm package, unpacked into the target's folder; where npm cannot get it, a sentence.
