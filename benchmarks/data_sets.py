@@ -67,12 +67,16 @@ def read_set(data: Path, name: str) -> PhotoSet:
     if name not in SETS:
         raise DataError(f"There is no set {name!r}; choose from {', '.join(SETS)}.")
     folder = data / SETS[name]
-    test = read_test_set(folder)
-    check_both_kinds(test, folder)
-    return PhotoSet(name, list_images(folder / "train" / "good"), test)
+    return _read(name, folder)
 
 
 def drawn_set(folder: Path) -> PhotoSet:
     """The sample photographs that the zoo's `sample-brick` learned from and is tested with, written to a folder."""
     written = write_samples(folder)
-    return PhotoSet(written.name, list_images(written / "train" / "good"), read_test_set(written))
+    return _read(written.name, written)
+
+
+def _read(name: str, folder: Path) -> PhotoSet:
+    test = read_test_set(folder)
+    check_both_kinds(test, folder)
+    return PhotoSet(name, list_images(folder / "train" / "good"), test)

@@ -184,23 +184,32 @@ def peers_of(size: int, threads: int, folder: Path, python: Path, runs: int) -> 
 
 def rates(threads: int, clock: str) -> dict[str, float]:
     """Floating-point or integer operations per second of a plain matrix product, by precision."""
-    kinds = ("fp32", "bf16", "int8")
-    jobs = {kind: Job("matmul", threads=threads, precision=kind, clock=clock) for kind in kinds}
-    return {precision: 2 * SIDE**3 / _median(measure(job)) for precision, job in jobs.items()}
+    return {
+        kind: _rate(Job("matmul", threads=threads, precision=kind, clock=clock)) for kind in ("fp32", "bf16", "int8")
+    }
 
 
-def show_work(name: str, size: int, graph: Path) -> None:
-    """Prints what each type of node of a graph has to do, and how long one thread takes at the machine's own rates."""
-    products = rates(1, "wall")["fp32"]
+def _rate(job: Job) -> float:
+    """Operations per second of the matrix product that a job measures."""
+    return 2 * SIDE**3 / _median(measure(job))
+
+
+def show_work(name: str, graphs: dict[int, Path]) -> None:
+    """Prints what each type of node of a model's graphs, by size, has to do.
+
+    Beside it stands how long one thread takes for that at the machine's own rates.
+    """
+    products = _rate(Job("matmul"))
     moved = 2 * COPIED / _median(measure(Job("copy")))  # read once, written once
-    rows = [
-        row
-        | {"ms of multiply-adds": round(2e12 * row["gmacs"] / products, 1)}
-        | {"ms of bytes": round(1e9 * row["mb"] / moved, 1)}
-        for row in work_of(graph)
-    ]
     say(f"One thread: {products / 1e9:.0f} GFLOPS in fp32, {moved / 1e9:.1f} GB/s.")
-    _show(rows, f"{name} at {size} px")
+    for size, graph in graphs.items():
+        rows = [
+            row
+            | {"ms of multiply-adds": round(2e12 * row["gmacs"] / products, 1)}
+            | {"ms of bytes": round(1e9 * row["mb"] / moved, 1)}
+            for row in work_of(graph)
+        ]
+        _show(rows, f"{name} at {size} px")
 
 
 @dataclass(frozen=True)
@@ -306,8 +315,7 @@ def main(
     """Measures latency."""
     sizes, counts = size or [256, 384, 512, 1024], threads or [1, 2]
     if work:
-        for side in sizes:
-            show_work(model, side, make_graphs(graphs, model, side)["fp32"])
+        show_work(model, {side: make_graphs(graphs, model, side)["fp32"] for side in sizes})
         return
     if device == "cuda":
         if not torch.cuda.is_available():

@@ -229,12 +229,14 @@ def main(
         rows[:] = [r for r in rows if r["model"] != row["model"]] + [row]
         write_rows(output, "benchmarks/robustness.py", rows)
 
-    for given in model or ([] if peer else [SAMPLE, *(f"mvtec-{part}" for part in MVTEC)]):
-        name, _, part = given.partition("=")
-        judge = judge_of(STLM.from_pretrained(name))
-        with tempfile.TemporaryDirectory(prefix="stlm-samples-") as scratch:
-            drawn = name == SAMPLE and not part
-            found = drawn_set(Path(scratch)) if drawn else read_set(data, part or name.removeprefix("mvtec-"))
+    with tempfile.TemporaryDirectory(prefix="stlm-samples-") as scratch:
+        for given in dict.fromkeys(model or ([] if peer else [SAMPLE, *(f"mvtec-{part}" for part in MVTEC)])):
+            name, _, part = given.partition("=")
+            judge = judge_of(STLM.from_pretrained(name))
+            if given == SAMPLE:
+                found = drawn_set(Path(scratch))
+            else:
+                found = read_set(data, part or name.removeprefix("mvtec-"))
             keep(measure(name, judge, found, data, limit))
     for given in peer or []:
         method, _, part = given.partition("=")

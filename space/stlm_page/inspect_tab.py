@@ -174,9 +174,11 @@ def inspect(
     kept = Kept(prediction, name, title, time.perf_counter() - started)
     token = KEPT.put(kept, replaces=judged.token if judged else None)
     if judged is not None and judged.model == name:
+        both = [gr.update(visible=True)] * 2
         prediction = prediction.with_threshold(*sliders.meant(threshold, review, model.network.judging))
-    moved = sliders.shown(prediction)
-    words = [verdict(prediction, model, kept.seconds), *moved, threshold_words(model, prediction.threshold)]
+    else:
+        both = sliders.shown(prediction)
+    words = [verdict(prediction, model, kept.seconds), *both, threshold_words(model, prediction.threshold)]
     switch = gr.skip() if switched == name else gr.update(value=sharp)
     now = Judged(name, str(path), token)
     yield [now, *words, *[gr.skip()] * 3, gr.update(visible=False), switch, name]

@@ -78,18 +78,16 @@ def verdict(prediction: Prediction, model: LoadedModel, seconds: float) -> str:
     height, width = prediction.anomaly_map.shape
     return (
         f"{verdict_heading(prediction)}"
-        f"<p>{_why(prediction)}</p>{_scale(prediction, model)}{_notes(prediction)}"
+        f"<p>{_why(prediction)}</p>"
+        f"{scale(model, prediction.threshold, prediction.review_threshold, prediction.score)}{_notes(prediction)}"
         f'<p class="small">{legend(model)} Judged in {1000 * seconds:.0f} ms; {width} x {height} px.</p></section>'
     )
 
 
-def _scale(prediction: Prediction, model: LoadedModel) -> str:
+def scale(model: LoadedModel, threshold: float, review_threshold: float | None, score: float | None = None) -> str:
+    """`score_scale` with the scores that a model was calibrated on. HTML."""
     return score_scale(
-        model.normal_scores,
-        prediction.threshold,
-        prediction.score,
-        probe_scores=model.probe_scores,
-        review_threshold=prediction.review_threshold,
+        model.normal_scores, threshold, score, probe_scores=model.probe_scores, review_threshold=review_threshold
     )
 
 

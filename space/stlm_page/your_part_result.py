@@ -14,9 +14,7 @@ from stlm_hub.model_folder.card.text import markdown
 from . import unusual
 from .judge import MODELS
 from .long_run import Progress
-from .models import LoadedModel
-from .pictures import legend, threshold_words
-from .scale import score_scale
+from .pictures import legend, scale, threshold_words
 from .your_part_form import MINUTES
 
 
@@ -105,27 +103,17 @@ def finished(folder: Path, wanted: Wanted, progress: Progress) -> list[Any]:
     model = MODELS.get(own)
     memory = "" if model.network.config.streams else _BY_MEMORY
     without = f" Left out: {markdown(', '.join(wanted.left_out))}." if wanted.left_out else ""
+    drawn = scale(model, model.threshold, model.network.judging.review_threshold)
     return [
         f"**{wanted.name} is finished.** {memory}{threshold_words(model, model.threshold)}{without}",
         gr.update(value=progress.curve(), visible=True) if progress.steps else gr.skip(),
-        gr.update(value=_scale(model), visible=True),
+        gr.update(value=f'{drawn}<p class="hint">{legend(model)}</p>', visible=True),
         gr.update(visible=True),
         shutil.make_archive(str(folder.parent / wanted.name), "zip", folder),
         Made(wanted, own, folder, tuple(one.name for one in progress.unusual)),
         *unusual.update(progress.unusual),
         *_buttons(True, False),
     ]
-
-
-def _scale(model: LoadedModel) -> str:
-    judging = model.network.judging
-    drawn = score_scale(
-        judging.normal_scores,
-        judging.threshold,
-        probe_scores=judging.probe_scores,
-        review_threshold=judging.review_threshold,
-    )
-    return f'{drawn}<p class="hint">{legend(model)}</p>'
 
 
 def _buttons(start: bool, stop: bool) -> list[Any]:

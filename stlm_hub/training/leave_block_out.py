@@ -71,6 +71,7 @@ def best_known_blocks(photographs: int, memory: PatchMemory, candidates: Candida
     own, nearest = _nearest_others(memory, candidates)
     known = torch.zeros(photographs, photographs)
     known.index_put_((own, nearest), torch.ones(len(own)), accumulate=True)
+    known.fill_diagonal_(-1)  # where few others know it at all, it is not among them itself
     companions = known.argsort(dim=1, descending=True)[:, : max(1, photographs // BLOCKS)].tolist()
     return [Block([number], [number, *others]) for number, others in enumerate(companions)]
 

@@ -200,11 +200,11 @@ def _leave_out(
         observer.on_message("Each is judged by a memory without the tenth of the others that is most like it.")
     else:
         blocks = blocks_of(photographs, memory, candidates)
-    if len(blocks) < len(photographs):
-        observer.on_message(
-            "Photographs that follow each other by their names are alike, so "
-            f"{len(blocks[0].left_out)} at a time are left out of the memory that judges them."
-        )
+        if len(blocks) < len(photographs):
+            observer.on_message(
+                "Photographs that follow each other by their names are alike, so "
+                f"{len(blocks[0].left_out)} at a time are left out of the memory that judges them."
+            )
     needed = {normal.remembered for normal in normals}
     memory.left_out = leave_out(
         memory,
