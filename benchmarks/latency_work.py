@@ -18,12 +18,11 @@ def work_of(graph: Path) -> list[dict[str, Any]]:
     """
     import onnx
 
-    model = onnx.load(graph)
-    inferred = onnx.shape_inference.infer_shapes(model).graph
+    inferred = onnx.shape_inference.infer_shapes(_of_one(onnx.load(graph)), data_prop=True).graph
     shapes = {value.name: _shape(value) for value in (*inferred.input, *inferred.value_info, *inferred.output)}
-    shapes |= {weight.name: tuple(weight.dims) for weight in model.graph.initializer}
+    shapes |= {weight.name: tuple(weight.dims) for weight in inferred.initializer}
     rows: dict[str, list[int]] = defaultdict(lambda: [0, 0, 0])
-    for node in model.graph.node:
+    for node in inferred.node:
         row = rows[node.op_type]
         row[0] += 1
         row[1] += _multiply_adds(node, shapes)
@@ -43,6 +42,18 @@ def _multiply_adds(node: Any, shapes: dict[str, tuple[int, ...]]) -> int:
     return 0
 
 
+def _of_one(model: Any) -> Any:
+    """The model for a batch of one, in place. Sizes such as "64*batch", of windows, follow when shapes are inferred."""
+    for value in model.graph.input:
+        for side in value.type.tensor_type.shape.dim:
+            if not side.HasField("dim_value"):
+                side.dim_value = 1
+    del model.graph.value_info[:]
+    for value in model.graph.output:
+        value.type.tensor_type.ClearField("shape")
+    return model
+
+
 def _shape(value: Any) -> tuple[int, ...]:
-    """Of a batch of one: the batch is the only size that is a name."""
+    """Sizes that could not be inferred count as one; no matrix product has any."""
     return tuple(side.dim_value if side.HasField("dim_value") else 1 for side in value.type.tensor_type.shape.dim)

@@ -103,6 +103,27 @@ def test_the_work_of_a_graph_is_counted(tmp_path: Path) -> None:
     assert (conv["mb"], relu["mb"]) == (9.7, 0.3)
 
 
+def test_sizes_that_are_a_multiple_of_the_batch_are_counted(tmp_path: Path) -> None:
+    onnx = pytest.importorskip("onnx")
+    helper, floats = onnx.helper, onnx.TensorProto.FLOAT
+    weights = {"windows": np.array([-1, 64, 64]), "weight": np.zeros((64, 64), np.float32)}
+    graph = helper.make_graph(
+        [
+            helper.make_node("Reshape", ["x", "windows"], ["seen"]),
+            helper.make_node("MatMul", ["seen", "weight"], ["y"]),
+        ],
+        "graph",
+        [helper.make_tensor_value_info("x", floats, ["batch", 100, 64, 64])],
+        [helper.make_tensor_value_info("y", floats, ["100*batch", 64, 64])],
+        [onnx.numpy_helper.from_array(value, name) for name, value in weights.items()],
+        value_info=[helper.make_tensor_value_info("seen", floats, ["100*batch", 64, 64])],
+    )
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)]), tmp_path / "x.onnx")
+    product, reshape = work_of(tmp_path / "x.onnx")
+    assert (product["node"], product["gmacs"], product["mb"]) == ("MatMul", 0.026, 3.3)
+    assert (reshape["node"], reshape["mb"]) == ("Reshape", 3.3)
+
+
 @pytest.mark.skipif(not PEERS_PYTHON.exists(), reason="the peers' environment is missing; make it with: make peers")
 @pytest.mark.parametrize("method", PEERS)
 def test_other_methods_are_timed(method: str) -> None:
